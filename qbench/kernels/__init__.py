@@ -1,0 +1,1 @@
+"""Arithmetic kernels and random bits."""

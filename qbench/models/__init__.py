@@ -1,0 +1,1 @@
+"""The models every method is compared on."""

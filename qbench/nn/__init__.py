@@ -1,0 +1,1 @@
+"""Layers that quantise, and the conversion of a float model."""

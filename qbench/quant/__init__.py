@@ -1,0 +1,1 @@
+"""Number formats, quantisation, rounding and counter-based random bits."""

@@ -1,0 +1,191 @@
+"""Number formats as plain data: which grid a tensor is rounded to, and how.
+
+A format says *what* is done; :mod:`qbench.quant.quantize` does it, and the integer kernels do it too.
+This module imports nothing heavy, so methods can be listed and checked without torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Rounding = Literal["nearest", "stochastic"]
+"""``nearest`` rounds half to even; ``stochastic`` rounds up with the fraction as probability (unbiased)."""
+
+Granularity = Literal["tensor", "channel"]
+"""One scale for the tensor, or one per output channel (dimension 0)."""
+
+
+@dataclass(frozen=True)
+class Quantizer:
+    """Base of all formats."""
+
+    @property
+    def storage_bits(self) -> float:
+        """Bits that one stored value takes (scales excluded)."""
+        raise TypeError(f"{type(self).__name__} does not say how many bits it stores")
+
+    @property
+    def is_stochastic(self) -> bool:
+        """Whether encoding draws random bits."""
+        return getattr(self, "rounding", "nearest") == "stochastic"
+
+
+@dataclass(frozen=True)
+class Affine(Quantizer):
+    """Unsigned codes with a scale and an offset: x = scale * (code - zero_point).
+
+    ``zero_point`` (GEMMLOWP, the scheme cited by Banner et al. 2018, section 4): scale = (max - min) / 2^bits,
+    integer zero point, so that real zero is a code. ``min_offset`` (the authors' code): scale =
+    (max - min) / (2^bits - 1), zero_point = -min / scale, not an integer.
+
+    range: ``minmax`` takes the tensor's extremes; ``mean_minmax`` averages the extremes of the batch's
+    samples (values outside are clipped, the gradient passes). tracked: the exponential average
+    of the range is kept and used at inference; ``old_weight`` multiplies the old value.
+    """
+
+    bits: int = 8
+    rounding: Rounding = "nearest"
+    scheme: Literal["zero_point", "min_offset"] = "zero_point"
+    granularity: Granularity = "tensor"
+    range: Literal["minmax", "mean_minmax"] = "minmax"
+    tracked: bool = False
+    old_weight: float = 0.1
+
+    @property
+    def storage_bits(self) -> float:
+        return self.bits
+
+
+@dataclass(frozen=True)
+class Symmetric(Quantizer):
+    """Signed codes in [-(2^(bits-1) - 1), 2^(bits-1) - 1] with scale = max|x| / (2^(bits-1) - 1)."""
+
+    bits: int = 8
+    rounding: Rounding = "nearest"
+    granularity: Granularity = "tensor"
+
+    @property
+    def storage_bits(self) -> float:
+        return self.bits
+
+
+@dataclass(frozen=True)
+class Float(Quantizer):
+    """A narrower float: ``float16`` or ``bfloat16``, rounded to nearest even."""
+
+    dtype: Literal["float16", "bfloat16"] = "float16"
+
+    @property
+    def storage_bits(self) -> float:
+        return 16
+
+
+@dataclass(frozen=True)
+class Direct(Quantizer):
+    """WAGEUBN's direct quantisation Q(x, k) = round(x * 2^(k-1)) / 2^(k-1): k fixes the grid, not the width.
+
+    limit: clip to +-limit (``None``: no clip, so codes may need more than k bits).
+    """
+
+    bits: int
+    limit: float | None = None
+    rounding: Rounding = "nearest"
+
+    @property
+    def storage_bits(self) -> float:
+        return self.bits
+
+
+@dataclass(frozen=True)
+class Shift(Quantizer):
+    """WAGEUBN's shift quantisation SQ(x, k) = R * clip(Q(x / R, k)), R = 2^round(log2 max|x|).
+
+    clip: ``inside`` clips at +-(1 - 2^(1-k)) as in the paper's transcription (255 levels for k = 8),
+    ``one`` at +-1 as in the authors' code (257 levels).
+    """
+
+    bits: int = 8
+    clip: Literal["inside", "one"] = "inside"
+
+    @property
+    def storage_bits(self) -> float:
+        return self.bits
+
+
+@dataclass(frozen=True)
+class Flag(Quantizer):
+    """WAGEUBN's flag format for E2: one flag bit chooses between a coarse and a 2^(k-1) times finer grid.
+
+    With Sc = R / 2^(k-1) and y = x / Sc: values with |y| >= 1 become Sc * clip(round(y)), smaller ones Sc * Q(y, k).
+    """
+
+    bits: int = 8
+
+    @property
+    def storage_bits(self) -> float:
+        return self.bits + 1
+
+
+@dataclass(frozen=True)
+class Constant(Quantizer):
+    """WAGEUBN's constant quantisation CQ(x) = clip(SR(dr * x / R), +-(dr - 1)) / 2^(grid_bits - 1).
+
+    The tensor's magnitude is discarded on purpose. levels: dr; its schedule belongs to the update rule.
+    """
+
+    levels: int = 128
+    grid_bits: int = 15
+
+    @property
+    def storage_bits(self) -> float:
+        return self.levels.bit_length()
+
+    @property
+    def is_stochastic(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class Binary(Quantizer):
+    """The grid {-scale, +scale}: nearest is the sign (0 maps to +scale), stochastic draws
+    +scale with probability clip((x / scale + 1) / 2, 0, 1) (Courbariaux et al. 2015, section 2.3).
+
+    scale: a number, or ``glorot`` for the layer's own coefficient c = sqrt(1.5 / (n_in + n_out)).
+    """
+
+    scale: float | Literal["glorot"] = 1.0
+    rounding: Rounding = "nearest"
+
+    @property
+    def storage_bits(self) -> float:
+        return 1
+
+
+@dataclass(frozen=True)
+class FixedPoint(Quantizer):
+    """Gupta et al. 2015, <IL, FL>: step 2^-FL, range [-2^(IL-1), 2^(IL-1) - 2^-FL], saturating.
+
+    nearest rounds half up, as in the paper: floor(x / step + 1/2).
+    """
+
+    integer_bits: int
+    fraction_bits: int
+    rounding: Rounding = "nearest"
+
+    @property
+    def storage_bits(self) -> float:
+        return self.integer_bits + self.fraction_bits
+
+
+@dataclass(frozen=True)
+class Levels(Quantizer):
+    """A fixed grid for a unit-variance input (Graham 2017: normalise, then quantise; the level sets
+    of the paper are not known to us, so the four natural candidates for N(0, 1) are offered)."""
+
+    bits: int = 4
+    grid: Literal["uniform", "equal_area", "lloyd_max", "log"] = "uniform"
+
+    @property
+    def storage_bits(self) -> float:
+        return self.bits

@@ -1,0 +1,1 @@
+"""Aggregate, then render: terminal, files, plots."""

@@ -1,0 +1,1 @@
+"""Summaries over seeds and paired differences."""

@@ -1,0 +1,1 @@
+"""One cell: build, train, measure."""

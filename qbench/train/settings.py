@@ -1,0 +1,62 @@
+"""Training and measuring settings: what a suite's ``train:`` and ``measure:`` sections may say.
+
+Every field is part of a result's key. Unknown keys are refused.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, strict, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class OptimizerSettings(Settings):
+    """The optimiser every method of a suite shares, unless its recipe brings its own update rule."""
+
+    name: Literal["sgd", "adam"] = "sgd"
+    lr: float = Field(default=0.1, gt=0, description="learning rate before the schedule")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="SGD momentum, or Adam's beta1")
+    beta2: float = Field(default=0.999, ge=0, lt=1, description="Adam's second-moment decay")
+    weight_decay: float = Field(default=0.0, ge=0, description="L2 added to the gradient of weights, not of norms")
+    nesterov: bool = False
+
+
+class ScheduleSettings(Settings):
+    """The learning rate over training, as a factor on ``lr``; steps are optimiser steps."""
+
+    name: Literal["constant", "cosine", "step", "exponential"] = "cosine"
+    warmup_epochs: float = Field(default=0.0, ge=0, description="linear warm-up from 0")
+    milestones: tuple[float, ...] = Field(default=(0.5, 0.75), description="step: fractions of training")
+    factor: float = Field(default=0.1, gt=0, lt=1, description="step: multiplier at each milestone")
+    final_factor: float = Field(default=0.0, ge=0, le=1, description="cosine and exponential: factor at the end")
+
+
+class TrainSettings(Settings):
+    """How one cell is trained."""
+
+    epochs: int = Field(default=30, ge=1)
+    batch_size: int = Field(default=128, ge=1)
+    optimizer: OptimizerSettings = OptimizerSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    augment: bool = True
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    eval_every: int = Field(default=1, ge=1, description="epochs between validations; the last epoch is validated too")
+    max_steps_per_epoch: int | None = Field(default=None, ge=1, description="cut an epoch short (quick profiles)")
+    max_eval_items: int | None = Field(default=None, ge=1, description="evaluate on the first items only")
+    timeout_s: float | None = Field(default=None, gt=0, description="stop the cell after this long")
+
+
+class MeasureSettings(Settings):
+    """How speed and memory are measured, in passes of their own."""
+
+    enabled: bool = True
+    rounds: int = Field(default=3, ge=1, description="rounds; every method is visited once per round")
+    warmup_steps: int = Field(default=3, ge=0)
+    steps: int = Field(default=10, ge=1, description="timed training steps, and as many inference batches, per round")
+    batch_size: int | None = Field(default=None, ge=1, description="default: the training batch size")
