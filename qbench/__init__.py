@@ -12,10 +12,9 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from qbench.catalog import find_method as find_method
-    from qbench.catalog import methods as methods
     from qbench.errors import QbenchError as QbenchError
-    from qbench.method import Method as Method
-    from qbench.method import method as method
+    from qbench.plugin import Method as Method
+    from qbench.plugin import method as method
     from qbench.options import Bits as Bits
     from qbench.options import Fraction as Fraction
     from qbench.options import PositiveInt as PositiveInt
@@ -41,9 +40,9 @@ if TYPE_CHECKING:
     from qbench.recipe import Update as Update
 
 _HOME = {
-    "qbench.catalog": ("find_method", "methods"),
+    "qbench.catalog": ("find_method",),
     "qbench.errors": ("QbenchError",),
-    "qbench.method": ("Method", "method"),
+    "qbench.plugin": ("Method", "method"),
     "qbench.options": ("Bits", "Fraction", "PositiveInt"),
     "qbench.quant.formats": (
         "Affine", "Binary", "Constant", "Direct", "FixedPoint", "Flag", "Float", "Levels", "Quantizer", "Shift",

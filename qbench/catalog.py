@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from qbench.errors import PluginError
-from qbench.method import Method
+from qbench.plugin import Method
 from qbench.registry import Registry, nearest
 
 ENTRY_POINT_GROUP = "qbench.methods"

@@ -31,7 +31,8 @@ class Status(StrEnum):
 class Plain(BaseModel):
     """Base of what travels between processes and lies on disk as JSON."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # A diverged loss is NaN: as the text "NaN" it stays valid JSON and is read back as the number.
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 class Cell(Plain):
@@ -129,6 +130,8 @@ class Measurement(Plain):
     energy_j_per_image: float | None = None
     memory_method: str = Field(default="", description="how the bytes were counted")
     simulated: bool = Field(default=True, description="speed and memory are of a simulation")
+    run: str = Field(default="", description="identifier of the qbench run that measured it")
+    round: int = Field(default=0, description="rounds of two methods are a pair where run and round are equal")
 
 
 class Attempt(Plain):

@@ -108,9 +108,11 @@ class OnGrid(Update):
 class QuantizedMomentum(Update):
     """WAGEUBN's Momentum: Acc <- mom * Q(Acc, 13) + G; W <- Q(W, 24) - Q(lr, 10) * Acc, exact on the 24-bit grid.
 
-    levels: the (fraction of training, dr) steps of the constant quantiser.
+    base_lr: the rate before the suite's schedule, the rule's own because the gradient's magnitude is discarded
+    (0.05 in the authors' code). levels: the (fraction of training, dr) steps of the constant quantiser.
     """
 
+    base_lr: float = 0.05
     momentum: float = 0.25
     accumulator: Direct = Direct(13)
     weight: Direct = Direct(24, limit=1 - 2.0**-23)
@@ -137,6 +139,7 @@ class Recipe:
     norm_error: gradient at the norm's output. gradient (G): the weight gradient. trunk: the residual stream.
     norm (N), update (U): see their classes.
     first_layer, last_layer: whether the first convolution and the classifier follow the recipe too.
+    inference_weight: whether evaluation uses the weights as quantised (to nearest) or the float master copy.
     autocast: run the float model under torch autocast with this dtype.
     transform: a last step of the method's own on the converted model.
     arithmetics: which arithmetics the recipe can run in.
@@ -154,6 +157,7 @@ class Recipe:
     update: Update = Update()
     first_layer: LayerPolicy = "quantized"
     last_layer: LayerPolicy = "quantized"
+    inference_weight: Literal["quantized", "float"] = "quantized"
     autocast: Literal["bfloat16", "float16"] | None = None
     transform: Callable[[nn.Module], nn.Module] | None = None
     arithmetics: tuple[Arithmetic, ...] = ("simulated",)

@@ -5,9 +5,9 @@ Every field is part of a result's key. Unknown keys are refused.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Settings(BaseModel):
@@ -26,6 +26,12 @@ class OptimizerSettings(Settings):
     weight_decay: float = Field(default=0.0, ge=0, description="L2 added to the gradient of weights, not of norms")
     nesterov: bool = False
 
+    @model_validator(mode="after")
+    def _nesterov_needs_sgd_momentum(self) -> Self:
+        if self.nesterov and (self.name != "sgd" or self.momentum == 0):
+            raise ValueError("nesterov: true has an effect only with name: sgd and a momentum above 0")
+        return self
+
 
 class ScheduleSettings(Settings):
     """The learning rate over training, as a factor on ``lr``; steps are optimiser steps."""
@@ -35,6 +41,12 @@ class ScheduleSettings(Settings):
     milestones: tuple[float, ...] = Field(default=(0.5, 0.75), description="step: fractions of training")
     factor: float = Field(default=0.1, gt=0, lt=1, description="step: multiplier at each milestone")
     final_factor: float = Field(default=0.0, ge=0, le=1, description="cosine and exponential: factor at the end")
+
+    @model_validator(mode="after")
+    def _exponential_never_reaches_zero(self) -> Self:
+        if self.name == "exponential" and self.final_factor == 0:
+            raise ValueError("schedule exponential needs a final_factor above 0, for example 0.01")
+        return self
 
 
 class TrainSettings(Settings):

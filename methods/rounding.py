@@ -1,0 +1,61 @@
+"""Weights that live on a grid: rounding (R) and stochastic rounding (SR).
+
+Li, De, Xu, Studer, Samet, Goldstein 2017, arXiv:1706.02379; fixed-point grids as in Gupta et al. 2015, arXiv:1502.02551.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+from qbench import Binary, FixedPoint, OnGrid, Recipe, method
+from qbench import PositiveInt as Width
+
+Grid = Literal["binary", "fixed", "none"]
+Layer = Literal["quantized", "float"]
+
+
+def _on_grid(
+    grid: Grid, stochastic: bool, integer_bits: int, fraction_bits: int, first_layer: Layer, last_layer: Layer
+) -> Recipe:
+    if grid == "none":
+        return Recipe()
+    nearest = Binary() if grid == "binary" else FixedPoint(integer_bits, fraction_bits)
+    return Recipe(
+        weight=nearest,
+        update=OnGrid(replace(nearest, rounding="stochastic") if stochastic else nearest),
+        first_layer=first_layer,
+        last_layer=last_layer,
+    )
+
+
+@method("sr", paper="arXiv:1706.02379", null={"grid": "none"})
+def sr(
+    *,
+    grid: Grid = "fixed",
+    integer_bits: Width = 2,
+    fraction_bits: Width = 6,
+    first_layer: Layer = "quantized",
+    last_layer: Layer = "quantized",
+) -> Recipe:
+    """Stochastic rounding: w <- Q_s(w - step), weights on the grid and nowhere else.
+
+    grid: ``binary`` is {-1, +1}; ``fixed`` is <integer_bits, fraction_bits> with the sign among the integer bits.
+    """
+    return _on_grid(grid, True, integer_bits, fraction_bits, first_layer, last_layer)
+
+
+@method("r", paper="arXiv:1706.02379", null={"grid": "none"})
+def r(
+    *,
+    grid: Grid = "fixed",
+    integer_bits: Width = 2,
+    fraction_bits: Width = 6,
+    first_layer: Layer = "quantized",
+    last_layer: Layer = "quantized",
+) -> Recipe:
+    """Rounding to nearest: w <- Q_d(w - step); steps below half the grid spacing are lost.
+
+    grid, integer_bits, fraction_bits: as for ``sr``.
+    """
+    return _on_grid(grid, False, integer_bits, fraction_bits, first_layer, last_layer)

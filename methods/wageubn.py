@@ -1,0 +1,79 @@
+"""WAGEUBN, full 8-bit integer training: Yang, Deng, Wu, Yan, Xie, Li 2020, arXiv:1909.02384."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from annotated_types import Gt
+
+from qbench import (
+    BatchNorm,
+    Bits,
+    Direct,
+    DirectNorm,
+    Flag,
+    Fraction,
+    QuantizedMomentum,
+    Recipe,
+    Shift,
+    Update,
+    method,
+)
+
+FLOAT_BITS = 32
+
+
+@method(
+    "wageubn",
+    paper="arXiv:1909.02384",
+    null={"bits": 32, "error": "float", "norm": "batch", "update": "suite", "first_last": "float"},
+    presets={
+        "full8": {"error": "flag8", "normalised_bits": 8},
+        "e2_16": {"error": "sq16", "normalised_bits": 16},
+    },
+    deviations=(
+        "running statistics move by 0.1 per step instead of 0.003, which needs thousands of steps",
+        "stored weights are clipped to the 24-bit grid's range (-1, 1)",
+        "the residual trunk is float, as in the authors' code",
+    ),
+)
+def wageubn(
+    *,
+    bits: Bits = 8,
+    error: Literal["flag8", "sq16", "float"] = "flag8",
+    branch_error_clip: Literal["inside", "one"] = "inside",
+    norm: Literal["direct", "batch"] = "direct",
+    normalised_bits: Bits = 8,
+    activation_limit: float | None = None,
+    update: Literal["quantized", "suite"] = "quantized",
+    lr: Annotated[float, Gt(0)] = 0.05,
+    momentum: Fraction = 0.25,
+    running_weight: Fraction = 0.1,
+    first_last: Literal["float", "quantized"] = "float",
+) -> Recipe:
+    """Weights, activations, gradients, errors, updates and batch norm all on power-of-two grids.
+
+    bits: of weights, activations, E1, gamma and beta (32: float). error: E2, the gradient at a convolution's output.
+    branch_error_clip: E1 clipped at 1 - 2^(1-bits) (paper) or 1 (code). normalised_bits: of the normalised value.
+    activation_limit: clip activations; None as in the code, whose grid fixes the step and not the width.
+    lr: of the quantised update, before the suite's schedule. momentum: a multiple of 1/4. first_last: the first and last layer, float in the code.
+    """
+    weight_limit = 1 - 2.0 ** (1 - bits)
+    low = bits < FLOAT_BITS
+    return Recipe(
+        weight=Direct(bits, weight_limit) if low else None,
+        activation=Direct(bits, activation_limit) if low else None,
+        error={"flag8": Flag(8), "sq16": Shift(16), "float": None}[error],
+        branch_error=Shift(bits, branch_error_clip) if low else None,
+        norm=_norm(bits, normalised_bits, running_weight) if norm == "direct" else BatchNorm(),
+        update=QuantizedMomentum(lr, momentum) if update == "quantized" else Update(),
+        first_layer=first_last,
+        last_layer=first_last,
+    )
+
+
+def _norm(bits: int, normalised_bits: int, running_weight: float) -> DirectNorm:
+    def grid(width: int) -> Direct | None:
+        return Direct(width) if width < FLOAT_BITS else None
+
+    return DirectNorm(grid(16), grid(16), grid(normalised_bits), grid(bits), momentum=running_weight)

@@ -1,0 +1,168 @@
+"""Draws the glyphs data set: one character per 32x32 colour image, on clutter.
+
+An item is a pure function of its number: random draws come from a Philox generator keyed by it. Run as a program
+(``python -m qbench.data.glyph_render START STOP``) it writes the pixels of a range of items to standard output, which
+is how several processes share the work without pickling or forking.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+VERSION = 1
+"""To be raised with every change that changes pixels: it is part of the fingerprint."""
+
+SIZE = 32
+ALPHABET = "ABEFGHKMNPRS2358"
+"""The classes. None turns into another by rotation; many differ by one stroke (E F, P R, B 8, S 5, 3 8, H M N)."""
+
+FONTS = (
+    "DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSans-BoldOblique",
+    "DejaVuSansMono", "DejaVuSansMono-Bold", "DejaVuSansMono-Oblique", "DejaVuSansMono-BoldOblique",
+    "DejaVuSerif", "DejaVuSerif-Bold", "DejaVuSerif-Italic", "DejaVuSerif-BoldItalic",
+    "STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic", "STIXGeneralBolIta",
+    "cmr10", "cmb10", "cmss10", "cmtt10", "cmti10",
+)  # fmt: skip
+"""Fonts that ship with matplotlib and hold the whole alphabet."""
+
+_CLUTTER = "abcdefghijklmnopqrstuvwxyzCDIJLOQTUVWXYZ14679"
+_SEED = 20_32
+_PIXELS_HIGH = (15, 26)
+_CLUTTER_PIXELS_HIGH = (12, 16, 20)
+
+_RAMP = np.linspace(-1, 1, SIZE, dtype=np.float32)
+
+Colour = tuple[float, ...]
+"""Red, green and blue, 0..255."""
+
+
+def font_path(name: str) -> Path:
+    """The file of a font, found without importing matplotlib (which takes a while)."""
+    spec = find_spec("matplotlib")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / f"{name}.ttf"
+
+
+def label_of(item: int) -> int:
+    """The class of an item: consecutive items run through the alphabet, so every range is balanced."""
+    return item % len(ALPHABET)
+
+
+def render(item: int) -> NDArray[np.uint8]:
+    """The pixels [3, 32, 32] of item number ``item`` (>= 0)."""
+    draws = np.random.Generator(np.random.Philox(key=np.array([_SEED, item], np.uint64)))
+    ground: Colour = tuple(draws.uniform(0, 255, 3).tolist())
+    image = Image.new("RGB", (SIZE, SIZE), _pixel(ground))
+    for _ in range(draws.integers(1, 4)):
+        image.paste(_ink(draws, ground, 40, 200), mask=_stray_letter(draws))
+    for _ in range(draws.integers(0, 3)):
+        _draw_line(draws, image, ground)
+    image.paste(_ink(draws, ground, 55, 230), mask=_subject(draws, ALPHABET[label_of(item)]))
+    if draws.random() < 0.4:
+        _draw_line(draws, image, ground)
+    return _lit(draws, np.asarray(image).transpose(2, 0, 1))
+
+
+def render_range(start: int, stop: int) -> NDArray[np.uint8]:
+    """The pixels [stop - start, 3, 32, 32] of a range of items."""
+    images = np.empty((stop - start, 3, SIZE, SIZE), np.uint8)
+    for item in range(start, stop):
+        images[item - start] = render(item)
+    return images
+
+
+def _lit(draws: np.random.Generator, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """``pixels`` [3, 32, 32] under a linear gradient of coloured light, with sensor noise."""
+    slope = draws.standard_normal((2, 3, 1, 1), np.float32) * 25
+    light = draws.standard_normal(pixels.shape, np.float32) * np.float32(draws.uniform(0, 24))
+    light += slope[0] * _RAMP
+    light += slope[1] * _RAMP[:, None]
+    light += pixels
+    np.rint(light, out=light)
+    return np.clip(light, 0, 255, out=light).astype(np.uint8)
+
+
+def _ink(draws: np.random.Generator, ground: Colour, low: float, high: float) -> tuple[int, ...]:
+    """A colour at a Euclidean distance of ``low`` to ``high`` from ``ground``, as far as the colour cube allows."""
+    direction = draws.standard_normal(3).tolist()
+    scale = draws.uniform(low, high) / math.hypot(*direction)
+    steps = [part * scale for part in direction]
+    # Turned around rather than clipped where it leaves the cube, so that the contrast survives.
+    inks = [g + step if 0 <= g + step <= 255 else g - step for g, step in zip(ground, steps, strict=True)]
+    return _pixel(tuple(inks))
+
+
+def _pixel(colour: Colour) -> tuple[int, ...]:
+    return tuple(min(255, max(0, round(part))) for part in colour)
+
+
+def _subject(draws: np.random.Generator, character: str) -> Image.Image:
+    """The character itself, near the middle."""
+    template = _template(_font_of(draws), int(draws.integers(*_PIXELS_HIGH)), character)
+    x, y = draws.uniform(SIZE / 2 - 5, SIZE / 2 + 5, 2).tolist()
+    return _placed(draws, template, x, y, max_degrees=35)
+
+
+def _stray_letter(draws: np.random.Generator) -> Image.Image:
+    """Another letter, most of it beyond the border."""
+    character = _CLUTTER[draws.integers(len(_CLUTTER))]
+    template = _template(_font_of(draws), _CLUTTER_PIXELS_HIGH[draws.integers(3)], character)
+    bearing, distance = draws.uniform(0, 2 * math.pi), draws.uniform(14, 20)
+    x, y = SIZE / 2 + distance * math.cos(bearing), SIZE / 2 + distance * math.sin(bearing)
+    return _placed(draws, template, x, y, max_degrees=180)
+
+
+def _placed(
+    draws: np.random.Generator, template: Image.Image, x: float, y: float, *, max_degrees: float
+) -> Image.Image:
+    """``template`` rotated, sheared and stretched, its centre at (x, y): a mask [32, 32]."""
+    turn, shear = math.radians(draws.uniform(-max_degrees, max_degrees)), draws.uniform(-0.25, 0.25)
+    stretch = math.exp(draws.uniform(-0.15, 0.15))
+    cos, sin = math.cos(turn), math.sin(turn)
+    # Pillow wants the inverse map: from the mask's pixels to the template's.
+    a, b = stretch * (cos + shear * sin), stretch * (sin - shear * cos)
+    c, d = -sin / stretch, cos / stretch
+    middle_x, middle_y = template.width / 2, template.height / 2
+    coefficients = (a, b, middle_x - a * x - b * y, c, d, middle_y - c * x - d * y)
+    return template.transform((SIZE, SIZE), Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR)
+
+
+def _draw_line(draws: np.random.Generator, image: Image.Image, ground: Colour) -> None:
+    ends = draws.uniform(-4, SIZE + 4, 4).tolist()
+    ImageDraw.Draw(image).line(ends, fill=_ink(draws, ground, 40, 200), width=int(draws.integers(1, 3)))
+
+
+def _font_of(draws: np.random.Generator) -> str:
+    return FONTS[draws.integers(len(FONTS))]
+
+
+@cache
+def _template(font: str, pixels_high: int, character: str) -> Image.Image:
+    """The character's mask, its capitals ``pixels_high`` high, with a border so that its edges stay soft."""
+    face = _face(font, pixels_high)
+    left, top, right, bottom = face.getbbox(character)
+    mask = Image.new("L", (math.ceil(right - left) + 4, math.ceil(bottom - top) + 4))
+    ImageDraw.Draw(mask).text((2 - left, 2 - top), character, fill=255, font=face)
+    return mask
+
+
+@cache
+def _face(font: str, pixels_high: int) -> ImageFont.FreeTypeFont:
+    """Capitals are about 0.7 em high in these fonts. Basic layout: Raqm is not on every machine."""
+    return ImageFont.truetype(font_path(font), round(pixels_high / 0.7), layout_engine=ImageFont.Layout.BASIC)
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(render_range(int(sys.argv[1]), int(sys.argv[2])).tobytes())

@@ -1,0 +1,136 @@
+"""A small tree of generated JPEGs in ImageNet's layout, to try the whole path without ImageNet."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from qbench.data.cache import writable_dir
+from qbench.errors import DataError, InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Field = NDArray[np.float64]
+    Pattern = Callable[[Field, Field], Field]
+    """Coordinates u, v (periods; any real number) to brightness in 0..1, all of shape [H, W]."""
+
+
+def _wave(phase: Field) -> Field:
+    return 0.5 + 0.5 * np.sin(2 * np.pi * phase)
+
+
+def _cell(u: Field, v: Field) -> tuple[Field, Field]:
+    """Position within the unit cell, from its middle: -0.5 .. 0.5."""
+    return u - np.floor(u) - 0.5, v - np.floor(v) - 0.5
+
+
+def _dots(u: Field, v: Field) -> Field:
+    x, y = _cell(u, v)
+    return np.asarray(x * x + y * y < 0.1, np.float64)
+
+
+def _bricks(u: Field, v: Field) -> Field:
+    x, y = _cell(u + 0.5 * (np.floor(2 * v) % 2), 2 * v)
+    return np.asarray((np.abs(x) < 0.42) & (np.abs(y) < 0.38), np.float64)
+
+
+def _crosses(u: Field, v: Field) -> Field:
+    x, y = _cell(u, v)
+    thin, long = np.minimum(np.abs(x), np.abs(y)), np.maximum(np.abs(x), np.abs(y))
+    return np.asarray((thin < 0.1) & (long < 0.38), np.float64)
+
+
+def _triangles(u: Field, v: Field) -> Field:
+    x, y = _cell(u, v)
+    return np.asarray((y < 0.35) & (y > -0.35) & (2 * np.abs(x) < y + 0.35), np.float64)
+
+
+_PATTERNS: dict[str, Pattern] = {
+    "bricks": _bricks,
+    "checks": lambda u, v: np.asarray((np.floor(2 * u) + np.floor(2 * v)) % 2, np.float64),
+    "crosses": _crosses,
+    "dots": _dots,
+    "rings": lambda u, v: _wave(np.hypot(u, v)),
+    "spirals": lambda u, v: _wave(np.hypot(u, v) + np.arctan2(v, u) / np.pi),
+    "stripes": lambda u, v: _wave(u),
+    "triangles": _triangles,
+}
+_SCALES = {"fine": (14, 24), "medium": (32, 50), "coarse": (70, 110)}
+"""Pixels per period."""
+
+_NAMES = [f"{scale}_{pattern}" for scale in ("medium", "fine", "coarse") for pattern in _PATTERNS]
+_SIDES = (300, 500)
+
+
+def write_sample_imagenet(
+    out: Path | str, *, classes: int = 8, train_per_class: int = 40, val_per_class: int = 10
+) -> None:
+    """Write ``classes`` class folders of drawn textures to OUT/train and OUT/val, as JPEGs of 300 to 500 pixels.
+
+    A class is a pattern at a scale (``medium_dots``); colours, rotation, position, lighting and noise vary within
+    it. The same arguments give the same pictures. classes: 2 to 24; train_per_class: >= 2; val_per_class: >= 1.
+    Raises :class:`InputError` for other numbers and :class:`DataError` when ``out`` is not an empty or new directory.
+    """
+    out = Path(out).expanduser()
+    _check_counts(classes, train_per_class, val_per_class)
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise DataError(f"{out} is not an empty directory, and a sample never overwrites; choose a new directory")
+    parent = writable_dir(out.absolute().parent, "the directory for the sample,")
+    # Written beside its place and moved there whole: an interrupted sample leaves no half tree behind.
+    temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=parent))
+    try:
+        for label, name in enumerate(_NAMES[:classes]):
+            _write_class(temporary / "train" / name, label, 0, train_per_class)
+            _write_class(temporary / "val" / name, label, train_per_class, val_per_class)
+        temporary.chmod(0o755)
+        temporary.replace(out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _check_counts(classes: int, train_per_class: int, val_per_class: int) -> None:
+    limits = (("classes", classes, 2, len(_NAMES)), ("train_per_class", train_per_class, 2, None),
+              ("val_per_class", val_per_class, 1, None))  # fmt: skip
+    for name, value, low, high in limits:
+        if value < low or (high is not None and value > high):
+            wanted = f"at least {low}" if high is None else f"{low} to {high}"
+            raise InputError(f"a sample needs {name} of {wanted}, not {value}")
+
+
+def _write_class(folder: Path, label: int, first: int, count: int) -> None:
+    folder.mkdir(parents=True)
+    for number in range(first, first + count):
+        draws = np.random.Generator(np.random.Philox(key=np.array([label, number], np.uint64)))
+        picture = Image.fromarray(_picture(draws, _NAMES[label]))
+        picture.save(folder / f"{folder.name}_{number:05d}.JPEG", quality=88)
+
+
+def _picture(draws: np.random.Generator, name: str) -> NDArray[np.uint8]:
+    """One texture, uint8 [H, W, 3]."""
+    scale, _, pattern = name.partition("_")
+    height, width = (int(side) for side in draws.integers(_SIDES[0], _SIDES[1] + 1, 2))
+    turn = draws.uniform(0, 2 * np.pi)
+    y, x = np.mgrid[:height, :width].astype(np.float64)
+    x, y = (x - draws.uniform(0, width)), (y - draws.uniform(0, height))
+    period = draws.uniform(*_SCALES[scale])
+    u, v = (np.cos(turn) * x + np.sin(turn) * y) / period, (np.cos(turn) * y - np.sin(turn) * x) / period
+    brightness = _PATTERNS[pattern](u, v)[..., None]
+    low, high = _colours(draws)
+    light = 1 + draws.uniform(-0.3, 0.3) * (x / width)[..., None] + draws.uniform(-0.3, 0.3) * (y / height)[..., None]
+    noise = draws.standard_normal((height, width, 3), np.float32) * draws.uniform(4, 20)
+    return np.clip(np.rint((low + (high - low) * brightness) * light + noise), 0, 255).astype(np.uint8)
+
+
+def _colours(draws: np.random.Generator) -> tuple[Field, Field]:
+    """Two colours [3] that differ by at least a quarter of full scale in some channel."""
+    while True:
+        low, high = draws.uniform(20, 235, (2, 3))
+        if np.abs(high - low).max() >= 64:
+            return low, high

@@ -1,0 +1,69 @@
+"""What is asked of a worker process, and the lines it answers with: JSON both ways."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Literal
+
+from qbench.cell import Cell, Measurement, Outcome, Plain, Status
+
+Task = Literal["train", "measure"]
+Result = Outcome | Measurement
+
+RESULT_TYPE: Mapping[Task, type[Outcome] | type[Measurement]] = {"train": Outcome, "measure": Measurement}
+
+
+class Job(Plain):
+    """One piece of work for one process."""
+
+    task: Task
+    cell: Cell
+    threads: int
+
+
+class ProgressLine(Plain):
+    """A worker's word on how far a training run is; see :class:`qbench.train.Progress`."""
+
+    event: Literal["progress"] = "progress"
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float | None = None
+    top1: float | None = None
+
+
+class ResultLine(Plain):
+    """A worker's last word."""
+
+    event: Literal["result"] = "result"
+    outcome: Outcome | None = None
+    measurement: Measurement | None = None
+
+
+def failed(task: Task, status: Status, message: str, traceback: str = "") -> Result:
+    """The result of a job that ended without one of its own."""
+    return RESULT_TYPE[task](status=status, message=message, traceback=traceback)
+
+
+def worker_environment(threads: int) -> dict[str, str]:
+    """The environment of every worker, the same for all methods.
+
+    The C library normally maps large blocks afresh and gives them back: every step then pays for page faults, how
+    much depending on a method's allocation pattern. Here memory once taken stays with the process. Threads of all
+    libraries are limited alike; the cuBLAS setting makes its sums reproducible.
+    """
+    count = str(threads)
+    return {
+        **os.environ,
+        "MALLOC_MMAP_MAX_": "0",
+        "MALLOC_TRIM_THRESHOLD_": str(2**62),
+        "OMP_NUM_THREADS": count,
+        "MKL_NUM_THREADS": count,
+        "OPENBLAS_NUM_THREADS": count,
+        "NUMBA_NUM_THREADS": count,
+        "PYTHONHASHSEED": "0",
+        "PYTHONUNBUFFERED": "1",
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+    }

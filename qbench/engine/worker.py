@@ -1,0 +1,117 @@
+"""The process of one job: ``python -m qbench.engine.worker FD`` reads a job from stdin and answers on descriptor FD.
+
+stdin stays open for as long as the run that started the worker lives: when it closes, the worker ends itself and
+all its children, so that a killed run leaves no process behind.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import faulthandler
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from qbench.cell import Cell, Measurement, Outcome, Plain, Status
+from qbench.engine.jobs import Job, ProgressLine, Result, ResultLine, Task, failed
+from qbench.errors import InputError
+
+Report = Callable[[Any], None]
+Run = Callable[[Cell, Report], Result]
+
+
+def main() -> None:
+    """Do the one job on stdin with qbench's own training and measuring."""
+    serve(int(sys.argv[1]), {"train": _train, "measure": _measure})
+
+
+def serve(events: int, tasks: Mapping[Task, Run]) -> None:
+    """Read one job from stdin, run its task, and write progress and result to the descriptor ``events``."""
+    faulthandler.enable()
+    os.set_inheritable(events, False)
+    job = Job.model_validate_json(_read_line(0))
+    threading.Thread(target=_end_with_the_run, daemon=True).start()
+    lock = threading.Lock()
+
+    def send(line: Plain) -> None:
+        with lock:
+            _write_all(events, line.model_dump_json().encode() + b"\n")
+
+    def report(progress: Any) -> None:
+        send(ProgressLine(**dataclasses.asdict(progress)))
+
+    result = _run(job, tasks[job.task], report)
+    send(ResultLine(outcome=result) if isinstance(result, Outcome) else ResultLine(measurement=result))
+
+
+def _train(cell: Cell, report: Report) -> Outcome:
+    from qbench.train import train_cell
+
+    return train_cell(cell, report)
+
+
+def _measure(cell: Cell, report: Report) -> Measurement:
+    from qbench.train import measure_cell
+
+    return measure_cell(cell)
+
+
+def _run(job: Job, run: Run, report: Report) -> Result:
+    try:
+        _limit_threads(job.threads)
+        return run(job.cell, report)
+    except InputError as error:
+        return failed(job.task, Status.ERROR, str(error))
+    except Exception as error:
+        if _is_out_of_memory(error):
+            return failed(job.task, Status.OOM, _first_line(error), traceback.format_exc())
+        return failed(job.task, Status.ERROR, f"{type(error).__name__}: {_first_line(error)}", traceback.format_exc())
+
+
+def _limit_threads(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError):
+        return True
+    # torch's CPU allocator raises a plain RuntimeError; its CUDA one a subclass with its own name.
+    text = str(error)
+    return isinstance(error, RuntimeError) and (
+        type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text or "out of memory" in text
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _end_with_the_run() -> None:
+    while os.read(0, 1024):
+        pass
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def _read_line(descriptor: int) -> bytes:
+    line = b""
+    while not line.endswith(b"\n"):
+        block = os.read(descriptor, 65536)
+        if not block:
+            break
+        line += block
+    return line
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    while content:
+        content = content[os.write(descriptor, content) :]
+
+
+if __name__ == "__main__":
+    main()

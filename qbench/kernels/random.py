@@ -1,0 +1,125 @@
+"""Counter-based random bits and stochastic rounding: Philox4x32-7 (Salmon et al. 2011, SC'11, "Parallel random
+numbers: as easy as 1, 2, 3").
+
+The bits are a pure function of (seed, tensor, step, element index): the same on every device, for every thread
+count and batch split, and a run can be resumed or replayed.
+
+Element index: row-major over the dimensions, except that 4-D tensors are indexed in N, H, W, C order whatever their
+memory layout, so that channels-last kernels read and count in one direction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+ROUNDS = 7
+MULTIPLIER_0, MULTIPLIER_1 = 0xD2511F53, 0xCD9E8D57
+WEYL_0, WEYL_1 = 0x9E3779B9, 0xBB67AE85
+MASK = 0xFFFFFFFF
+FRACTION_BITS = 24
+"""Random bits used per element: what a float32 fraction in [0, 1) can hold."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a stream of random bits depends on. All three are taken modulo 2^32."""
+
+    seed: int
+    tensor: int
+    step: int
+
+
+def philox(block: Tensor, key: Key) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Philox4x32-7 on counters (block low, block high, step, 0) under the key (seed, tensor).
+
+    block: int64 of any shape, >= 0. Returns four int64 tensors of that shape with values in [0, 2^32).
+    """
+    c0, c1 = block & MASK, block >> 32
+    c2, c3 = torch.full_like(block, key.step & MASK), torch.zeros_like(block)
+    k0, k1 = key.seed & MASK, key.tensor & MASK
+    for _ in range(ROUNDS):
+        high0, low0 = _multiply(c0, MULTIPLIER_0)
+        high1, low1 = _multiply(c2, MULTIPLIER_1)
+        c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
+        k0, k1 = (k0 + WEYL_0) & MASK, (k1 + WEYL_1) & MASK
+    return c0, c1, c2, c3
+
+
+def _multiply(a: Tensor, b: int) -> tuple[Tensor, Tensor]:
+    """High and low 32 bits of a * b. Split in 16-bit halves: the 64-bit product would overflow int64's sign."""
+    low, high = a & 0xFFFF, a >> 16
+    low_product, high_product = low * b, high * b
+    carry = high_product + (low_product >> 16)
+    return carry >> 16, ((carry & 0xFFFF) << 16) | (low_product & 0xFFFF)
+
+
+def random_words(count: int, key: Key, device: torch.device | str = "cpu") -> Tensor:
+    """``count`` random 32-bit words as int64 in [0, 2^32): word i % 4 of the Philox block i // 4."""
+    blocks = torch.arange((count + 3) // 4, dtype=torch.int64, device=device)
+    return torch.stack(philox(blocks, key), dim=1).flatten()[:count]
+
+
+def stochastic_round(x: Tensor, key: Key) -> Tensor:
+    """Round each element of a float32 tensor to one of its two neighbouring integers, up with its fraction's
+    probability: floor(x) + [r < frac(x) * 2^24], r the top 24 bits of the element's random word.
+
+    Exact on integers (they never move) and unbiased to 2^-24. NaN and infinities pass through.
+    x: any shape. Returns float32 of the same shape and memory layout.
+    """
+    if x.device.type == "cpu" and x.dtype == torch.float32:
+        return _stochastic_round_cpu(x, key)
+    return stochastic_round_reference(x, key)
+
+
+def stochastic_round_reference(x: Tensor, key: Key) -> Tensor:
+    """The same in plain torch operations, on any device."""
+    floor = x.floor()
+    words = random_words(x.numel(), key, x.device)
+    threshold = (words >> (32 - FRACTION_BITS)).to(torch.float64)
+    up = threshold < _counted(x - floor).flatten().to(torch.float64) * 2**FRACTION_BITS
+    return floor + _uncounted(up.to(x.dtype).view(_counted(x).shape), x)
+
+
+def _counted(x: Tensor) -> Tensor:
+    """``x`` with its dimensions in counting order."""
+    return x.permute(0, 2, 3, 1) if x.dim() == 4 else x
+
+
+def _uncounted(y: Tensor, like: Tensor) -> Tensor:
+    return y.permute(0, 3, 1, 2) if like.dim() == 4 else y
+
+
+def _stochastic_round_cpu(x: Tensor, key: Key) -> Tensor:
+    source = _counted(x.detach()).contiguous()
+    result = torch.empty_like(source)
+    _compiled()(
+        source.view(-1).numpy(), result.view(-1).numpy(),
+        np.uint32(key.seed & MASK), np.uint32(key.tensor & MASK), np.uint32(key.step & MASK),
+    )  # fmt: skip
+    return _uncounted(result, x)
+
+
+@cache
+def _compiled() -> Callable[..., None]:
+    """The compiled loop; imported here because methods that round to nearest never need numba."""
+    from qbench.kernels.random_numba import stochastic_round_all
+
+    return stochastic_round_all  # type: ignore[no-any-return]
+
+
+def self_test() -> str:
+    """Compare the compiled path with the reference on values that break careless rounding.
+
+    Returns one sentence; raises AssertionError where the two differ.
+    """
+    awkward = torch.tensor([0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1 - 2**-24, -(2.0**-149), 2.0**23 + 1, 3.3, -3.3])
+    x = torch.cat([awkward, torch.linspace(-300, 300, 4099)])
+    key = Key(seed=0xFFFFFFFF, tensor=0x12345678, step=7)
+    assert torch.equal(_stochastic_round_cpu(x, key), stochastic_round_reference(x, key))
+    return "stochastic rounding: numba and reference agree bit for bit"

@@ -1,0 +1,40 @@
+"""ResNets for small images: He et al. (2015), section 4.2, with projection shortcuts where the shape changes."""
+
+from torch import Tensor, nn
+
+from qbench.models.initialise import initialise
+from qbench.models.residual import BasicBlock, stages
+from qbench.nn.blocks import ConvNormAct
+from qbench.options import PositiveInt
+
+
+class CifarResNet(nn.Module):
+    """A 3x3 stem, three stages of ``blocks`` basic blocks with width, 2 and 4 times width channels, a classifier.
+
+    x [N, in_channels, H, W] float, any H, W >= 1 -> logits [N, num_classes].
+    """
+
+    def __init__(self, blocks: int, width: int, num_classes: int, in_channels: int) -> None:
+        super().__init__()
+        self.stem = ConvNormAct(in_channels, width, 3, to_trunk=True)
+        self.stages = stages(BasicBlock, width, (width, 2 * width, 4 * width), (blocks, blocks, blocks))
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.classifier = nn.Linear(4 * width, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of a batch."""
+        logits: Tensor = self.classifier(self.pool(self.stages(self.stem(x))).flatten(1))
+        return logits
+
+
+def cifar_resnet(
+    *, depth: int, num_classes: int, in_channels: int, image_size: int, width: PositiveInt = 16
+) -> nn.Module:
+    """The ResNet of ``depth`` = 6n + 2 layers; ``width`` is the number of channels of the first stage.
+
+    image_size is not used: the classifier works on the mean over the image.
+    """
+    assert (depth - 2) % 6 == 0, "the family has 6n + 2 layers"
+    model = CifarResNet((depth - 2) // 6, width, num_classes, in_channels)
+    initialise(model)
+    return model

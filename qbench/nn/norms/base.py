@@ -1,0 +1,43 @@
+"""What all replacements of batch norm share: per-channel rows, affine parameters, running statistics."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+FloatNorm = nn.BatchNorm1d | nn.BatchNorm2d
+
+
+def rows_of(x: Tensor) -> Tensor:
+    """x [N, C] or [N, C, H, W] as rows [N * H * W, C], in N, H, W order; a view of a channels-last tensor."""
+    return x if x.dim() == 2 else x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+
+
+def from_rows(rows: Tensor, like: Tensor) -> Tensor:
+    """The inverse of :func:`rows_of`; a 4-D result is channels-last in memory."""
+    if like.dim() == 2:
+        return rows
+    n, c, h, w = like.shape
+    return rows.reshape(n, h, w, c).permute(0, 3, 1, 2)
+
+
+class BatchStatistics(nn.Module):
+    """Affine parameters of the float norm it replaces, and running statistics for inference.
+
+    momentum: weight of the new value. running_scale holds what the subclass divides by, not a variance.
+    """
+
+    running_mean: Tensor
+    running_scale: Tensor
+
+    def __init__(self, norm: FloatNorm, momentum: float) -> None:
+        super().__init__()
+        self.weight = norm.weight
+        self.bias = norm.bias
+        self.momentum = momentum
+        self.register_buffer("running_mean", self.weight.detach().new_zeros(norm.num_features))
+        self.register_buffer("running_scale", self.weight.detach().new_ones(norm.num_features))
+
+    def track(self, mean: Tensor, scale: Tensor) -> None:
+        """Move the running statistics towards this batch's: mean and scale [C]."""
+        self.running_mean.lerp_(mean.detach(), self.momentum)
+        self.running_scale.lerp_(scale.detach(), self.momentum)

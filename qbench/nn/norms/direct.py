@@ -1,0 +1,71 @@
+"""WAGEUBN's batch norm (Yang et al. 2020, section III; authors' code): every quantity on a direct grid."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from qbench.nn.norms.base import BatchStatistics, FloatNorm, from_rows, rows_of
+from qbench.nn.site import Clock, through, value_site_for
+from qbench.recipe import DirectNorm
+
+
+class DirectBatchNorm(BatchStatistics):
+    """xhat = Q((x - Q(mean)) / (Q(deviation) + eps)); y = Q(gamma) * xhat + Q(beta), per channel.
+
+    x [N, C] or [N, C, H, W] float32. Straight-through on every Q; the backward is otherwise that of batch norm.
+    running_scale is the standard deviation, quantised when used.
+    """
+
+    def __init__(self, norm: FloatNorm, spec: DirectNorm, name: str, clock: Clock) -> None:
+        super().__init__(norm, spec.momentum)
+        self.eps = spec.eps
+        self.mean_site = value_site_for(spec.mean, f"{name}/mean", clock)
+        self.deviation_site = value_site_for(spec.deviation, f"{name}/deviation", clock)
+        self.normalised_site = value_site_for(spec.normalised, f"{name}/normalised", clock)
+        self.weight_site = value_site_for(spec.affine, f"{name}/gamma", clock)
+        self.bias_site = value_site_for(spec.affine, f"{name}/beta", clock)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise ``x``; see the class."""
+        weight, bias = through(self.weight_site, self.weight), through(self.bias_site, self.bias)
+        if self.training:
+            return cast(Tensor, _DirectNorm.apply(x, weight, bias, self))
+        mean = through(self.mean_site, self.running_mean)
+        scale = through(self.deviation_site, self.running_scale) + self.eps
+        normalised = through(self.normalised_site, (rows_of(x) - mean) / scale)
+        return from_rows(torch.addcmul(bias, normalised, weight), x)
+
+
+class _DirectNorm(torch.autograd.Function):
+    """With z the unquantised normalised value, s the scale in use, m and d the exact mean and deviation, g = gamma dy:
+    dx = (g - mean(g) - (x - m) / d * mean(g z)) / s. A constant channel (d = 0) has no third term."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, norm: DirectBatchNorm) -> Tensor:
+        rows = rows_of(x).contiguous()
+        variance, mean = torch.var_mean(rows, dim=0, correction=0)
+        deviation = variance.sqrt()
+        norm.track(mean, deviation)
+        mean_used = through(norm.mean_site, mean)
+        inverse = 1 / (through(norm.deviation_site, deviation) + norm.eps)
+        z = (rows - mean_used) * inverse
+        normalised = through(norm.normalised_site, z)
+        ctx.save_for_backward(z, normalised, inverse, deviation, mean - mean_used, weight)
+        return from_rows(torch.addcmul(bias, normalised, weight), x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
+        z, normalised, inverse, deviation, shift, weight = ctx.saved_tensors
+        dy = rows_of(grads[0])
+        count = dy.shape[0]
+        grad_weight, grad_bias = (dy * normalised).sum(0), dy.sum(0)
+        # (x - m) / d = z * s / d - (m - m_used) / d, written with the saved z.
+        over_deviation = torch.where(deviation > 0, 1 / deviation, 0.0)
+        pull = (dy * z).sum(0) / count * over_deviation
+        centred = dy - grad_bias / count
+        dx = (centred - z * (pull / inverse) + shift * pull) * (weight * inverse)
+        return from_rows(dx, grads[0]), grad_weight, grad_bias, None
+

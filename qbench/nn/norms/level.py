@@ -1,0 +1,77 @@
+"""Graham's low-precision batch-normalised activations (2017): quantise between normalisation and affine."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from qbench.nn.norms.base import BatchStatistics, FloatNorm, from_rows, rows_of
+from qbench.nn.site import Clock, Site
+from qbench.quant.formats import Levels
+from qbench.quant.levels import level_table
+from qbench.quant.qtensor import QTensor
+from qbench.recipe import LevelNorm
+
+
+class LevelBatchNorm(BatchStatistics):
+    """q = level of (x - mean) / sqrt(var + eps); y = gamma * q + beta, per channel.
+
+    x [N, C] or [N, C, H, W] float32. Kept for backward: the codes (one byte each), 1 / sigma, gamma.
+    running_scale is the (unbiased) variance, as in the float batch norm.
+    """
+
+    def __init__(self, norm: FloatNorm, spec: LevelNorm, name: str, clock: Clock) -> None:
+        super().__init__(norm, norm.momentum if norm.momentum is not None else 0.1)
+        assert isinstance(spec.levels, Levels) and spec.levels.bits <= 8
+        self.eps = norm.eps
+        self.spec = spec
+        self.table = level_table(spec.levels)
+        self.normalised_site = Site(spec.levels, f"{name}/normalised", clock)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise and quantise ``x``; see the class."""
+        if self.training:
+            return cast(Tensor, _LevelNorm.apply(x, self.weight, self.bias, self))
+        inverse = torch.rsqrt(self.running_scale + self.eps)
+        q = self.normalised_site((rows_of(x) - self.running_mean) * inverse).dequantize()
+        return from_rows(torch.addcmul(self.bias, q, self.weight), x)
+
+
+class _LevelNorm(torch.autograd.Function):
+    """dx = (g - mean(g) - q * mean(g q)) / sigma with g = gamma * dy: batch norm's backward with the quantised value in
+    place of the exact one, so that only the codes have to be kept."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, norm: LevelBatchNorm) -> Tensor:
+        rows = rows_of(x)
+        variance, mean = torch.var_mean(rows, dim=0, correction=0)
+        count = rows.shape[0]
+        norm.track(mean, variance * (count / max(count - 1, 1)))
+        inverse = torch.rsqrt(variance + norm.eps)
+        encoded: QTensor = norm.normalised_site((rows - mean) * inverse)
+        ctx.norm = norm
+        ctx.save_for_backward(encoded.codes.to(torch.uint8), inverse, weight)
+        return from_rows(torch.addcmul(bias, encoded.dequantize(), weight), x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
+        codes, inverse, weight = ctx.saved_tensors
+        spec: LevelNorm = ctx.norm.spec
+        q = ctx.norm.table.to(inverse.device)[codes.long()]
+        dy = rows_of(grads[0])
+        count = dy.shape[0]
+        grad_weight, grad_bias = (dy * q).sum(0), dy.sum(0)
+        through = _not_saturated(dy, codes, spec) if spec.saturate else dy
+        mean, pull = through.mean(0), (through * q).mean(0)
+        if spec.energy_correction:
+            pull = pull / (q * q).sum(0).div(count).clamp(min=torch.finfo(q.dtype).tiny)
+        dx = (through - mean - q * pull) * (weight * inverse)
+        return from_rows(dx, grads[0]), grad_weight, grad_bias, None
+
+
+def _not_saturated(dy: Tensor, codes: Tensor, spec: LevelNorm) -> Tensor:
+    """``dy`` without the elements whose code is an end code (they stand for everything beyond it)."""
+    assert isinstance(spec.levels, Levels)
+    return torch.where((codes == 0) | (codes == 2**spec.levels.bits - 1), 0.0, dy)

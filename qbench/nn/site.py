@@ -1,0 +1,165 @@
+"""Sites: the named places of a converted model where one tensor is quantised."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from qbench.kernels.random import Key
+from qbench.quant.formats import Affine, Quantizer
+from qbench.quant.qtensor import QTensor
+from qbench.quant.quantize import Range, measure_range, quantize
+
+OBSERVE_EVERY = 50
+"""Steps between observations of the codes in use; observing costs one pass over each tensor."""
+
+
+@dataclass
+class Clock:
+    """The step a model is at, shared by all its sites: random bits and schedules depend on it.
+
+    step: optimiser steps done, set by the training loop before each forward pass. total_steps: of the whole training.
+    """
+
+    seed: int = 0
+    step: int = 0
+    total_steps: int = 1
+
+    @property
+    def progress(self) -> float:
+        """Share of training done, in [0, 1)."""
+        return min(self.step / max(self.total_steps, 1), 1.0)
+
+
+def tensor_id(name: str) -> int:
+    """A stable 32-bit number for a tensor's name: its part of the random key."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest(), "little")
+
+
+class Site(nn.Module):
+    """Quantises one tensor of one layer in one format.
+
+    name: ``layer/path``, for example ``stage1.0.first.conv/activation``. In evaluation mode rounding is to nearest
+    and a tracked range is used instead of the batch's own.
+    """
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, spec: Quantizer, name: str, clock: Clock) -> None:
+        super().__init__()
+        self.spec = spec
+        self.name = name
+        self.clock = clock
+        self.identity = tensor_id(name)
+        self.code_min: Tensor | None = None
+        self.code_max: Tensor | None = None
+        self.is_tracked = isinstance(spec, Affine) and spec.tracked
+        if self.is_tracked:
+            self.register_buffer("low", torch.tensor(torch.nan))
+            self.register_buffer("high", torch.tensor(torch.nan))
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> QTensor:
+        """Encode ``x`` (float32, any shape)."""
+        spec = self.spec if self.training else nearest_version(self.spec)
+        q = quantize(spec, x, Key(self.clock.seed, self.identity, self.clock.step), self._limits(x))
+        if self.training and self.clock.step % OBSERVE_EVERY == 0:
+            self._observe(q.codes)
+        return q
+
+    def _limits(self, x: Tensor) -> Range | None:
+        if not self.is_tracked:
+            return None
+        spec = cast(Affine, self.spec)
+        if not self.training:
+            return self.low, self.high
+        low, high = measure_range(spec, x)
+        for tracked, new in ((self.low, low), (self.high, high)):
+            old = spec.old_weight * tracked + (1 - spec.old_weight) * new
+            tracked.copy_(torch.where(tracked.isnan(), new, old))
+        return low, high
+
+    def _observe(self, codes: Tensor) -> None:
+        if codes.numel() == 0:
+            return
+        low, high = torch.aminmax(codes)
+        self.code_min = low if self.code_min is None else torch.minimum(self.code_min, low)
+        self.code_max = high if self.code_max is None else torch.maximum(self.code_max, high)
+
+    def extra_repr(self) -> str:
+        return f"{self.name}, {self.spec}"
+
+
+def nearest_version(spec: Quantizer) -> Quantizer:
+    """The same format rounding to nearest."""
+    return replace(spec, rounding="nearest") if hasattr(spec, "rounding") else spec  # type: ignore[call-arg]
+
+
+class GradientSite(nn.Module):
+    """Identity forward; quantises the gradient that comes back through it."""
+
+    def __init__(self, spec: Quantizer, name: str, clock: Clock) -> None:
+        super().__init__()
+        self.site = Site(spec, name, clock)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``x``; its gradient will be quantised."""
+        return cast(Tensor, _QuantizeGradient.apply(x, self.site)) if self.training else x
+
+
+class _QuantizeGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, site: Site) -> Tensor:
+        ctx.site = site  # type: ignore[attr-defined]
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return ctx.site(grads[0]).dequantize(), None  # type: ignore[attr-defined]
+
+
+class ValueSite(nn.Module):
+    """Quantises a value in the forward pass; the gradient passes unchanged (straight-through estimator)."""
+
+    def __init__(self, spec: Quantizer, name: str, clock: Clock) -> None:
+        super().__init__()
+        self.site = Site(spec, name, clock)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The quantised value of ``x``, as float32."""
+        return straight_through(x, self.site(x).dequantize())
+
+
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, value: Tensor) -> Tensor:
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return grads[0], None
+
+
+def straight_through(x: Tensor, value: Tensor) -> Tensor:
+    """``value`` in the forward pass, the gradient of ``x`` in the backward pass (Bengio et al. 2013)."""
+    return cast(Tensor, _StraightThrough.apply(x, value))
+
+
+def site_for(spec: Quantizer | None, name: str, clock: Clock) -> Site | None:
+    """A site, or None where the path is float."""
+    return None if spec is None else Site(spec, name, clock)
+
+
+def value_site_for(spec: Quantizer | None, name: str, clock: Clock) -> ValueSite | None:
+    """A straight-through site, or None where the value stays float."""
+    return None if spec is None else ValueSite(spec, name, clock)
+
+
+def through(site: nn.Module | None, x: Tensor) -> Tensor:
+    """``x`` through a site that may not be there."""
+    return x if site is None else cast(Tensor, site(x))

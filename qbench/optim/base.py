@@ -1,0 +1,65 @@
+"""The suite's optimiser on float parameters, and the split of parameters that update rules need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from qbench.nn import Converted
+from qbench.nn.layers import QuantizedLayer
+
+
+class OptimizerConfig(Protocol):
+    """What an optimiser needs to know; :class:`qbench.train.settings.OptimizerSettings` is one."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def lr(self) -> float: ...
+    @property
+    def momentum(self) -> float: ...
+    @property
+    def beta2(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def nesterov(self) -> bool: ...
+
+
+def quantized_layers(converted: Converted) -> Iterator[tuple[str, QuantizedLayer]]:
+    """The layers whose weight has a low-precision format."""
+    for name, layer in converted.layers():
+        if isinstance(layer, QuantizedLayer) and layer.weight_site is not None:
+            yield name, layer
+
+
+def is_weight(parameter: nn.Parameter) -> bool:
+    """Convolution and linear weights are decayed; norms and biases are not."""
+    return parameter.dim() > 1
+
+
+def group(parameters: list[nn.Parameter], settings: OptimizerConfig, *, lr_scale: float = 1.0) -> dict[str, Any]:
+    """One parameter group: its learning rate is the suite's times ``lr_scale``."""
+    decay = settings.weight_decay if parameters and is_weight(parameters[0]) else 0.0
+    base_lr = settings.lr * lr_scale
+    return {"params": parameters, "lr": base_lr, "base_lr": base_lr, "weight_decay": decay}
+
+
+def suite_optimizer(
+    converted: Converted, settings: OptimizerConfig, lr_scales: dict[nn.Parameter, float] | None = None
+) -> Optimizer:
+    """SGD or Adam as the suite says. lr_scales: parameters whose learning rate is multiplied by a factor."""
+    scales = lr_scales or {}
+    gathered: dict[tuple[bool, float], list[nn.Parameter]] = {}
+    for parameter in converted.model.parameters():
+        gathered.setdefault((is_weight(parameter), scales.get(parameter, 1.0)), []).append(parameter)
+    groups = [group(members, settings, lr_scale=scale) for (_, scale), members in gathered.items()]
+    if settings.name == "adam":
+        return torch.optim.Adam(groups, lr=settings.lr, betas=(settings.momentum, settings.beta2), fused=True)
+    return torch.optim.SGD(
+        groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.nesterov, fused=True
+    )

@@ -1,0 +1,88 @@
+"""What makes two methods comparable, and what differs between them: refusals and footnotes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from qbench.cell import Fingerprints, Record, Status
+from qbench.report.entries import Entry, as_json
+
+_MEANING = {
+    "init_sha": "other initial weights",
+    "order_sha": "other batches",
+    "eval_sha": "other evaluation items",
+}
+
+
+def accuracy_refusal(entry: Entry, base: Entry) -> str | None:
+    """Why accuracies must not be compared: the first fingerprint that differs at a seed both finished, else None."""
+    theirs = _finished(base)
+    for seed, record in _finished(entry).items():
+        if seed not in theirs:
+            continue
+        conflict = fingerprint_conflict(record.outcome.fingerprints, theirs[seed].outcome.fingerprints)
+        if conflict:
+            return f"not compared with {base.label}: {conflict} at seed {seed}"
+    return None
+
+
+def fingerprint_conflict(mine: Fingerprints | None, theirs: Fingerprints | None) -> str | None:
+    """What differs between two cells of one seed, in words; None where all three fingerprints are equal."""
+    if mine is None or theirs is None:
+        return "fingerprints missing"
+    differing = [name for name in _MEANING if getattr(mine, name) != getattr(theirs, name)]
+    return ", ".join(f"{_MEANING[name]} ({name})" for name in differing) or None
+
+
+def speed_refusal(entry: Entry, base: Entry) -> str | None:
+    """Why speed and memory cannot be divided by the baseline's: no round of both is of one session; else None."""
+    if not entry.rounds or entry.rounds.keys() & base.rounds.keys():
+        return None
+    if not base.rounds:
+        return f"no ratios: {base.label} was not measured"
+    return f"no ratios: measured in another session than {base.label}"
+
+
+def settings_differences(entry: Entry, base: Entry) -> str | None:
+    """The training settings in which two methods differ, with the suite's reason; None where all are equal."""
+    mine, theirs = (dict(_flat(e.cell.train.model_dump(mode="json"))) for e in (entry, base))
+    differing = [f"{name} {_shown(mine[name])} ({base.label}: {_shown(theirs[name])})" for name in mine if mine[name] != theirs[name]]
+    if not differing:
+        return None
+    because = f"; because: {entry.cell.because}" if entry.cell.because else ""
+    return f"trained with {', '.join(differing)}{because}"
+
+
+def failures(entry: Entry) -> Iterator[str]:
+    """One sentence per cell that gave no accuracy, and one for a measurement that failed."""
+    for record in entry.records:
+        outcome = record.outcome
+        if outcome.status is Status.DIVERGED:
+            at = "" if outcome.diverged_step is None else f" at step {outcome.diverged_step}"
+            yield f"seed {record.cell.seed} diverged{at}"
+        elif outcome.status is not Status.OK:
+            yield f"seed {record.cell.seed}: {outcome.status}{_reason(outcome.message)}"
+    failed = next((r for r in entry.measure.rounds if r.status is not Status.OK), None) if entry.measure else None
+    if failed is not None:
+        yield f"measurement: {failed.status}{_reason(failed.message)}"
+
+
+def _finished(entry: Entry) -> dict[int, Record]:
+    return {record.cell.seed: record for record in entry.records if record.cell.seed in entry.top1}
+
+
+def _flat(settings: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _shown(value: object) -> str:
+    return value if isinstance(value, str) else as_json(value)
+
+
+def _reason(message: str) -> str:
+    first = message.strip().split("\n", 1)[0]
+    return f", {first}" if first else ""

@@ -1,0 +1,108 @@
+"""Plots by name: drawn off screen, written as PNG and SVG, the same bytes for the same records."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qbench.errors import UnknownNameError
+from qbench.registry import nearest
+from qbench.report.entries import BASELINE, gather
+from qbench.report.files import write_file
+from qbench.report.plots import accuracy, curves, tradeoff
+from qbench.report.plots.scene import NothingToDrawError, Scene, scenes
+from qbench.report.plots.style import plot_style
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from matplotlib.figure import Figure
+
+    from qbench.cell import MeasureRecord, Record
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot that can be asked for by name. draw raises NothingToDrawError where the records hold nothing to show."""
+
+    name: str
+    description: str
+    draw: Callable[[Scene], Figure]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What :func:`write_plots` did. skipped: one sentence per plot that had nothing to show."""
+
+    paths: tuple[Path, ...]
+    skipped: tuple[str, ...]
+
+
+PLOTS = {
+    plot.name: plot
+    for plot in (
+        Plot("accuracy", "test accuracy by method: every seed, mean and 95 % interval", accuracy.draw),
+        Plot("curves", "validation accuracy and training loss against epoch", curves.draw),
+        Plot("speed", "test accuracy against training speed, with the Pareto front", tradeoff.draw_speed),
+        Plot("memory", "test accuracy against peak training memory, with the Pareto front", tradeoff.draw_memory),
+    )
+}
+SUFFIXES = ("png", "svg")
+
+
+def write_plots(
+    records: Iterable[Record],
+    measures: Iterable[MeasureRecord],
+    out: Path,
+    *,
+    only: Sequence[str] = (),
+    baseline: str = BASELINE,
+) -> Drawn:
+    """Draw the plots named in ``only`` (all, if empty) of every setting into ``out``, as ``NAME.png`` and ``NAME.svg``.
+
+    With several models or data sets the file name carries them. Raises UnknownNameError for an unknown plot.
+    """
+    chosen = [find_plot(name) for name in dict.fromkeys(only)] or list(PLOTS.values())
+    found = scenes(gather(records, measures), baseline)
+    paths: list[Path] = []
+    skipped: list[str] = []
+    for scene in found:
+        for plot in chosen:
+            stem = plot.name if len(found) == 1 else f"{plot.name}-{_slug(scene)}"
+            try:
+                paths += _write(plot, scene, out / stem)
+            except NothingToDrawError as reason:
+                skipped.append(f"{stem}: {reason}")
+    return Drawn(tuple(paths), tuple(skipped))
+
+
+def find_plot(name: str) -> Plot:
+    """The plot called ``name``. Raises UnknownNameError."""
+    if name not in PLOTS:
+        raise UnknownNameError(f"unknown plot '{name}'{nearest(name, list(PLOTS))}")
+    return PLOTS[name]
+
+
+def _write(plot: Plot, scene: Scene, stem: Path) -> list[Path]:
+    with plot_style():
+        figure = plot.draw(scene)
+        paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in SUFFIXES]
+        for path, suffix in zip(paths, SUFFIXES, strict=True):
+            write_file(path, _encoded(figure, suffix))
+    return paths
+
+
+def _encoded(figure: Figure, suffix: str) -> bytes:
+    stream = io.BytesIO()
+    # No date and no library version in the file: equal records give equal bytes.
+    metadata = {"Software": None} if suffix == "png" else {"Date": None, "Creator": None}
+    figure.savefig(stream, format=suffix, metadata=metadata)
+    return stream.getvalue()
+
+
+def _slug(scene: Scene) -> str:
+    setting = scene.setting
+    return re.sub(r"[^A-Za-z0-9.=]+", "-", f"{setting.model}-{setting.dataset}-{setting.device}").strip("-")

@@ -1,0 +1,115 @@
+"""Test accuracy by method: every seed as a point, the mean and its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from qbench.report.metrics import TOP1
+from qbench.report.plots.scene import NothingToDrawError, Scene, Series
+from qbench.report.plots.style import ALARM, INK, MUTED, literal, new_figure, tidy_axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_ROW_INCHES = 0.34
+# Points of one method are spread over this share of its row, so that equal seeds stay visible.
+_SPREAD = 0.36
+
+
+def draw(scene: Scene) -> Figure:
+    """A row per method, best mean first; a second, closer view where a few methods lie far below the others."""
+    rows = sorted(scene.series, key=lambda s: -(s.top1.mean if s.top1 else float("-inf")))
+    if not any(series.top1 for series in rows):
+        raise NothingToDrawError("no cell finished with an accuracy")
+    near = _cluster(rows)
+    figure = new_figure(10.0 if near else 7.6, 1.35 + _ROW_INCHES * max(len(rows), 3))
+    panels = figure.subplots(1, 2 if near else 1, sharey=True, squeeze=False)[0]
+    for axes, shown in zip(panels, [rows, near], strict=False):
+        _panel(axes, rows, scene)
+        axes.set_xlim(*_limits(shown))
+    _label_rows(panels[0], rows)
+    _write_results(panels[-1], rows)
+    _titles(panels, scene, zoomed=bool(near))
+    return figure
+
+
+def _cluster(rows: Sequence[Series]) -> list[Series]:
+    """The upper methods, where the lowest are so far off that the others' differences could not be seen; else none."""
+    means = [series.top1.mean for series in rows if series.top1]
+    span = means[0] - means[-1]
+    for size in range(len(means) - 1, 1, -1):
+        if means[0] - means[size - 1] < 0.2 * span:
+            return [series for series in rows if series.top1][:size] if span > 2 else []
+    return []
+
+
+def _panel(axes: Axes, rows: Sequence[Series], scene: Scene) -> None:
+    for y, series in enumerate(rows):
+        _row(axes, y, series)
+    reference = next((s for s in rows if s.entry.label == scene.baseline and s.top1), None)
+    if reference is not None and reference.top1 is not None:
+        axes.axvline(reference.top1.mean, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlabel("top-1 accuracy on the test split [%]")
+    axes.grid(axis="y", visible=False)
+    tidy_axes(axes)
+
+
+def _row(axes: Axes, y: int, series: Series) -> None:
+    look = series.look
+    if y % 2:
+        axes.axhspan(y - 0.5, y + 0.5, color="#f6f6f6", zorder=0, linewidth=0)
+    if series.top1 is None:
+        return
+    values = list(series.entry.top1.values())
+    axes.scatter(
+        values, [y + offset for offset in _offsets(len(values))], s=22, color=look.color, alpha=0.55, linewidth=0, zorder=3
+    )
+    half_width = series.top1.half_width()
+    if half_width is not None:
+        axes.errorbar(series.top1.mean, y, xerr=half_width, color=look.color, linewidth=1.4, capsize=3, zorder=2)
+    axes.scatter([series.top1.mean], [y], s=46, marker="D", color=look.color, edgecolor="white", linewidth=0.8, zorder=4)
+
+
+def _offsets(count: int) -> list[float]:
+    return [_SPREAD * (index / (count - 1) - 0.5) for index in range(count)] if count > 1 else [0.0]
+
+
+def _limits(rows: Sequence[Series]) -> tuple[float, float]:
+    """The range of the seeds, with room for the intervals as far as they are no more than half of it."""
+    values = [value for series in rows for value in series.entry.top1.values()]
+    low, high = min(values), max(values)
+    span = max(high - low, 0.5)
+    widths = [(s.top1.mean, s.top1.half_width() or 0.0) for s in rows if s.top1]
+    reach_low = max(min(mean - width for mean, width in widths), low - span / 2)
+    reach_high = min(max(mean + width for mean, width in widths), high + span / 2)
+    return min(low, reach_low) - 0.06 * span, max(high, reach_high) + 0.06 * span
+
+
+def _label_rows(axes: Axes, rows: Sequence[Series]) -> None:
+    axes.set_yticks(range(len(rows)), [literal(series.name) for series in rows])
+    axes.tick_params(axis="y", length=0)
+
+
+def _write_results(axes: Axes, rows: Sequence[Series]) -> None:
+    """The numbers, to the right of the rows."""
+    for y, series in enumerate(rows):
+        parts = [] if series.top1 is None else [TOP1.written(series.top1.mean, series.top1.sd)]
+        color = ALARM if series.failed else INK
+        text = "; ".join([*parts, *([series.failed] if series.failed else [])]) or "not run"
+        axes.annotate(
+            text, (1.015, y), xycoords=("axes fraction", "data"), va="center", fontsize=8.5, color=color,
+            annotation_clip=False,
+        )  # fmt: skip
+
+
+def _titles(panels: Sequence[Axes], scene: Scene, zoomed: bool) -> None:
+    panels[0].set_title(f"{literal(scene.where)}: accuracy by method", pad=18)
+    seeds = max(len(series.entry.records) for series in scene.series)
+    interval = "diamond: mean, bar: 95 % t-interval, " if seeds > 1 else ""
+    note = f"points: seeds, {interval}dashed: {literal(scene.baseline)}; numbers: mean" + (" \N{PLUS-MINUS SIGN} sd" if seeds > 1 else "")
+    panels[0].text(0, 1.0, note, transform=panels[0].transAxes, fontsize=8, color=MUTED, va="bottom")
+    if zoomed:
+        panels[1].set_title("closer view", fontweight="normal", color=MUTED, fontsize=9.5)

@@ -1,0 +1,96 @@
+"""What a plot is given: the entries of one setting, in table order, each with its look."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import median
+
+from qbench.cell import EpochRow, Record, Status
+from qbench.report.entries import Entry, Setting
+from qbench.report.metrics import Metric
+from qbench.report.plots.style import Look, looks
+from qbench.report.text import clean
+from qbench.stats import Summary, summarize
+
+
+class NothingToDrawError(Exception):
+    """The records hold nothing that this plot shows; the text says what is missing."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """One method in one setting, as the plots see it."""
+
+    entry: Entry
+    name: str
+    look: Look
+
+    @cached_property
+    def top1(self) -> Summary | None:
+        """Accuracy over the seeds that finished, in percent."""
+        return summarize(list(self.entry.top1.values())) if self.entry.top1 else None
+
+    @property
+    def failed(self) -> str:
+        """``1 of 3 diverged``; empty where every cell finished."""
+        total = len(self.entry.records)
+        ended = [(status, count) for status, count in self.entry.statuses if status is not Status.OK]
+        return ", ".join(f"{count} of {total} {status}" for status, count in ended)
+
+    def cost(self, metric: Metric) -> float | None:
+        """Median over rounds of a speed or memory metric."""
+        assert metric.of_round is not None and not metric.relative
+        values = [metric.of_round(measured) for measured in self.entry.rounds.values()]
+        known = [value for value in values if value is not None]
+        return median(known) if known else None
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One setting's series, in table order. baseline: label of the method that differences refer to."""
+
+    suite: str
+    setting: Setting
+    series: tuple[Series, ...]
+    baseline: str
+
+    @property
+    def where(self) -> str:
+        """``resnet8 on digits``."""
+        return clean(f"{self.setting.model} on {self.setting.dataset}")
+
+
+def scenes(entries: Sequence[Entry], baseline: str) -> list[Scene]:
+    """One scene per setting; a method looks the same in all of them."""
+    styles = looks([(entry.cell.method, entry.label) for entry in entries])
+    found = []
+    for setting in dict.fromkeys(entry.setting for entry in entries):
+        group = [entry for entry in entries if entry.setting == setting]
+        series = tuple(Series(entry, name, styles[entry.label]) for entry, name in zip(group, _names(group), strict=True))
+        found.append(Scene(group[0].cell.suite, setting, series, baseline))
+    return found
+
+
+def curve_values(record: Record, column: str) -> Mapping[int, float]:
+    """Epoch to value of one column of a record's learning curve; epochs without a finite value are left out."""
+    values = {row.epoch: _value(row, column) for row in record.outcome.curve}
+    return {epoch: value for epoch, value in values.items() if value is not None and math.isfinite(value)}
+
+
+def mean_curve(curves: Sequence[Mapping[int, float]]) -> Mapping[int, float]:
+    """The mean over ``curves`` at the epochs that all of them have, so that every point averages the same runs."""
+    shared = set.intersection(*(set(curve) for curve in curves)) if curves else set()
+    return {epoch: sum(curve[epoch] for curve in curves) / len(curves) for epoch in sorted(shared)}
+
+
+def _value(row: EpochRow, column: str) -> float | None:
+    value = getattr(row, column)
+    return None if value is None else float(value)
+
+
+def _names(entries: Sequence[Entry]) -> list[str]:
+    labels = [entry.label for entry in entries]
+    return [clean(f"{e.label} ({e.arithmetic})" if labels.count(e.label) > 1 else e.label) for e in entries]

@@ -1,0 +1,123 @@
+"""One look for all plots: colours that colour-blind readers can tell apart, fixed per method family."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK = "#222222"
+MUTED = "#6b6b6b"
+ALARM = "#a3262a"
+
+# Okabe and Ito (2008); the yellow is left out, it cannot be read on white.
+_FAMILIES: Mapping[str, str] = {
+    "fp32": "#222222",
+    "bf16": "#808080",
+    "banner8": "#0072b2",
+    "wageubn": "#d55e00",
+    "graham": "#009e73",
+    "binaryconnect": "#cc79a7",
+    "sr": "#e69f00",
+    "r": "#56b4e9",
+}
+# Paul Tol's muted scheme, for methods of other origin.
+_OTHERS = ("#882255", "#332288", "#999933", "#44aa99", "#aa4499", "#117733", "#661100", "#6699cc")
+_MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "h", "p", "*")
+_DASHES = ("-", "--", ":", "-.")
+
+
+@dataclass(frozen=True)
+class Look:
+    """Colour, marker and line style of one method."""
+
+    color: str
+    marker: str
+    dash: str
+
+
+def looks(methods: Sequence[tuple[str, str]]) -> dict[str, Look]:
+    """The look of each label. methods: (family, label) pairs; the family's colour is fixed, its members differ in
+    lightness and line style."""
+    families = list(dict.fromkeys(family for family, _ in methods))
+    colors = _family_colors(families)
+    found: dict[str, Look] = {}
+    for index, family in enumerate(families):
+        labels = list(dict.fromkeys(label for other, label in methods if other == family))
+        for member, label in enumerate(labels):
+            color = _lightened(colors[family], 0.5 * member / max(len(labels) - 1, 3))
+            found[label] = Look(color, _MARKERS[index % len(_MARKERS)], _DASHES[member % len(_DASHES)])
+    return found
+
+
+@contextmanager
+def plot_style() -> Iterator[None]:
+    """The plots' settings, for this block only: nothing of the caller's matplotlib is changed."""
+    import matplotlib as mpl
+    import seaborn as sns
+
+    settings = {
+        "font.family": "DejaVu Sans",
+        "axes.titlesize": 11,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.labelsize": 9.5,
+        "axes.labelcolor": INK,
+        "axes.edgecolor": "#b0b0b0",
+        "xtick.labelsize": 9,
+        "ytick.labelsize": 9,
+        "xtick.color": INK,
+        "ytick.color": INK,
+        "grid.color": "#e6e6e6",
+        "grid.linewidth": 0.7,
+        "legend.fontsize": 8.5,
+        "legend.frameon": False,
+        "figure.facecolor": "white",
+        "savefig.dpi": 160,
+        "svg.hashsalt": "qbench",
+        "svg.fonttype": "path",
+    }
+    with mpl.rc_context(), sns.axes_style("whitegrid"), sns.plotting_context("paper"), mpl.rc_context(settings):
+        yield
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A figure of its own, width by height in inches, drawn by Agg: no pyplot, no window, nothing to close."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def tidy_axes(axes: Axes) -> None:
+    """Remove the frame's upper and right side."""
+    import seaborn as sns
+
+    sns.despine(ax=axes)
+
+
+def literal(text: str) -> str:
+    """``text`` for a plot: a dollar sign is a dollar sign, not mathematics."""
+    return text.replace("$", r"\$")
+
+
+def _family_colors(families: Sequence[str]) -> dict[str, str]:
+    others = [family for family in families if family not in _FAMILIES]
+    extra = {family: _OTHERS[index % len(_OTHERS)] for index, family in enumerate(sorted(others))}
+    return {**_FAMILIES, **extra}
+
+
+def _lightened(color: str, amount: float) -> str:
+    """``color`` moved towards white by ``amount`` of the way, in lightness."""
+    red, green, blue = (int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    hue, lightness, saturation = colorsys.rgb_to_hls(red, green, blue)
+    channels = colorsys.hls_to_rgb(hue, lightness + (1 - lightness) * amount, saturation)
+    return "#" + "".join(f"{round(channel * 255):02x}" for channel in channels)

@@ -1,0 +1,153 @@
+"""Accuracy against a cost, with the Pareto front: real measurements and simulations are never mixed on one front."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qbench.report.metrics import PEAK_BYTES, TRAIN_SPEED, Direction, Metric
+from qbench.report.plots.labels import place_labels
+from qbench.report.plots.scene import NothingToDrawError, Scene, Series
+from qbench.report.plots.style import ALARM, INK, MUTED, literal, new_figure, tidy_axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# A cost that spans more than this factor is drawn on a logarithmic axis.
+_LOGARITHMIC_FROM = 6.0
+
+
+@dataclass(frozen=True)
+class Point:
+    """One method: its cost, its mean accuracy in percent, and half the interval of that mean."""
+
+    series: Series
+    cost: float
+    accuracy: float
+    half_width: float | None
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether the cost is that of a simulation."""
+        return self.series.entry.is_simulated
+
+
+def draw_speed(scene: Scene) -> Figure:
+    """Accuracy against training speed."""
+    return _draw(scene, TRAIN_SPEED, "training speed", "training speed [images/s], more is better \N{RIGHTWARDS ARROW}", 1)
+
+
+def draw_memory(scene: Scene) -> Figure:
+    """Accuracy against the peak memory of a training step."""
+    return _draw(scene, PEAK_BYTES, "peak training memory", "\N{LEFTWARDS ARROW} less is better, peak training memory [MiB]", 2**20)
+
+
+def pareto_front(points: Sequence[tuple[float, float]], better: Direction) -> list[int]:
+    """Indices of the (cost, accuracy) points that no other point beats in both, by rising cost.
+
+    better: whether a higher or a lower cost figure is better; a higher accuracy always is. Of equal points all stay.
+    """
+    sign = 1 if better == "higher" else -1
+
+    def beats(a: tuple[float, float], b: tuple[float, float]) -> bool:
+        return sign * a[0] >= sign * b[0] and a[1] >= b[1] and a != b
+
+    front = [i for i, point in enumerate(points) if not any(beats(other, point) for other in points)]
+    return sorted(front, key=lambda i: points[i])
+
+
+def _draw(scene: Scene, metric: Metric, title: str, label: str, scale: float) -> Figure:
+    points = _points(scene, metric, scale)
+    figure = new_figure(7.6, 5.2)
+    axes = figure.subplots()
+    for simulated in (False, True):
+        group = [point for point in points if point.is_simulated is simulated]
+        _front(axes, group, metric.better, simulated)
+    for point in points:
+        _mark(axes, point)
+    _frame(axes, points)
+    axes.set_xlabel(label)
+    axes.set_ylabel("top-1 accuracy on the test split [%]")
+    axes.set_title(f"{literal(scene.where)}: accuracy against {title}", pad=10)
+    tidy_axes(axes)
+    _legend(axes, points, figure)
+    place_labels(axes, [(p.cost, p.accuracy, literal(_name(p))) for p in points], [_color(p) for p in points])
+    return figure
+
+
+def _points(scene: Scene, metric: Metric, scale: float) -> list[Point]:
+    found = []
+    for series in scene.series:
+        cost = series.cost(metric)
+        if cost is not None and series.top1 is not None:
+            found.append(Point(series, cost / scale, series.top1.mean, series.top1.half_width()))
+    if not found:
+        raise NothingToDrawError(f"no method has both an accuracy and a measured {metric.name}")
+    return found
+
+
+def _mark(axes: Axes, point: Point) -> None:
+    look = point.series.look
+    if point.half_width is not None:
+        axes.errorbar(point.cost, point.accuracy, yerr=point.half_width, color=look.color, linewidth=1, alpha=0.5, zorder=2)
+    axes.scatter(
+        [point.cost], [point.accuracy], s=64, marker=look.marker, zorder=4, linewidth=1.6,
+        facecolor="white" if point.is_simulated else look.color, edgecolor=look.color,
+    )  # fmt: skip
+
+
+def _front(axes: Axes, points: Sequence[Point], better: Direction, simulated: bool) -> None:
+    if len(points) < 2:
+        return
+    front = pareto_front([(p.cost, p.accuracy) for p in points], better)
+    axes.plot(
+        [points[i].cost for i in front], [points[i].accuracy for i in front], color="#9a9a9a" if simulated else INK,
+        linestyle=(0, (3, 3)) if simulated else "-", linewidth=1.2, alpha=0.8, zorder=1,
+        drawstyle="steps-pre" if better == "higher" else "steps-post",
+    )  # fmt: skip
+
+
+def _frame(axes: Axes, points: Sequence[Point]) -> None:
+    """Limits from the points, not from their intervals, which may be far wider with two or three seeds."""
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
+    costs, heights = [p.cost for p in points], [p.accuracy for p in points]
+    if max(costs) > _LOGARITHMIC_FROM * min(costs) > 0:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        ratio = (max(costs) / min(costs)) ** 0.18
+        axes.set_xlim(min(costs) / ratio, max(costs) * ratio)
+    else:
+        room = 0.18 * max(max(costs) - min(costs), 0.1 * max(costs))
+        axes.set_xlim(max(min(costs) - room, 0), max(costs) + room)
+    room = 0.16 * max(max(heights) - min(heights), 0.5)
+    axes.set_ylim(min(heights) - room, max(heights) + room)
+
+
+def _legend(axes: Axes, points: Sequence[Point], figure: Figure) -> None:
+    from matplotlib.lines import Line2D
+
+    simulated = {point.is_simulated for point in points}
+    handles = []
+    for kind, text in ((False, "measured"), (True, "sim: cost of a simulation, not the method's own")):
+        if kind not in simulated:
+            continue
+        face = "white" if kind else MUTED
+        handles.append(Line2D([], [], marker="o", color=MUTED, markerfacecolor=face, linestyle="none", label=text))
+        if sum(point.is_simulated is kind for point in points) > 1:
+            dash = (0, (3, 3)) if kind else "-"
+            name = "Pareto front of simulations" if kind else "Pareto front"
+            handles.append(Line2D([], [], color="#9a9a9a" if kind else INK, linestyle=dash, linewidth=1.2, label=name))
+    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+
+
+def _name(point: Point) -> str:
+    return f"{point.series.name}\n({point.series.failed})" if point.series.failed else point.series.name
+
+
+def _color(point: Point) -> str:
+    return ALARM if point.series.failed else INK

@@ -1,0 +1,58 @@
+"""How numbers are written in tables and on axes: fixed digits, so that equal results give equal bytes."""
+
+from __future__ import annotations
+
+import math
+
+MINUS = "\N{MINUS SIGN}"
+TIMES = "\N{MULTIPLICATION SIGN}"
+MISSING = "\N{EN DASH}"
+PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def percent(value: float) -> str:
+    """``98.52``."""
+    return f"{value:.2f}"
+
+
+def signed(value: float) -> str:
+    """``+0.31``, ``\N{MINUS SIGN}0.31``, and ``0.00`` without a sign."""
+    written = f"{value:+.2f}"
+    return "0.00" if written in {"+0.00", "-0.00"} else written.replace("-", MINUS)
+
+
+def ratio(value: float) -> str:
+    """``0.95``; two digits, or two significant ones below 0.1."""
+    return f"{value:.2f}" if value >= 0.1 or value == 0 else significant(value, 2)
+
+
+def speed(value: float) -> str:
+    """``1,234`` from 100 on, else three significant digits."""
+    return f"{value:,.0f}" if value >= 100 else significant(value, 3)
+
+
+def energy(value: float) -> str:
+    """Three significant digits."""
+    return significant(value, 3)
+
+
+def memory(value: float) -> str:
+    """``311 KiB``: a power of 1024 and three significant digits."""
+    power = min(max(int(value).bit_length() - 1, 0) // 10, len(_UNITS) - 1)
+    scaled = value / 1024**power
+    digits = f"{value:.0f}" if power == 0 else significant(scaled, 3)
+    return f"{digits} {_UNITS[power]}"
+
+
+def significant(value: float, digits: int) -> str:
+    """``value`` with this many significant digits, never in exponent form above 1e-4."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:.{digits - 1}f}"
+    decimals = max(digits - 1 - math.floor(math.log10(abs(value))), 0)
+    return f"{value:.{decimals}f}" if decimals < 8 else f"{value:.{digits - 1}e}"
+
+
+def clean(value: str) -> str:
+    """``value`` on one line and without control characters, so that no user string can move the cursor."""
+    return "".join(character if character.isprintable() else " " for character in value)

@@ -1,0 +1,40 @@
+"""Files that are there whole or not at all, also after a power cut."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+TEMPORARY_PREFIX = ".writing-"
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path``: readers see the old file or the new one, never a part.
+
+    The content reaches the disk before the name does, and the name before this returns.
+    """
+    temporary = path.parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}"
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_directory(path.parent)
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Delete temporary files of a writer that was killed; only the holder of the directory's lock may call this."""
+    for leftover in directory.glob(f"{TEMPORARY_PREFIX}*"):
+        leftover.unlink(missing_ok=True)
+
+
+def _sync_directory(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

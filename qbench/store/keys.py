@@ -1,0 +1,104 @@
+"""Keys of results: equal keys mean that running again would give the same, so it need not be done.
+
+A key covers everything that can change a number: the method's source and options, model, data set and its content,
+seed, arithmetic, device, settings, qbench's own arithmetic, library versions and the hardware. It leaves out what
+cannot: names for people, where files lie, and how long a cell may take.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from qbench.catalog import find_method
+from qbench.cell import Cell
+from qbench.environment import hardware_key, library_key, num_cores
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+_COMPUTING = ("quant", "kernels", "nn", "optim", "models", "data", "train")
+_SOURCE_SUFFIXES = {".py", ".c", ".cpp", ".h", ".hpp", ".cu", ".cuh"}
+_KEY_DIGITS = 32
+
+DataFingerprint = Callable[[str, Path | None, Mapping[str, object]], str]
+
+
+class Keys:
+    """Makes the keys of cells and measurements on this machine; data sets are fingerprinted once each.
+
+    threads: CPU threads per worker; sums are split by it, so it is part of every key.
+    fingerprint: the content of a data set, as :func:`qbench.data.dataset_fingerprint` gives it.
+    """
+
+    def __init__(self, *, threads: int, fingerprint: DataFingerprint | None = None) -> None:
+        self.threads = threads
+        self._fingerprint = fingerprint
+        self._data: dict[str, str] = {}
+
+    def cell(self, cell: Cell) -> str:
+        """The key of a training run."""
+        return digest({**self._common(cell), "task": "train", "seed": cell.seed})
+
+    def measure(self, cell: Cell) -> str:
+        """The key of a method's speed and memory: of no seed, and of any number of rounds."""
+        settings = cell.measure.model_dump(mode="json", exclude={"rounds", "enabled"})
+        return digest({**self._common(cell), "task": "measure", "measure": settings, "cores": num_cores()})
+
+    def data(self, cell: Cell) -> str:
+        """The fingerprint of the cell's data set. Raises DataError where it is missing."""
+        identity = json.dumps([cell.dataset, cell.data_root, cell.dataset_options], sort_keys=True)
+        if identity not in self._data:
+            root = Path(cell.data_root) if cell.data_root else None
+            self._data[identity] = self._read_fingerprint(cell.dataset, root, cell.dataset_options)
+        return self._data[identity]
+
+    def _read_fingerprint(self, name: str, root: Path | None, options: Mapping[str, object]) -> str:
+        if self._fingerprint is None:
+            from qbench.data import dataset_fingerprint
+
+            self._fingerprint = dataset_fingerprint
+        return self._fingerprint(name, root, options)
+
+    def _common(self, cell: Cell) -> dict[str, Any]:
+        return {
+            "method": method_source(cell.method),
+            "options": cell.options,
+            "model": [cell.model, cell.model_options],
+            "dataset": [cell.dataset, cell.dataset_options, self.data(cell)],
+            "arithmetic": cell.arithmetic,
+            "device": cell.device,
+            "train": cell.train.model_dump(mode="json", exclude={"timeout_s"}),
+            "qbench": qbench_source(),
+            "libraries": library_key(),
+            "hardware": hardware_key(cell.device),
+            "threads": self.threads,
+        }
+
+
+def digest(content: object) -> str:
+    """SHA-256 of ``content`` as JSON with sorted keys, first 32 hex digits."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:_KEY_DIGITS]
+
+
+@cache
+def method_source(reference: str) -> str:
+    """SHA-256 of the file in which a method is defined, with the method's name: a file may hold several."""
+    method = find_method(reference)
+    return hashlib.sha256(method.name.encode() + b"\0" + method.source_file.read_bytes()).hexdigest()
+
+
+@cache
+def qbench_source() -> str:
+    """SHA-256 over those of qbench's own sources that compute numbers."""
+    files = [_PACKAGE / "recipe.py"]
+    for folder in _COMPUTING:
+        files += [file for file in (_PACKAGE / folder).rglob("*") if file.suffix in _SOURCE_SUFFIXES]
+    content = hashlib.sha256()
+    for file in sorted(files):
+        content.update(f"{file.relative_to(_PACKAGE).as_posix()}\0".encode())
+        content.update(hashlib.sha256(file.read_bytes()).digest())
+    return content.hexdigest()

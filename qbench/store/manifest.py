@@ -1,0 +1,68 @@
+"""suite.json: which suite a results directory belongs to, and which of its records the last plan is about."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from qbench.cell import Cell, Plain
+from qbench.store.keys import digest
+from qbench.suite.model import Suite
+
+
+class RunManifest(Plain):
+    """The content of suite.json.
+
+    resolved: the suite after profile and command line. conditions: digest of what all methods share; results under
+    other conditions stay on disk, but are not shown. cells, measures: key of each record that belongs to the plan,
+    and its slot (what it is a result of). skipped: label and reason of methods that cannot be run here.
+    """
+
+    format: int = 1
+    suite: str
+    run: str
+    resolved: dict[str, Any]
+    conditions: str
+    cells: dict[str, str]
+    measures: dict[str, str]
+    skipped: dict[str, str] = {}
+    environment: dict[str, Any]
+
+    def after(self, earlier: RunManifest | None) -> RunManifest:
+        """This plan with what an earlier one under the same conditions has beside it.
+
+        So a run of one more method (``-m``) joins the results that are there, and a run with other settings
+        replaces them in tables. Of two results of one thing the later plan's counts.
+        """
+        if earlier is None or earlier.conditions != self.conditions:
+            return self
+        return self.model_copy(
+            update={
+                "cells": _joined(earlier.cells, self.cells),
+                "measures": _joined(earlier.measures, self.measures),
+                "skipped": {**earlier.skipped, **self.skipped},
+            }
+        )
+
+
+def conditions(suite: Suite) -> str:
+    """Digest of what every method of a suite shares, which makes results comparable: models, data, training."""
+    return digest(
+        {
+            "models": [choice.model_dump(mode="json") for choice in suite.models],
+            "datasets": [choice.model_dump(mode="json", exclude={"root"}) for choice in suite.datasets],
+            "train": suite.train.model_dump(mode="json", exclude={"timeout_s"}),
+            "protocol": suite.protocol,
+        }
+    )
+
+
+def slot(cell: Cell, *, seeded: bool = True) -> str:
+    """What a record is a result of, whatever the sources, settings and machine that made it."""
+    parts = [cell.label, cell.model, cell.model_options, cell.dataset, cell.dataset_options, cell.arithmetic, cell.device]
+    return json.dumps([*parts, cell.seed] if seeded else parts, sort_keys=True)
+
+
+def _joined(earlier: dict[str, str], later: dict[str, str]) -> dict[str, str]:
+    taken = set(later.values())
+    return {**{key: name for key, name in earlier.items() if name not in taken}, **later}

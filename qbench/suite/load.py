@@ -1,0 +1,176 @@
+"""From the text of a suite file to a :class:`~qbench.suite.model.Suite`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from qbench.errors import InputError, SuiteError, UnknownNameError
+from qbench.recipe import Arithmetic
+from qbench.registry import nearest
+from qbench.suite.choices import Choice, dataset_kind, model_kind, read_choices
+from qbench.suite.entries import Draft, Entry, pick, read_drafts
+from qbench.suite.model import Suite
+from qbench.suite.nodes import Node, graft, merge, read_yaml
+from qbench.suite.notes import idle_measure, idle_train
+from qbench.suite.schema import SuiteFile, check
+from qbench.suite.source import Source, find_source, shorten
+from qbench.train.settings import TrainSettings
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What the command line changes in a suite; None and empty leave it as it is.
+
+    methods: selections such as ``graham[bits=2,3]``. data_root: where on-disk data sets lie, relative to the
+    working directory.
+    """
+
+    methods: tuple[str, ...] = ()
+    seeds: tuple[int, ...] | None = None
+    epochs: int | None = None
+    data_root: Path | None = None
+    arithmetic: Arithmetic | None = None
+
+
+def load_suite(name_or_path: str | Path, *, profile: str | None = None, overrides: Overrides | None = None) -> Suite:
+    """Read and check a suite: a built-in name (``digits``) or the path of a YAML file.
+
+    profile: one of the file's ``profiles``, merged over it. What the command line overrides wins over the profile,
+    and both win over what an entry of ``methods`` says. Raises :class:`SuiteError` or another InputError: one
+    sentence with file and line.
+    """
+    source = find_source(str(name_or_path))
+    return _Loader(source, read_yaml(source.text, source.shown), profile, overrides or Overrides()).suite()
+
+
+class _Loader:
+    """The steps of loading, which share the file, the profile and the overrides."""
+
+    def __init__(self, source: Source, root: Node, profile: str | None, overrides: Overrides) -> None:
+        self.source = source
+        self.profile = profile
+        self.overrides = overrides
+        self.overlays = [*self._profile_overlay(root), *_command_line(overrides)]
+        self.root = root
+        for overlay in self.overlays:
+            self.root = merge(self.root, overlay)
+        self.file = check(SuiteFile, self.root)
+
+    def suite(self) -> Suite:
+        _refuse_repeated_seeds(self.root)
+        models = read_choices(self.root.at(["model"]), model_kind(), self.source.folder)
+        datasets = read_choices(self.root.at(["dataset"]), dataset_kind(), self.source.folder)
+        datasets, data_notes = self._with_data_root(datasets)
+        entries = tuple(self._entries())
+        return Suite(
+            profile=self.profile,
+            models=models,
+            datasets=datasets,
+            entries=entries,
+            notes=(*data_notes, *self._notes(entries)),
+            source=self.source.shown,
+            **{key: getattr(self.file, key) for key in _TAKEN_OVER},
+        )
+
+    def _profile_overlay(self, root: Node) -> list[Node]:
+        """The chosen profile, after a check of all of them, so that a mistake shows before it is needed."""
+        profiles = root.at(["profiles"]) if root.get("profiles") else Node({}, self.source.shown)
+        if not isinstance(profiles.value, dict):
+            return []  # the schema's check of the whole file says it better
+        for name, overlay in profiles.value.items():
+            _check_profile(name, overlay, root)
+        if self.profile is None:
+            return []
+        if self.profile not in profiles.value:
+            hint = nearest(self.profile, list(profiles.value))
+            raise UnknownNameError(f"{self.source.shown}: unknown profile '{self.profile}'{hint}")
+        return [profiles.value[self.profile]]
+
+    def _with_data_root(self, datasets: tuple[Choice, ...]) -> tuple[tuple[Choice, ...], list[str]]:
+        from qbench.data import needs_root
+
+        notes = [f"'root' of dataset '{d.name}' has no effect: it needs no files" for d in datasets if d.root and not needs_root(d.name)]
+        if self.overrides.data_root is None:
+            return datasets, notes
+        root = shorten(self.overrides.data_root.expanduser())
+        if not any(needs_root(choice.name) for choice in datasets):
+            notes.append(f"--data {root} has no effect: no data set of this suite reads files")
+        return tuple(
+            choice.model_copy(update={"root": root}) if needs_root(choice.name) else choice for choice in datasets
+        ), notes
+
+    def _entries(self) -> Iterator[Entry]:
+        drafts = read_drafts(self.root.at(["methods"]), self.source.folder)
+        if self.overrides.methods:
+            drafts = pick(drafts, self.overrides.methods, "-m")
+        first_at: dict[str, str] = {}
+        for position, draft in enumerate(drafts):
+            train = self._train(draft, position)
+            for label, options in draft.combinations():
+                if label in first_at:
+                    raise SuiteError(
+                        f"{draft.where}: '{label}' is already at {first_at[label]}; remove one of the two, "
+                        "or give one a 'label' if they differ"
+                    )
+                first_at[label] = draft.where
+                yield Entry(
+                    method=draft.reference, label=label, options=options, train=train, because=draft.because
+                )
+
+    def _train(self, draft: Draft, position: int) -> TrainSettings:
+        if draft.train is None:
+            if draft.because is not None:
+                raise SuiteError(f"{draft.where}: 'because' explains a 'train' section, and this entry has none")
+            return self.file.train
+        if self.file.protocol == "same":
+            raise SuiteError(
+                f"{draft.train.where}: 'train' of one method needs 'protocol: paper'; "
+                "under 'protocol: same' every method trains alike"
+            )
+        if draft.because is None:
+            raise SuiteError(f"{draft.where}: a method's own 'train' needs a 'because' line that says why")
+        node = merge(self.root.get("train") or Node({}, self.root.where), draft.train)
+        for overlay in self.overlays:
+            # A profile that names methods itself knows their settings; its train section stays below theirs.
+            if overlay.get("train") and not overlay.get("methods"):
+                node = merge(node, overlay.at(["train"]))
+        return check(TrainSettings, node, ("methods", position, "train"))
+
+    def _notes(self, entries: Sequence[Entry]) -> Iterator[str]:
+        yield from idle_train(self.file.train)
+        yield from idle_measure(self.file.measure)
+        for entry in entries:
+            if entry.because is not None and entry.train == self.file.train:
+                yield f"'train' of '{entry.label}' has no effect: it says what the suite says"
+
+
+_TAKEN_OVER = ("name", "description", "protocol", "arithmetic", "seeds", "train", "measure")
+
+
+def _check_profile(name: str, overlay: Node, root: Node) -> None:
+    for key in ("name", "profiles"):
+        if overlay.get(key):
+            raise SuiteError(f"{overlay.at([key]).where}: profile '{name}' cannot change '{key}'")
+    if isinstance(overlay.value, dict):
+        check(SuiteFile, merge(root, overlay))
+
+
+def _command_line(overrides: Overrides) -> Iterator[Node]:
+    if overrides.seeds is not None:
+        yield graft({"seeds": overrides.seeds}, "--seeds")
+    if overrides.epochs is not None:
+        yield graft({"train": {"epochs": overrides.epochs}}, "--epochs")
+    if overrides.arithmetic is not None:
+        yield graft({"arithmetic": overrides.arithmetic}, "--arithmetic")
+
+
+def _refuse_repeated_seeds(root: Node) -> None:
+    nodes = root.at(["seeds"]).value
+    assert isinstance(nodes, list)
+    seen: set[object] = set()
+    for node in nodes:
+        if node.value in seen:
+            raise InputError(f"{node.where}: seed {node.value} stands twice in 'seeds'; keep one")
+        seen.add(node.value)

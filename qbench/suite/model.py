@@ -1,0 +1,67 @@
+"""A suite: which methods are trained on which models and data sets, with which seeds and settings."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+from pydantic import Field
+
+from qbench.cell import Cell, Plain
+from qbench.recipe import Arithmetic
+from qbench.suite.choices import Choice
+from qbench.suite.entries import Entry
+from qbench.suite.schema import Protocol
+from qbench.train.settings import MeasureSettings, TrainSettings
+
+
+class Suite(Plain):
+    """A suite file after checking: profile and command line applied, lists expanded, every option filled in.
+
+    notes: settings that have no effect, one sentence each. source: the file, as shown in messages.
+    """
+
+    name: str
+    description: str = ""
+    profile: str | None = None
+    protocol: Protocol = "same"
+    arithmetic: Arithmetic = "simulated"
+    seeds: tuple[int, ...]
+    train: TrainSettings
+    measure: MeasureSettings
+    models: tuple[Choice, ...]
+    datasets: tuple[Choice, ...]
+    entries: tuple[Entry, ...]
+    notes: tuple[str, ...] = ()
+    source: str = Field(default="", exclude=True)
+
+    def cells(self, device: str = "cpu") -> list[Cell]:
+        """Every training run that can be made on ``device``, all methods of the first seed first."""
+        from qbench.suite.plan import reason_to_skip
+
+        runnable = [entry for entry in self.entries if reason_to_skip(self, entry, device) is None]
+        return list(self._product(runnable, self.seeds, device))
+
+    def measured_cells(self, device: str = "cpu") -> list[Cell]:
+        """What is measured for speed and memory: each method once per model and data set, with the first seed."""
+        return [cell for cell in self.cells(device) if cell.seed == self.seeds[0]] if self.measure.enabled else []
+
+    def _product(self, entries: list[Entry], seeds: tuple[int, ...], device: str) -> Iterator[Cell]:
+        for seed, model, dataset, entry in itertools.product(seeds, self.models, self.datasets, entries):
+            yield Cell(
+                suite=self.name,
+                method=entry.method,
+                label=entry.label,
+                options=entry.options,
+                model=model.name,
+                model_options=model.options,
+                dataset=dataset.name,
+                dataset_options=dataset.options,
+                data_root=dataset.root,
+                seed=seed,
+                arithmetic=self.arithmetic,
+                device=device,
+                train=entry.train,
+                measure=self.measure,
+                because=entry.because,
+            )

@@ -1,0 +1,56 @@
+"""One optimiser step, the same code when training and when measuring."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch.amp.grad_scaler import GradScaler
+from torch.nn import functional
+
+from qbench.train.schedule import factor
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from qbench.train.build import BuiltCell
+
+
+class TrainStep:
+    """The two halves of an optimiser step of a built cell.
+
+    They are apart so that the loss can be looked at before it reaches gradients and weights.
+    """
+
+    def __init__(self, built: BuiltCell) -> None:
+        self._built = built
+        self._settings = built.cell.train
+        self._plan = built.plan
+        self._model = built.model
+        self._optimizer = built.optimizer
+        # float16 gradients underflow without a scale on the loss (Micikevicius et al. 2018, section 3.2).
+        self._scaler = GradScaler(built.device.type) if built.recipe.autocast == "float16" else None
+
+    def lr_factor(self, step: int) -> float:
+        """The schedule's factor at optimiser step ``step``."""
+        return factor(self._settings.schedule, step, self._plan.total_steps, self._plan.steps_per_epoch)
+
+    def forward(self, step: int, images: Tensor, labels: Tensor) -> Tensor:
+        """Loss (a scalar) of optimiser step ``step`` on a batch that lies on the device."""
+        self._built.converted.clock.step = step
+        scale = self.lr_factor(step)
+        for group in self._optimizer.param_groups:
+            group["lr"] = group["base_lr"] * scale
+        with self._built.precision():
+            logits = self._model(images)
+            return functional.cross_entropy(logits.float(), labels, label_smoothing=self._settings.label_smoothing)
+
+    def update(self, loss: Tensor) -> None:
+        """Backward pass and update of the weights."""
+        self._optimizer.zero_grad(set_to_none=True)
+        if self._scaler is None:
+            loss.backward()  # type: ignore[no-untyped-call]
+            self._optimizer.step()
+        else:
+            self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            self._scaler.step(self._optimizer)
+            self._scaler.update()
