@@ -28,8 +28,8 @@ def binaryconnect(
 
     rounding: sign, or a fresh Bernoulli draw per step; ``none`` trains the float weights. scale: of the binary values
     and the learning rate (paper section 2.5 and code). inference: ``auto`` reads binary weights for ``nearest`` and the
-    float copy for ``stochastic``, as the authors do. All layers are binary, as in the authors' nets, unless said
-    otherwise.
+    float copy for ``stochastic``, as the authors do. first_layer, last_layer: binary too, as in the authors' nets, or
+    float.
     """
     if rounding == "none":
         return Recipe(update=Update())

@@ -40,7 +40,8 @@ def sr(
 ) -> Recipe:
     """Stochastic rounding: w <- Q_s(w - step), weights on the grid and nowhere else.
 
-    grid: ``binary`` is {-1, +1}; ``fixed`` is <integer_bits, fraction_bits> with the sign among the integer bits.
+    grid: ``binary`` is {-1, +1}; ``fixed`` has integer_bits (the sign among them) and fraction_bits.
+    first_layer, last_layer: on the grid too, or float.
     """
     return _on_grid(grid, True, integer_bits, fraction_bits, first_layer, last_layer)
 
@@ -56,6 +57,6 @@ def r(
 ) -> Recipe:
     """Rounding to nearest: w <- Q_d(w - step); steps below half the grid spacing are lost.
 
-    grid, integer_bits, fraction_bits: as for ``sr``.
+    grid, integer_bits, fraction_bits, first_layer, last_layer: as for ``sr``.
     """
     return _on_grid(grid, False, integer_bits, fraction_bits, first_layer, last_layer)

@@ -1,6 +1,6 @@
 """Where methods come from: the built-in files, installed packages, and a file named by the user.
 
-All three give the same :class:`~qbench.method.Method`, and all pass the same contract suite.
+All three give the same :class:`~qbench.plugin.Method`, and all pass the same contract suite.
 """
 
 from __future__ import annotations

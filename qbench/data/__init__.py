@@ -51,15 +51,21 @@ class DatasetFactory(Factory["Dataset"]):
         if self.needs_root:
             return {**resolved, "root": root}
         if root is not None:
-            raise DataError(f"data set '{self.name}' is not read from a directory, so {root} has no effect; leave it out")
+            raise DataError(
+                f"data set '{self.name}' is not read from a directory, so {root} has no effect; leave it out"
+            )
         return resolved
 
 
 registry = registry_of(
     "data set",
     [
-        DatasetFactory("data set", "digits", "1797 handwritten digits, 8x8 grey, 10 classes", "qbench.data.digits:load"),
-        DatasetFactory("data set", "glyphs", "rendered characters, 32x32 colour, 16 classes", "qbench.data.glyphs:load"),
+        DatasetFactory(
+            "data set", "digits", "1797 handwritten digits, 8x8 grey, 10 classes", "qbench.data.digits:load"
+        ),
+        DatasetFactory(
+            "data set", "glyphs", "rendered characters, 32x32 colour, 16 classes", "qbench.data.glyphs:load"
+        ),
         DatasetFactory(
             "data set",
             "imagenet",
@@ -81,9 +87,7 @@ def resolve_dataset_options(name: str, options: Mapping[str, object]) -> dict[st
     return registry.get(name).resolve(options)
 
 
-def load_dataset(
-    name: str, *, root: Path | str | None = None, options: Mapping[str, object] | None = None
-) -> Dataset:
+def load_dataset(name: str, *, root: Path | str | None = None, options: Mapping[str, object] | None = None) -> Dataset:
     """The data set ``name``; ``root`` is where one with ``needs_root`` lies.
 
     The first call may prepare data in :func:`cache_dir`. Raises UnknownNameError for an unknown name or option,
@@ -93,9 +97,7 @@ def load_dataset(
     return factory.function(**factory.arguments(_path(root), options or {}))
 
 
-def dataset_fingerprint(
-    name: str, root: Path | str | None = None, options: Mapping[str, object] | None = None
-) -> str:
+def dataset_fingerprint(name: str, root: Path | str | None = None, options: Mapping[str, object] | None = None) -> str:
     """What the data set's content depends on, as 16 hex digits, without preparing or decoding anything."""
     factory = registry.get(name)
     sha: str = factory.module.fingerprint(**factory.arguments(_path(root), options or {}))

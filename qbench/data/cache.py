@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qbench.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def cache_dir() -> Path:

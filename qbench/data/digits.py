@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from qbench.data.arrays import ArraySplit
 from qbench.data.dataset import Dataset
 from qbench.data.fingerprint import fingerprint as sha
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _TEST_PER_CLASS = 40
 _VALIDATION_PER_CLASS = 20

@@ -12,7 +12,7 @@ import sys
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -38,9 +38,8 @@ FONTS = (
 
 _CLUTTER = "abcdefghijklmnopqrstuvwxyzCDIJLOQTUVWXYZ14679"
 _SEED = 20_32
-_PIXELS_HIGH = (15, 26)
-_CLUTTER_PIXELS_HIGH = (12, 16, 20)
-
+_DRAWS = 128
+"""Uniform numbers drawn per item; a few more than the busiest picture takes."""
 _RAMP = np.linspace(-1, 1, SIZE, dtype=np.float32)
 
 Colour = tuple[float, ...]
@@ -60,44 +59,75 @@ def label_of(item: int) -> int:
     return item % len(ALPHABET)
 
 
-def render(item: int) -> NDArray[np.uint8]:
-    """The pixels [3, 32, 32] of item number ``item`` (>= 0)."""
-    draws = np.random.Generator(np.random.Philox(key=np.array([_SEED, item], np.uint64)))
-    ground: Colour = tuple(draws.uniform(0, 255, 3).tolist())
+class Draws:
+    """The random numbers of one item: uniform numbers by the hundred, because single calls cost microseconds."""
+
+    def __init__(self) -> None:
+        self._bits = np.random.Philox(key=np.array([_SEED, 0], np.uint64))
+        self._generator = np.random.Generator(self._bits)
+        self._start: Any = self._bits.state
+
+    def begin(self, item: int) -> None:
+        """Go to the beginning of the item's stream (setting the key; a new Philox would take ten times as long)."""
+        self._start["state"]["key"][1] = item
+        self._bits.state = self._start
+        self._uniform = iter(cast("list[float]", self._generator.random(_DRAWS).tolist()))
+
+    def between(self, low: float, high: float) -> float:
+        """A number in [low, high)."""
+        return low + (high - low) * next(self._uniform)
+
+    def below(self, limit: int) -> int:
+        """A whole number in 0 .. limit - 1."""
+        return int(limit * next(self._uniform))
+
+    def noise(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """Float32 numbers in [-1, 1)."""
+        noise = self._generator.random(shape, np.float32)
+        noise *= 2
+        noise -= 1
+        return noise
+
+
+def render_range(start: int, stop: int) -> NDArray[np.uint8]:
+    """The pixels [stop - start, 3, 32, 32] of the items number ``start`` (>= 0) to ``stop`` - 1."""
+    draws = Draws()
+    images = np.empty((stop - start, 3, SIZE, SIZE), np.uint8)
+    for item in range(start, stop):
+        draws.begin(item)
+        images[item - start] = _render(draws, ALPHABET[label_of(item)])
+    return images
+
+
+def _render(draws: Draws, character: str) -> NDArray[np.uint8]:
+    """One image [3, 32, 32] of ``character``."""
+    ground: Colour = tuple(draws.between(0, 255) for _ in range(3))
     image = Image.new("RGB", (SIZE, SIZE), _pixel(ground))
-    for _ in range(draws.integers(1, 4)):
+    for _ in range(1 + draws.below(3)):
         image.paste(_ink(draws, ground, 40, 200), mask=_stray_letter(draws))
-    for _ in range(draws.integers(0, 3)):
+    for _ in range(draws.below(3)):
         _draw_line(draws, image, ground)
-    image.paste(_ink(draws, ground, 55, 230), mask=_subject(draws, ALPHABET[label_of(item)]))
-    if draws.random() < 0.4:
+    image.paste(_ink(draws, ground, 60, 230), mask=_subject(draws, character))
+    if draws.between(0, 1) < 0.4:
         _draw_line(draws, image, ground)
     return _lit(draws, np.asarray(image).transpose(2, 0, 1))
 
 
-def render_range(start: int, stop: int) -> NDArray[np.uint8]:
-    """The pixels [stop - start, 3, 32, 32] of a range of items."""
-    images = np.empty((stop - start, 3, SIZE, SIZE), np.uint8)
-    for item in range(start, stop):
-        images[item - start] = render(item)
-    return images
-
-
-def _lit(draws: np.random.Generator, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _lit(draws: Draws, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """``pixels`` [3, 32, 32] under a linear gradient of coloured light, with sensor noise."""
-    slope = draws.standard_normal((2, 3, 1, 1), np.float32) * 25
-    light = draws.standard_normal(pixels.shape, np.float32) * np.float32(draws.uniform(0, 24))
-    light += slope[0] * _RAMP
-    light += slope[1] * _RAMP[:, None]
+    light = draws.noise(pixels.shape)
+    light *= draws.between(0, 42)
+    slope = np.array([draws.between(-43, 43) for _ in range(6)], np.float32).reshape(2, 3, 1, 1)
+    light += slope[0] * _RAMP + slope[1] * _RAMP[:, None]
     light += pixels
     np.rint(light, out=light)
     return np.clip(light, 0, 255, out=light).astype(np.uint8)
 
 
-def _ink(draws: np.random.Generator, ground: Colour, low: float, high: float) -> tuple[int, ...]:
+def _ink(draws: Draws, ground: Colour, low: float, high: float) -> tuple[int, ...]:
     """A colour at a Euclidean distance of ``low`` to ``high`` from ``ground``, as far as the colour cube allows."""
-    direction = draws.standard_normal(3).tolist()
-    scale = draws.uniform(low, high) / math.hypot(*direction)
+    direction = [draws.between(-1, 1) for _ in range(3)]
+    scale = draws.between(low, high) / math.hypot(*direction)
     steps = [part * scale for part in direction]
     # Turned around rather than clipped where it leaves the cube, so that the contrast survives.
     inks = [g + step if 0 <= g + step <= 255 else g - step for g, step in zip(ground, steps, strict=True)]
@@ -108,28 +138,26 @@ def _pixel(colour: Colour) -> tuple[int, ...]:
     return tuple(min(255, max(0, round(part))) for part in colour)
 
 
-def _subject(draws: np.random.Generator, character: str) -> Image.Image:
+def _subject(draws: Draws, character: str) -> Image.Image:
     """The character itself, near the middle."""
-    template = _template(_font_of(draws), int(draws.integers(*_PIXELS_HIGH)), character)
-    x, y = draws.uniform(SIZE / 2 - 5, SIZE / 2 + 5, 2).tolist()
+    template = _template(_font_of(draws), 15 + draws.below(11), character)
+    x, y = SIZE / 2 + draws.between(-5, 5), SIZE / 2 + draws.between(-5, 5)
     return _placed(draws, template, x, y, max_degrees=35)
 
 
-def _stray_letter(draws: np.random.Generator) -> Image.Image:
+def _stray_letter(draws: Draws) -> Image.Image:
     """Another letter, most of it beyond the border."""
-    character = _CLUTTER[draws.integers(len(_CLUTTER))]
-    template = _template(_font_of(draws), _CLUTTER_PIXELS_HIGH[draws.integers(3)], character)
-    bearing, distance = draws.uniform(0, 2 * math.pi), draws.uniform(14, 20)
+    character = _CLUTTER[draws.below(len(_CLUTTER))]
+    template = _template(_font_of(draws), 12 + 4 * draws.below(3), character)
+    bearing, distance = draws.between(0, 2 * math.pi), draws.between(14, 20)
     x, y = SIZE / 2 + distance * math.cos(bearing), SIZE / 2 + distance * math.sin(bearing)
     return _placed(draws, template, x, y, max_degrees=180)
 
 
-def _placed(
-    draws: np.random.Generator, template: Image.Image, x: float, y: float, *, max_degrees: float
-) -> Image.Image:
+def _placed(draws: Draws, template: Image.Image, x: float, y: float, *, max_degrees: float) -> Image.Image:
     """``template`` rotated, sheared and stretched, its centre at (x, y): a mask [32, 32]."""
-    turn, shear = math.radians(draws.uniform(-max_degrees, max_degrees)), draws.uniform(-0.25, 0.25)
-    stretch = math.exp(draws.uniform(-0.15, 0.15))
+    turn, shear = math.radians(draws.between(-max_degrees, max_degrees)), draws.between(-0.25, 0.25)
+    stretch = math.exp(draws.between(-0.15, 0.15))
     cos, sin = math.cos(turn), math.sin(turn)
     # Pillow wants the inverse map: from the mask's pixels to the template's.
     a, b = stretch * (cos + shear * sin), stretch * (sin - shear * cos)
@@ -139,13 +167,13 @@ def _placed(
     return template.transform((SIZE, SIZE), Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR)
 
 
-def _draw_line(draws: np.random.Generator, image: Image.Image, ground: Colour) -> None:
-    ends = draws.uniform(-4, SIZE + 4, 4).tolist()
-    ImageDraw.Draw(image).line(ends, fill=_ink(draws, ground, 40, 200), width=int(draws.integers(1, 3)))
+def _draw_line(draws: Draws, image: Image.Image, ground: Colour) -> None:
+    ends = [draws.between(-4, SIZE + 4) for _ in range(4)]
+    ImageDraw.Draw(image).line(ends, fill=_ink(draws, ground, 40, 200), width=1 + draws.below(2))
 
 
-def _font_of(draws: np.random.Generator) -> str:
-    return FONTS[draws.integers(len(FONTS))]
+def _font_of(draws: Draws) -> str:
+    return FONTS[draws.below(len(FONTS))]
 
 
 @cache

@@ -1,17 +1,15 @@
 """Rendered characters in the shape of CIFAR: 32x32 colour images, 16 classes, drawn once and kept in the cache."""
 
-from __future__ import annotations
-
 import logging
 import subprocess
 import sys
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from filelock import FileLock
+from numpy.typing import NDArray
 from PIL import __version__ as pillow_version
 from PIL import features
 
@@ -23,9 +21,6 @@ from qbench.data.fingerprint import fingerprint as sha
 from qbench.data.workers import usable_cores
 from qbench.errors import DataError
 from qbench.options import PositiveInt
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 

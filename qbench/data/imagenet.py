@@ -1,7 +1,5 @@
 """ImageNet, or anything in its layout: class folders of JPEGs under train/ and val/."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -48,14 +46,17 @@ def load(*, root: Path | None, image_size: PositiveInt = 224, validation_fractio
         train += [(path, label) for path in kept]
         validation += [(path, label) for path in held]
     test = [(path, label) for label, name in enumerate(classes) for path in _images(root, f"val/{name}")]
-    splits = [TreeSplit(root, _mixed(items), image_size) for items in (train, validation, test)]
-    return Dataset("imagenet", len(classes), 3, image_size, *splits, f"JPEG class folders under {root}")
+    splits = (TreeSplit(root, _mixed(items), image_size) for items in (train, validation, test))
+    source = f"JPEG class folders under {root.absolute()}"
+    return Dataset("imagenet", len(classes), 3, image_size, next(splits), next(splits), next(splits), source)
 
 
 def fingerprint(*, root: Path | None, image_size: PositiveInt = 224, validation_fraction: OpenFraction = 0.01) -> str:
     """Over the options and every file's relative path and size; contents are not read."""
     root = _checked(root)
-    paths = [path for name in _class_names(root) for part in ("train", "val") for path in _images(root, f"{part}/{name}")]
+    paths = [
+        path for name in _class_names(root) for part in ("train", "val") for path in _images(root, f"{part}/{name}")
+    ]
     return sha(f"{image_size} {validation_fraction!r}", _listing(root, sorted(paths)))
 
 

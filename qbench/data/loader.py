@@ -6,7 +6,6 @@ Every method of a suite therefore sees the same batches, in whatever process and
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,6 +15,8 @@ import numpy as np
 from qbench.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from numpy.typing import NDArray
     from torch import Tensor
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,15 +13,17 @@ from qbench.data.cache import writable_dir
 from qbench.errors import DataError, InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
-    Field = NDArray[np.float64]
+    Field = NDArray[np.float32]
     Pattern = Callable[[Field, Field], Field]
     """Coordinates u, v (periods; any real number) to brightness in 0..1, all of shape [H, W]."""
 
 
 def _wave(phase: Field) -> Field:
-    return 0.5 + 0.5 * np.sin(2 * np.pi * phase)
+    return np.asarray(0.5 + 0.5 * np.sin(2 * np.pi * phase), np.float32)
 
 
 def _cell(u: Field, v: Field) -> tuple[Field, Field]:
@@ -33,32 +33,32 @@ def _cell(u: Field, v: Field) -> tuple[Field, Field]:
 
 def _dots(u: Field, v: Field) -> Field:
     x, y = _cell(u, v)
-    return np.asarray(x * x + y * y < 0.1, np.float64)
+    return np.asarray(x * x + y * y < 0.1, np.float32)
 
 
 def _bricks(u: Field, v: Field) -> Field:
-    x, y = _cell(u + 0.5 * (np.floor(2 * v) % 2), 2 * v)
-    return np.asarray((np.abs(x) < 0.42) & (np.abs(y) < 0.38), np.float64)
+    x, y = _cell(u + np.float32(0.5) * (np.floor(2 * v) % 2), 2 * v)
+    return np.asarray((np.abs(x) < 0.42) & (np.abs(y) < 0.38), np.float32)
 
 
 def _crosses(u: Field, v: Field) -> Field:
     x, y = _cell(u, v)
     thin, long = np.minimum(np.abs(x), np.abs(y)), np.maximum(np.abs(x), np.abs(y))
-    return np.asarray((thin < 0.1) & (long < 0.38), np.float64)
+    return np.asarray((thin < 0.1) & (long < 0.38), np.float32)
 
 
 def _triangles(u: Field, v: Field) -> Field:
     x, y = _cell(u, v)
-    return np.asarray((y < 0.35) & (y > -0.35) & (2 * np.abs(x) < y + 0.35), np.float64)
+    return np.asarray((y < 0.35) & (y > -0.35) & (2 * np.abs(x) < y + 0.35), np.float32)
 
 
 _PATTERNS: dict[str, Pattern] = {
     "bricks": _bricks,
-    "checks": lambda u, v: np.asarray((np.floor(2 * u) + np.floor(2 * v)) % 2, np.float64),
+    "checks": lambda u, v: np.asarray((np.floor(2 * u) + np.floor(2 * v)) % 2, np.float32),
     "crosses": _crosses,
     "dots": _dots,
     "rings": lambda u, v: _wave(np.hypot(u, v)),
-    "spirals": lambda u, v: _wave(np.hypot(u, v) + np.arctan2(v, u) / np.pi),
+    "spirals": lambda u, v: _wave(np.hypot(u, v) + np.arctan2(v, u) / np.float32(np.pi)),
     "stripes": lambda u, v: _wave(u),
     "triangles": _triangles,
 }
@@ -82,17 +82,14 @@ def write_sample_imagenet(
     _check_counts(classes, train_per_class, val_per_class)
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise DataError(f"{out} is not an empty directory, and a sample never overwrites; choose a new directory")
-    parent = writable_dir(out.absolute().parent, "the directory for the sample,")
-    # Written beside its place and moved there whole: an interrupted sample leaves no half tree behind.
-    temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=parent))
-    try:
-        for label, name in enumerate(_NAMES[:classes]):
-            _write_class(temporary / "train" / name, label, 0, train_per_class)
-            _write_class(temporary / "val" / name, label, train_per_class, val_per_class)
-        temporary.chmod(0o755)
-        temporary.replace(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    # Moved to its place when complete: an interrupted sample leaves no half tree behind.
+    with tempfile.TemporaryDirectory(prefix=".sample.", dir=writable_dir(out, "the directory of the sample,")) as name:
+        temporary = Path(name)
+        for label, folder in enumerate(_NAMES[:classes]):
+            _write_class(temporary / "train" / folder, label, 0, train_per_class)
+            _write_class(temporary / "val" / folder, label, train_per_class, val_per_class)
+        for part in ("train", "val"):
+            (temporary / part).rename(out / part)
 
 
 def _check_counts(classes: int, train_per_class: int, val_per_class: int) -> None:
@@ -116,21 +113,24 @@ def _picture(draws: np.random.Generator, name: str) -> NDArray[np.uint8]:
     """One texture, uint8 [H, W, 3]."""
     scale, _, pattern = name.partition("_")
     height, width = (int(side) for side in draws.integers(_SIDES[0], _SIDES[1] + 1, 2))
-    turn = draws.uniform(0, 2 * np.pi)
-    y, x = np.mgrid[:height, :width].astype(np.float64)
-    x, y = (x - draws.uniform(0, width)), (y - draws.uniform(0, height))
-    period = draws.uniform(*_SCALES[scale])
-    u, v = (np.cos(turn) * x + np.sin(turn) * y) / period, (np.cos(turn) * y - np.sin(turn) * x) / period
-    brightness = _PATTERNS[pattern](u, v)[..., None]
+    turn, period = draws.uniform(0, 2 * np.pi), draws.uniform(*_SCALES[scale])
+    x = np.arange(width, dtype=np.float32) - np.float32(draws.uniform(0, width))
+    y = np.arange(height, dtype=np.float32)[:, None] - np.float32(draws.uniform(0, height))
+    cos, sin = np.float32(np.cos(turn) / period), np.float32(np.sin(turn) / period)
+    brightness = _PATTERNS[pattern](cos * x + sin * y, cos * y - sin * x)
+    light = 1 + np.float32(draws.uniform(-6e-4, 6e-4)) * x + np.float32(draws.uniform(-6e-4, 6e-4)) * y
+    noise = draws.random((height, width), np.float32) * np.float32(draws.uniform(10, 60))
     low, high = _colours(draws)
-    light = 1 + draws.uniform(-0.3, 0.3) * (x / width)[..., None] + draws.uniform(-0.3, 0.3) * (y / height)[..., None]
-    noise = draws.standard_normal((height, width, 3), np.float32) * draws.uniform(4, 20)
-    return np.clip(np.rint((low + (high - low) * brightness) * light + noise), 0, 255).astype(np.uint8)
+    picture = np.empty((height, width, 3), np.uint8)
+    for channel in range(3):
+        plane = (low[channel] + (high - low)[channel] * brightness) * light + noise
+        picture[..., channel] = np.clip(plane, 0, 255)
+    return picture
 
 
 def _colours(draws: np.random.Generator) -> tuple[Field, Field]:
     """Two colours [3] that differ by at least a quarter of full scale in some channel."""
     while True:
-        low, high = draws.uniform(20, 235, (2, 3))
+        low, high = draws.uniform(10, 210, (2, 3)).astype(np.float32)
         if np.abs(high - low).max() >= 64:
             return low, high

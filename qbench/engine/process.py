@@ -8,13 +8,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from pydantic import ValidationError
 
-from qbench.cell import Measurement, Outcome, Status
+from qbench.cell import Status
 from qbench.engine.jobs import Job, ProgressLine, Result, ResultLine, failed, worker_environment
-from qbench.store.store import now
+from qbench.store.lock import now
 
 # -P: a file in the working directory must not stand in for a module of the same name.
 WORKER = (sys.executable, "-P", "-m", "qbench.engine.worker")
@@ -64,7 +66,7 @@ class Worker:
         """End the process and its children at once."""
         with self._guard:
             self._stopped = True
-            self._kill()
+            self._signal()
 
     def _start(self, write_end: int, log: int) -> subprocess.Popen[bytes] | None:
         with self._guard:
@@ -82,17 +84,15 @@ class Worker:
         return self._process
 
     def _follow(
-        self, process: subprocess.Popen[bytes], answers: object, report: Callable[[ProgressLine], None]
+        self, process: subprocess.Popen[bytes], answers: BinaryIO, report: Callable[[ProgressLine], None]
     ) -> Result | None:
         timer = self._timer(self.job.cell.train.timeout_s, self._time_out)
         reaper = threading.Thread(target=self._end_group, args=(process,))
         reaper.start()
         assert process.stdin is not None
-        try:
+        with suppress(BrokenPipeError):  # it died at once; how, its exit status says
             process.stdin.write(self.job.model_dump_json().encode() + b"\n")
             process.stdin.flush()
-        except BrokenPipeError:
-            pass  # it died at once; how, its exit status says
         result = self._listen(answers, report)
         if timer:
             timer.cancel()
@@ -100,17 +100,22 @@ class Worker:
         reaper.join()
         if grace:
             grace.cancel()
-        process.stdin.close()
+        with suppress(BrokenPipeError):
+            process.stdin.close()
         return result
 
-    def _listen(self, answers: object, report: Callable[[ProgressLine], None]) -> Result | None:
-        for line in answers:  # type: ignore[attr-defined]
+    def _listen(self, answers: BinaryIO, report: Callable[[ProgressLine], None]) -> Result | None:
+        for line in answers:
+            if not line.endswith(b"\n"):
+                break  # it died while writing
             try:
                 answer = _parse(line)
             except ValidationError:
                 self._kill()
                 return failed(
-                    self.job.task, Status.ERROR, f"the worker answered what is no answer: {line[:80]!r}; see {self.log.name}"
+                    self.job.task,
+                    Status.ERROR,
+                    f"the worker answered what is no answer: {line[:80]!r}; see {self.log.name}",
                 )
             if isinstance(answer, ProgressLine):
                 report(answer)
@@ -139,7 +144,7 @@ class Worker:
         """Wait for the worker's end, then end what it started: a child that lives on would hold the pipe open."""
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         with self._guard:
-            self._kill()
+            self._signal()
             process.wait()
             self._process = None
 
@@ -148,12 +153,15 @@ class Worker:
         self._kill()
 
     def _kill(self) -> None:
-        process = self._process
-        if process is not None:
-            try:
-                os.killpg(process.pid, signal.SIGKILL)
-            except (ProcessLookupError, PermissionError):
-                pass  # gone already, or (macOS) nothing but a zombie left
+        with self._guard:
+            self._signal()
+
+    def _signal(self) -> None:
+        """Kill the process group; with the guard held, so that its number cannot have passed on to another."""
+        if self._process is not None:
+            # Gone already, or (on macOS) nothing but a zombie left.
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     @staticmethod
     def _timer(seconds: float | None, act: Callable[[], None]) -> threading.Timer | None:

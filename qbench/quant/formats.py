@@ -6,6 +6,7 @@ This module imports nothing heavy, so methods can be listed and checked without 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,6 +25,11 @@ class Quantizer:
     def storage_bits(self) -> float:
         """Bits that one stored value takes (scales excluded)."""
         raise TypeError(f"{type(self).__name__} does not say how many bits it stores")
+
+    @property
+    def bound_bits(self) -> float:
+        """Bits that are enough for every code, infinite where the format does not bound its codes."""
+        return self.storage_bits
 
     @property
     def is_stochastic(self) -> bool:
@@ -80,6 +86,10 @@ class Float(Quantizer):
     def storage_bits(self) -> float:
         return 16
 
+    @property
+    def bound_bits(self) -> float:
+        return math.inf  # the observed values are no codes
+
 
 @dataclass(frozen=True)
 class Direct(Quantizer):
@@ -96,6 +106,12 @@ class Direct(Quantizer):
     def storage_bits(self) -> float:
         return self.bits
 
+    @property
+    def bound_bits(self) -> float:
+        if self.limit is None:
+            return math.inf
+        return max(self.bits, 1 + int(self.limit * 2 ** (self.bits - 1)).bit_length())
+
 
 @dataclass(frozen=True)
 class Shift(Quantizer):
@@ -110,7 +126,7 @@ class Shift(Quantizer):
 
     @property
     def storage_bits(self) -> float:
-        return self.bits
+        return self.bits if self.clip == "inside" else self.bits + 1
 
 
 @dataclass(frozen=True)
@@ -125,6 +141,10 @@ class Flag(Quantizer):
     @property
     def storage_bits(self) -> float:
         return self.bits + 1
+
+    @property
+    def bound_bits(self) -> float:
+        return 2 * self.bits - 1  # codes count the fine grid
 
 
 @dataclass(frozen=True)
@@ -160,6 +180,10 @@ class Binary(Quantizer):
     @property
     def storage_bits(self) -> float:
         return 1
+
+    @property
+    def bound_bits(self) -> float:
+        return 2  # -1 and +1 as integers
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from pydantic import Field
+
 from qbench.cell import Cell, Plain
 from qbench.store.keys import digest
 from qbench.suite.model import Suite
@@ -25,7 +27,7 @@ class RunManifest(Plain):
     conditions: str
     cells: dict[str, str]
     measures: dict[str, str]
-    skipped: dict[str, str] = {}
+    skipped: dict[str, str] = Field(default_factory=dict)
     environment: dict[str, Any]
 
     def after(self, earlier: RunManifest | None) -> RunManifest:
@@ -59,7 +61,15 @@ def conditions(suite: Suite) -> str:
 
 def slot(cell: Cell, *, seeded: bool = True) -> str:
     """What a record is a result of, whatever the sources, settings and machine that made it."""
-    parts = [cell.label, cell.model, cell.model_options, cell.dataset, cell.dataset_options, cell.arithmetic, cell.device]
+    parts = [
+        cell.label,
+        cell.model,
+        cell.model_options,
+        cell.dataset,
+        cell.dataset_options,
+        cell.arithmetic,
+        cell.device,
+    ]
     return json.dumps([*parts, cell.seed] if seeded else parts, sort_keys=True)
 
 

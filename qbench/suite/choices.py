@@ -5,8 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+
+from pydantic import Field
 
 from qbench.cell import Plain
 from qbench.errors import InputError, SuiteError
@@ -21,7 +24,7 @@ class Choice(Plain):
     """A model or a data set: its name, those of its options that are not the default, and where its files lie."""
 
     name: str
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
     root: str | None = None
 
 
@@ -31,7 +34,7 @@ class Kind:
 
     key: str
     resolve: Resolve
-    has_root: bool = False
+    needs_root: Callable[[str], bool] | None = None
 
 
 def model_kind() -> Kind:
@@ -45,7 +48,14 @@ def dataset_kind() -> Kind:
     """Data sets, checked by :mod:`qbench.data`."""
     from qbench.data import resolve_dataset_options
 
-    return Kind("dataset", resolve_dataset_options, has_root=True)
+    return Kind("dataset", resolve_dataset_options, needs_root)
+
+
+def needs_root(dataset: str) -> bool:
+    """Whether the data set is read from a directory that the user names."""
+    from qbench.data import registry
+
+    return registry.get(dataset).needs_root
 
 
 def read_choices(node: Node, kind: Kind, folder: Path) -> tuple[Choice, ...]:
@@ -62,7 +72,9 @@ def read_choices(node: Node, kind: Kind, folder: Path) -> tuple[Choice, ...]:
         for choice in _read_choice(item, kind, folder):
             identity = choice.model_dump_json()
             if identity in first_at:
-                raise SuiteError(f"{item.where}: {kind.key} '{choice.name}' is already at {first_at[identity]}; keep one")
+                raise SuiteError(
+                    f"{item.where}: {kind.key} '{choice.name}' is already at {first_at[identity]}; keep one"
+                )
             first_at[identity] = item.where
             choices.append(choice)
     return tuple(choices)
@@ -71,16 +83,29 @@ def read_choices(node: Node, kind: Kind, folder: Path) -> tuple[Choice, ...]:
 def _read_choice(item: Node, kind: Kind, folder: Path) -> Iterator[Choice]:
     name = item.get("name") if isinstance(item.value, dict) else item
     if name is None or not isinstance(name.value, str):
-        raise SuiteError(f"{item.where}: '{kind.key}' must be a name or {{name: ..., option: value}}, or a list of these")
-    root = item.get("root") if kind.has_root else None
-    own = item.without("name", *(["root"] if root else [])) if isinstance(item.value, dict) else Node({}, item.where)
-    defaults = locate(name.where, lambda: kind.resolve(str(name.value), {}))
-    for options in expand(values_of(own), lambda chosen: kind.resolve(str(name.value), chosen)):
+        raise SuiteError(
+            f"{item.where}: '{kind.key}' must be a name or {{name: ..., option: value}}, or a list of these"
+        )
+    defaults = locate(name.where, partial(kind.resolve, name.value, {}))
+    root, own = _split_off_root(item, name.value, kind)
+    for options in expand(values_of(own), partial(kind.resolve, name.value)):
         changed = {key: value for key, value in options.items() if value != defaults[key]}
-        yield Choice(name=name.value, options=changed, root=_root(root, folder))
+        yield Choice(name=name.value, options=changed, root=_directory(root, folder))
 
 
-def _root(node: Node | None, folder: Path) -> str | None:
+def _split_off_root(item: Node, name: str, kind: Kind) -> tuple[Node | None, Node]:
+    """Where the files lie, and the options."""
+    if not isinstance(item.value, dict):
+        return None, Node({}, item.where)
+    root = item.get("root")
+    if root is None or kind.needs_root is None:
+        return None, item.without("name")
+    if not kind.needs_root(name):
+        raise SuiteError(f"{root.where}: dataset '{name}' is not read from a directory; remove 'root'")
+    return root, item.without("name", "root")
+
+
+def _directory(node: Node | None, folder: Path) -> str | None:
     if node is None:
         return None
     if not isinstance(node.value, str) or not node.value:
@@ -108,11 +133,11 @@ def expand(
     """
     for name, candidates in values.items():
         for candidate in candidates:
-            locate(candidate.where, lambda name=name, value=candidate.plain(): resolve({name: value}))  # type: ignore[misc]
+            locate(candidate.where, partial(resolve, {name: candidate.plain()}))
     place = next((nodes[0].where for nodes in values.values()), "")
     for combination in itertools.product(*values.values()):
         chosen = dict(zip(values, (node.plain() for node in combination), strict=True))
-        yield locate(place, lambda chosen=chosen: resolve(chosen))  # type: ignore[misc]
+        yield locate(place, partial(resolve, chosen))
 
 
 def locate(where: str, call: Callable[[], T]) -> T:

@@ -9,7 +9,7 @@ from pathlib import Path
 from qbench.errors import InputError, SuiteError, UnknownNameError
 from qbench.recipe import Arithmetic
 from qbench.registry import nearest
-from qbench.suite.choices import Choice, dataset_kind, model_kind, read_choices
+from qbench.suite.choices import Choice, dataset_kind, model_kind, needs_root, read_choices
 from qbench.suite.entries import Draft, Entry, pick, read_drafts
 from qbench.suite.model import Suite
 from qbench.suite.nodes import Node, graft, merge, read_yaml
@@ -89,17 +89,13 @@ class _Loader:
         return [profiles.value[self.profile]]
 
     def _with_data_root(self, datasets: tuple[Choice, ...]) -> tuple[tuple[Choice, ...], list[str]]:
-        from qbench.data import needs_root
-
-        notes = [f"'root' of dataset '{d.name}' has no effect: it needs no files" for d in datasets if d.root and not needs_root(d.name)]
         if self.overrides.data_root is None:
-            return datasets, notes
+            return datasets, []
         root = shorten(self.overrides.data_root.expanduser())
         if not any(needs_root(choice.name) for choice in datasets):
-            notes.append(f"--data {root} has no effect: no data set of this suite reads files")
-        return tuple(
-            choice.model_copy(update={"root": root}) if needs_root(choice.name) else choice for choice in datasets
-        ), notes
+            return datasets, [f"--data {root} has no effect: no data set of this suite is read from a directory"]
+        rooted = (c.model_copy(update={"root": root}) if needs_root(c.name) else c for c in datasets)
+        return tuple(rooted), []
 
     def _entries(self) -> Iterator[Entry]:
         drafts = read_drafts(self.root.at(["methods"]), self.source.folder)
@@ -115,9 +111,7 @@ class _Loader:
                         "or give one a 'label' if they differ"
                     )
                 first_at[label] = draft.where
-                yield Entry(
-                    method=draft.reference, label=label, options=options, train=train, because=draft.because
-                )
+                yield Entry(method=draft.reference, label=label, options=options, train=train, because=draft.because)
 
     def _train(self, draft: Draft, position: int) -> TrainSettings:
         if draft.train is None:

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from qbench.train.settings import MeasureSettings, TrainSettings
 
-# A written key of the train section, when it counts, and what to say where it does not.
-_TRAIN: tuple[tuple[str, str, Callable[[TrainSettings], bool], str], ...] = (
-    ("optimizer", "beta2", lambda t: t.optimizer.name == "adam", "only adam uses it"),
-    ("optimizer", "nesterov", lambda t: t.optimizer.name == "sgd", "only sgd uses it"),
-    ("schedule", "milestones", lambda t: t.schedule.name == "step", "only the step schedule uses it"),
-    ("schedule", "factor", lambda t: t.schedule.name == "step", "only the step schedule uses it"),
-    ("schedule", "final_factor", lambda t: t.schedule.name in {"cosine", "exponential"}, "only cosine and exponential use it"),
-)  # fmt: skip
+# A written key of the train section, the names that use it, and what to say with another name.
+_TRAIN = (
+    ("optimizer", "beta2", {"adam"}, "only adam uses it"),
+    ("optimizer", "nesterov", {"sgd"}, "only sgd uses it"),
+    ("schedule", "milestones", {"step"}, "only the step schedule uses it"),
+    ("schedule", "factor", {"step"}, "only the step schedule uses it"),
+    ("schedule", "final_factor", {"cosine", "exponential"}, "only the cosine and exponential schedules use it"),
+)
 
 
 def idle_train(train: TrainSettings, of: str = "train") -> Iterator[str]:
     """One sentence per training setting that was written and does nothing; ``of`` names the section."""
-    for section, key, counts, reason in _TRAIN:
-        if key in getattr(train, section).model_fields_set and not counts(train):
+    for section, key, users, reason in _TRAIN:
+        settings = getattr(train, section)
+        if key in settings.model_fields_set and settings.name not in users:
             yield f"'{of}.{section}.{key}' has no effect: {reason}"
     if train.eval_every > train.epochs:
         yield f"'{of}.eval_every' ({train.eval_every}) exceeds epochs ({train.epochs}): only the last one is validated"

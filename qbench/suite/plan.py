@@ -106,7 +106,7 @@ def reason_to_skip(suite: Suite, entry: Entry, device: str) -> str | None:
 def _gpu_has_bfloat16() -> bool:
     import torch
 
-    return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def train_changes(suite: TrainSettings, own: TrainSettings) -> dict[str, tuple[object, object]]:

@@ -40,7 +40,7 @@ class MethodEntry(Settings):
     """The long form of an entry of ``methods:``."""
 
     method: str
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
     train: dict[str, Any] = Field(default={}, description="what differs from the suite's train section")
     because: str | None = Field(default=None, min_length=1, description="why it differs: the paper and its section")
     label: str | None = Field(default=None, min_length=1, description="name in tables, where two entries share one")

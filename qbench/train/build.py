@@ -17,7 +17,7 @@ from qbench.nn import convert
 from qbench.optim import build_optimizer
 from qbench.train.device import find_device
 from qbench.train.fingerprint import init_sha
-from qbench.train.plan import Plan, make_plan
+from qbench.train.plan import Plan, make_plan, require_items
 
 if TYPE_CHECKING:
     from qbench.cell import Cell
@@ -66,22 +66,24 @@ class BuiltCell:
         return images, labels.to(self.device, non_blocking=True)
 
 
-def build_cell(cell: Cell) -> BuiltCell:
+def build_cell(cell: Cell, *, always_convert: bool = False) -> BuiltCell:
     """Build everything ``cell`` names; for one seed, data and initial weights are the same for every method.
 
+    always_convert: replace the model's blocks even where the recipe quantises nothing.
     Raises the InputError family for what does not exist here: data, device, method, model, option.
     """
     device = find_device(cell.device)
     dataset = load_dataset(
         cell.dataset, root=Path(cell.data_root) if cell.data_root else None, options=cell.dataset_options
     )
-    plan = make_plan(cell.train, len(dataset.train), cell.dataset)
+    require_items(dataset)
+    plan = make_plan(cell.train, len(dataset.train))
     recipe = find_method(cell.method).build(cell.options)
     model = _initial_model(cell, dataset)
     fingerprint = init_sha(model)
     memory_format = _memory_format(model)
     model = model.to(device=device, memory_format=memory_format)  # type: ignore[call-overload]
-    converted = convert(model, recipe, seed=cell.seed, arithmetic=cell.arithmetic)
+    converted = convert(model, recipe, seed=cell.seed, arithmetic=cell.arithmetic, always=always_convert)
     converted.clock.total_steps = plan.total_steps
     optimizer = build_optimizer(converted, recipe, cell.train.optimizer)
     return BuiltCell(cell, plan, device, dataset, recipe, converted, optimizer, fingerprint, memory_format)

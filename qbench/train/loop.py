@@ -31,7 +31,7 @@ def train_cell(cell: Cell, report: Callable[[Progress], None]) -> Outcome:
     """Train ``cell`` to its last epoch and test it once; ``report`` hears of progress a few times per second at most.
 
     A loss that is NaN or infinite ends the run with status ``diverged``: a result, not an error. The order
-    fingerprint then covers the batches consumed until that step.
+    fingerprint then covers the batches consumed until it was noticed.
     Raises the InputError family for what the cell names and this machine does not have.
     """
     started = time.perf_counter()
@@ -88,13 +88,17 @@ class Training:
     def train_epoch(self, epoch: int) -> float:
         """Train epoch ``epoch``, counted from 0; the mean training loss. Raises :class:`DivergedError`."""
         for images, labels in self._batches(epoch):
-            loss = self._train_step.forward(self.step, images, labels)
-            self._losses.add(self.step, loss)
-            self._train_step.update(loss)
-            self.step += 1
+            self._one_step(images, labels)
             if self._reporter.due():
                 self._reporter.send(self._progress(epoch))
         return self._losses.take_mean()
+
+    def _one_step(self, images: Tensor, labels: Tensor) -> None:
+        # A function of its own, so that the graph behind the loss is freed before the next step begins.
+        loss = self._train_step.forward(self.step, images, labels)
+        self._losses.add(self.step, loss)
+        self._train_step.update(loss)
+        self.step += 1
 
     def evaluate(self, split: Split, name: str) -> Evaluation:
         """The figures on ``split``, called ``name`` in messages. Raises :class:`DivergedError`."""

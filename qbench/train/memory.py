@@ -91,7 +91,8 @@ def peak_step_bytes(step: Callable[[], object], held: Iterable[object]) -> int:
         step()
         tracker.reset_peak()
         step()
-        return tracker.peak_bytes
+    peak: int = tracker.peak_bytes
+    return peak
 
 
 def peak_step_bytes_cuda(step: Callable[[], object], device: torch.device) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from qbench.errors import DataError
 
 if TYPE_CHECKING:
+    from qbench.data import Dataset
     from qbench.train.settings import TrainSettings
 
 
@@ -25,13 +26,16 @@ class Plan:
         return self.steps_per_epoch * self.epochs
 
 
-def make_plan(settings: TrainSettings, num_items: int, dataset: str) -> Plan:
-    """The plan for ``num_items`` training items; the batch is never larger than the data.
-
-    Raises :class:`DataError` when there is nothing to train on.
-    """
-    if num_items == 0:
-        raise DataError(f"data set '{dataset}' has no training items; prepare it again or choose another data set")
+def make_plan(settings: TrainSettings, num_items: int) -> Plan:
+    """The plan for ``num_items`` >= 1 training items; the batch is never larger than the data."""
     batch_size = min(settings.batch_size, num_items)
     steps = num_items // batch_size
     return Plan(batch_size, min(steps, settings.max_steps_per_epoch or steps), settings.epochs)
+
+
+def require_items(dataset: Dataset) -> None:
+    """Raises :class:`DataError` when a split of ``dataset`` is empty."""
+    splits = {"training": dataset.train, "validation": dataset.validation, "test": dataset.test}
+    for name, split in splits.items():
+        if len(split) == 0:
+            raise DataError(f"data set '{dataset.name}' has no {name} items; give it some or choose another data set")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from qbench.train.memory import StorageTracker, peak_step_bytes, saved_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FLOAT = 4
 

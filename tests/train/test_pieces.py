@@ -3,41 +3,68 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from qbench.data import Dataset
 from qbench.errors import DataError, DeviceError
 from qbench.train.device import find_device, float_kernels
 from qbench.train.fingerprint import OrderHash, eval_sha, init_sha
 from qbench.train.losses import DivergedError, LossLog
-from qbench.train.plan import make_plan
+from qbench.train.plan import make_plan, require_items
 from qbench.train.progress import Progress, Reporter
 from qbench.train.settings import TrainSettings
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Items:
+    """A split that is only its fingerprint and its size."""
+
+    decodes = False
+
+    def __init__(self, sha: str, size: int = 1) -> None:
+        self.sha, self.size = sha, size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def batch(self, indices: np.ndarray, augment: np.random.Generator | None) -> tuple[torch.Tensor, torch.Tensor]:
+        raise AssertionError
+
+    def content_sha(self) -> str:
+        return self.sha
+
 
 # --- plan ---
 
 
 def test_plan_drops_the_incomplete_batch() -> None:
-    plan = make_plan(TrainSettings(batch_size=64, epochs=3), 1197, "digits")
+    plan = make_plan(TrainSettings(batch_size=64, epochs=3), 1197)
     assert (plan.batch_size, plan.steps_per_epoch, plan.total_steps) == (64, 18, 54)
 
 
 def test_plan_clips_the_batch_to_the_data() -> None:
-    plan = make_plan(TrainSettings(batch_size=128), 100, "tiny")
+    plan = make_plan(TrainSettings(batch_size=128), 100)
     assert (plan.batch_size, plan.steps_per_epoch) == (100, 1)
 
 
 def test_plan_cuts_an_epoch_short() -> None:
-    assert make_plan(TrainSettings(batch_size=10, max_steps_per_epoch=4), 1000, "d").steps_per_epoch == 4
-    assert make_plan(TrainSettings(batch_size=10, max_steps_per_epoch=400), 1000, "d").steps_per_epoch == 100
+    assert make_plan(TrainSettings(batch_size=10, max_steps_per_epoch=4), 1000).steps_per_epoch == 4
+    assert make_plan(TrainSettings(batch_size=10, max_steps_per_epoch=400), 1000).steps_per_epoch == 100
 
 
-def test_no_training_items_is_one_clear_message() -> None:
-    with pytest.raises(DataError, match="data set 'empty' has no training items"):
-        make_plan(TrainSettings(), 0, "empty")
+@pytest.mark.parametrize("name", ["training", "validation", "test"])
+def test_an_empty_split_is_one_clear_message(name: str) -> None:
+    sizes = {"training": 1, "validation": 1, "test": 1} | {name: 0}
+    splits = [Items("", size) for size in sizes.values()]
+    dataset = Dataset("holes", 10, 1, 8, *splits, source="")
+    with pytest.raises(DataError, match=f"data set 'holes' has no {name} items"):
+        require_items(dataset)
 
 
 # --- losses ---
@@ -115,26 +142,6 @@ def test_init_sha_does_not_depend_on_the_memory_format() -> None:
 
 def test_init_sha_takes_any_dtype() -> None:
     assert init_sha(linear().bfloat16()) != init_sha(linear())
-
-
-class Items:
-    """A split that is only its fingerprint."""
-
-    decodes = False
-
-    def __init__(self, sha: str) -> None:
-        self.sha = sha
-
-    def __len__(self) -> int:
-        return 1
-
-    def batch(
-        self, indices: np.ndarray, augment: np.random.Generator | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        raise AssertionError
-
-    def content_sha(self) -> str:
-        return self.sha
 
 
 def test_eval_sha_changes_with_either_split_and_with_the_cut() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from qbench.train.settings import OptimizerSettings, ScheduleSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     MakeCell = Callable[..., Cell]
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from qbench.report.metrics import TOP1
-from qbench.report.plots.scene import NothingToDrawError, Scene, Series
-from qbench.report.plots.style import ALARM, INK, MUTED, literal, new_figure, tidy_axes
+from qbench.report.plots.scene import NothingToDrawError, Scene, Series, upper_cluster
+from qbench.report.plots.style import ALARM, INK, MUTED, literal, new_figure, subtitle, tidy_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,48 +21,38 @@ _SPREAD = 0.36
 def draw(scene: Scene) -> Figure:
     """A row per method, best mean first; a second, closer view where a few methods lie far below the others."""
     rows = sorted(scene.series, key=lambda s: -(s.top1.mean if s.top1 else float("-inf")))
-    if not any(series.top1 for series in rows):
+    finished = [series for series in rows if series.top1]
+    if not finished:
         raise NothingToDrawError("no cell finished with an accuracy")
-    near = _cluster(rows)
-    figure = new_figure(10.0 if near else 7.6, 1.35 + _ROW_INCHES * max(len(rows), 3))
+    near = upper_cluster(rows)
+    figure = new_figure(10.5 if near else 7.6, 1.35 + _ROW_INCHES * max(len(rows), 3))
     panels = figure.subplots(1, 2 if near else 1, sharey=True, squeeze=False)[0]
-    for axes, shown in zip(panels, [rows, near], strict=False):
-        _panel(axes, rows, scene)
-        axes.set_xlim(*_limits(shown))
+    for axes, shown in zip(panels, [finished, near], strict=False):
+        _panel(axes, rows, shown, scene.baseline)
     _label_rows(panels[0], rows)
     _write_results(panels[-1], rows)
-    _titles(panels, scene, zoomed=bool(near))
+    _write_titles(panels, scene)
     return figure
 
 
-def _cluster(rows: Sequence[Series]) -> list[Series]:
-    """The upper methods, where the lowest are so far off that the others' differences could not be seen; else none."""
-    means = [series.top1.mean for series in rows if series.top1]
-    span = means[0] - means[-1]
-    for size in range(len(means) - 1, 1, -1):
-        if means[0] - means[size - 1] < 0.2 * span:
-            return [series for series in rows if series.top1][:size] if span > 2 else []
-    return []
-
-
-def _panel(axes: Axes, rows: Sequence[Series], scene: Scene) -> None:
+def _panel(axes: Axes, rows: Sequence[Series], shown: Sequence[Series], baseline: str) -> None:
     for y, series in enumerate(rows):
-        _row(axes, y, series)
-    reference = next((s for s in rows if s.entry.label == scene.baseline and s.top1), None)
-    if reference is not None and reference.top1 is not None:
-        axes.axvline(reference.top1.mean, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+        if y % 2:
+            axes.axhspan(y - 0.5, y + 0.5, color="#f6f6f6", zorder=0, linewidth=0)
+        if series in shown:
+            _row(axes, y, series)
+    reference = next((s.top1 for s in rows if s.entry.label == baseline), None)
+    if reference is not None and len(rows) > 1:
+        axes.axvline(reference.mean, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+    axes.set_xlim(*_limits(shown))
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlabel("top-1 accuracy on the test split [%]")
     axes.grid(axis="y", visible=False)
     tidy_axes(axes)
 
 
 def _row(axes: Axes, y: int, series: Series) -> None:
     look = series.look
-    if y % 2:
-        axes.axhspan(y - 0.5, y + 0.5, color="#f6f6f6", zorder=0, linewidth=0)
-    if series.top1 is None:
-        return
+    assert series.top1 is not None
     values = list(series.entry.top1.values())
     axes.scatter(
         values, [y + offset for offset in _offsets(len(values))], s=22, color=look.color, alpha=0.55, linewidth=0, zorder=3
@@ -85,7 +75,8 @@ def _limits(rows: Sequence[Series]) -> tuple[float, float]:
     widths = [(s.top1.mean, s.top1.half_width() or 0.0) for s in rows if s.top1]
     reach_low = max(min(mean - width for mean, width in widths), low - span / 2)
     reach_high = min(max(mean + width for mean, width in widths), high + span / 2)
-    return min(low, reach_low) - 0.06 * span, max(high, reach_high) + 0.06 * span
+    room = 0.06 * span if high > low else 0.5
+    return min(low, reach_low) - room, max(high, reach_high) + room
 
 
 def _label_rows(axes: Axes, rows: Sequence[Series]) -> None:
@@ -105,11 +96,13 @@ def _write_results(axes: Axes, rows: Sequence[Series]) -> None:
         )  # fmt: skip
 
 
-def _titles(panels: Sequence[Axes], scene: Scene, zoomed: bool) -> None:
+def _write_titles(panels: Sequence[Axes], scene: Scene) -> None:
     panels[0].set_title(f"{literal(scene.where)}: accuracy by method", pad=18)
-    seeds = max(len(series.entry.records) for series in scene.series)
-    interval = "diamond: mean, bar: 95 % t-interval, " if seeds > 1 else ""
-    note = f"points: seeds, {interval}dashed: {literal(scene.baseline)}; numbers: mean" + (" \N{PLUS-MINUS SIGN} sd" if seeds > 1 else "")
-    panels[0].text(0, 1.0, note, transform=panels[0].transAxes, fontsize=8, color=MUTED, va="bottom")
-    if zoomed:
-        panels[1].set_title("closer view", fontweight="normal", color=MUTED, fontsize=9.5)
+    has_seeds = max(len(series.entry.top1) for series in scene.series) > 1
+    marks = "points: seeds, diamond: mean, bar: 95 % t-interval" if has_seeds else "diamond: the only seed"
+    numbers = "; numbers: mean \N{PLUS-MINUS SIGN} sample sd" if has_seeds else ""
+    baseline = f", dashed: {literal(scene.baseline)}" if len(scene.series) > 1 else ""
+    subtitle(panels[0], f"{marks}{baseline}{numbers}")
+    panels[0].set_xlabel("top-1 accuracy on the test split [%]")
+    if len(panels) > 1:
+        panels[1].set_xlabel("closer view of the best [%]")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from qbench.cell import Record, Status
 from qbench.report.plots.scene import NothingToDrawError, Scene, Series, curve_values, mean_curve
-from qbench.report.plots.style import MUTED, literal, new_figure, tidy_axes
+from qbench.report.plots.style import literal, logarithmic, new_figure, subtitle, tidy_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,59 +19,84 @@ _LOGARITHMIC_FROM = 10.0
 
 def draw(scene: Scene) -> Figure:
     """Two panels; per method the mean of the seeds that finished, every seed as a thin line, a cross where one diverged."""
-    if not any(record.outcome.curve for series in scene.series for record in series.entry.records):
+    shown = [series for series in scene.series if _drawn_records(series)]
+    if not shown:
         raise NothingToDrawError("no learning curve was recorded")
     figure = new_figure(10.5, 4.3)
     accuracy, loss = figure.subplots(1, 2)
-    _panel(accuracy, scene, "val_top1", "validation top-1 accuracy [%]")
-    _panel(loss, scene, "train_loss", "training loss")
-    _scale_loss(loss)
+    _panel(accuracy, shown, "val_top1")
+    _panel(loss, shown, "train_loss")
     accuracy.set_title(f"{literal(scene.where)}: learning curves", pad=18)
-    note = "bold: mean of finished seeds, thin: seeds, cross: diverged"
-    accuracy.text(0, 1.0, note, transform=accuracy.transAxes, fontsize=8, color=MUTED, va="bottom")
+    accuracy.set_ylabel("validation top-1 accuracy [%]")
+    loss.set_ylabel("training loss")
+    subtitle(accuracy, "bold: mean of the finished seeds, thin: seeds, cross: diverged")
     handles, labels = accuracy.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", handlelength=2.6)
     return figure
 
 
-def _panel(axes: Axes, scene: Scene, column: str, label: str) -> None:
+def _drawn_records(series: Series) -> list[Record]:
+    """The records that tell about the method; a run that was killed or crashed tells about the machine."""
+    return [record for record in series.entry.records if record.outcome.status.is_result and record.outcome.curve]
+
+
+def _panel(axes: Axes, shown: Sequence[Series], column: str) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    for series in scene.series:
-        _series(axes, series, column)
+    for series in shown:
+        _lines(axes, series, column)
+    _set_limits(axes, shown, column)
+    for series in shown:
+        _crosses(axes, series, column)
     axes.set_xlabel("epoch")
-    axes.set_ylabel(label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     tidy_axes(axes)
 
 
-def _series(axes: Axes, series: Series, column: str) -> None:
-    records = [record for record in series.entry.records if record.outcome.curve]
+def _lines(axes: Axes, series: Series, column: str) -> None:
+    look = series.look
+    records = _drawn_records(series)
     for record in records:
-        _seed(axes, series, record, column)
-    finished = [curve_values(record, column) for record in records if record.outcome.status is Status.OK]
-    mean = mean_curve(finished)
+        values = curve_values(record, column)
+        axes.plot(list(values), list(values.values()), color=look.color, linewidth=0.7, alpha=0.35, zorder=2)
+    mean = mean_curve([curve_values(r, column) for r in records if r.outcome.status is Status.OK])
     # Drawn even where empty: the legend names every method.
     axes.plot(
-        list(mean), list(mean.values()), color=series.look.color, linestyle=series.look.dash, linewidth=1.9, zorder=3,
+        list(mean), list(mean.values()), color=look.color, linestyle=look.dash, linewidth=1.8, zorder=3,
         marker="o" if len(mean) == 1 else None, markersize=4, label=literal(series.name),
     )  # fmt: skip
 
 
-def _seed(axes: Axes, series: Series, record: Record, column: str) -> None:
-    values = curve_values(record, column)
-    epochs, heights = list(values), list(values.values())
-    axes.plot(epochs, heights, color=series.look.color, linewidth=0.7, alpha=0.35, zorder=2)
-    if record.outcome.status is Status.DIVERGED and values:
-        axes.scatter(epochs[-1:], heights[-1:], marker="x", s=42, linewidth=1.6, color=series.look.color, zorder=4)
-
-
-def _scale_loss(axes: Axes) -> None:
-    from matplotlib.ticker import LogFormatter, NullFormatter
-
-    heights = [float(y) for line in axes.get_lines() for y in line.get_ydata()]  # type: ignore[union-attr]
-    if not heights or min(heights) <= 0 or max(heights) < _LOGARITHMIC_FROM * min(heights):
+def _set_limits(axes: Axes, shown: Sequence[Series], column: str) -> None:
+    """Fit the finished runs: an exploding loss, or the guesses of the first epochs, would leave them no room."""
+    curves = [
+        list(curve_values(record, column).values())
+        for series in shown
+        for record in _drawn_records(series)
+        if record.outcome.status is Status.OK
+    ]
+    heights = [height for curve in curves for height in curve]
+    if not heights:
         return
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(LogFormatter(labelOnlyBase=False))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    low, high = min(heights), max(heights)
+    if column == "val_top1":
+        worst_end = min(curve[-1] for curve in curves if curve)
+        low = max(low, worst_end - max(20.0, 1.5 * (100 - worst_end)))
+    elif low > 0 and high > _LOGARITHMIC_FROM * low:
+        logarithmic(axes.yaxis)
+        axes.set_ylim(low / 1.15, high * 1.15)
+        return
+    room = 0.04 * (high - low) or 0.5
+    axes.set_ylim(low - room, high + room)
+
+
+def _crosses(axes: Axes, series: Series, column: str) -> None:
+    """A cross where a run diverged, moved to the frame's edge where that lies outside."""
+    bottom, top = axes.get_ylim()
+    for record in _drawn_records(series):
+        values = curve_values(record, column)
+        if record.outcome.status is not Status.DIVERGED or not values:
+            continue
+        epoch, height = list(values.items())[-1]
+        inside = min(max(height, bottom), top)
+        axes.scatter([epoch], [inside], marker="x", s=42, linewidth=1.6, color=series.look.color, zorder=4, clip_on=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,31 +16,42 @@ _DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, 
 _DISTANCES_POINTS = (8, 14, 22, 32, 44, 58)
 _MARKER_POINTS = 6.0
 # From this distance on a thin line leads from the label to its point.
-_LEADER_FROM_POINTS = 14
+_LEADER_FROM_POINTS = 12
 
 
-def place_labels(axes: Axes, points: Sequence[tuple[float, float, str]], colors: Sequence[str]) -> list[Annotation]:
-    """Write each point's text beside it, clear of the other texts and markers as far as there is room.
+@dataclass(frozen=True)
+class Label:
+    """A text for the point (x, y), in data coordinates."""
 
-    points: (x, y, text) in data coordinates. The axes' limits must be final.
+    x: float
+    y: float
+    text: str
+    color: str
+
+
+def place_labels(axes: Axes, labels: Sequence[Label]) -> list[Annotation]:
+    """Write each text beside its point, clear of the other texts and markers as far as there is room.
+
+    The axes' limits must be final.
     """
-    figure = axes.figure
-    figure.draw_without_rendering()  # type: ignore[union-attr]
-    taken = [_around_marker(axes, x, y) for x, y, _ in points]
+    # The layout is settled by drawing once; afterwards texts can be measured in pixels.
+    axes.figure.draw_without_rendering()  # type: ignore[union-attr]
+    taken = [_around_marker(axes, label) for label in labels]
     placed = []
-    for (x, y, text), color in zip(points, colors, strict=True):
-        annotation = _best(axes, (x, y), text, color, taken)
-        taken.append(annotation.get_window_extent())
+    for label in labels:
+        annotation = _best(axes, label, taken)
+        annotation.set_in_layout(False)
+        taken.append(_text_box(annotation))
         placed.append(annotation)
     return placed
 
 
-def _best(axes: Axes, point: tuple[float, float], text: str, color: str, taken: Sequence[Bbox]) -> Annotation:
+def _best(axes: Axes, label: Label, taken: Sequence[Bbox]) -> Annotation:
     """The first candidate that covers nothing, else the one that covers least."""
     best: tuple[float, Annotation] | None = None
     for offset in _offsets():
-        candidate = _annotate(axes, point, text, color, offset)
-        covered = _covered(axes, candidate.get_window_extent(), taken)
+        candidate = _annotate(axes, label, offset)
+        covered = _covered(axes, _text_box(candidate), taken)
         if best is not None and covered >= best[0]:
             candidate.remove()
             continue
@@ -59,22 +71,33 @@ def _offsets() -> Iterator[tuple[float, float]]:
             yield x * distance * length, y * distance * length
 
 
-def _annotate(axes: Axes, point: tuple[float, float], text: str, color: str, offset: tuple[float, float]) -> Annotation:
+def _annotate(axes: Axes, label: Label, offset: tuple[float, float]) -> Annotation:
+    from matplotlib.patheffects import withStroke
+
     x, y = offset
-    is_far = max(abs(x), abs(y)) >= _LEADER_FROM_POINTS
+    leader = {"arrowstyle": "-", "color": "#a0a0a0", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4}
     return axes.annotate(
-        text, point, xytext=offset, textcoords="offset points", fontsize=8.5, color=color, zorder=5,
+        label.text, (label.x, label.y), xytext=offset, textcoords="offset points", fontsize=8.5, color=label.color,
         ha="left" if x > 0 else "right" if x < 0 else "center", va="bottom" if y > 0 else "top" if y < 0 else "center",
-        arrowprops={"arrowstyle": "-", "color": "#b0b0b0", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4} if is_far else None,
+        arrowprops=leader if max(abs(x), abs(y)) >= _LEADER_FROM_POINTS else None, zorder=5, linespacing=1.1,
+        path_effects=[withStroke(linewidth=2.2, foreground="white")],
     )  # fmt: skip
 
 
-def _around_marker(axes: Axes, x: float, y: float) -> Bbox:
+def _text_box(annotation: Annotation) -> Bbox:
+    """The text alone: an annotation's own extent takes in its leader."""
+    from matplotlib.text import Text
+
+    annotation.update_positions(annotation.figure.canvas.get_renderer())  # type: ignore[union-attr]
+    return Text.get_window_extent(annotation)
+
+
+def _around_marker(axes: Axes, label: Label) -> Bbox:
     from matplotlib.transforms import Bbox
 
-    center_x, center_y = axes.transData.transform((x, y))
+    x, y = axes.transData.transform((label.x, label.y))
     reach = _MARKER_POINTS * axes.figure.dpi / 72
-    return Bbox.from_extents(center_x - reach, center_y - reach, center_x + reach, center_y + reach)
+    return Bbox.from_extents(x - reach, y - reach, x + reach, y + reach)
 
 
 def _covered(axes: Axes, box: Bbox, taken: Sequence[Bbox]) -> float:

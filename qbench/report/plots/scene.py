@@ -74,6 +74,23 @@ def scenes(entries: Sequence[Entry], baseline: str) -> list[Scene]:
     return found
 
 
+def upper_cluster(series: Sequence[Series]) -> list[Series]:
+    """The best methods, where the others lie so far below that differences among the best could not be seen.
+
+    That is: the range of means is above 8 points, and the best (two or more) span less than a fifth of it.
+    Empty where one axis serves all.
+    """
+    rows = sorted((s for s in series if s.top1), key=_mean, reverse=True)
+    span = _mean(rows[0]) - _mean(rows[-1]) if rows else 0.0
+    near = [s for s in rows if _mean(rows[0]) - _mean(s) < span / 5]
+    return near if span > 8 and len(near) > 1 else []
+
+
+def _mean(series: Series) -> float:
+    assert series.top1 is not None
+    return series.top1.mean
+
+
 def curve_values(record: Record, column: str) -> Mapping[int, float]:
     """Epoch to value of one column of a record's learning curve; epochs without a finite value are left out."""
     values = {row.epoch: _value(row, column) for row in record.outcome.curve}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 INK = "#222222"
@@ -41,6 +41,11 @@ class Look:
     marker: str
     dash: str
 
+    @property
+    def text_color(self) -> str:
+        """The colour, dark enough to be read as text on white."""
+        return _mixed(self.color, 0, 0.4)
+
 
 def looks(methods: Sequence[tuple[str, str]]) -> dict[str, Look]:
     """The look of each label. methods: (family, label) pairs; the family's colour is fixed, its members differ in
@@ -51,7 +56,7 @@ def looks(methods: Sequence[tuple[str, str]]) -> dict[str, Look]:
     for index, family in enumerate(families):
         labels = list(dict.fromkeys(label for other, label in methods if other == family))
         for member, label in enumerate(labels):
-            color = _lightened(colors[family], 0.5 * member / max(len(labels) - 1, 3))
+            color = _mixed(colors[family], 255, 0.55 * member / max(len(labels) - 1, 3))
             found[label] = Look(color, _MARKERS[index % len(_MARKERS)], _DASHES[member % len(_DASHES)])
     return found
 
@@ -104,6 +109,24 @@ def tidy_axes(axes: Axes) -> None:
     sns.despine(ax=axes)
 
 
+def logarithmic(axis: Axis) -> None:
+    """A logarithmic axis with ticks at 1, 2 and 5, written as plain numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())
+
+
+def subtitle(axes: Axes, text: str) -> None:
+    """A line of small text between the title (set with ``pad=18``) and the frame."""
+    line = axes.text(0, 1.015, text, transform=axes.transAxes, fontsize=8, color=MUTED, va="bottom")
+    # Wider than its axes where there are two panels: it must not push them apart.
+    line.set_in_layout(False)
+
+
 def literal(text: str) -> str:
     """``text`` for a plot: a dollar sign is a dollar sign, not mathematics."""
     return text.replace("$", r"\$")
@@ -115,9 +138,7 @@ def _family_colors(families: Sequence[str]) -> dict[str, str]:
     return {**_FAMILIES, **extra}
 
 
-def _lightened(color: str, amount: float) -> str:
-    """``color`` moved towards white by ``amount`` of the way, in lightness."""
-    red, green, blue = (int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))
-    hue, lightness, saturation = colorsys.rgb_to_hls(red, green, blue)
-    channels = colorsys.hls_to_rgb(hue, lightness + (1 - lightness) * amount, saturation)
-    return "#" + "".join(f"{round(channel * 255):02x}" for channel in channels)
+def _mixed(color: str, other: int, amount: float) -> str:
+    """``color`` mixed with ``amount`` of a grey (0 black, 255 white)."""
+    channels = (int(color[i : i + 2], 16) for i in (1, 3, 5))
+    return "#" + "".join(f"{round(channel + (other - channel) * amount):02x}" for channel in channels)

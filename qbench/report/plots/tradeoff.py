@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qbench.report.metrics import PEAK_BYTES, TRAIN_SPEED, Direction, Metric
-from qbench.report.plots.labels import place_labels
-from qbench.report.plots.scene import NothingToDrawError, Scene, Series
-from qbench.report.plots.style import ALARM, INK, MUTED, literal, new_figure, tidy_axes
+from qbench.report.plots.labels import Label, place_labels
+from qbench.report.plots.scene import NothingToDrawError, Scene, Series, upper_cluster
+from qbench.report.plots.style import INK, MUTED, literal, logarithmic, new_figure, tidy_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,18 +62,18 @@ def _draw(scene: Scene, metric: Metric, title: str, label: str, scale: float) ->
     points = _points(scene, metric, scale)
     figure = new_figure(7.6, 5.2)
     axes = figure.subplots()
+    floor = _frame(axes, points)
     for simulated in (False, True):
-        group = [point for point in points if point.is_simulated is simulated]
-        _front(axes, group, metric.better, simulated)
+        _front(axes, [point for point in points if point.is_simulated is simulated], metric.better, simulated)
     for point in points:
-        _mark(axes, point)
-    _frame(axes, points)
+        _mark(axes, point, floor)
     axes.set_xlabel(label)
     axes.set_ylabel("top-1 accuracy on the test split [%]")
     axes.set_title(f"{literal(scene.where)}: accuracy against {title}", pad=10)
     tidy_axes(axes)
-    _legend(axes, points, figure)
-    place_labels(axes, [(p.cost, p.accuracy, literal(_name(p))) for p in points], [_color(p) for p in points])
+    _legend(figure, points)
+    labels = [Label(p.cost, max(p.accuracy, floor), literal(_name(p, floor)), p.series.look.text_color) for p in points]
+    place_labels(axes, labels)
     return figure
 
 
@@ -88,12 +88,13 @@ def _points(scene: Scene, metric: Metric, scale: float) -> list[Point]:
     return found
 
 
-def _mark(axes: Axes, point: Point) -> None:
+def _mark(axes: Axes, point: Point, floor: float) -> None:
     look = point.series.look
-    if point.half_width is not None:
-        axes.errorbar(point.cost, point.accuracy, yerr=point.half_width, color=look.color, linewidth=1, alpha=0.5, zorder=2)
+    height = max(point.accuracy, floor)
+    if point.half_width is not None and point.accuracy >= floor:
+        axes.errorbar(point.cost, height, yerr=point.half_width, color=look.color, linewidth=1, alpha=0.5, zorder=2)
     axes.scatter(
-        [point.cost], [point.accuracy], s=64, marker=look.marker, zorder=4, linewidth=1.6,
+        [point.cost], [height], s=64, marker=look.marker, zorder=4, linewidth=1.6,
         facecolor="white" if point.is_simulated else look.color, edgecolor=look.color,
     )  # fmt: skip
 
@@ -109,26 +110,28 @@ def _front(axes: Axes, points: Sequence[Point], better: Direction, simulated: bo
     )  # fmt: skip
 
 
-def _frame(axes: Axes, points: Sequence[Point]) -> None:
-    """Limits from the points, not from their intervals, which may be far wider with two or three seeds."""
-    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+def _frame(axes: Axes, points: Sequence[Point]) -> float:
+    """Set the limits and return the lowest accuracy drawn in its place: what is far below stands at the lower edge.
 
-    costs, heights = [p.cost for p in points], [p.accuracy for p in points]
+    They come from the points, not from their intervals, which may be far wider with two or three seeds.
+    """
+    costs = [point.cost for point in points]
     if max(costs) > _LOGARITHMIC_FROM * min(costs) > 0:
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axes.xaxis.set_major_formatter(ScalarFormatter())
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        ratio = (max(costs) / min(costs)) ** 0.18
-        axes.set_xlim(min(costs) / ratio, max(costs) * ratio)
+        logarithmic(axes.xaxis)
+        factor = (max(costs) / min(costs)) ** 0.18
+        axes.set_xlim(min(costs) / factor, max(costs) * factor)
     else:
-        room = 0.18 * max(max(costs) - min(costs), 0.1 * max(costs))
+        room = max(0.18 * (max(costs) - min(costs)), 0.05 * max(costs))
         axes.set_xlim(max(min(costs) - room, 0), max(costs) + room)
-    room = 0.16 * max(max(heights) - min(heights), 0.5)
-    axes.set_ylim(min(heights) - room, max(heights) + room)
+    near = upper_cluster([point.series for point in points])
+    heights = [point.accuracy for point in points if not near or point.series in near]
+    room = max(0.16 * (max(heights) - min(heights)), 0.25)
+    depth = 3 * room if near else room
+    axes.set_ylim(min(heights) - depth, max(heights) + room)
+    return min(heights) - depth + 0.6 * room if near else min(heights)
 
 
-def _legend(axes: Axes, points: Sequence[Point], figure: Figure) -> None:
+def _legend(figure: Figure, points: Sequence[Point]) -> None:
     from matplotlib.lines import Line2D
 
     simulated = {point.is_simulated for point in points}
@@ -145,9 +148,7 @@ def _legend(axes: Axes, points: Sequence[Point], figure: Figure) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
 
 
-def _name(point: Point) -> str:
-    return f"{point.series.name}\n({point.series.failed})" if point.series.failed else point.series.name
-
-
-def _color(point: Point) -> str:
-    return ALARM if point.series.failed else INK
+def _name(point: Point, floor: float) -> str:
+    below = f"\n{point.accuracy:.1f} % \N{DOWNWARDS ARROW}" if point.accuracy < floor else ""
+    failed = f"\n({point.series.failed})" if point.series.failed else ""
+    return f"{point.series.name}{below}{failed}"

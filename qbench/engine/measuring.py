@@ -1,0 +1,101 @@
+"""The speed and memory passes: one worker at a time on an otherwise idle machine, methods interleaved, so that a
+drift of the machine meets all of them alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qbench.cell import Cell, Measurement, MeasureRecord, Status
+from qbench.engine.events import RoundFinished, RoundStarted
+from qbench.engine.pool import Ended, Started
+from qbench.engine.session import Session
+from qbench.store.lock import now
+
+# What speed and memory are divided by: they must be of the same session as what is divided.
+ANCHORS = ("fp32", "bf16")
+
+
+@dataclass(frozen=True)
+class Due:
+    """A method to be measured: any one of its cells, its key, and how many rounds it still needs."""
+
+    cell: Cell
+    key: str
+    missing: int
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One round of one method, to be measured alone in a fresh process."""
+
+    cell: Cell
+    key: str
+    round: int
+
+
+def visits(due: Sequence[Due]) -> list[Visit]:
+    """The visits of a session, in order; ``due`` names every method of the plan.
+
+    In each round every method is visited once, the first one being another each time. The baselines take part
+    in every round, needed or not: ratios are made within a session only.
+    """
+    order = []
+    for number in range(max((method.missing for method in due), default=0)):
+        start = number % len(due)
+        for method in (*due[start:], *due[:start]):
+            if number < method.missing or method.cell.method in ANCHORS:
+                order.append(Visit(method.cell, method.key, number))
+    return order
+
+
+def num_missing(record: MeasureRecord | None, rounds: int, *, retry: bool) -> int:
+    """How many rounds a method still needs; without ``retry``, none where one failed."""
+    if record is None:
+        return rounds
+    num_ok = sum(done.status is Status.OK for done in record.rounds)
+    if not retry and num_ok < len(record.rounds):
+        return 0
+    return max(0, rounds - num_ok)
+
+
+def measure(session: Session, order: Sequence[Visit]) -> None:
+    """Make the visits, and store each round as soon as it is there. Raises StopRequestedError.
+
+    A method that fails one round is left out of the following ones: it would most likely fail again.
+    """
+    failing: set[str] = set()
+    num_rounds = max((visit.round for visit in order), default=0) + 1
+    for visit in order:
+        if visit.key in failing:
+            continue
+        for message in session.pool.run([session.assign("measure", visit.cell, visit.key)]):
+            match message:
+                case Started():
+                    session.tell(RoundStarted(visit.cell, visit.round, num_rounds))
+                case Ended():
+                    if not _store(session, visit, message, num_rounds):
+                        failing.add(visit.key)
+
+
+def _store(session: Session, visit: Visit, ended: Ended, num_rounds: int) -> bool:
+    assert isinstance(ended.result, Measurement)
+    measurement = ended.result.model_copy(update={"run": session.run, "round": visit.round})
+    earlier = session.store.measure(visit.key)
+    session.store.put_measure(
+        MeasureRecord(
+            key=visit.key,
+            run=session.run,
+            cell=visit.cell,
+            rounds=(*(earlier.rounds if earlier else ()), measurement),
+            environment=session.environment(),
+            finished=now(),
+        )
+    )
+    is_ok = measurement.status is Status.OK
+    if is_ok:
+        session.tally.measured += 1
+    else:
+        session.tally.add_failure("measure", visit.cell, measurement, ended.assignment.log)
+    session.tell(RoundFinished(visit.cell, visit.round, num_rounds, measurement, ended.assignment.log))
+    return is_ok

@@ -1,0 +1,189 @@
+"""``qbench run``: train every cell that has no result yet, then measure; every result is stored when it is there."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from qbench.cell import Cell
+from qbench.engine.device import allot, check_device
+from qbench.engine.events import Notice, Observer, Preparing, RunFinished, RunStarted, RunSummary, Silent
+from qbench.engine.measuring import Due, Visit, measure, num_missing, visits
+from qbench.engine.pool import Pool, StopRequestedError, signals_to
+from qbench.engine.process import WORKER
+from qbench.engine.session import Session
+from qbench.engine.training import has_result, is_due, train_cells
+from qbench.environment import num_cores
+from qbench.errors import DataError, InputError
+from qbench.store.keys import Keys
+from qbench.store.manifest import RunManifest, conditions, slot
+from qbench.store.store import Store
+from qbench.suite import Plan, Suite, make_plan
+
+
+def run_suite(
+    suite: Suite,
+    out: Path,
+    *,
+    device: str = "cpu",
+    jobs: int | None = None,
+    threads: int | None = None,
+    retry: bool = True,
+    observer: Observer | None = None,
+    worker: Sequence[str] = WORKER,
+) -> RunSummary:
+    """Bring the results directory ``out`` up to date with ``suite``.
+
+    device: ``cpu``, ``cuda``, ``cuda:N`` or ``auto``. jobs: cells trained at a time; threads: CPU threads of each.
+    retry: run cells again that failed before (their errors stay in the record). worker: the command that starts a
+    worker process; the number of its answer pipe is appended.
+
+    Whatever is wrong with the input is raised, as an InputError, before anything is written. What goes wrong in a
+    cell is that cell's status. Ctrl-C and SIGTERM stop the workers, keep what is finished and return.
+    """
+    started = time.monotonic()
+    plan = make_plan(suite, check_device(device))
+    allotment = allot(plan.device, jobs, threads)
+    keys = Keys(threads=allotment.threads)
+    _refuse_an_empty_plan(plan)
+    for planned in plan.cells:
+        keys.data(planned.cell)
+    store = Store.open(out, suite.name, create=True)
+    with store.lock(), Pool(worker) as pool:
+        session = Session(_run_id(), store, keys, pool, observer or Silent(), allotment, retry)
+        summary = _work(session, plan, started)
+    session.tell(RunFinished(summary))
+    return summary
+
+
+def plan_suite(suite: Suite, out: Path | None = None, *, device: str = "cpu", threads: int | None = None) -> Plan:
+    """What :func:`run_suite` would do; with ``out``, also which cells have their result there already.
+
+    Nothing is written. Raises DeviceError, and StoreError for a directory that the run would refuse.
+    """
+    device = check_device(device)
+    if out is None or not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return make_plan(suite, device)
+    store, keys = Store.open(out, suite.name), Keys(threads=allot(device, None, threads).threads)
+    try:
+        return make_plan(suite, device, lambda cell: has_result(store.record(keys.cell(cell))))
+    except DataError as error:
+        return make_plan(suite, device, notes=(f"what is done already cannot be told: {error}",))
+
+
+def _work(session: Session, plan: Plan, started: float) -> RunSummary:
+    cells = [planned.cell for planned in plan.cells]
+    for damaged in session.store.recover():
+        session.tell(Notice(f"a damaged record was moved to {damaged.path}, its cell runs again ({damaged.reason})"))
+    session.store.begin(_manifest(session, plan))
+    due, order = _due_cells(session, cells), _due_visits(session, plan)
+    num_done = sum(has_result(session.store.record(session.keys.cell(cell))) for cell in cells)
+    _announce(session, plan, num_done, len(order))
+    interrupted = False
+    try:
+        _prepare(session, [*due, *(visit.cell for visit in order)])
+        with signals_to(session.pool.interrupt):
+            train_cells(session, due)
+            measure(session, order)
+    except (StopRequestedError, KeyboardInterrupt):
+        interrupted = True
+    return RunSummary(
+        suite=plan.suite.name,
+        run=session.run,
+        out=session.store.path,
+        total=len(cells),
+        done_before=num_done,
+        finished=session.tally.finished,
+        diverged=session.tally.diverged,
+        measured=session.tally.measured,
+        skipped=len(plan.skipped),
+        failures=tuple(session.tally.failures),
+        interrupted=interrupted,
+        wall_s=time.monotonic() - started,
+    )
+
+
+def _due_cells(session: Session, cells: Sequence[Cell]) -> list[Cell]:
+    """The cells to train now. Failures that are not tried again count as failures of this run too."""
+    due = []
+    for cell in cells:
+        key = session.keys.cell(cell)
+        record = session.store.record(key)
+        if is_due(record, retry=session.retry):
+            due.append(cell)
+        elif record is not None and not has_result(record):
+            session.tally.add_failure("train", cell, record.outcome, session.store.log(key))
+    return due
+
+
+def _due_visits(session: Session, plan: Plan) -> list[Visit]:
+    due = []
+    for cell in plan.suite.measured_cells(plan.device):
+        key = session.keys.measure(cell)
+        missing = num_missing(session.store.measure(key), cell.measure.rounds, retry=session.retry)
+        due.append(Due(cell, key, missing))
+    return visits(due)
+
+
+def _prepare(session: Session, cells: Iterable[Cell]) -> None:
+    """Load each data set once, so that no cell has to download or render within its time."""
+    from qbench.data import load_dataset
+
+    prepared: set[str] = set()
+    for cell in cells:
+        content = session.keys.data(cell)
+        if content not in prepared:
+            prepared.add(content)
+            session.tell(Preparing(cell.dataset))
+            root = Path(cell.data_root) if cell.data_root else None
+            load_dataset(cell.dataset, root=root, options=cell.dataset_options)
+
+
+def _announce(session: Session, plan: Plan, num_done: int, num_visits: int) -> None:
+    jobs, threads = session.allotment.jobs, session.allotment.threads
+    session.tell(
+        RunStarted(
+            suite=plan.suite.name,
+            run=session.run,
+            out=session.store.path,
+            cells=len(plan.cells),
+            done=num_done,
+            skipped=len(plan.skipped),
+            rounds=num_visits,
+            jobs=jobs,
+            threads=threads,
+        )
+    )
+    for note in plan.notes:
+        session.tell(Notice(note))
+    for skipped in plan.skipped:
+        session.tell(Notice(f"{skipped.label} is skipped: it {skipped.reason}"))
+    if jobs * threads > num_cores():
+        session.tell(Notice(f"{jobs} jobs of {threads} threads share {num_cores()} cores: cells slow each other down"))
+
+
+def _manifest(session: Session, plan: Plan) -> RunManifest:
+    keys = session.keys
+    return RunManifest(
+        suite=plan.suite.name,
+        run=session.run,
+        resolved=plan.suite.model_dump(mode="json"),
+        conditions=conditions(plan.suite),
+        cells={keys.cell(planned.cell): slot(planned.cell) for planned in plan.cells},
+        measures={keys.measure(cell): slot(cell, seeded=False) for cell in plan.suite.measured_cells(plan.device)},
+        skipped={skipped.label: skipped.reason for skipped in plan.skipped},
+        environment=session.environment(),
+    )
+
+
+def _refuse_an_empty_plan(plan: Plan) -> None:
+    if not plan.cells:
+        reasons = "; ".join(f"{skipped.label} {skipped.reason}" for skipped in plan.skipped)
+        raise InputError(f"suite '{plan.suite.name}' has nothing to run here: {reasons}")
+
+
+def _run_id() -> str:
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"

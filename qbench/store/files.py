@@ -1,0 +1,75 @@
+"""Single files of a results directory: reading them with care, and telling the user what is wrong with one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from filelock import Timeout
+from pydantic import ValidationError
+
+from qbench.cell import MeasureRecord, Record
+from qbench.errors import StoreError
+
+R = TypeVar("R", Record, MeasureRecord)
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """A file that should hold a record and does not."""
+
+    path: Path
+    reason: str
+
+
+def load(file: Path, kind: type[R]) -> R | None:
+    """The record in ``file``; None where there is none, or none that can be read."""
+    try:
+        return _parse(file, kind)
+    except (OSError, ValueError):
+        return None
+
+
+def why_damaged(file: Path, kind: type[R]) -> Damaged | None:
+    """What is wrong with ``file``; None where it holds a record, or is gone."""
+    try:
+        _parse(file, kind)
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        return Damaged(file, f"{place}: {first['msg']}" if place else str(first["msg"]))
+    except (OSError, ValueError) as error:
+        return Damaged(file, str(error))
+    return None
+
+
+def move_aside(file: Path, aside: Path) -> Path:
+    """Move ``file`` into the directory ``aside`` under a name of its own, and return its new place."""
+    stem = f"{file.parent.name}-{file.stem}"
+    with told(f"{aside} cannot be written"):
+        aside.mkdir(exist_ok=True)
+        target = aside / f"{stem}.{len(list(aside.glob(f'{stem}.*')))}.json"
+        return file.rename(target)
+
+
+@contextmanager
+def told(what: str) -> Iterator[None]:
+    """Make an error of the file system one sentence for the user."""
+    try:
+        yield
+    except Timeout:
+        raise  # a lock that is held is no fault of the file system, although its class says so
+    except OSError as error:
+        raise StoreError(f"{what}: {error.strerror or error}; choose another directory with --out") from None
+
+
+def _parse(file: Path, kind: type[R]) -> R:
+    record = kind.model_validate_json(file.read_bytes())
+    if record.key != file.stem:
+        raise ValueError(f"it holds the record of another key, {record.key}")
+    return record

@@ -1,0 +1,286 @@
+"""The contract suite: what every method promises, built-in or a stranger's, checked on the digits data set.
+
+Each check is a function of a :class:`Probe`; adding one to ``CHECKS`` makes every method answer it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from qbench.cell import Cell
+from qbench.errors import ContractError, InputError, QbenchError, UnknownNameError
+from qbench.train.build import BuiltCell, build_cell
+from qbench.train.device import float_kernels
+from qbench.train.settings import MeasureSettings, OptimizerSettings, ScheduleSettings, TrainSettings
+from qbench.train.step import TrainStep
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from qbench.plugin import Method
+    from qbench.recipe import Recipe
+
+NULL_STEPS = 20
+SHORT_STEPS = 4
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """One promise and whether the method keeps it; ``detail`` says what was seen."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A method under test, with the short training runs that checks share.
+
+    reference: as ``qbench.find_method`` takes it.
+    """
+
+    method: Method
+    reference: str
+
+    def cell(self, options: Mapping[str, object], reference: str | None = None) -> Cell:
+        """A small cell on digits."""
+        return Cell(
+            suite="contract",
+            method=reference or self.reference,
+            label=self.method.name,
+            options=dict(options),
+            model="resnet8",
+            model_options={"width": 8},
+            dataset="digits",
+            seed=3,
+            arithmetic="simulated",
+            device="cpu",
+            train=TrainSettings(
+                epochs=1,
+                batch_size=BATCH,
+                max_steps_per_epoch=NULL_STEPS,
+                optimizer=OptimizerSettings(name="sgd", lr=0.05, weight_decay=1e-4),
+                schedule=ScheduleSettings(name="cosine"),
+            ),
+            measure=MeasureSettings(enabled=False),
+        )
+
+    @cached_property
+    def default(self) -> Trace:
+        """A short run with default options."""
+        return run(build_cell(self.cell({})), SHORT_STEPS)
+
+    @cached_property
+    def baseline(self) -> Trace:
+        """The float baseline's run."""
+        return run(build_cell(self.cell({}, "fp32")), NULL_STEPS)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Losses step by step, and the cell they came from."""
+
+    losses: list[float]
+    built: BuiltCell
+
+
+def run(built: BuiltCell, steps: int, *, disturb: bool = False) -> Trace:
+    """Train ``steps`` steps. disturb: use up PyTorch's global random numbers in between."""
+    step = TrainStep(built)
+    built.model.train()
+    losses = []
+    with float_kernels(reproducible=True):
+        for number, (images, labels) in enumerate(_batches(built, steps)):
+            if disturb:
+                torch.rand(number + 1)
+            loss = step.forward(number, images, labels)
+            losses.append(float(loss.detach()))
+            step.update(loss)
+    return Trace(losses, built)
+
+
+def _batches(built: BuiltCell, steps: int) -> list[tuple[Tensor, Tensor]]:
+    split = built.dataset.train
+    indices = [torch.arange(i * BATCH, (i + 1) * BATCH).numpy() for i in range(steps)]
+    return [built.to_device(*split.batch(chosen, None)) for chosen in indices]
+
+
+def check_method(method: Method, reference: str | None = None) -> list[CheckResult]:
+    """Run every check on ``method``; a check that raises has failed, and its message says why.
+
+    reference: how workers find the method again, where that is not its name (``path/to/file.py:name``).
+    """
+    probe = Probe(method, reference or method.name)
+    return [_run_check(name, check, probe) for name, check in CHECKS.items()]
+
+
+def _run_check(name: str, check: Callable[[Probe], str], probe: Probe) -> CheckResult:
+    try:
+        return CheckResult(name, True, check(probe))
+    except QbenchError as error:
+        return CheckResult(name, False, str(error))
+    except Exception as error:
+        return CheckResult(name, False, f"{type(error).__name__}: {error}")
+
+
+def _documented(probe: Probe) -> str:
+    """Every option is explained in the docstring."""
+    text = inspect.getdoc(probe.method.function) or ""
+    if not text:
+        raise ContractError("the method's function has no docstring; its first line is shown in listings")
+    missing = [option.name for option in probe.method.options if not _mentions(text, option.name)]
+    if missing:
+        raise ContractError(f"the docstring does not mention: {', '.join(missing)}")
+    return f"{len(probe.method.options)} options documented"
+
+
+def _mentions(text: str, name: str) -> bool:
+    return any(word.strip("`.,:;()") == name for word in text.split())
+
+
+def _builds(probe: Probe) -> str:
+    """Default options give a recipe, twice the same."""
+    recipe = probe.method.build({})
+    if recipe != probe.method.build({}):
+        raise ContractError("two calls with the same options return different recipes")
+    return _formats(recipe)
+
+
+def _formats(recipe: Recipe) -> str:
+    paths = ("weight", "activation", "error", "wgrad_error", "branch_error", "norm_error", "gradient", "trunk")
+    used = [path for path in paths if getattr(recipe, path) not in (None, "error")]
+    return f"quantises {', '.join(used) or 'no operand'}; {type(recipe.norm).__name__}, {type(recipe.update).__name__}"
+
+
+def _refuses(probe: Probe) -> str:
+    """Unknown options and wrong types are refused."""
+    bad: list[dict[str, object]] = [{"no_such_option": 1}]
+    bad += [{option.name: object()} for option in probe.method.options]
+    for options in bad:
+        try:
+            probe.method.resolve(options)
+        except (InputError, UnknownNameError):
+            continue
+        raise ContractError(f"accepts {next(iter(options))}={next(iter(options.values()))!r}")
+    return f"{len(bad)} bad inputs refused"
+
+
+def _null(probe: Probe) -> str:
+    """With its null options the method reproduces the float baseline's losses bit for bit."""
+    if probe.method.null is None:
+        raise ContractError("states no null options: give @method(null={...}), options under which nothing changes")
+    cell = probe.cell(probe.method.null)
+    # Blocks are replaced even where nothing is quantised, so that the machinery itself is on trial.
+    losses = run(build_cell(cell, always_convert=True), NULL_STEPS).losses
+    expected = probe.baseline.losses
+    if losses != expected:
+        step = next(i for i, (a, b) in enumerate(zip(losses, expected, strict=True)) if a != b)
+        raise ContractError(
+            f"null options change the loss at step {step}: {losses[step]!r}, float32 {expected[step]!r}"
+        )
+    return f"{NULL_STEPS} losses equal to float32's, bit for bit"
+
+
+def _same_start(probe: Probe) -> str:
+    """The model starts from the baseline's weights."""
+    if probe.default.built.init_sha != probe.baseline.built.init_sha:
+        raise ContractError("starts from other weights than the baseline")
+    return f"initial weights {probe.default.built.init_sha}"
+
+
+def _repeatable(probe: Probe) -> str:
+    """Two runs are identical, whatever else draws random numbers."""
+    again = run(build_cell(probe.cell({})), SHORT_STEPS, disturb=True).losses
+    if again != probe.default.losses:
+        raise ContractError("two runs with one seed differ; draw random bits from the recipe's own stream only")
+    return f"{SHORT_STEPS} losses repeated"
+
+
+def _trains(probe: Probe) -> str:
+    """Losses and weights stay finite."""
+    losses = probe.default.losses
+    if not all(math.isfinite(loss) for loss in losses):
+        raise ContractError(f"the loss is not finite within {SHORT_STEPS} steps: {losses}")
+    if not all(bool(tensor.isfinite().all()) for tensor in _floating(probe.default.built)):
+        raise ContractError("a weight or buffer is not finite after training")
+    return f"loss {losses[0]:.3f} to {losses[-1]:.3f} in {SHORT_STEPS} steps"
+
+
+def _floating(built: BuiltCell) -> list[Tensor]:
+    """Parameters, and buffers that training has written."""
+    return [tensor for tensor in built.state() if tensor.is_floating_point()]
+
+
+def _evaluates(probe: Probe) -> str:
+    """Evaluation changes nothing and repeats itself."""
+    built = probe.default.built
+    before = {name: value.clone() for name, value in built.model.state_dict().items()}
+    first, second = _logits(built), _logits(built)
+    if not torch.equal(first, second):
+        raise ContractError("two evaluations of the same batch differ")
+    changed = [name for name, value in built.model.state_dict().items() if not _same(value, before[name])]
+    if changed:
+        raise ContractError(f"evaluation changes {', '.join(changed[:3])}")
+    return "repeatable, and leaves the model as it was"
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return torch.equal(torch.nan_to_num(a), torch.nan_to_num(b))
+
+
+def _logits(built: BuiltCell) -> Tensor:
+    built.model.eval()
+    with torch.no_grad(), float_kernels(reproducible=True):
+        images, _ = _batches(built, 1)[0]
+        logits: Tensor = built.model(images)
+    built.model.train()
+    return logits
+
+
+def _blank(probe: Probe) -> str:
+    """A batch of zeros gives finite losses and gradients."""
+    built = build_cell(probe.cell({}))
+    images, labels = _batches(built, 1)[0]
+    loss = TrainStep(built).forward(0, torch.zeros_like(images), labels)
+    loss.backward()  # type: ignore[no-untyped-call]
+    gradients = [p.grad for p in built.model.parameters() if p.grad is not None]
+    if not all(bool(value.isfinite().all()) for value in [loss, *gradients]):
+        raise ContractError("a batch of zeros gives a loss or gradient that is not finite")
+    return f"{len(gradients)} gradients finite"
+
+
+def _manifest(probe: Probe) -> str:
+    """No data path used more bits than its format declares."""
+    rows = probe.default.built.converted.manifest()
+    by_name: dict[str, Any] = {site.name: site for site in probe.default.built.converted.sites()}
+    over = []
+    for row in rows:
+        site = by_name.get(f"{row.layer}/{row.path}")
+        if site is not None and row.needs_bits is not None and row.needs_bits > site.spec.bound_bits:
+            over.append(f"{row.layer}/{row.path} used {row.needs_bits} bits of {site.spec.bound_bits}")
+    if over:
+        raise ContractError("; ".join(over[:3]))
+    return f"{len(rows)} data paths as declared"
+
+
+CHECKS: dict[str, Callable[[Probe], str]] = {
+    "documented": _documented,
+    "builds a recipe": _builds,
+    "refuses bad options": _refuses,
+    "null options change nothing": _null,
+    "same start as float32": _same_start,
+    "repeatable": _repeatable,
+    "trains": _trains,
+    "evaluates": _evaluates,
+    "survives zeros": _blank,
+    "declared formats hold": _manifest,
+}
