@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    Field = NDArray[np.float32]
+    Field = NDArray[np.floating[Any]]
     Pattern = Callable[[Field, Field], Field]
     """Coordinates u, v (periods; any real number) to brightness in 0..1, all of shape [H, W]."""
 

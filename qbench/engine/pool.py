@@ -18,7 +18,8 @@ from types import FrameType, TracebackType
 
 from qbench.cell import Status
 from qbench.engine.jobs import Job, ProgressLine, Result, failed
-from qbench.engine.process import WORKER, Worker
+from qbench.engine.launcher import Launcher
+from qbench.engine.process import Worker
 from qbench.store.lock import now
 
 
@@ -67,10 +68,10 @@ Message = Started | Progressed | Ended
 
 
 class Pool:
-    """A context in which jobs run; leaving it ends every worker that is still there."""
+    """A context in which jobs run; leaving it ends every process that is still there."""
 
-    def __init__(self, command: Sequence[str] = WORKER) -> None:
-        self.command = command
+    def __init__(self, launcher: Launcher) -> None:
+        self.launcher = launcher
         # SimpleQueue, as its put may be called from a signal handler that interrupts its get.
         self._inbox: SimpleQueue[Message | _Interrupt] = SimpleQueue()
         self._guard = threading.Lock()
@@ -122,7 +123,7 @@ class Pool:
                 assignment = waiting.popleft()
             except IndexError:
                 return
-            worker = Worker(assignment.job, assignment.log, self.command)
+            worker = Worker(assignment.job, assignment.log, self.launcher)
             if not self._admit(worker):
                 return
             self._inbox.put(Started(assignment))
@@ -156,6 +157,7 @@ class Pool:
             worker.stop()
         for thread in self._threads:
             thread.join()
+        self.launcher.close()
 
 
 @contextmanager

@@ -11,9 +11,9 @@ from pathlib import Path
 from qbench.cell import Cell
 from qbench.engine.device import allot, check_device
 from qbench.engine.events import Notice, Observer, Preparing, RunFinished, RunStarted, RunSummary, Silent
+from qbench.engine.launcher import WORKER, Launcher, can_preload
 from qbench.engine.measuring import Due, Visit, measure, num_missing, visits
 from qbench.engine.pool import Pool, StopRequestedError, signals_to
-from qbench.engine.process import WORKER
 from qbench.engine.session import Session
 from qbench.engine.training import has_result, is_due, train_cells
 from qbench.environment import num_cores
@@ -52,7 +52,12 @@ def run_suite(
     for planned in plan.cells:
         keys.data(planned.cell)
     store = Store.open(out, suite.name, create=True)
-    with store.lock(), Pool(worker) as pool:
+    with store.lock():
+        damaged = store.recover()
+        launcher = Launcher(
+            worker, threads=allotment.threads, preload=can_preload(plan.device), log=store.log("workers")
+        )
+        with Pool(launcher) as pool:
         session = Session(_run_id(), store, keys, pool, observer or Silent(), allotment, retry)
         summary = _work(session, plan, started)
     session.tell(RunFinished(summary))

@@ -1,45 +1,66 @@
-"""The process of one job: ``python -m qbench.engine.worker FD`` reads a job from stdin and answers on descriptor FD.
+"""The worker program: ``python -m qbench.engine.worker FD [--preload]``, where FD is the socket of the run.
 
-stdin stays open for as long as the run that started the worker lives: when it closes, the worker ends itself and
-all its children, so that a killed run leaves no process behind.
+It becomes a nursery (:mod:`qbench.engine.nursery`); each worker forked from it reads one job from stdin and answers
+on a pipe of its own. stdin stays open for as long as the run lives: when it closes, the worker ends itself and all
+its children, so that a killed run leaves no process behind.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import faulthandler
+import gc
+import importlib
 import os
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from qbench.cell import Cell, Measurement, Outcome, Plain, Status
 from qbench.engine.jobs import Job, ProgressLine, Result, ResultLine, Task, failed
+from qbench.engine.nursery import Nursery
 from qbench.errors import InputError
 
 Report = Callable[[Any], None]
 Run = Callable[[Cell, Report], Result]
 
+# What every training run on a CPU imports. PyTorch's optimisers import its compiler, although nothing is compiled.
+_PRELOADED = (
+    "torch._dynamo", "qbench.train.loop", "qbench.train.measure", "qbench.kernels.random_numba",
+    "qbench.models.cifar_resnet", "qbench.models.mlp", "qbench.data.loader", "sklearn.datasets",
+)  # fmt: skip
+
 
 def main() -> None:
-    """Do the one job on stdin with qbench's own training and measuring."""
-    serve(int(sys.argv[1]), {"train": _train, "measure": _measure})
+    """Work with qbench's own training and measuring."""
+    serve(sys.argv[1:], {"train": _train, "measure": _measure}, _PRELOADED)
 
 
-def serve(events: int, tasks: Mapping[Task, Run]) -> None:
-    """Read one job from stdin, run its task, and write progress and result to the descriptor ``events``."""
+def serve(arguments: Sequence[str], tasks: Mapping[Task, Run], preloaded: Sequence[str] = ()) -> None:
+    """Be the worker program. arguments: of its command line. tasks: what can be asked for."""
+    if "--preload" in arguments:
+        for module in preloaded:
+            importlib.import_module(module)
+        # Collecting these objects in a worker would touch, and so copy, every page they lie on.
+        gc.freeze()
+    Nursery(int(arguments[0]), partial(do_one_job, tasks)).serve()
+
+
+def do_one_job(tasks: Mapping[Task, Run], answers: int) -> None:
+    """Read one job from stdin, run its task, and write progress and result to the descriptor ``answers``."""
     faulthandler.enable()
-    os.set_inheritable(events, False)
+    os.set_inheritable(answers, False)
     job = Job.model_validate_json(_read_line(0))
     threading.Thread(target=_end_with_the_run, daemon=True).start()
     lock = threading.Lock()
 
     def send(line: Plain) -> None:
         with lock:
-            _write_all(events, line.model_dump_json().encode() + b"\n")
+            _write_all(answers, line.model_dump_json().encode() + b"\n")
 
     def report(progress: Any) -> None:
         send(ProgressLine(**dataclasses.asdict(progress)))

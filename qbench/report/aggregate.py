@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
+from typing import TYPE_CHECKING
 
-from qbench.cell import MeasureRecord, Record, Status
 from qbench.errors import UnknownNameError
 from qbench.registry import nearest
 from qbench.report import fairness
 from qbench.report.entries import BASELINE, Entry, Setting, Visit, as_json, baseline_of, gather
 from qbench.report.metrics import COST_METRICS, DIFFERENCE, METRICS, TOP1, Metric
 from qbench.stats import CONFIDENCE, paired_difference, summarize
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from qbench.cell import MeasureRecord, Record, Status
 
 
 @dataclass(frozen=True)

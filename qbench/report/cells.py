@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from qbench.report.metrics import infer_images_per_s, train_images_per_s
 from qbench.store.atomic import write_atomic
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     import pandas as pd
@@ -26,7 +26,7 @@ STABLE_COLUMNS = {
     "optimizer_bytes": "Int64", "energy_j_per_image": "float64", "wall_s": "float64", "key": "string",
     "init_sha": "string", "order_sha": "string", "eval_sha": "string",
 }  # fmt: skip
-"""Name to dtype. Accuracy in percent, speeds in images per second, memory in bytes; columns may be added after these."""
+"""Name to dtype. Accuracy in percent, speeds in images per second, memory in bytes. These names do not change."""
 
 EXTRA_COLUMNS = {
     "label": "string", "model_options": "string", "dataset_options": "string", "train": "string", "because": "string",
@@ -41,7 +41,7 @@ def cells_frame(records: Iterable[Record], measures: Iterable[MeasureRecord]) ->
     """One row per cell with :data:`COLUMNS` in that order, sorted as the method table, then by seed.
 
     Speed and memory belong to the method and are measured at one seed (``measured_seed``): every seed's row repeats
-    them. ``simulated`` says whether they are those of a simulation. What was not measured is missing (NA or NaN), never 0.
+    them. ``simulated`` says whether they are those of a simulation. What was not measured is missing, never 0.
     """
     import pandas as pd
 
@@ -59,7 +59,10 @@ def _row(entry: Entry, record: Record) -> Mapping[str, object]:
     cell, outcome = record.cell, record.outcome
     shas = outcome.fingerprints.model_dump() if outcome.fingerprints else {}
     return {
-        **{name: getattr(cell, name) for name in ("suite", "method", "arithmetic", "model", "dataset", "seed", "device")},
+        **{
+            name: getattr(cell, name)
+            for name in ("suite", "method", "arithmetic", "model", "dataset", "seed", "device")
+        },
         **{name: getattr(cell, name) for name in ("label", "because")},
         **{name: as_json(getattr(cell, name)) for name in ("options", "model_options", "dataset_options")},
         **{name: getattr(record, name) for name in ("run", "key", "started", "finished")},

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from qbench.cell import Cell, Measurement, MeasureRecord, Record, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 BASELINE = "fp32"
 
@@ -83,7 +86,7 @@ def gather(records: Iterable[Record], measures: Iterable[MeasureRecord]) -> list
 
     Where a seed was run more than once (with other settings, into the same directory), the latest run counts.
     """
-    latest = {_identity(r.cell, r.cell.seed): r for r in sorted(records, key=lambda r: (r.finished, r.key))}
+    latest = {(_identity(r.cell), r.cell.seed): r for r in sorted(records, key=lambda r: (r.finished, r.key))}
     passes = {_identity(m.cell): m for m in sorted(measures, key=lambda m: (m.finished, m.key))}
     by_row: dict[tuple[Setting, str, str], list[Record]] = {identity: [] for identity in passes}
     for record in latest.values():
@@ -96,7 +99,7 @@ def gather(records: Iterable[Record], measures: Iterable[MeasureRecord]) -> list
 
 
 def baseline_of(entry: Entry, entries: Iterable[Entry], baseline: str = BASELINE) -> Entry | None:
-    """The entry that ``entry`` is compared with: the baseline of its setting, in its own arithmetic if there are two."""
+    """What ``entry`` is compared with: the baseline of its setting, in its own arithmetic if there are two."""
     candidates = [other for other in entries if other.label == baseline and other.setting == entry.setting]
     return min(candidates, key=lambda other: other.arithmetic != entry.arithmetic, default=None)
 
@@ -118,9 +121,9 @@ def natural(label: str) -> tuple[tuple[int, int | str], ...]:
     return tuple((0, int(part)) if part.isdigit() else (1, part) for part in parts)
 
 
-def _identity(cell: Cell, *more: int) -> tuple[object, ...]:
-    setting = Setting(named(cell.model, cell.model_options), named(cell.dataset, cell.dataset_options), cell.device)
-    return (setting, cell.label, cell.arithmetic, *more)
+def _identity(cell: Cell) -> tuple[Setting, str, str]:
+    model, dataset = named(cell.model, cell.model_options), named(cell.dataset, cell.dataset_options)
+    return Setting(model, dataset, cell.device), cell.label, cell.arithmetic
 
 
 def _table_order(entry: Entry) -> tuple[object, ...]:

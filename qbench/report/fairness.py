@@ -46,7 +46,11 @@ def speed_refusal(entry: Entry, base: Entry) -> str | None:
 def settings_differences(entry: Entry, base: Entry) -> str | None:
     """The training settings in which two methods differ, with the suite's reason; None where all are equal."""
     mine, theirs = (dict(_flat(e.cell.train.model_dump(mode="json"))) for e in (entry, base))
-    differing = [f"{name} {_shown(mine[name])} ({base.label}: {_shown(theirs[name])})" for name in mine if mine[name] != theirs[name]]
+    differing = [
+        f"{name} {_shown(mine[name])} ({base.label}: {_shown(theirs[name])})"
+        for name in mine
+        if mine[name] != theirs[name]
+    ]
     if not differing:
         return None
     because = f"; because: {entry.cell.because}" if entry.cell.because else ""

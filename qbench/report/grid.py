@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qbench.report.aggregate import Figure, MethodRow, MethodTable
-from qbench.report.entries import Setting
 from qbench.report.metrics import METRICS, Direction, Metric
 from qbench.report.text import MISSING, clean
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     import pandas as pd
+
+    from qbench.report.aggregate import Figure, MethodRow, MethodTable
+    from qbench.report.entries import Setting
 
 SIMULATED = (
     "sim: measured on a simulation in float arithmetic, so not the method's own speed and memory;"
@@ -98,8 +100,8 @@ def _names(rows: Sequence[MethodRow]) -> list[str]:
 
 
 def _column(metric: Metric, baseline: str, block: int) -> Column:
-    unit = "" if metric.writes_unit else metric.unit
-    return Column(*(clean(part.replace("{baseline}", baseline)) for part in (metric.title, unit)), metric.better, block=block)
+    title, unit = (clean(part.replace("{baseline}", baseline)) for part in (metric.title, metric.unit))
+    return Column(title, "" if metric.writes_unit else unit, metric.better, block=block)
 
 
 def _figure(metric: Metric, row: MethodRow) -> Entry:
@@ -122,7 +124,11 @@ def _legend(table: MethodTable, metrics: Sequence[Metric], rows: Sequence[Method
     yield f"\N{UPWARDS ARROW} higher is better, \N{DOWNWARDS ARROW} lower is better{best}."
     for metric in metrics:
         if metric.in_legend:
-            yield clean(f"{metric.title}: {metric.description}.".format(baseline=table.baseline, confidence=f"{table.confidence:.0%}"))
+            yield clean(
+                f"{metric.title}: {metric.description}.".format(
+                    baseline=table.baseline, confidence=f"{table.confidence:.0%}"
+                )
+            )
     if any(metric.spread == "half_range" and metric.shows_spread for metric in metrics):
         yield "images/s: median over rounds \N{PLUS-MINUS SIGN} half their range."
     if any(figure.simulated for figure in figures):

@@ -5,7 +5,6 @@ A new column is one more :class:`Metric`; aggregation, every renderer and the le
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Literal
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING, Literal
 from qbench.report import text
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from qbench.cell import Measurement
 
 Direction = Literal["higher", "lower"]
@@ -31,7 +32,7 @@ class Metric:
     paired differences, ``half_range`` half the range over rounds.
     of_round: for speed and memory, the value of one round, or None where it was not measured.
     relative: divide round i of the method by round i of the baseline before taking the median.
-    shown, shows_spread: whether the column and its second number stand in the text tables; CSV and JSON have all of them.
+    shown, shows_spread: whether the column, and its second number, stand in text tables; CSV and JSON have all.
     writes_unit: the written value carries its unit (``311 KiB``), so the heading need not.
     in_legend: whether the description stands below text tables.
     """

@@ -6,9 +6,12 @@ No bootstrap: with three to five seeds its 95 % interval covers the mean only 74
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 CONFIDENCE = 0.95
 

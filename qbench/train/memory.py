@@ -18,7 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper
 CPU_METHOD = (
     "live tensor storage on the CPU, counted: the storages of parameters, buffers, gradients, optimiser state, the "
     "batch, and every tensor that an operator takes or returns, each from when it first appears until it is freed; "
-    "not counted: scratch memory inside an operator, the allocator's rounding and cache, Python's own memory"
+    "not counted: scratch memory inside an operator or in NumPy code, the allocator's rounding and cache, Python's own "
+    "memory"
 )
 CUDA_METHOD = (
     "torch.cuda.max_memory_allocated: bytes of PyTorch's caching allocator in use, operators' workspaces included; "

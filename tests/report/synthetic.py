@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from qbench.cell import (
     Cell,
@@ -17,13 +17,16 @@ from qbench.cell import (
 )
 from qbench.train.settings import OptimizerSettings, TrainSettings
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
 ENVIRONMENT = {"hostname": "bench", "cpu": "Test CPU", "gpu": None}
 
 
 def make_cell(label: str = "fp32", seed: int = 0, **changes: object) -> Cell:
     """A cell of ``label``; its method is the part before the bracket."""
     fields: dict[str, object] = {
-        "suite": "digits", "method": label.split("[")[0], "label": label, "options": {}, "model": "resnet8",
+        "suite": "digits", "method": label.partition("[")[0], "label": label, "options": {}, "model": "resnet8",
         "dataset": "digits", "seed": seed, "arithmetic": "simulated", "device": "cpu",
         "train": TrainSettings(epochs=5, batch_size=64, optimizer=OptimizerSettings(lr=0.1)),
     }  # fmt: skip

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from qbench.report.plots.scene import NothingToDrawError, Scene, scenes
 from qbench.report.plots.style import plot_style
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from matplotlib.figure import Figure
@@ -89,6 +89,9 @@ def find_plot(name: str) -> Plot:
 def _write(plot: Plot, scene: Scene, stem: Path) -> list[Path]:
     with plot_style():
         figure = plot.draw(scene)
+        # The layout is the same for both files: settled once, it costs half the time.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
         paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in SUFFIXES]
         for path, suffix in zip(paths, SUFFIXES, strict=True):
             write_file(path, _encoded(figure, suffix))

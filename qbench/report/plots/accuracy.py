@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from qbench.report.metrics import TOP1
@@ -10,6 +9,8 @@ from qbench.report.plots.scene import NothingToDrawError, Scene, Series, upper_c
 from qbench.report.plots.style import ALARM, INK, MUTED, literal, new_figure, subtitle, tidy_axes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -25,7 +26,7 @@ def draw(scene: Scene) -> Figure:
     if not finished:
         raise NothingToDrawError("no cell finished with an accuracy")
     near = upper_cluster(rows)
-    figure = new_figure(10.5 if near else 7.6, 1.35 + _ROW_INCHES * max(len(rows), 3))
+    figure = new_figure(10.5 if near else 8.4, 1.35 + _ROW_INCHES * max(len(rows), 3))
     panels = figure.subplots(1, 2 if near else 1, sharey=True, squeeze=False)[0]
     for axes, shown in zip(panels, [finished, near], strict=False):
         _panel(axes, rows, shown, scene.baseline)
@@ -55,12 +56,20 @@ def _row(axes: Axes, y: int, series: Series) -> None:
     assert series.top1 is not None
     values = list(series.entry.top1.values())
     axes.scatter(
-        values, [y + offset for offset in _offsets(len(values))], s=22, color=look.color, alpha=0.55, linewidth=0, zorder=3
+        values,
+        [y + offset for offset in _offsets(len(values))],
+        s=22,
+        color=look.color,
+        alpha=0.55,
+        linewidth=0,
+        zorder=3,
     )
     half_width = series.top1.half_width()
     if half_width is not None:
         axes.errorbar(series.top1.mean, y, xerr=half_width, color=look.color, linewidth=1.4, capsize=3, zorder=2)
-    axes.scatter([series.top1.mean], [y], s=46, marker="D", color=look.color, edgecolor="white", linewidth=0.8, zorder=4)
+    axes.scatter(
+        [series.top1.mean], [y], s=46, marker="D", color=look.color, edgecolor="white", linewidth=0.8, zorder=4
+    )
 
 
 def _offsets(count: int) -> list[float]:
@@ -86,23 +95,24 @@ def _label_rows(axes: Axes, rows: Sequence[Series]) -> None:
 
 def _write_results(axes: Axes, rows: Sequence[Series]) -> None:
     """The numbers, to the right of the rows."""
+    beside = axes.get_yaxis_transform()
     for y, series in enumerate(rows):
-        parts = [] if series.top1 is None else [TOP1.written(series.top1.mean, series.top1.sd)]
-        color = ALARM if series.failed else INK
-        text = "; ".join([*parts, *([series.failed] if series.failed else [])]) or "not run"
-        axes.annotate(
-            text, (1.015, y), xycoords=("axes fraction", "data"), va="center", fontsize=8.5, color=color,
-            annotation_clip=False,
-        )  # fmt: skip
+        numbers = TOP1.written(series.top1.mean, series.top1.sd) if series.top1 else ""
+        text = "; ".join(part for part in (numbers, series.failed) if part) or "not run"
+        axes.text(1.015, y, text, transform=beside, va="center", fontsize=8.5, color=ALARM if series.failed else INK)
+    if any(series.top1 and series.top1.sd is not None for series in rows):
+        heading = axes.text(
+            1.015, 1.015, "mean \N{PLUS-MINUS SIGN} sample sd", transform=axes.transAxes, fontsize=8, color=MUTED
+        )
+        heading.set_verticalalignment("bottom")
 
 
 def _write_titles(panels: Sequence[Axes], scene: Scene) -> None:
     panels[0].set_title(f"{literal(scene.where)}: accuracy by method", pad=18)
     has_seeds = max(len(series.entry.top1) for series in scene.series) > 1
     marks = "points: seeds, diamond: mean, bar: 95 % t-interval" if has_seeds else "diamond: the only seed"
-    numbers = "; numbers: mean \N{PLUS-MINUS SIGN} sample sd" if has_seeds else ""
     baseline = f", dashed: {literal(scene.baseline)}" if len(scene.series) > 1 else ""
-    subtitle(panels[0], f"{marks}{baseline}{numbers}")
+    subtitle(panels[0], f"{marks}{baseline}")
     panels[0].set_xlabel("top-1 accuracy on the test split [%]")
     if len(panels) > 1:
         panels[1].set_xlabel("closer view of the best [%]")

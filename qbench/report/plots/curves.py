@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from qbench.cell import Record, Status
 from qbench.report.plots.scene import NothingToDrawError, Scene, Series, curve_values, mean_curve
-from qbench.report.plots.style import literal, logarithmic, new_figure, subtitle, tidy_axes
+from qbench.report.plots.style import label_logarithmic, literal, new_figure, subtitle, tidy_axes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -18,7 +19,7 @@ _LOGARITHMIC_FROM = 10.0
 
 
 def draw(scene: Scene) -> Figure:
-    """Two panels; per method the mean of the seeds that finished, every seed as a thin line, a cross where one diverged."""
+    """Two panels; per method the mean of the finished seeds, every seed as a thin line, a cross where one diverged."""
     shown = [series for series in scene.series if _drawn_records(series)]
     if not shown:
         raise NothingToDrawError("no learning curve was recorded")
@@ -29,10 +30,17 @@ def draw(scene: Scene) -> Figure:
     accuracy.set_title(f"{literal(scene.where)}: learning curves", pad=18)
     accuracy.set_ylabel("validation top-1 accuracy [%]")
     loss.set_ylabel("training loss")
-    subtitle(accuracy, "bold: mean of the finished seeds, thin: seeds, cross: diverged")
+    subtitle(accuracy, _key(shown))
     handles, labels = accuracy.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", handlelength=2.6)
     return figure
+
+
+def _key(shown: Sequence[Series]) -> str:
+    records = [_drawn_records(series) for series in shown]
+    seeds = "bold: mean of the finished seeds, thin: seeds" if max(map(len, records)) > 1 else "one seed"
+    diverged = any(record.outcome.status is Status.DIVERGED for group in records for record in group)
+    return f"{seeds}, cross: diverged" if diverged else seeds
 
 
 def _drawn_records(series: Series) -> list[Record]:
@@ -81,9 +89,10 @@ def _set_limits(axes: Axes, shown: Sequence[Series], column: str) -> None:
     low, high = min(heights), max(heights)
     if column == "val_top1":
         worst_end = min(curve[-1] for curve in curves if curve)
-        low = max(low, worst_end - max(20.0, 1.5 * (100 - worst_end)))
+        low = max(low, worst_end - max(30.0, 1.5 * (100 - worst_end)))
     elif low > 0 and high > _LOGARITHMIC_FROM * low:
-        logarithmic(axes.yaxis)
+        axes.set_yscale("log")
+        label_logarithmic(axes.yaxis)
         axes.set_ylim(low / 1.15, high * 1.15)
         return
     room = 0.04 * (high - low) or 0.5
@@ -99,4 +108,6 @@ def _crosses(axes: Axes, series: Series, column: str) -> None:
             continue
         epoch, height = list(values.items())[-1]
         inside = min(max(height, bottom), top)
-        axes.scatter([epoch], [inside], marker="x", s=42, linewidth=1.6, color=series.look.color, zorder=4, clip_on=False)
+        axes.scatter(
+            [epoch], [inside], marker="x", s=42, linewidth=1.6, color=series.look.color, zorder=4, clip_on=False
+        )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from matplotlib.axes import Axes
     from matplotlib.text import Annotation
     from matplotlib.transforms import Bbox
@@ -88,7 +89,7 @@ def _text_box(annotation: Annotation) -> Bbox:
     """The text alone: an annotation's own extent takes in its leader."""
     from matplotlib.text import Text
 
-    annotation.update_positions(annotation.figure.canvas.get_renderer())  # type: ignore[union-attr]
+    annotation.update_positions(annotation.figure.canvas.get_renderer())  # type: ignore[union-attr,attr-defined]
     return Text.get_window_extent(annotation)
 
 

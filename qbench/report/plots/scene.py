@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
+from typing import TYPE_CHECKING
 
 from qbench.cell import EpochRow, Record, Status
-from qbench.report.entries import Entry, Setting
-from qbench.report.metrics import Metric
 from qbench.report.plots.style import Look, looks
 from qbench.report.text import clean
 from qbench.stats import Summary, summarize
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from qbench.report.entries import Entry, Setting
+    from qbench.report.metrics import Metric
 
 
 class NothingToDrawError(Exception):
@@ -42,7 +46,7 @@ class Series:
 
     def cost(self, metric: Metric) -> float | None:
         """Median over rounds of a speed or memory metric."""
-        assert metric.of_round is not None and not metric.relative
+        assert metric.of_round is not None
         values = [metric.of_round(measured) for measured in self.entry.rounds.values()]
         known = [value for value in values if value is not None]
         return median(known) if known else None
@@ -69,7 +73,9 @@ def scenes(entries: Sequence[Entry], baseline: str) -> list[Scene]:
     found = []
     for setting in dict.fromkeys(entry.setting for entry in entries):
         group = [entry for entry in entries if entry.setting == setting]
-        series = tuple(Series(entry, name, styles[entry.label]) for entry, name in zip(group, _names(group), strict=True))
+        series = tuple(
+            Series(entry, name, styles[entry.label]) for entry, name in zip(group, _names(group), strict=True)
+        )
         found.append(Scene(group[0].cell.suite, setting, series, baseline))
     return found
 

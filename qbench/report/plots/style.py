@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
@@ -67,7 +68,7 @@ def plot_style() -> Iterator[None]:
     import matplotlib as mpl
     import seaborn as sns
 
-    settings = {
+    settings: dict[Any, Any] = {
         "font.family": "DejaVu Sans",
         "axes.titlesize": 11,
         "axes.titleweight": "bold",
@@ -109,11 +110,10 @@ def tidy_axes(axes: Axes) -> None:
     sns.despine(ax=axes)
 
 
-def logarithmic(axis: Axis) -> None:
-    """A logarithmic axis with ticks at 1, 2 and 5, written as plain numbers."""
+def label_logarithmic(axis: Axis) -> None:
+    """Ticks at 1, 2 and 5, written as plain numbers, on an axis whose scale is logarithmic."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(NullLocator())

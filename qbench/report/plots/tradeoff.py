@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qbench.report.metrics import PEAK_BYTES, TRAIN_SPEED, Direction, Metric
 from qbench.report.plots.labels import Label, place_labels
 from qbench.report.plots.scene import NothingToDrawError, Scene, Series, upper_cluster
-from qbench.report.plots.style import INK, MUTED, literal, logarithmic, new_figure, tidy_axes
+from qbench.report.plots.style import MUTED, label_logarithmic, literal, new_figure, tidy_axes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # A cost that spans more than this factor is drawn on a logarithmic axis.
 _LOGARITHMIC_FROM = 6.0
+
+# By whether the front is of simulations.
+_FRONT_COLOR = {False: "#4a4a4a", True: "#9a9a9a"}
+_FRONT_DASH: dict[bool, tuple[float, tuple[float, ...]]] = {False: (0, ()), True: (0, (4, 3))}
 
 
 @dataclass(frozen=True)
@@ -36,12 +41,20 @@ class Point:
 
 def draw_speed(scene: Scene) -> Figure:
     """Accuracy against training speed."""
-    return _draw(scene, TRAIN_SPEED, "training speed", "training speed [images/s], more is better \N{RIGHTWARDS ARROW}", 1)
+    return _draw(
+        scene, TRAIN_SPEED, "training speed", "training speed [images/s], more is better \N{RIGHTWARDS ARROW}", 1
+    )
 
 
 def draw_memory(scene: Scene) -> Figure:
     """Accuracy against the peak memory of a training step."""
-    return _draw(scene, PEAK_BYTES, "peak training memory", "\N{LEFTWARDS ARROW} less is better, peak training memory [MiB]", 2**20)
+    return _draw(
+        scene,
+        PEAK_BYTES,
+        "peak training memory",
+        "\N{LEFTWARDS ARROW} less is better, peak training memory [MiB]",
+        2**20,
+    )
 
 
 def pareto_front(points: Sequence[tuple[float, float]], better: Direction) -> list[int]:
@@ -100,14 +113,25 @@ def _mark(axes: Axes, point: Point, floor: float) -> None:
 
 
 def _front(axes: Axes, points: Sequence[Point], better: Direction, simulated: bool) -> None:
+    """The edge of what the methods reach: everything on its worse side is dominated."""
     if len(points) < 2:
         return
-    front = pareto_front([(p.cost, p.accuracy) for p in points], better)
+    front = [points[i] for i in pareto_front([(p.cost, p.accuracy) for p in points], better)]
+    (left, right), bottom = axes.get_xlim(), axes.get_ylim()[0]
+    costs, heights = [p.cost for p in front], [p.accuracy for p in front]
+    if better == "higher":
+        costs, heights, step = [left, *costs, costs[-1]], [heights[0], *heights, bottom], "steps-pre"
+    else:
+        costs, heights, step = [costs[0], *costs, right], [bottom, *heights, heights[-1]], "steps-post"
     axes.plot(
-        [points[i].cost for i in front], [points[i].accuracy for i in front], color="#9a9a9a" if simulated else INK,
-        linestyle=(0, (3, 3)) if simulated else "-", linewidth=1.2, alpha=0.8, zorder=1,
-        drawstyle="steps-pre" if better == "higher" else "steps-post",
-    )  # fmt: skip
+        costs,
+        heights,
+        color=_FRONT_COLOR[simulated],
+        linestyle=_FRONT_DASH[simulated],
+        linewidth=1.1,
+        drawstyle=step,
+        zorder=1,
+    )
 
 
 def _frame(axes: Axes, points: Sequence[Point]) -> float:
@@ -117,7 +141,8 @@ def _frame(axes: Axes, points: Sequence[Point]) -> float:
     """
     costs = [point.cost for point in points]
     if max(costs) > _LOGARITHMIC_FROM * min(costs) > 0:
-        logarithmic(axes.xaxis)
+        axes.set_xscale("log")
+        label_logarithmic(axes.xaxis)
         factor = (max(costs) / min(costs)) ** 0.18
         axes.set_xlim(min(costs) / factor, max(costs) * factor)
     else:
@@ -134,17 +159,20 @@ def _frame(axes: Axes, points: Sequence[Point]) -> float:
 def _legend(figure: Figure, points: Sequence[Point]) -> None:
     from matplotlib.lines import Line2D
 
-    simulated = {point.is_simulated for point in points}
     handles = []
-    for kind, text in ((False, "measured"), (True, "sim: cost of a simulation, not the method's own")):
-        if kind not in simulated:
-            continue
-        face = "white" if kind else MUTED
-        handles.append(Line2D([], [], marker="o", color=MUTED, markerfacecolor=face, linestyle="none", label=text))
-        if sum(point.is_simulated is kind for point in points) > 1:
-            dash = (0, (3, 3)) if kind else "-"
-            name = "Pareto front of simulations" if kind else "Pareto front"
-            handles.append(Line2D([], [], color="#9a9a9a" if kind else INK, linestyle=dash, linewidth=1.2, label=name))
+    for simulated, marker, front in (
+        (False, "measured", "Pareto front"),
+        (True, "sim: cost of a simulation, not the method's own", "Pareto front of simulations"),
+    ):
+        group = [point for point in points if point.is_simulated is simulated]
+        face = "white" if simulated else MUTED
+        if group:
+            handles.append(
+                Line2D([], [], marker="o", color=MUTED, markerfacecolor=face, linestyle="none", label=marker)
+            )
+        if len(group) > 1:
+            color, dash = _FRONT_COLOR[simulated], _FRONT_DASH[simulated]
+            handles.append(Line2D([], [], color=color, linestyle=dash, linewidth=1.1, label=front))
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
 
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qbench.errors import UnknownNameError
 from qbench.registry import nearest
-from qbench.report.aggregate import MethodTable
 from qbench.report.cells import STABLE_COLUMNS
 from qbench.report.grid import Grid, cells_grid, method_grids
 from qbench.report.render import data, latex, markdown, terminal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pandas as pd
+
+    from qbench.report.aggregate import MethodTable
 
 
 @dataclass(frozen=True)

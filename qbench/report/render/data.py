@@ -7,11 +7,12 @@ import io
 import json
 from typing import TYPE_CHECKING
 
-from qbench.report.aggregate import Figure, MethodRow, MethodTable
 from qbench.report.metrics import METRICS, Metric
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from qbench.report.aggregate import Figure, MethodRow, MethodTable
 
 
 def methods_csv(table: MethodTable) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from qbench.report.grid import Column, Entry, Grid
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from qbench.report.grid import Column, Entry, Grid
 
 _ARROWS = {"higher": " \N{UPWARDS ARROW}", "lower": " \N{DOWNWARDS ARROW}", None: ""}
 _ESCAPES = str.maketrans({character: f"\\{character}" for character in "\\`*_|<>~&"})

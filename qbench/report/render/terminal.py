@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
@@ -11,7 +11,10 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from qbench.report.grid import Column, Entry, Grid
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from qbench.report.grid import Column, Entry, Grid
 
 _ARROWS = {"higher": "\N{UPWARDS ARROW}", "lower": "\N{DOWNWARDS ARROW}", None: ""}
 _UNLIMITED = 100_000
@@ -25,7 +28,8 @@ def plain(grids: list[Grid]) -> str:
 def for_screen(grids: list[Grid], width: int) -> str:
     """Text with ANSI styles; a table wider than ``width`` columns is split, each part repeating the method's name."""
     return _rendered(
-        grids, Console(file=io.StringIO(), width=width, force_terminal=True, color_system="standard", legacy_windows=False)
+        grids,
+        Console(file=io.StringIO(), width=width, force_terminal=True, color_system="standard", legacy_windows=False),
     )
 
 

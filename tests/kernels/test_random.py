@@ -1,0 +1,75 @@
+"""Random bits: a published answer, equality of the two implementations, independence of layout and position."""
+
+import pytest
+import torch
+
+from qbench.kernels.random import Key, philox, random_words, self_test, stochastic_round, stochastic_round_reference
+
+KEY = Key(seed=1, tensor=2, step=3)
+
+
+def test_philox_known_answer() -> None:
+    """First line of the known-answer file of Random123 (Salmon et al. 2011) for philox4x32, 7 rounds."""
+    words = philox(torch.tensor([0]), Key(0, 0, 0))
+    assert [int(word) for word in words] == [0x5F6FB709, 0x0D893F64, 0x4F121F81, 0x4F730A48]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 5, 1023])
+def test_compiled_rounding_equals_reference(count: int) -> None:
+    x = torch.linspace(-9.7, 9.3, count)
+    assert torch.equal(stochastic_round(x, KEY), stochastic_round_reference(x, KEY))
+
+
+def test_self_test_says_so() -> None:
+    assert "bit for bit" in self_test()
+
+
+def test_words_do_not_depend_on_how_many_are_drawn() -> None:
+    assert torch.equal(random_words(1000, KEY)[:77], random_words(77, KEY))
+
+
+@pytest.mark.parametrize("other", [Key(0, 2, 3), Key(1, 0, 3), Key(1, 2, 0)])
+def test_every_part_of_the_key_matters(other: Key) -> None:
+    assert not torch.equal(random_words(64, KEY), random_words(64, other))
+
+
+def test_same_bits_in_every_memory_layout() -> None:
+    x = torch.randn(2, 3, 5, 4, generator=torch.Generator().manual_seed(0)) * 10
+    expected = stochastic_round(x, KEY)
+    assert torch.equal(stochastic_round(x.contiguous(memory_format=torch.channels_last), KEY), expected)
+    assert torch.equal(stochastic_round(x.transpose(0, 1).contiguous().transpose(0, 1), KEY), expected)
+
+
+def test_counting_order_of_four_dimensions_is_nhwc() -> None:
+    x = torch.full((2, 3, 4, 5), 0.5)
+    flat = stochastic_round(torch.full((x.numel(),), 0.5), KEY)
+    assert torch.equal(stochastic_round(x, KEY).permute(0, 2, 3, 1).flatten(), flat)
+
+
+def test_integers_never_move() -> None:
+    x = torch.tensor([0.0, -0.0, 1.0, -1.0, 255.0, 2.0**23, 2.0**24, -(2.0**30)]).repeat(4096)
+    assert torch.equal(stochastic_round(x, KEY), x)
+
+
+def test_mean_of_a_million_draws() -> None:
+    """3.3 rounds up with probability 0.3: the standard error of the mean is 0.00046, so 0.003 is 6.5 of them."""
+    rounded = stochastic_round(torch.full((1_000_000,), 3.3), KEY)
+    assert set(rounded.unique().tolist()) == {3.0, 4.0}
+    assert abs(float(rounded.double().mean()) - 3.3) < 0.003
+
+
+def test_non_finite_passes_through() -> None:
+    x = torch.tensor([torch.nan, torch.inf, -torch.inf, 1.5])
+    for function in (stochastic_round, stochastic_round_reference):
+        result = function(x, KEY)
+        assert result[0].isnan()
+        assert result[1] == torch.inf
+        assert result[2] == -torch.inf
+        assert result[3] in (1.0, 2.0)
+
+
+def test_consecutive_words_are_uncorrelated() -> None:
+    """Correlation of 2^16 uniform pairs scatters by 1/256; four of these is the limit."""
+    u = random_words(2**16 + 1, KEY).double() / 2**32
+    assert abs(float(torch.corrcoef(torch.stack([u[1:], u[:-1]]))[0, 1])) < 4 / 256
+    assert abs(float(u.mean()) - 0.5) < 4 * (1 / 12) ** 0.5 / 256
