@@ -47,8 +47,8 @@ def banner8(
 ) -> Recipe:
     """Range batch norm, 8-bit weights, activations and layer gradients, a wider gradient for the weight gradient.
 
-    bits: of weights and activations. error_bits: of the layer gradients. wgrad_error: the gradient operand of the weight
-    gradient (``error``: no bifurcation). scheme: the affine quantiser of the paper or of the authors' code;
+    bits: of weights and activations. error_bits: of the layer gradients. wgrad_error: the gradient operand of the
+    weight gradient (``error``: no bifurcation). scheme: the affine quantiser of the paper or of the authors' code;
     activation_rounding: stochastic in the code, by an argument slip. weight_axis: one scale per tensor or per channel.
     norm: Range batch norm or the model's own.
     norm_error: quantise the gradient at the norm's output too, as the code does. constant, chunks, tie: see RangeNorm.

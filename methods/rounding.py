@@ -1,6 +1,7 @@
 """Weights that live on a grid: rounding (R) and stochastic rounding (SR).
 
-Li, De, Xu, Studer, Samet, Goldstein 2017, arXiv:1706.02379; fixed-point grids as in Gupta et al. 2015, arXiv:1502.02551.
+Li, De, Xu, Studer, Samet, Goldstein 2017, arXiv:1706.02379; fixed-point grids as in Gupta et al. 2015,
+arXiv:1502.02551.
 """
 
 from __future__ import annotations

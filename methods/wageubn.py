@@ -53,12 +53,12 @@ def wageubn(
 ) -> Recipe:
     """Weights, activations, gradients, errors, updates and batch norm all on power-of-two grids.
 
-    bits: of weights, activations, E1, gamma and beta (32: float). error: E2, the gradient at a convolution's output.
-    branch_error_clip: E1 clipped at 1 - 2^(1-bits) (paper) or 1 (code). normalised_bits: of the normalised value.
-    activation_limit: clip activations; None as in the code, whose grid fixes the step and not the width.
-    lr: of the quantised update, before the suite's schedule. momentum: a multiple of 1/4. first_last: the first and last layer, float in the code.
-    norm: WAGEUBN's batch norm or the model's own. error: ``flag8``, plain 16-bit shift or float. update: the quantised
-    momentum or the suite's optimiser. running_weight: of the new value in running statistics.
+    bits: of weights, activations, E1, gamma and beta (32: float). error: E2, the gradient at a convolution's output:
+    ``flag8``, plain 16-bit shift or float. branch_error_clip: E1 clipped at 1 - 2^(1-bits) (paper) or 1 (code).
+    norm: WAGEUBN's batch norm or the model's own. normalised_bits: of the normalised value. activation_limit: clip
+    activations; None as in the code, whose grid fixes the step and not the width. update: the quantised momentum or
+    the suite's optimiser. lr: of the quantised update, before the suite's schedule. momentum: a multiple of 1/4.
+    running_weight: of the new value in running statistics. first_last: the first and last layer, float in the code.
     """
     weight_limit = 1 - 2.0 ** (1 - bits)
     low = bits < FLOAT_BITS

@@ -13,11 +13,11 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from qbench.catalog import find_method as find_method
     from qbench.errors import QbenchError as QbenchError
-    from qbench.plugin import Method as Method
-    from qbench.plugin import method as method
     from qbench.options import Bits as Bits
     from qbench.options import Fraction as Fraction
     from qbench.options import PositiveInt as PositiveInt
+    from qbench.plugin import Method as Method
+    from qbench.plugin import method as method
     from qbench.quant.formats import Affine as Affine
     from qbench.quant.formats import Binary as Binary
     from qbench.quant.formats import Constant as Constant

@@ -52,7 +52,7 @@ def find_method(reference: str) -> Method:
 def _from_file(path: Path, name: str) -> Method:
     found = {method.name: method for method in _methods_in(_import_file(path.resolve(), str(path)))}
     if not found:
-        raise PluginError(f"{path} defines no method; decorate a function that returns a qbench.Recipe with @qbench.method")
+        raise PluginError(f"{path} defines no method; decorate a function that returns a Recipe with @qbench.method")
     if not name and len(found) == 1:
         return next(iter(found.values()))
     if name not in found:
@@ -82,7 +82,8 @@ def _from_entry(point: Any) -> Method:
     try:
         found = point.load()
     except Exception as error:
-        raise PluginError(f"entry point '{point.name}' = {point.value} does not load: {type(error).__name__}: {error}") from error
+        cause = f"{type(error).__name__}: {error}"
+        raise PluginError(f"entry point '{point.name}' = {point.value} does not load: {cause}") from error
     if not isinstance(found, Method):
         raise PluginError(f"entry point '{point.name}' = {point.value} is {type(found).__name__}, not a @qbench.method")
     return found

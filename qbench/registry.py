@@ -44,7 +44,7 @@ class Registry(Generic[T]):
         known = self._entries.get(name)
         if known is not None and known.origin != origin:
             raise CollisionError(
-                f"two {self.kind}s are called '{name}': one from {known.origin}, one from {origin}; rename or remove one"
+                f"two {self.kind}s are called '{name}': one from {known.origin}, one from {origin}; rename one"
             )
         self._entries[name] = Entry(name, origin, load)
 

@@ -107,8 +107,8 @@ def _render(draws: Draws, character: str) -> NDArray[np.uint8]:
         image.paste(_ink(draws, ground, 40, 200), mask=_stray_letter(draws))
     for _ in range(draws.below(3)):
         _draw_line(draws, image, ground)
-    image.paste(_ink(draws, ground, 60, 230), mask=_subject(draws, character))
-    if draws.between(0, 1) < 0.4:
+    image.paste(_ink(draws, ground, 75, 240), mask=_subject(draws, character))
+    if draws.between(0, 1) < 0.3:
         _draw_line(draws, image, ground)
     return _lit(draws, np.asarray(image).transpose(2, 0, 1))
 
@@ -116,7 +116,7 @@ def _render(draws: Draws, character: str) -> NDArray[np.uint8]:
 def _lit(draws: Draws, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """``pixels`` [3, 32, 32] under a linear gradient of coloured light, with sensor noise."""
     light = draws.noise(pixels.shape)
-    light *= draws.between(0, 42)
+    light *= draws.between(0, 36)
     slope = np.array([draws.between(-43, 43) for _ in range(6)], np.float32).reshape(2, 3, 1, 1)
     light += slope[0] * _RAMP + slope[1] * _RAMP[:, None]
     light += pixels
@@ -142,14 +142,14 @@ def _subject(draws: Draws, character: str) -> Image.Image:
     """The character itself, near the middle."""
     template = _template(_font_of(draws), 15 + draws.below(11), character)
     x, y = SIZE / 2 + draws.between(-5, 5), SIZE / 2 + draws.between(-5, 5)
-    return _placed(draws, template, x, y, max_degrees=35)
+    return _placed(draws, template, x, y, max_degrees=28)
 
 
 def _stray_letter(draws: Draws) -> Image.Image:
     """Another letter, most of it beyond the border."""
     character = _CLUTTER[draws.below(len(_CLUTTER))]
     template = _template(_font_of(draws), 12 + 4 * draws.below(3), character)
-    bearing, distance = draws.between(0, 2 * math.pi), draws.between(14, 20)
+    bearing, distance = draws.between(0, 2 * math.pi), draws.between(15, 21)
     x, y = SIZE / 2 + distance * math.cos(bearing), SIZE / 2 + distance * math.sin(bearing)
     return _placed(draws, template, x, y, max_degrees=180)
 

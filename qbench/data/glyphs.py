@@ -110,7 +110,7 @@ def _stored(path: Path, count: int) -> NDArray[np.uint8] | None:
         images: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, EOFError, ValueError) as error:
         log.warning("%s is damaged (%s) and will be rendered again", path, error)
         return None
     if len(images) != count or sha(images) != expected:

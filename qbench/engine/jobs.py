@@ -61,7 +61,8 @@ def worker_environment(threads: int) -> dict[str, str]:
         "MALLOC_TRIM_THRESHOLD_": str(2**62),
         "OMP_NUM_THREADS": count,
         "MKL_NUM_THREADS": count,
-        "OPENBLAS_NUM_THREADS": count,
+        # NumPy's BLAS multiplies nothing here, and its threads would make the nursery unsafe to fork.
+        "OPENBLAS_NUM_THREADS": "1",
         "NUMBA_NUM_THREADS": count,
         "PYTHONHASHSEED": "0",
         "PYTHONUNBUFFERED": "1",

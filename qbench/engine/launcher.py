@@ -16,6 +16,7 @@ from qbench.engine.jobs import worker_environment
 
 # -P: a file in the working directory must not stand in for a module of the same name.
 WORKER = (sys.executable, "-P", "-m", "qbench.engine.worker")
+_CLOSE_GRACE_S = 1.0
 
 
 class Child:
@@ -83,8 +84,12 @@ class NurseryProcess:
         """End the nursery and all of its workers."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
+        try:
+            self.process.wait(_CLOSE_GRACE_S)
+        except subprocess.TimeoutExpired:  # still importing, so it has no workers yet
+            self.process.kill()
+            self.process.wait()
         self._listener.join()
-        self.process.wait()
         self._socket.close()
 
     def _listen(self) -> None:

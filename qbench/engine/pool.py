@@ -155,9 +155,10 @@ class Pool:
             workers = list(self._workers)
         for worker in workers:
             worker.stop()
+        # First the processes, then the threads that wait for them.
+        self.launcher.close()
         for thread in self._threads:
             thread.join()
-        self.launcher.close()
 
 
 @contextmanager

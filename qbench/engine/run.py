@@ -55,11 +55,13 @@ def run_suite(
     with store.lock():
         damaged = store.recover()
         launcher = Launcher(
-            worker, threads=allotment.threads, preload=can_preload(plan.device), log=store.log("workers")
+            worker, threads=allotment.threads, preload=can_preload(plan.device), log=store.path / "logs" / "workers.log"
         )
         with Pool(launcher) as pool:
-        session = Session(_run_id(), store, keys, pool, observer or Silent(), allotment, retry)
-        summary = _work(session, plan, started)
+            session = Session(_run_id(), store, keys, pool, observer or Silent(), allotment, retry)
+            for found in damaged:
+                session.tell(Notice(f"a damaged record is now {found.path}, its cell runs again ({found.reason})"))
+            summary = _work(session, plan, started)
     session.tell(RunFinished(summary))
     return summary
 
@@ -81,8 +83,6 @@ def plan_suite(suite: Suite, out: Path | None = None, *, device: str = "cpu", th
 
 def _work(session: Session, plan: Plan, started: float) -> RunSummary:
     cells = [planned.cell for planned in plan.cells]
-    for damaged in session.store.recover():
-        session.tell(Notice(f"a damaged record was moved to {damaged.path}, its cell runs again ({damaged.reason})"))
     session.store.begin(_manifest(session, plan))
     due, order = _due_cells(session, cells), _due_visits(session, plan)
     num_done = sum(has_result(session.store.record(session.keys.cell(cell))) for cell in cells)

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from qbench.nn import arithmetic
 from qbench.nn.arithmetic import Geometry
-from qbench.nn.site import Clock, site_for
+from qbench.nn.site import Clock, apply_function, site_for
 from qbench.quant.formats import Binary, Quantizer
 from qbench.quant.qtensor import QTensor
 from qbench.recipe import Recipe
@@ -73,13 +73,14 @@ class QuantizedLayer(nn.Module):
     Takes over the float layer's parameters, so names and initial values stay. A path whose slot is empty is float.
     """
 
+    weight: nn.Parameter
     bias: nn.Parameter | None
 
     def __init__(self, layer: nn.Conv2d | nn.Linear, recipe: Recipe, name: str, clock: Clock) -> None:
         super().__init__()
         self.product = product_of(layer)
-        self.weight = layer.weight
-        self.register_parameter("bias", layer.bias)
+        self.weight = cast(nn.Parameter, layer.weight)
+        self.register_parameter("bias", cast(nn.Parameter | None, layer.bias))
         self.inference_weight = recipe.inference_weight
         self.shares_error = recipe.wgrad_error == "error"
         self.weight_site = site_for(resolve_scale(recipe.weight, self.weight), f"{name}/weight", clock)
@@ -98,7 +99,7 @@ class QuantizedLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x -> product with the (quantised) weight, plus the float bias."""
         if self.training:
-            return cast(Tensor, _QuantizedProduct.apply(x, self.weight, self.bias, self))
+            return apply_function(_QuantizedProduct, x, self.weight, self.bias, self)
         return self.multiply(self.encode_activation(x), self.encode_weight())
 
     def encode_activation(self, x: Tensor) -> Value:
@@ -195,4 +196,3 @@ def resolve_scale(spec: Quantizer | None, weight: Tensor) -> Quantizer | None:
     if isinstance(spec, Binary) and spec.scale == "glorot":
         return Binary(glorot_coefficient(weight), spec.rounding)
     return spec
-

@@ -100,6 +100,11 @@ def nearest_version(spec: Quantizer) -> Quantizer:
     return replace(spec, rounding="nearest") if hasattr(spec, "rounding") else spec  # type: ignore[call-arg]
 
 
+def apply_function(function: type[torch.autograd.Function], *arguments: object) -> Tensor:
+    """``function.apply``, which PyTorch leaves untyped."""
+    return cast(Tensor, function.apply(*arguments))  # type: ignore[no-untyped-call]
+
+
 class GradientSite(nn.Module):
     """Identity forward; quantises the gradient that comes back through it."""
 
@@ -109,7 +114,7 @@ class GradientSite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x``; its gradient will be quantised."""
-        return cast(Tensor, _QuantizeGradient.apply(x, self.site)) if self.training else x
+        return apply_function(_QuantizeGradient, x, self.site) if self.training else x
 
 
 class _QuantizeGradient(torch.autograd.Function):
@@ -147,7 +152,7 @@ class _StraightThrough(torch.autograd.Function):
 
 def straight_through(x: Tensor, value: Tensor) -> Tensor:
     """``value`` in the forward pass, the gradient of ``x`` in the backward pass (Bengio et al. 2013)."""
-    return cast(Tensor, _StraightThrough.apply(x, value))
+    return apply_function(_StraightThrough, x, value)
 
 
 def site_for(spec: Quantizer | None, name: str, clock: Clock) -> Site | None:

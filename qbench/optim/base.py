@@ -60,6 +60,4 @@ def suite_optimizer(
     groups = [group(members, settings, lr_scale=scale) for (_, scale), members in gathered.items()]
     if settings.name == "adam":
         return torch.optim.Adam(groups, lr=settings.lr, betas=(settings.momentum, settings.beta2), fused=True)
-    return torch.optim.SGD(
-        groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.nesterov, fused=True
-    )
+    return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.nesterov, fused=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +39,7 @@ def build(converted: Converted, update: QuantizedMomentum, settings: OptimizerCo
     kinds.update({layer.weight: WEIGHT for _, layer in quantized_layers(converted)})
     for module in converted.model.modules():
         if isinstance(module, BatchStatistics):
-            kinds.update({cast(nn.Parameter, p): NORM for p in (module.weight, module.bias)})
+            kinds.update(dict.fromkeys((module.weight, module.bias), NORM))
     gathered: dict[tuple[str, bool], list[nn.Parameter]] = {}
     for parameter, kind in kinds.items():
         gathered.setdefault((kind, is_weight(parameter)), []).append(parameter)
@@ -55,7 +55,7 @@ def build(converted: Converted, update: QuantizedMomentum, settings: OptimizerCo
 
 
 class QuantizedMomentumOptimizer(Optimizer):
-    """See the module. Groups carry ``kind``: weight, norm (gamma and beta) or float, and their parameters' ``names``."""
+    """See the module. Groups carry ``kind`` (weight, norm for gamma and beta, or float) and the ``names``."""
 
     def __init__(self, groups: list[dict[str, Any]], rule: QuantizedMomentum, clock: Clock) -> None:
         super().__init__(groups, {"lr": 0.0})

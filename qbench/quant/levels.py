@@ -36,7 +36,7 @@ def decision_points(spec: Levels) -> Tensor:
 
 
 def _quantile(p: Tensor) -> Tensor:
-    return math.sqrt(2) * torch.erfinv(2 * p - 1)
+    return math.sqrt(2.0) * torch.special.erfinv(2 * p - 1)
 
 
 def _density(x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from qbench.report.entries import Entry, as_json, gather
 from qbench.report.metrics import infer_images_per_s, train_images_per_s
-from qbench.store.atomic import write_atomic
+from qbench.report.files import write_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -52,7 +52,7 @@ def cells_frame(records: Iterable[Record], measures: Iterable[MeasureRecord]) ->
 
 def write_cells(frame: pd.DataFrame, path: Path) -> None:
     """Write ``frame`` as Parquet; readers see the old file or the new one, never half of one."""
-    write_atomic(path, frame.to_parquet(None, index=False))
+    write_file(path, frame.to_parquet(None, index=False))
 
 
 def _row(entry: Entry, record: Record) -> Mapping[str, object]:

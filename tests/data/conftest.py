@@ -24,7 +24,7 @@ class Case(NamedTuple):
 SMALL: dict[str, dict[str, object]] = {
     "digits": {},
     "glyphs": {"num_train": 96, "num_validation": 32, "num_test": 48},
-    "imagenet": {"image_size": 32},
+    "imagenet": {"image_size": 32, "validation_fraction": 0.34},
 }
 
 

@@ -81,7 +81,7 @@ def test_batches_do_not_depend_on_their_neighbours(dataset: Dataset) -> None:
 
 def test_augmentation_is_drawn_from_the_generator_alone(dataset: Dataset) -> None:
     indices = np.arange(8)
-    global_states = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())  # noqa: NPY002
+    global_states = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())
     first, labels = dataset.train.batch(indices, draws(1))
     second, labels_again = dataset.train.batch(indices, draws(1))
     other, _ = dataset.train.batch(indices, draws(2))
@@ -91,7 +91,7 @@ def test_augmentation_is_drawn_from_the_generator_alone(dataset: Dataset) -> Non
     assert not torch.equal(first, plain)
     assert torch.equal(labels, labels_again)
     assert torch.equal(labels, plain_labels)
-    after = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())  # noqa: NPY002
+    after = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())
     assert after == global_states
 
 
@@ -129,9 +129,19 @@ def test_the_source_is_told(dataset: Dataset) -> None:
         ("digit", {}, UnknownNameError, "unknown data set 'digit', did you mean 'digits'?"),
         ("digits", {"size": 3}, UnknownNameError, "data set 'digits' has no option 'size'; known: none"),
         ("glyphs", {"num_trian": 3}, UnknownNameError, "has no option 'num_trian', did you mean 'num_train'?"),
-        ("glyphs", {"num_train": 0}, InputError, "option 'num_train': input should be greater than or equal to 1, not 0"),
+        (
+            "glyphs",
+            {"num_train": 0},
+            InputError,
+            "option 'num_train': input should be greater than or equal to 1, not 0",
+        ),
         ("imagenet", {"root": "x"}, UnknownNameError, "data set 'imagenet' has no option 'root'"),
-        ("imagenet", {"validation_fraction": 1.0}, InputError, "option 'validation_fraction': input should be less than 1"),
+        (
+            "imagenet",
+            {"validation_fraction": 1.0},
+            InputError,
+            "option 'validation_fraction': input should be less than 1",
+        ),
     ],
 )
 def test_bad_names_and_options(name: str, options: dict[str, object], error: type[InputError], message: str) -> None:
@@ -144,7 +154,7 @@ def test_bad_names_and_options(name: str, options: dict[str, object], error: typ
 
 @pytest.mark.parametrize("name", ["digits", "glyphs"])
 def test_a_root_that_has_no_effect_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is not read from a directory, so .* has no effect; leave it out"):
+    with pytest.raises(DataError, match=r"is not read from a directory, so .* has no effect; leave it out"):
         load_dataset(name, root=tmp_path)
 
 

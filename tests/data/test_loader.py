@@ -139,7 +139,13 @@ def test_no_augmentation_shares_its_key_with_an_order() -> None:
 
 @pytest.mark.parametrize(
     ("items", "size", "drop_last", "limit", "expected"),
-    [(50, 8, False, None, 7), (50, 8, True, None, 6), (48, 8, True, None, 6), (50, 8, True, 4, 4), (3, 8, False, None, 1)],
+    [
+        (50, 8, False, None, 7),
+        (50, 8, True, None, 6),
+        (48, 8, True, None, 6),
+        (50, 8, True, 4, 4),
+        (3, 8, False, None, 1),
+    ],
 )
 def test_num_batches(items: int, size: int, drop_last: bool, limit: int | None, expected: int) -> None:
     assert num_batches(items, size, drop_last=drop_last, max_batches=limit) == expected

@@ -13,7 +13,9 @@ from qbench.quant.formats import Affine, Binary, Symmetric
 from qbench.quant.qtensor import QTensor
 from qbench.recipe import Recipe
 
-GEOMETRIES = [Geometry(), Geometry((2, 2), (1, 1)), Geometry((1, 2), (0, 1), (2, 1)), Geometry((1, 1), (1, 1), (1, 1), 2)]
+GEOMETRIES = [
+    Geometry(), Geometry((2, 2), (1, 1)), Geometry((1, 2), (0, 1), (2, 1)), Geometry((1, 1), (1, 1), (1, 1), 2),
+]  # fmt: skip
 
 
 def codes(*shape: int, value: int | None = None, seed: int = 0) -> QTensor:
@@ -42,7 +44,8 @@ def test_convolution_products_are_exact(geometry: Geometry, value: int | None) -
 def test_weight_gradient_beyond_float32_is_exact() -> None:
     """K = 2 * 40 * 40 = 3200 products of 127 * 127 pass 2^24, where float32 sums go wrong."""
     x, e = codes(2, 1, 40, 40, value=127), codes(2, 1, 40, 40, value=127)
-    assert float(conv_weight_grad(x, e, torch.Size([1, 1, 1, 1]), Geometry())) == float(torch.tensor(3200 * 127 * 127).float())
+    got = conv_weight_grad(x, e, torch.Size([1, 1, 1, 1]), Geometry())
+    assert float(got) == float(torch.tensor(3200 * 127 * 127).float())
     big = linear(codes(1, 4097, value=127), codes(1, 4097, value=127))
     assert float(big) == float(torch.tensor(4097 * 127 * 127).float())
 
@@ -141,7 +144,8 @@ def test_manifest_shows_what_was_seen() -> None:
     errors = [row for (_, path), row in rows.items() if path == "error"]
     assert errors
     assert all(row.needs_bits is not None and row.needs_bits <= 4 for row in errors)
-    assert [row.layer for row in converted.manifest() if row.arithmetic == "float"] == [list(dict(converted.layers()))[-1]]
+    floats = [row.layer for row in converted.manifest() if row.arithmetic == "float"]
+    assert floats == [list(dict(converted.layers()))[-1]]
 
 
 def test_model_bytes_count_the_storage_format() -> None:

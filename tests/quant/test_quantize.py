@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 
 from qbench.kernels.random import Key
 from qbench.quant.formats import (
-    Affine, Binary, Constant, Direct, FixedPoint, Flag, Float, Levels, Quantizer, Shift, Symmetric,
+    Affine,
+    Binary,
+    Constant,
+    Direct,
+    FixedPoint,
+    Flag,
+    Float,
+    Levels,
+    Quantizer,
+    Shift,
+    Symmetric,
 )  # fmt: skip
 from qbench.quant.qtensor import QTensor
 from qbench.quant.quantize import power_of_two_range, quantize
@@ -53,7 +63,8 @@ def test_codes_are_integers_within_the_declared_width(spec: Quantizer) -> None:
 @every_format
 def test_shape_is_kept_and_empty_stays_empty(spec: Quantizer) -> None:
     assert encode(spec, sample(2, 3, 4, 5)).dequantize().shape == (2, 3, 4, 5)
-    if not (isinstance(spec, Affine | Symmetric) and (spec.granularity == "channel" or getattr(spec, "range", "") == "mean_minmax")):
+    needs_rows = getattr(spec, "granularity", "") == "channel" or getattr(spec, "range", "") == "mean_minmax"
+    if not needs_rows:
         assert encode(spec, torch.empty(0)).dequantize().shape == (0,)
 
 
@@ -187,7 +198,11 @@ def test_fixed_point_rounds_half_up_and_saturates() -> None:
 
 
 COSINE = [  # bits including sign, cosine of a Gaussian vector with its quantised self: affine min/max
-    (2, 0.8036), (3, 0.9318), (4, 0.9839), (6, 0.9991), (8, 0.9999),
+    (2, 0.8036),
+    (3, 0.9318),
+    (4, 0.9839),
+    (6, 0.9991),
+    (8, 0.9999),
 ]
 
 
@@ -205,4 +220,4 @@ def test_sign_cosine() -> None:
     """sqrt(2 / pi) = 0.79788 for a Gaussian vector."""
     x = torch.randn(1_000_000, generator=torch.Generator().manual_seed(1))
     value = encode(Binary(), x).dequantize()
-    assert float(torch.nn.functional.cosine_similarity(x, value, dim=0)) == pytest.approx((2 / math.pi) ** 0.5, abs=1e-3)
+    assert float(torch.nn.functional.cosine_similarity(x, value, dim=0)) == pytest.approx(0.79788, abs=1e-3)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from qbench.nn.norms.base import BatchStatistics, FloatNorm, from_rows, rows_of
-from qbench.nn.site import Clock, through, value_site_for
+from qbench.nn.site import Clock, apply_function, through, value_site_for
 from qbench.recipe import DirectNorm
 
 
@@ -32,7 +32,7 @@ class DirectBatchNorm(BatchStatistics):
         """Normalise ``x``; see the class."""
         weight, bias = through(self.weight_site, self.weight), through(self.bias_site, self.bias)
         if self.training:
-            return cast(Tensor, _DirectNorm.apply(x, weight, bias, self))
+            return apply_function(_DirectNorm, x, weight, bias, self)
         mean = through(self.mean_site, self.running_mean)
         scale = through(self.deviation_site, self.running_scale) + self.eps
         normalised = through(self.normalised_site, (rows_of(x) - mean) / scale)
@@ -68,4 +68,3 @@ class _DirectNorm(torch.autograd.Function):
         centred = dy - grad_bias / count
         dx = (centred - z * (pull / inverse) + shift * pull) * (weight * inverse)
         return from_rows(dx, grads[0]), grad_weight, grad_bias, None
-

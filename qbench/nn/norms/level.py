@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from qbench.nn.norms.base import BatchStatistics, FloatNorm, from_rows, rows_of
-from qbench.nn.site import Clock, Site
+from qbench.nn.site import Clock, Site, apply_function
 from qbench.quant.formats import Levels
 from qbench.quant.levels import level_table
 from qbench.quant.qtensor import QTensor
@@ -33,7 +33,7 @@ class LevelBatchNorm(BatchStatistics):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise and quantise ``x``; see the class."""
         if self.training:
-            return cast(Tensor, _LevelNorm.apply(x, self.weight, self.bias, self))
+            return apply_function(_LevelNorm, x, self.weight, self.bias, self)
         inverse = torch.rsqrt(self.running_scale + self.eps)
         q = self.normalised_site((rows_of(x) - self.running_mean) * inverse).dequantize()
         return from_rows(torch.addcmul(self.bias, q, self.weight), x)

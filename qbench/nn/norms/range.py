@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from qbench.nn.norms.base import BatchStatistics, FloatNorm, from_rows, rows_of
-from qbench.nn.site import Clock, through, value_site_for
+from qbench.nn.site import Clock, apply_function, through, value_site_for
 from qbench.recipe import RangeNorm
 
 CODE_FACTOR = 0.5 * 0.35 * (1 + math.sqrt(math.pi * math.log(4)))
@@ -60,7 +60,7 @@ class RangeBatchNorm(BatchStatistics):
         if not self.training:
             scale = through(self.scale_site, 1 / self.running_scale)
             return from_rows((rows_of(x) - self.running_mean) * (scale * weight) + bias, x)
-        return cast(Tensor, _RangeNorm.apply(x, weight, bias, self))
+        return apply_function(_RangeNorm, x, weight, bias, self)
 
     def statistics(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
         """rows [n, C] -> mean [C], 1 / scale [C], extremes' rows [2, K, C] (index within the chunk), constant."""
@@ -118,4 +118,3 @@ def _add_at_extremes(dx: Tensor, normalised: Tensor, extremes: Tensor, pull: Ten
         tied = (values == values.gather(1, index[:, None])).to(dx.dtype)
         share = tied / tied.sum(1, keepdim=True) if tie == "split" else tied
         dx.add_(share * (sign * pull))
-

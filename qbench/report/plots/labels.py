@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
     from matplotlib.text import Annotation
     from matplotlib.transforms import Bbox
 
@@ -30,14 +32,15 @@ class Label:
     color: str
 
 
-def place_labels(axes: Axes, labels: Sequence[Label]) -> list[Annotation]:
-    """Write each text beside its point, clear of the other texts and markers as far as there is room.
+def place_labels(axes: Axes, labels: Sequence[Label], lines: Sequence[Line2D] = ()) -> list[Annotation]:
+    """Write each text beside its point, clear of other texts, markers and the steps of ``lines`` where there is room.
 
     The axes' limits must be final.
     """
     # The layout is settled by drawing once; afterwards texts can be measured in pixels.
     axes.figure.draw_without_rendering()  # type: ignore[union-attr]
     taken = [_around_marker(axes, label) for label in labels]
+    taken += [box for line in lines for box in _along(line)]
     placed = []
     for label in labels:
         annotation = _best(axes, label, taken)
@@ -99,6 +102,15 @@ def _around_marker(axes: Axes, label: Label) -> Bbox:
     x, y = axes.transData.transform((label.x, label.y))
     reach = _MARKER_POINTS * axes.figure.dpi / 72
     return Bbox.from_extents(x - reach, y - reach, x + reach, y + reach)
+
+
+def _along(line: Line2D) -> Iterator[Bbox]:
+    """Thin boxes along the straight pieces of a line whose pieces are horizontal or vertical."""
+    from matplotlib.transforms import Bbox
+
+    corners = line.get_transform().transform(line.get_xydata())
+    for (x0, y0), (x1, y1) in pairwise(corners):
+        yield Bbox.from_extents(min(x0, x1) - 1, min(y0, y1) - 1, max(x0, x1) + 1, max(y0, y1) + 1)
 
 
 def _covered(axes: Axes, box: Bbox, taken: Sequence[Bbox]) -> float:

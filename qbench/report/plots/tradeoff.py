@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from qbench.report.metrics import PEAK_BYTES, TRAIN_SPEED, Direction, Metric
@@ -15,12 +16,13 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 # A cost that spans more than this factor is drawn on a logarithmic axis.
 _LOGARITHMIC_FROM = 6.0
 
 # By whether the front is of simulations.
-_FRONT_COLOR = {False: "#4a4a4a", True: "#9a9a9a"}
+_FRONT_COLOR = {False: "#6f6f6f", True: "#a8a8a8"}
 _FRONT_DASH: dict[bool, tuple[float, tuple[float, ...]]] = {False: (0, ()), True: (0, (4, 3))}
 
 
@@ -76,8 +78,9 @@ def _draw(scene: Scene, metric: Metric, title: str, label: str, scale: float) ->
     figure = new_figure(7.6, 5.2)
     axes = figure.subplots()
     floor = _frame(axes, points)
+    fronts: list[Line2D] = []
     for simulated in (False, True):
-        _front(axes, [point for point in points if point.is_simulated is simulated], metric.better, simulated)
+        fronts += _front(axes, [p for p in points if p.is_simulated is simulated], metric.better, simulated)
     for point in points:
         _mark(axes, point, floor)
     axes.set_xlabel(label)
@@ -86,7 +89,7 @@ def _draw(scene: Scene, metric: Metric, title: str, label: str, scale: float) ->
     tidy_axes(axes)
     _legend(figure, points)
     labels = [Label(p.cost, max(p.accuracy, floor), literal(_name(p, floor)), p.series.look.text_color) for p in points]
-    place_labels(axes, labels)
+    place_labels(axes, labels, fronts)
     return figure
 
 
@@ -112,26 +115,26 @@ def _mark(axes: Axes, point: Point, floor: float) -> None:
     )  # fmt: skip
 
 
-def _front(axes: Axes, points: Sequence[Point], better: Direction, simulated: bool) -> None:
-    """The edge of what the methods reach: everything on its worse side is dominated."""
+def _front(axes: Axes, points: Sequence[Point], better: Direction, simulated: bool) -> list[Line2D]:
+    """Draw the edge of what the methods reach: everything on its worse side is dominated."""
     if len(points) < 2:
-        return
+        return []
     front = [points[i] for i in pareto_front([(p.cost, p.accuracy) for p in points], better)]
-    (left, right), bottom = axes.get_xlim(), axes.get_ylim()[0]
-    costs, heights = [p.cost for p in front], [p.accuracy for p in front]
+    corners = front_corners([(p.cost, p.accuracy) for p in front], better, axes.get_xlim(), axes.get_ylim()[0])
+    color, dash = _FRONT_COLOR[simulated], _FRONT_DASH[simulated]
+    return axes.plot(*zip(*corners, strict=True), color=color, linestyle=dash, linewidth=1.1, zorder=1)
+
+
+def front_corners(
+    front: Sequence[tuple[float, float]], better: Direction, limits: tuple[float, float], bottom: float
+) -> list[tuple[float, float]]:
+    """The front as a staircase from frame to frame; front: (cost, accuracy) by rising cost."""
     if better == "higher":
-        costs, heights, step = [left, *costs, costs[-1]], [heights[0], *heights, bottom], "steps-pre"
-    else:
-        costs, heights, step = [costs[0], *costs, right], [bottom, *heights, heights[-1]], "steps-post"
-    axes.plot(
-        costs,
-        heights,
-        color=_FRONT_COLOR[simulated],
-        linestyle=_FRONT_DASH[simulated],
-        linewidth=1.1,
-        drawstyle=step,
-        zorder=1,
-    )
+        path = [(limits[0], front[0][1]), *front, (front[-1][0], bottom)]
+        # Between two points the slower one's accuracy ends at its own speed.
+        return [corner for a, b in pairwise(path) for corner in (a, (a[0], b[1]))] + [path[-1]]
+    path = [(front[0][0], bottom), *front, (limits[1], front[-1][1])]
+    return [corner for a, b in pairwise(path) for corner in (a, (b[0], a[1]))] + [path[-1]]
 
 
 def _frame(axes: Axes, points: Sequence[Point]) -> float:

@@ -1,0 +1,51 @@
+# Two commands: `make run` compares every method on real data, `make test` runs every test.
+# Both set up .venv first and are quick the second time.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SUITE ?= digits
+
+.PHONY: run test lint format bench check-methods wheel clean
+
+run: $(VENV)/.run-ready
+	$(BIN)/qbench run $(SUITE)
+
+test: $(VENV)/.dev-ready
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not benchmark_suite"
+
+# Speed, alone on the machine: paired ratios with pytest-benchmark.
+bench: $(VENV)/.dev-ready
+	$(BIN)/python -m pytest tests/benchmarks -m benchmark_suite -s
+
+lint: $(VENV)/.dev-ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev-ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+check-methods: $(VENV)/.run-ready
+	for method in $$($(BIN)/qbench list methods --names); do $(BIN)/qbench check $$method || exit 1; done
+
+wheel: $(VENV)/.dev-ready
+	$(BIN)/python -m build --wheel
+
+clean:
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "qbench needs Python 3.11 or newer; set PYTHON=python3.12, for example" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+
+$(VENV)/.run-ready: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.dev-ready: $(VENV)/.run-ready
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev
+	@touch $@

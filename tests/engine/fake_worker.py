@@ -1,0 +1,106 @@
+"""A worker program whose tasks do what their cell's method is told to do: succeed, crash, hang, ..."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import sys
+import time
+from dataclasses import dataclass
+
+from qbench.cell import Measurement, Outcome, Status
+from qbench.engine.worker import serve
+
+
+@dataclass(frozen=True)
+class Progress:
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float | None
+    top1: float | None
+
+
+def note(task, cell, **more):
+    """Take down, in the file that the test reads, that this ran."""
+    line = {"task": task, "label": cell.label, "seed": cell.seed, "pid": os.getpid(), **more}
+    with open(os.environ["FAKE_RUNS"], "a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def answer_pipes():
+    """Descriptors of the pipes this process can write to, the answer pipe among them."""
+    for name in os.listdir("/proc/self/fd"):
+        number = int(name)
+        if number > 2 and os.path.exists(f"/proc/self/fd/{number}") and stat.S_ISFIFO(os.fstat(number).st_mode):
+            yield number
+
+
+def child_that_stays(cell):
+    child = os.fork()
+    if child == 0:
+        time.sleep(600)
+        os._exit(0)
+    note("grandchild", cell, child=child)
+
+
+def say(text):
+    for pipe in answer_pipes():
+        os.write(pipe, text)
+
+
+def act(does, cell):
+    if does == "error":
+        raise ValueError("boom\nand more")
+    if does == "memory":
+        raise MemoryError("no room")
+    if does == "torch_memory":
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory: 8 bytes")
+    if does in {"kill", "segfault"}:
+        print("last words", flush=True)
+        os.kill(os.getpid(), signal.SIGKILL if does == "kill" else signal.SIGSEGV)
+    if does == "exit":
+        sys.exit(3)
+    if does == "hang":
+        time.sleep(600)
+    if does == "garbage":
+        say(b"hello\n")
+        time.sleep(600)
+    if does == "half":
+        say(b'{"event":"result","outc')
+        os.kill(os.getpid(), signal.SIGKILL)
+    if does == "grandchild":
+        child_that_stays(cell)
+    if does == "orphan":
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(0.2)
+    if does == "slow":
+        time.sleep(0.4)
+    if does == "flaky" and not os.path.exists(os.environ["FAKE_RUNS"] + ".mended"):
+        raise ValueError("not yet")
+
+
+def train(cell, report):
+    note("train", cell, threads=os.environ["OMP_NUM_THREADS"], trim=os.environ["MALLOC_TRIM_THRESHOLD_"])
+    does = cell.options.get("does", "ok")
+    report(Progress(1, 1, 1, 2, 0.5, None))
+    act(does, cell)
+    if does == "wrong":
+        return Measurement(status=Status.OK)
+    if does == "diverge":
+        return Outcome(status=Status.DIVERGED, diverged_step=7, loss=float("nan"))
+    return Outcome(status=Status.OK, top1=50.0 + cell.seed, epochs=1)
+
+
+def measure(cell, report):
+    note("measure", cell)
+    if cell.options.get("measured", "ok") != "ok":
+        act(cell.options["measured"], cell)
+    return Measurement(status=Status.OK, batch_size=8, train_step_s=(0.1, 0.2))
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1:], {"train": train, "measure": measure})
