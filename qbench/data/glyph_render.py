@@ -103,11 +103,11 @@ def _render(draws: Draws, character: str) -> NDArray[np.uint8]:
     """One image [3, 32, 32] of ``character``."""
     ground: Colour = tuple(draws.between(0, 255) for _ in range(3))
     image = Image.new("RGB", (SIZE, SIZE), _pixel(ground))
-    for _ in range(1 + draws.below(3)):
-        image.paste(_ink(draws, ground, 40, 200), mask=_stray_letter(draws))
+    for _ in range(draws.below(4)):
+        image.paste(_ink(draws, ground, 40, 180), mask=_stray_letter(draws))
     for _ in range(draws.below(3)):
         _draw_line(draws, image, ground)
-    image.paste(_ink(draws, ground, 75, 240), mask=_subject(draws, character))
+    image.paste(_ink(draws, ground, 90, 250), mask=_subject(draws, character))
     if draws.between(0, 1) < 0.3:
         _draw_line(draws, image, ground)
     return _lit(draws, np.asarray(image).transpose(2, 0, 1))
@@ -117,7 +117,7 @@ def _lit(draws: Draws, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """``pixels`` [3, 32, 32] under a linear gradient of coloured light, with sensor noise."""
     light = draws.noise(pixels.shape)
     light *= draws.between(0, 36)
-    slope = np.array([draws.between(-43, 43) for _ in range(6)], np.float32).reshape(2, 3, 1, 1)
+    slope = np.array([draws.between(-32, 32) for _ in range(6)], np.float32).reshape(2, 3, 1, 1)
     light += slope[0] * _RAMP + slope[1] * _RAMP[:, None]
     light += pixels
     np.rint(light, out=light)
@@ -125,13 +125,14 @@ def _lit(draws: Draws, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _ink(draws: Draws, ground: Colour, low: float, high: float) -> tuple[int, ...]:
-    """A colour at a Euclidean distance of ``low`` to ``high`` from ``ground``, as far as the colour cube allows."""
-    direction = [draws.between(-1, 1) for _ in range(3)]
-    scale = draws.between(low, high) / math.hypot(*direction)
-    steps = [part * scale for part in direction]
-    # Turned around rather than clipped where it leaves the cube, so that the contrast survives.
-    inks = [g + step if 0 <= g + step <= 255 else g - step for g, step in zip(ground, steps, strict=True)]
-    return _pixel(tuple(inks))
+    """A colour at a Euclidean distance of ``low`` to ``high`` from ``ground``, as far as the colour cube allows.
+
+    Lighter than a dark ground and darker than a light one, either on a medium one; the hue is free.
+    """
+    sign = -1 if sum(ground) / 3 > draws.between(90, 165) else 1
+    direction = [draws.between(-0.3, 1) for _ in range(3)]
+    scale = sign * draws.between(low, high) / math.hypot(*direction)
+    return _pixel(tuple(g + part * scale for g, part in zip(ground, direction, strict=True)))
 
 
 def _pixel(colour: Colour) -> tuple[int, ...]:
@@ -140,9 +141,9 @@ def _pixel(colour: Colour) -> tuple[int, ...]:
 
 def _subject(draws: Draws, character: str) -> Image.Image:
     """The character itself, near the middle."""
-    template = _template(_font_of(draws), 15 + draws.below(11), character)
-    x, y = SIZE / 2 + draws.between(-5, 5), SIZE / 2 + draws.between(-5, 5)
-    return _placed(draws, template, x, y, max_degrees=28)
+    template = _template(_font_of(draws), 17 + draws.below(9), character)
+    x, y = SIZE / 2 + draws.between(-4, 4), SIZE / 2 + draws.between(-4, 4)
+    return _placed(draws, template, x, y, max_degrees=20)
 
 
 def _stray_letter(draws: Draws) -> Image.Image:
@@ -169,7 +170,7 @@ def _placed(draws: Draws, template: Image.Image, x: float, y: float, *, max_degr
 
 def _draw_line(draws: Draws, image: Image.Image, ground: Colour) -> None:
     ends = [draws.between(-4, SIZE + 4) for _ in range(4)]
-    ImageDraw.Draw(image).line(ends, fill=_ink(draws, ground, 40, 200), width=1 + draws.below(2))
+    ImageDraw.Draw(image).line(ends, fill=_ink(draws, ground, 40, 180), width=1 + draws.below(2))
 
 
 def _font_of(draws: Draws) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
 
 from qbench.cell import Cell, Measurement, Outcome, Plain, Status
 
@@ -20,6 +22,12 @@ class Job(Plain):
     task: Task
     cell: Cell
     threads: int
+
+
+class BegunLine(Plain):
+    """A worker's first word: the job is read, and the time that it may take runs from here."""
+
+    event: Literal["begun"] = "begun"
 
 
 class ProgressLine(Plain):
@@ -40,6 +48,16 @@ class ResultLine(Plain):
     event: Literal["result"] = "result"
     outcome: Outcome | None = None
     measurement: Measurement | None = None
+
+
+_LINE: TypeAdapter[BegunLine | ProgressLine | ResultLine] = TypeAdapter(
+    Annotated[BegunLine | ProgressLine | ResultLine, Field(discriminator="event")]
+)
+
+
+def parse_line(line: bytes) -> BegunLine | ProgressLine | ResultLine:
+    """What a worker said. Raises pydantic's ValidationError for anything else."""
+    return _LINE.validate_json(line)
 
 
 def failed(task: Task, status: Status, message: str, traceback: str = "") -> Result:

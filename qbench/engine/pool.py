@@ -136,8 +136,10 @@ class Pool:
     def _result_of(self, worker: Worker, assignment: Assignment) -> Result:
         try:
             return worker.run(lambda progress: self._inbox.put(Progressed(assignment, progress)))
-        except OSError as error:
-            return failed(assignment.job.task, Status.ERROR, f"the worker's log or pipe failed: {error}")
+        except Exception as error:
+            # Whatever it is, the one who waits for this result must hear of it.
+            message = f"the run lost hold of the worker: {type(error).__name__}: {error}"
+            return failed(assignment.job.task, Status.ERROR, message)
 
     def _admit(self, worker: Worker) -> bool:
         with self._guard:

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from pydantic import ValidationError
 
 from qbench.cell import Status
-from qbench.engine.jobs import Job, ProgressLine, Result, ResultLine, failed
+from qbench.engine.jobs import BegunLine, Job, ProgressLine, Result, ResultLine, failed, parse_line
 from qbench.engine.launcher import Child, Launcher
 from qbench.store.lock import now
 
@@ -81,32 +81,38 @@ class Worker:
     def _follow(
         self, child: Child, stdin: int, answers: BinaryIO, report: Callable[[ProgressLine], None]
     ) -> Result | None:
-        timer = self._timer(child)
+        clock = self._timer(child)
         try:
             with suppress(BrokenPipeError):  # it died at once; how, its exit status says
                 os.write(stdin, self.job.model_dump_json().encode() + b"\n")
-            result = self._listen(child, answers, report)
+            result = self._listen(child, answers, report, clock)
             if not child.wait(_EXIT_GRACE_S):
                 child.kill()
                 child.wait()
         finally:
-            timer.cancel()
+            clock.cancel()
             os.close(stdin)
         return result
 
-    def _listen(self, child: Child, answers: BinaryIO, report: Callable[[ProgressLine], None]) -> Result | None:
+    def _listen(
+        self, child: Child, answers: BinaryIO, report: Callable[[ProgressLine], None], clock: threading.Timer
+    ) -> Result | None:
         for line in answers:
             if not line.endswith(b"\n"):
                 break  # it died while writing
             try:
-                answer = _parse(line)
+                answer = parse_line(line)
             except ValidationError:
                 child.kill()
                 message = f"the worker answered what is no answer: {line[:80]!r}; see logs/{self.log.name}"
                 return failed(self.job.task, Status.ERROR, message)
-            if isinstance(answer, ResultLine):
-                return self._result(answer)
-            report(answer)
+            match answer:
+                case BegunLine():
+                    clock.start()
+                case ProgressLine():
+                    report(answer)
+                case ResultLine():
+                    return self._result(answer)
         return None
 
     def _result(self, answer: ResultLine) -> Result:
@@ -137,13 +143,7 @@ class Worker:
         timeout_s = self.job.cell.train.timeout_s
         timer = threading.Timer(threading.TIMEOUT_MAX if timeout_s is None else timeout_s, time_out)
         timer.daemon = True
-        timer.start()
         return timer
-
-
-def _parse(line: bytes) -> ProgressLine | ResultLine:
-    kind = ResultLine if b'"event":"result"' in line[:40] else ProgressLine
-    return kind.model_validate_json(line)
 
 
 def _tail(log: Path, start: int) -> str:

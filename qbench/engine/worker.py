@@ -20,17 +20,17 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from qbench.cell import Cell, Measurement, Outcome, Plain, Status
-from qbench.engine.jobs import Job, ProgressLine, Result, ResultLine, Task, failed
+from qbench.cell import Measurement, Outcome, Plain, Status
+from qbench.engine.jobs import BegunLine, Job, ProgressLine, Result, ResultLine, Task, failed
 from qbench.engine.nursery import Nursery
 from qbench.errors import InputError
 
 Report = Callable[[Any], None]
-Run = Callable[[Cell, Report], Result]
+Run = Callable[[Job, Report], Result]
 
 # What every training run on a CPU imports. PyTorch's optimisers import its compiler, although nothing is compiled.
 _PRELOADED = (
-    "torch._dynamo", "qbench.train.loop", "qbench.train.measure", "qbench.kernels.random_numba",
+    "torch._dynamo", "qbench.train.loop", "qbench.train.measure", "qbench.kernels.loops_numba",
     "qbench.models.cifar_resnet", "qbench.models.mlp", "qbench.data.loader", "sklearn.datasets",
 )  # fmt: skip
 
@@ -62,6 +62,8 @@ def do_one_job(tasks: Mapping[Task, Run], answers: int) -> None:
         with lock:
             _write_all(answers, line.model_dump_json().encode() + b"\n")
 
+    send(BegunLine())
+
     def report(progress: Any) -> None:
         send(ProgressLine(**dataclasses.asdict(progress)))
 
@@ -69,22 +71,23 @@ def do_one_job(tasks: Mapping[Task, Run], answers: int) -> None:
     send(ResultLine(outcome=result) if isinstance(result, Outcome) else ResultLine(measurement=result))
 
 
-def _train(cell: Cell, report: Report) -> Outcome:
+def _train(job: Job, report: Report) -> Outcome:
     from qbench.train import train_cell
 
-    return train_cell(cell, report)
+    _limit_threads(job.threads)
+    return train_cell(job.cell, report)
 
 
-def _measure(cell: Cell, report: Report) -> Measurement:
+def _measure(job: Job, report: Report) -> Measurement:
     from qbench.train import measure_cell
 
-    return measure_cell(cell)
+    _limit_threads(job.threads)
+    return measure_cell(job.cell)
 
 
 def _run(job: Job, run: Run, report: Report) -> Result:
     try:
-        _limit_threads(job.threads)
-        return run(job.cell, report)
+        return run(job, report)
     except InputError as error:
         return failed(job.task, Status.ERROR, str(error))
     except Exception as error:

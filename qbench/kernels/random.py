@@ -82,33 +82,34 @@ def stochastic_round_reference(x: Tensor, key: Key) -> Tensor:
     floor = x.floor()
     words = random_words(x.numel(), key, x.device)
     threshold = (words >> (32 - FRACTION_BITS)).to(torch.float64)
-    up = threshold < _counted(x - floor).flatten().to(torch.float64) * 2**FRACTION_BITS
-    return floor + _uncounted(up.to(x.dtype).view(_counted(x).shape), x)
+    up = threshold < counted(x - floor).flatten().to(torch.float64) * 2**FRACTION_BITS
+    return floor + uncounted(up.to(x.dtype).view(counted(x).shape), x)
 
 
-def _counted(x: Tensor) -> Tensor:
+def counted(x: Tensor) -> Tensor:
     """``x`` with its dimensions in counting order."""
     return x.permute(0, 2, 3, 1) if x.dim() == 4 else x
 
 
-def _uncounted(y: Tensor, like: Tensor) -> Tensor:
+def uncounted(y: Tensor, like: Tensor) -> Tensor:
+    """The inverse of :func:`counted` for a tensor shaped like ``like``."""
     return y.permute(0, 3, 1, 2) if like.dim() == 4 else y
 
 
 def _stochastic_round_cpu(x: Tensor, key: Key) -> Tensor:
-    source = _counted(x.detach()).contiguous()
+    source = counted(x.detach()).contiguous()
     result = torch.empty_like(source)
     _compiled()(
         source.view(-1).numpy(), result.view(-1).numpy(),
         np.uint32(key.seed & MASK), np.uint32(key.tensor & MASK), np.uint32(key.step & MASK),
     )  # fmt: skip
-    return _uncounted(result, x)
+    return uncounted(result, x)
 
 
 @cache
 def _compiled() -> Callable[..., None]:
     """The compiled loop; imported here because methods that round to nearest never need numba."""
-    from qbench.kernels.random_numba import stochastic_round_all
+    from qbench.kernels.loops_numba import stochastic_round_all
 
     return stochastic_round_all  # type: ignore[no-any-return]
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from qbench.kernels.random import Key
 from qbench.quant.formats import Affine, Quantizer
 from qbench.quant.qtensor import QTensor
-from qbench.quant.quantize import Range, measure_range, quantize
+from qbench.quant.quantize import quantize
+from qbench.quant.ranges import Range, measure_range
 
 OBSERVE_EVERY = 50
 """Steps between observations of the codes in use; observing costs one pass over each tensor."""

@@ -36,7 +36,7 @@ def decision_points(spec: Levels) -> Tensor:
 
 
 def _quantile(p: Tensor) -> Tensor:
-    return math.sqrt(2.0) * torch.special.erfinv(2 * p - 1)
+    return torch.mul(torch.special.erfinv(2 * p - 1), math.sqrt(2))
 
 
 def _density(x: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ def _density(x: Tensor) -> Tensor:
 def _centroids(cuts: Tensor) -> Tensor:
     """E[x | cuts_i < x < cuts_i+1] for a standard normal x; the last cut may be infinite."""
     mass = torch.special.ndtr(-cuts[:-1]) - torch.special.ndtr(-cuts[1:])
-    return (_density(cuts[:-1]) - _density(cuts[1:])) / mass
+    return torch.div(_density(cuts[:-1]) - _density(cuts[1:]), mass)
 
 
 def _mean_square_error(levels: Tensor) -> float:

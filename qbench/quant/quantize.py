@@ -1,5 +1,8 @@
 """Encoding: one function per number format, all behind :func:`quantize`.
 
+:func:`encode` is the reference, plain torch operations on any device; on the CPU the common formats take the compiled
+loops of :mod:`qbench.quant.compiled` instead, which give the same codes bit for bit.
+
 Non-finite input: where the scale comes from the data, one NaN or infinity makes the scale NaN, so the whole tensor
 dequantises to NaN and training reports divergence; a fixed grid clips infinities and keeps NaN. A zero tensor gives
 zeros, a constant tensor its value within one step, an empty tensor an empty tensor.
@@ -13,6 +16,7 @@ import torch
 from torch import Tensor
 
 from qbench.kernels.random import Key, stochastic_round
+from qbench.quant import compiled
 from qbench.quant.formats import (
     Affine,
     Binary,
@@ -29,18 +33,25 @@ from qbench.quant.formats import (
 )
 from qbench.quant.levels import decision_points, level_table
 from qbench.quant.qtensor import QTensor
-
-Range = tuple[Tensor, Tensor]
-"""Smallest and largest value, 0-d or per channel."""
+from qbench.quant.ranges import Range, largest_magnitude, measure_range, power_of_two
 
 
-@singledispatch
 def quantize(spec: Quantizer, x: Tensor, key: Key, limits: Range | None = None) -> QTensor:
     """Encode ``x`` (float32, any shape) in the format ``spec``.
 
     key: of the random bits, used by stochastic formats only. limits: the range to use instead of the tensor's own
     (affine formats). Returns codes of ``x``'s shape, integer-valued in float32.
     """
+    if x.device.type == "cpu" and x.dtype == torch.float32 and x.numel():
+        q = compiled.quantize(spec, x, key, limits)
+        if q is not None:
+            return q
+    return encode(spec, x, key, limits)
+
+
+@singledispatch
+def encode(spec: Quantizer, x: Tensor, key: Key, limits: Range | None = None) -> QTensor:
+    """The reference of :func:`quantize`. A new format registers its function here."""
     raise TypeError(f"no quantizer for {type(spec).__name__}")
 
 
@@ -48,7 +59,7 @@ def _round(x: Tensor, rounding: Rounding, key: Key) -> Tensor:
     return stochastic_round(x, key) if rounding == "stochastic" else x.round()
 
 
-@quantize.register
+@encode.register
 def _affine(spec: Affine, x: Tensor, key: Key, limits: Range | None = None) -> QTensor:
     low, high = limits if limits is not None else measure_range(spec, x)
     top = 2.0**spec.bits - 1
@@ -64,42 +75,17 @@ def _affine(spec: Affine, x: Tensor, key: Key, limits: Range | None = None) -> Q
     return QTensor(codes, scale, zero_point, spec)
 
 
-def measure_range(spec: Affine, x: Tensor) -> Range:
-    """The range an affine format takes from ``x``: extremes of the tensor, of each channel (dimension 0), or the mean
-    over the samples (dimension 0) of each sample's extremes."""
-    if x.numel() == 0:
-        zero = x.new_zeros(())
-        return zero, zero
-    if spec.granularity == "channel":
-        rows = x.flatten(1) if x.dim() > 1 else x[:, None]
-        shape = (-1, *[1] * (x.dim() - 1))
-        return rows.amin(1).view(shape), rows.amax(1).view(shape)
-    if spec.range == "mean_minmax":
-        rows = x.flatten(1)
-        return rows.amin(1).mean(), rows.amax(1).mean()
-    low, high = torch.aminmax(x)
-    return low, high
-
-
 def _nonzero(scale: Tensor) -> Tensor:
     """1 where a scale is 0 (zero or constant tensors; a subnormal range would divide to infinity just the same)."""
     return torch.where(scale.abs() < torch.finfo(scale.dtype).tiny, 1.0, scale)
 
 
-@quantize.register
+@encode.register
 def _symmetric(spec: Symmetric, x: Tensor, key: Key, limits: Range | None = None) -> QTensor:
     top = 2.0 ** (spec.bits - 1) - 1
-    largest = _largest(x) if spec.granularity == "tensor" else _largest_per_channel(x)
+    largest = largest_magnitude(x) if spec.granularity == "tensor" else _largest_per_channel(x)
     scale = _nonzero(largest / top)
     return QTensor(_round(x / scale, spec.rounding, key).clamp(-top, top), scale, None, spec)
-
-
-def _largest(x: Tensor) -> Tensor:
-    """max |x|, 0 for an empty tensor."""
-    if x.numel() == 0:
-        return x.new_zeros(())
-    low, high = torch.aminmax(x)
-    return torch.maximum(-low, high)
 
 
 def _largest_per_channel(x: Tensor) -> Tensor:
@@ -107,18 +93,11 @@ def _largest_per_channel(x: Tensor) -> Tensor:
 
 
 def power_of_two_range(x: Tensor) -> Tensor:
-    """R = 2^round(log2 max|x|), exact: the exponent comes from the bits of the maximum, not from a logarithm.
-
-    1 for a zero or empty tensor, NaN where a value is not finite. Returns a 0-d float32.
-    """
-    largest = _largest(x)
-    mantissa, exponent = torch.frexp(largest)  # largest = mantissa * 2^exponent, mantissa in [0.5, 1)
-    exponent = exponent - (mantissa < 0.5**0.5).to(exponent.dtype)
-    power = torch.ldexp(torch.ones_like(largest), exponent)
-    return torch.where(largest == 0, 1.0, torch.where(torch.isfinite(largest), power, torch.nan))
+    """R = 2^round(log2 max|x|) as a 0-d float32; 1 for a zero or empty tensor, NaN where a value is not finite."""
+    return power_of_two(largest_magnitude(x))
 
 
-@quantize.register
+@encode.register
 def _direct(spec: Direct, x: Tensor, key: Key, limits: Range | None = None) -> QTensor:
     steps = 2.0 ** (spec.bits - 1)
     codes = _round(x * steps, spec.rounding, key)
@@ -127,7 +106,7 @@ def _direct(spec: Direct, x: Tensor, key: Key, limits: Range | None = None) -> Q
     return QTensor(codes, x.new_tensor(1 / steps), None, spec)
 
 
-@quantize.register
+@encode.register
 def _shift(spec: Shift, x: Tensor, key: Key, limits: Range | None = None) -> QTensor:
     steps = 2.0 ** (spec.bits - 1)
     top = steps - 1 if spec.clip == "inside" else steps
@@ -135,7 +114,7 @@ def _shift(spec: Shift, x: Tensor, key: Key, limits: Range | None = None) -> QTe
     return QTensor((x / scale).round().clamp(-top, top), scale, None, spec)
 
 
-@quantize.register
+@encode.register
 def _flag(spec: Flag, x: Tensor, key: Key, limits: Range | None = None) -> QTensor:
     # Codes count the fine grid: Sc / 2^(k-1). A flagged value is a multiple of 2^(k-1).
     steps = 2.0 ** (spec.bits - 1)
@@ -146,14 +125,14 @@ def _flag(spec: Flag, x: Tensor, key: Key, limits: Range | None = None) -> QTens
     return QTensor(codes, unit / steps, None, spec)
 
 
-@quantize.register
+@encode.register
 def _constant(spec: Constant, x: Tensor, key: Key, limits: Range | None = None) -> QTensor:
     top = float(spec.levels - 1)
     codes = stochastic_round(x / power_of_two_range(x) * spec.levels, key).clamp(-top, top)
     return QTensor(codes, x.new_tensor(2.0 ** (1 - spec.grid_bits)), None, spec)
 
 
-@quantize.register
+@encode.register
 def _binary(spec: Binary, x: Tensor, key: Key, limits: Range | None = None) -> QTensor:
     assert isinstance(spec.scale, float), "a glorot scale is resolved per layer before anything is quantised"
     if spec.rounding == "stochastic":
@@ -164,7 +143,7 @@ def _binary(spec: Binary, x: Tensor, key: Key, limits: Range | None = None) -> Q
     return QTensor(codes, x.new_tensor(spec.scale), None, spec)
 
 
-@quantize.register
+@encode.register
 def _fixed_point(spec: FixedPoint, x: Tensor, key: Key, limits: Range | None = None) -> QTensor:
     steps = 2.0**spec.fraction_bits
     y = x * steps
@@ -179,13 +158,13 @@ def _round_half_up(y: Tensor) -> Tensor:
     return torch.where(y - floor >= 0.5, floor + 1, floor)
 
 
-@quantize.register
+@encode.register
 def _float(spec: Float, x: Tensor, key: Key, limits: Range | None = None) -> QTensor:
     dtype = torch.float16 if spec.dtype == "float16" else torch.bfloat16
     return QTensor(x.to(dtype).to(x.dtype), None, None, spec)
 
 
-@quantize.register
+@encode.register
 def _levels(spec: Levels, x: Tensor, key: Key, limits: Range | None = None) -> QTensor:
     codes = torch.bucketize(x, decision_points(spec).to(x.device))
     table = level_table(spec).to(x.device)

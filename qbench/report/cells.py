@@ -7,8 +7,8 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from qbench.report.entries import Entry, as_json, gather
-from qbench.report.metrics import infer_images_per_s, train_images_per_s
 from qbench.report.files import write_file
+from qbench.report.metrics import infer_images_per_s, train_images_per_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

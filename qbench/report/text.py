@@ -56,3 +56,8 @@ def significant(value: float, digits: int) -> str:
 def clean(value: str) -> str:
     """``value`` on one line and without control characters, so that no user string can move the cursor."""
     return "".join(character if character.isprintable() else " " for character in value)
+
+
+def counted(number: int, word: str) -> str:
+    """``1 seed``, ``3 seeds``."""
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"

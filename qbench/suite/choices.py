@@ -88,7 +88,7 @@ def _read_choice(item: Node, kind: Kind, folder: Path) -> Iterator[Choice]:
         )
     defaults = locate(name.where, partial(kind.resolve, name.value, {}))
     root, own = _split_off_root(item, name.value, kind)
-    for options in expand(values_of(own), partial(kind.resolve, name.value)):
+    for options in expand(values_of(own), partial(kind.resolve, name.value), item.where):
         changed = {key: value for key, value in options.items() if value != defaults[key]}
         yield Choice(name=name.value, options=changed, root=_directory(root, folder))
 
@@ -125,19 +125,21 @@ def values_of(options: Node) -> dict[str, list[Node]]:
 
 
 def expand(
-    values: Mapping[str, Sequence[Node]], resolve: Callable[[Mapping[str, object]], dict[str, object]]
+    values: Mapping[str, Sequence[Node]],
+    resolve: Callable[[Mapping[str, object]], dict[str, object]],
+    where: str,
 ) -> Iterator[dict[str, object]]:
     """All combinations of ``values``, each as the full options that ``resolve`` makes of it.
 
-    Every value is first tried alone, so that a complaint names the line of the one that is wrong.
+    Every value is first tried alone, so that a complaint names the line of the one that is wrong; ``where`` is the
+    place of a complaint about several together.
     """
     for name, candidates in values.items():
         for candidate in candidates:
             locate(candidate.where, partial(resolve, {name: candidate.plain()}))
-    place = next((nodes[0].where for nodes in values.values()), "")
     for combination in itertools.product(*values.values()):
         chosen = dict(zip(values, (node.plain() for node in combination), strict=True))
-        yield locate(place, partial(resolve, chosen))
+        yield locate(where, partial(resolve, chosen))
 
 
 def locate(where: str, call: Callable[[], T]) -> T:
@@ -145,4 +147,4 @@ def locate(where: str, call: Callable[[], T]) -> T:
     try:
         return call()
     except InputError as error:
-        raise type(error)(f"{where}: {error}" if where else str(error)) from error
+        raise type(error)(f"{where}: {error}") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ class Draft:
 
     def combinations(self) -> Iterator[tuple[str, dict[str, object]]]:
         """Every combination of option values: its label and its full options."""
-        combinations = list(expand(self.options, self._resolve))
+        combinations = list(expand(self.options, self._resolve, self.where))
         for options in combinations:
             label = self.method.label(options)
             if self.label is not None:
@@ -111,9 +111,7 @@ def _read_long(item: Node, folder: Path, position: int) -> Draft:
     entry = check(MethodEntry, item, ("methods", position))
     options = item.get("options")
     draft = _draft(entry.method, values_of(options) if options else {}, item.at(["method"]).where, folder)
-    return Draft(
-        draft.method, draft.reference, draft.options, item.where, item.get("train"), entry.because, entry.label
-    )
+    return replace(draft, train=item.get("train"), because=entry.because, label=entry.label)
 
 
 def select(text: str, where: str, folder: Path) -> Draft:
@@ -146,8 +144,8 @@ def pick(drafts: Sequence[Draft], selections: Sequence[str], where: str) -> list
         wanted = select(text, where, Path())
         same = [draft for draft in drafts if draft.reference == wanted.reference]
         if same and not wanted.options:
-            picked.extend(same)
+            picked.extend(replace(draft, where=where) for draft in same)
             continue
         like = same[0] if same else wanted
-        picked.append(Draft(wanted.method, wanted.reference, wanted.options, where, like.train, like.because))
+        picked.append(replace(wanted, train=like.train, because=like.because))
     return picked

@@ -9,7 +9,6 @@ from qbench.train.settings import MeasureSettings, TrainSettings
 # A written key of the train section, the names that use it, and what to say with another name.
 _TRAIN = (
     ("optimizer", "beta2", {"adam"}, "only adam uses it"),
-    ("optimizer", "nesterov", {"sgd"}, "only sgd uses it"),
     ("schedule", "milestones", {"step"}, "only the step schedule uses it"),
     ("schedule", "factor", {"step"}, "only the step schedule uses it"),
     ("schedule", "final_factor", {"cosine", "exponential"}, "only the cosine and exponential schedules use it"),

@@ -93,6 +93,8 @@ def _sentence(complaint: Mapping[str, Any], model: type[BaseModel], node: Node, 
     if kind in {"too_short", "string_too_short"}:
         return f"{where}: '{name}' must not be empty"
     subject = f"'{name}'" if name else "a suite"
+    if kind == "value_error":
+        return f"{where}: {subject}: {complaint['ctx']['error']}"
     return f"{where}: {subject} {_expected(kind, complaint)}, not {_shown(complaint['input'])}"
 
 

@@ -52,38 +52,61 @@ def say(text):
         os.write(pipe, text)
 
 
+def fail(message, kind=ValueError):
+    raise kind(message)
+
+
+def end_with(number):
+    print("last words", flush=True)
+    os.kill(os.getpid(), number)
+
+
+def answer_garbage():
+    say(b"hello\n")
+    time.sleep(600)
+
+
+def answer_half():
+    say(b'{"event":"result","outc')
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def orphan():
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(0.2)
+
+
+def flaky():
+    if not os.path.exists(os.environ["FAKE_RUNS"] + ".mended"):
+        fail("not yet")
+
+
+TORCH_MEMORY = "[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory: 8 bytes"
+
+DEEDS = {
+    "error": lambda: fail("boom\nand more"),
+    "memory": lambda: fail("no room", MemoryError),
+    "torch_memory": lambda: fail(TORCH_MEMORY, RuntimeError),
+    "kill": lambda: end_with(signal.SIGKILL),
+    "segfault": lambda: end_with(signal.SIGSEGV),
+    "exit": lambda: sys.exit(3),
+    "hang": lambda: time.sleep(600),
+    "slow": lambda: time.sleep(0.4),
+    "garbage": answer_garbage,
+    "half": answer_half,
+    "orphan": orphan,
+    "flaky": flaky,
+}
+
+
 def act(does, cell):
-    if does == "error":
-        raise ValueError("boom\nand more")
-    if does == "memory":
-        raise MemoryError("no room")
-    if does == "torch_memory":
-        raise RuntimeError("[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory: 8 bytes")
-    if does in {"kill", "segfault"}:
-        print("last words", flush=True)
-        os.kill(os.getpid(), signal.SIGKILL if does == "kill" else signal.SIGSEGV)
-    if does == "exit":
-        sys.exit(3)
-    if does == "hang":
-        time.sleep(600)
-    if does == "garbage":
-        say(b"hello\n")
-        time.sleep(600)
-    if does == "half":
-        say(b'{"event":"result","outc')
-        os.kill(os.getpid(), signal.SIGKILL)
     if does == "grandchild":
         child_that_stays(cell)
-    if does == "orphan":
-        os.kill(os.getppid(), signal.SIGKILL)
-        time.sleep(0.2)
-    if does == "slow":
-        time.sleep(0.4)
-    if does == "flaky" and not os.path.exists(os.environ["FAKE_RUNS"] + ".mended"):
-        raise ValueError("not yet")
+    DEEDS.get(does, lambda: None)()
 
 
-def train(cell, report):
+def train(job, report):
+    cell = job.cell
     note("train", cell, threads=os.environ["OMP_NUM_THREADS"], trim=os.environ["MALLOC_TRIM_THRESHOLD_"])
     does = cell.options.get("does", "ok")
     report(Progress(1, 1, 1, 2, 0.5, None))
@@ -95,12 +118,13 @@ def train(cell, report):
     return Outcome(status=Status.OK, top1=50.0 + cell.seed, epochs=1)
 
 
-def measure(cell, report):
+def measure(job, report):
+    cell = job.cell
     note("measure", cell)
-    if cell.options.get("measured", "ok") != "ok":
-        act(cell.options["measured"], cell)
+    act(cell.options.get("measured", "ok"), cell)
     return Measurement(status=Status.OK, batch_size=8, train_step_s=(0.1, 0.2))
 
 
 if __name__ == "__main__":
+    time.sleep(float(os.environ.get("FAKE_IMPORT_S", "0")))
     serve(sys.argv[1:], {"train": train, "measure": measure})

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qbench.kernels.random import Key
+from qbench.quant import compiled
 from qbench.quant.formats import (
     Affine,
     Binary,
@@ -22,6 +23,7 @@ from qbench.quant.formats import (
     Symmetric,
 )  # fmt: skip
 from qbench.quant.qtensor import QTensor
+from qbench.quant.quantize import encode as reference_encode
 from qbench.quant.quantize import power_of_two_range, quantize
 
 KEY = Key(7, 8, 9)
@@ -221,3 +223,33 @@ def test_sign_cosine() -> None:
     x = torch.randn(1_000_000, generator=torch.Generator().manual_seed(1))
     value = encode(Binary(), x).dequantize()
     assert float(torch.nn.functional.cosine_similarity(x, value, dim=0)) == pytest.approx(0.79788, abs=1e-3)
+
+
+AWKWARD = {
+    "normal": torch.randn(4099, generator=torch.Generator().manual_seed(3)),
+    "one sign": -torch.rand(513) - 0.5,
+    "zeros": torch.zeros(7),
+    "constant": torch.full((9,), 0.3),
+    "one element": torch.tensor([2.5]),
+    "ties": torch.arange(-512, 513) / 256,
+    "tiny": torch.tensor([1e-39, -1e-40, 0.0, 3e-38]),
+    "huge": torch.tensor([3e38, -3e38, 1.0]),
+    "nan": torch.tensor([torch.nan, 1.0, -1.0]),
+    "infinite": torch.tensor([torch.inf, 1.0, -torch.inf]),
+    "channels last": torch.randn(2, 3, 5, 7).contiguous(memory_format=torch.channels_last),
+    "strided": torch.randn(6, 10)[::2, ::3],
+}
+
+
+@every_format
+@pytest.mark.parametrize("name", AWKWARD)
+def test_compiled_loops_give_the_reference_codes(spec: Quantizer, name: str) -> None:
+    x = AWKWARD[name]
+    got = compiled.quantize(spec, x, KEY, None)
+    if got is None or (getattr(spec, "range", "") == "mean_minmax" and x.dim() == 1 and x.numel() < 2):
+        return
+    expected = reference_encode(spec, x, KEY)
+    assert torch.equal(torch.nan_to_num(got.codes, -7.0), torch.nan_to_num(expected.codes, -7.0))
+    for a, b in ((got.scale, expected.scale), (got.zero_point, expected.zero_point)):
+        assert (a is None) == (b is None)
+        assert a is None or b is None or torch.equal(torch.nan_to_num(a, -7.0), torch.nan_to_num(b, -7.0))

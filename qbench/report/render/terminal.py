@@ -38,7 +38,9 @@ def _rendered(grids: list[Grid], console: Console) -> str:
         if index:
             console.print()
         console.print(Text(grid.title, style="bold"))
-        for columns in _parts(grid, console):
+        for number, columns in enumerate(_parts(grid, console)):
+            if number:
+                console.print()
             console.print(_table(grid, columns, console))
         for number, note in enumerate(grid.notes, 1):
             console.print(Text(f"[{number}] {note}"), soft_wrap=True)

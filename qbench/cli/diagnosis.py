@@ -1,0 +1,101 @@
+"""The facts that ``qbench doctor`` shows."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from qbench import __version__
+from qbench.errors import QbenchError
+from qbench.report.text import memory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One line of the diagnosis; is_fault: something that should work does not."""
+
+    name: str
+    text: str
+    is_fault: bool = False
+
+
+def diagnose() -> Iterator[Fact]:
+    """Everything worth knowing about this machine before a run."""
+    yield Fact("qbench", __version__)
+    yield from _machine()
+    yield from _torch()
+    yield _cupy()
+    yield _random_bits()
+    yield from _data()
+
+
+def _machine() -> Iterator[Fact]:
+    from qbench.environment import environment
+
+    facts = environment()
+    cpu, system = facts["cpu"], facts["os"]
+    yield Fact("python", f"{facts['python']} on {system['system']} {system['release']} ({system['machine']})")
+    yield Fact("cpu", f"{cpu['model']}, {cpu['cores']} cores, {memory(facts['memory_bytes'])} of memory")
+    yield Fact("instructions", " ".join(cpu["flags"]) or "unknown")
+    yield Fact("libraries", ", ".join(f"{name} {version}" for name, version in facts["libraries"].items()))
+
+
+def _torch() -> Iterator[Fact]:
+    import torch
+
+    capability = torch.backends.cpu.get_cpu_capability()
+    yield Fact("torch on the CPU", f"{capability} kernels, {torch.get_num_threads()} threads")
+    if not torch.cuda.is_available():
+        reason = "this PyTorch is built without CUDA" if torch.version.cuda is None else "no GPU is visible"
+        yield Fact("CUDA", f"not available: {reason}")
+        return
+    for index in range(torch.cuda.device_count()):
+        device = torch.cuda.get_device_properties(index)
+        yield Fact(f"cuda:{index}", f"{device.name}, {memory(device.total_memory)}, CUDA {torch.version.cuda}")
+
+
+def _cupy() -> Fact:
+    """CuPy carries the integer kernels on GPUs; only with a GPU is its absence worth a thought."""
+    import torch
+
+    if find_spec("cupy") is None:
+        extra = "cuda12" if (torch.version.cuda or "").startswith("12") else "cuda13"
+        return Fact("CuPy", f"not installed; only GPUs need it: pip install 'qbench[{extra}]'")
+    try:
+        cupy = importlib.import_module("cupy")
+        return Fact("CuPy", f"{cupy.__version__}, {cupy.cuda.runtime.getDeviceCount()} GPUs")
+    except Exception as error:
+        return Fact("CuPy", f"installed but not usable: {type(error).__name__}: {error}", torch.cuda.is_available())
+
+
+def _random_bits() -> Fact:
+    from qbench.kernels.random import self_test
+
+    try:
+        return Fact("random bits", self_test())
+    except Exception as error:
+        return Fact("random bits", f"SELF-TEST FAILED: {type(error).__name__}: {error}", is_fault=True)
+
+
+def _data() -> Iterator[Fact]:
+    from qbench.data import cache_dir, dataset_names, registry
+
+    cache = cache_dir()
+    yield Fact("cache", f"{cache}" + ("" if cache.exists() else " (made when first needed)"))
+    for name in dataset_names():
+        needs_root = registry.get(name).needs_root
+        yield Fact(f"data: {name}", "read from a directory: pass it with --data DIR" if needs_root else _state(name))
+
+
+def _state(name: str) -> str:
+    from qbench.data import dataset_fingerprint
+
+    try:
+        return f"available, fingerprint {dataset_fingerprint(name)}"
+    except QbenchError as error:
+        return f"not available: {error}"

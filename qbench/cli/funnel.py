@@ -1,0 +1,84 @@
+"""The one way from errors to exit codes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import tempfile
+import traceback
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from qbench import __version__
+from qbench.errors import QbenchError
+
+INTERRUPTED = 130
+"""What shells report for Ctrl-C."""
+
+
+class Funnel(TyperGroup):
+    """The command group that turns qbench's own errors into one line on stderr and their exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb."""
+        try:
+            return super().invoke(ctx)
+        except QbenchError as error:
+            if ctx.params.get("debug"):
+                traceback.print_exc()
+            complain(str(error))
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            complain("interrupted; what is finished is kept, and the same command continues where it stopped")
+            raise typer.Exit(INTERRUPTED) from None
+
+
+def guarded() -> int:
+    """Run the command line on ``sys.argv`` and return its exit code, whatever happens."""
+    from qbench.cli.app import app
+
+    code = 0
+    try:
+        app(prog_name="qbench")
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except Exception as error:
+        code = _unexpected(error)
+    return code if _flushed() else 1
+
+
+def complain(message: str) -> None:
+    """One line on stderr."""
+    print(f"error: {message}", file=sys.stderr)
+
+
+def _unexpected(error: Exception) -> int:
+    """A fault of qbench's, not the user's: say so in a line, and keep the traceback for the report."""
+    if isinstance(error, OSError) and error.errno == errno.EPIPE:
+        return 1
+    if "--debug" in sys.argv:
+        traceback.print_exc()
+        return 1
+    what = f"{type(error).__name__}: {error}".strip(": ").splitlines()[0]
+    complain(f"{what} (a fault in qbench {__version__}, not in your input); the traceback is in {_kept_traceback()}")
+    return 1
+
+
+def _kept_traceback() -> str:
+    handle, path = tempfile.mkstemp(prefix="qbench-fault-", suffix=".log")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(f"qbench {__version__}, python {sys.version}\n{sys.argv}\n\n{traceback.format_exc()}")
+    return path
+
+
+def _flushed() -> bool:
+    """Flush now: a reader that has gone away (``| head``) would otherwise show as a traceback at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True

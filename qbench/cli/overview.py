@@ -1,0 +1,91 @@
+"""What ``qbench show`` says about a run, as plain lines; and the precision manifest of one method, as a table."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from qbench.cell import Status
+from qbench.errors import InputError, UnknownNameError
+from qbench.registry import nearest
+from qbench.report.grid import Column, Entry, Grid
+from qbench.report.text import MISSING, clean, memory, significant
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
+
+    from qbench.cell import ManifestRow, MeasureRecord, Record
+    from qbench.store import Store
+
+
+def overview_lines(store: Store, records: Sequence[Record], measures: Sequence[MeasureRecord]) -> Iterator[str]:
+    """The suite, how many cells ended how, the machine, and a line per failure."""
+    manifest = store.manifest
+    assert manifest is not None, "an opened run has a suite.json"
+    ended = Counter(record.outcome.status for record in records)
+    counts = ", ".join(f"{ended[status]} {status}" for status in Status if ended[status]) or "none yet"
+    waiting = len(manifest.cells) - len(records)
+    yield clean(f"suite {manifest.suite}: {manifest.resolved.get('description') or ''}")
+    yield clean(f"results in {store.path}, last run {manifest.run}")
+    yield f"cells: {len(manifest.cells)} planned, {counts}" + (f", {waiting} not run yet" if waiting else "")
+    yield f"measurements: {len(measures)} of {len(manifest.measures)}"
+    yield clean(f"machine: {machine_line(store.environment)}")
+    for label, reason in manifest.skipped.items():
+        yield clean(f"skipped: {label}, it {reason}")
+    yield from _failures(store, records)
+    for damaged in store.damaged():
+        yield clean(f"damaged: {damaged.path} ({damaged.reason}); its cell runs again with the next 'qbench run'")
+
+
+def machine_line(environment: dict[str, Any]) -> str:
+    """The processor, its cores and memory, the GPUs, and the versions of torch, Python and qbench."""
+    cpu = environment.get("cpu", {})
+    parts = [f"{cpu.get('model', 'unknown CPU')}, {cpu.get('cores', '?')} cores"]
+    if "memory_bytes" in environment:
+        parts.append(memory(environment["memory_bytes"]))
+    parts += [gpu.get("name", "a GPU") for gpu in environment.get("gpus", [])]
+    libraries = environment.get("libraries", {})
+    parts.append(f"torch {libraries.get('torch', '?')}, Python {environment.get('python', '?')}")
+    return "; ".join([*parts, f"qbench {environment.get('qbench', {}).get('version', '?')}"])
+
+
+def manifest_grid(records: Sequence[Record], label: str) -> Grid:
+    """What ``label`` declares for every layer and data path, beside what its first record saw. Raises InputError."""
+    found = [record for record in records if record.cell.label == label]
+    if not found:
+        labels = sorted({record.cell.label for record in records})
+        raise UnknownNameError(f"no method '{label}' in this run{nearest(label, labels)}")
+    with_rows = next((record for record in found if record.outcome.manifest), None)
+    if with_rows is None:
+        raise InputError(f"no cell of '{label}' got far enough to observe its data paths; see 'qbench show'")
+    cell = with_rows.cell
+    columns = ("layer", "path", "declared", "arithmetic", "lowest code", "highest code", "bits needed", "note")
+    return Grid(
+        clean(f"{label} on {cell.model}, {cell.dataset}, seed {cell.seed}: declared and observed precision"),
+        tuple(Column(name, right=index in {4, 5, 6}, key=index < 2) for index, name in enumerate(columns)),
+        tuple(_manifest_entries(row) for row in with_rows.outcome.manifest),
+    )
+
+
+def _manifest_entries(row: ManifestRow) -> tuple[Entry, ...]:
+    codes = [MISSING if code is None else _code(code) for code in (row.code_min, row.code_max)]
+    bits = MISSING if row.needs_bits is None else str(row.needs_bits)
+    texts = (row.layer, row.path, row.declared, row.arithmetic, *codes, bits, row.note)
+    return tuple(Entry(clean(text)) for text in texts)
+
+
+def _code(code: float) -> str:
+    return str(int(code)) if code.is_integer() else significant(code, 4)
+
+
+def _failures(store: Store, records: Sequence[Record]) -> Iterator[str]:
+    for record in records:
+        cell, outcome = record.cell, record.outcome
+        place = f"{cell.label} on {cell.model}, {cell.dataset}, seed {cell.seed}"
+        for attempt in record.attempts:
+            yield clean(f"earlier try: {place}: {attempt.status}, {attempt.message} ({attempt.finished})")
+        if outcome.status is Status.DIVERGED:
+            yield clean(f"diverged: {place}, at step {outcome.diverged_step}")
+        elif outcome.status is not Status.OK:
+            yield clean(f"failed: {place}: {outcome.status}, {outcome.message} (log: {store.log(record.key)})")

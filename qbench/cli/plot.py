@@ -1,0 +1,42 @@
+"""``qbench plot``: a run's results as pictures."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qbench.cli.completion import complete_run
+
+EXAMPLES = """\b
+Examples:
+  qbench plot digits
+  qbench plot digits --only accuracy --only curves --out figures"""
+
+
+def plot(
+    run: Annotated[
+        str,
+        typer.Argument(
+            help="A results directory, or a name under results/runs.", metavar="RUN", autocompletion=complete_run
+        ),
+    ],
+    only: Annotated[
+        list[str] | None, typer.Option(help="Draw only this plot (see 'qbench list plots'); may be repeated.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Directory of the pictures [default: RUN/plots].")] = None,
+    baseline: Annotated[str, typer.Option(help="The method, as labelled, that is drawn as the reference.")] = "fp32",
+) -> None:
+    """Draw a run's results.
+
+    As PNG and SVG: accuracy by method, learning curves, accuracy against speed and against memory.
+    """
+    from qbench.cli.results import open_run, print_paths, read_run
+    from qbench.report.plots import find_plot, write_plots
+
+    names = [find_plot(name).name for name in only or ()]
+    store = open_run(run)
+    records, measures = read_run(store)
+    drawn = write_plots(records, measures, out or store.path / "plots", only=names, baseline=baseline)
+    print_paths("plots", drawn.paths)
+    for sentence in drawn.skipped:
+        print(f"no plot {sentence}")

@@ -1,0 +1,76 @@
+"""``qbench run``: train and measure what a suite describes, then table and plots."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qbench.cli.completion import complete_method, complete_suite
+
+EXAMPLES = """\b
+Examples:
+  qbench run digits
+  qbench run digits --profile quick --dry-run
+  qbench run digits -m fp32 -m "graham[bits=2,3,4]" --seeds 0,1,2
+  qbench run suites/imagenet.yaml --data ~/imagenet"""
+
+
+def run(
+    suite: Annotated[
+        str, typer.Argument(help="A built-in suite or a YAML file.", metavar="SUITE", autocompletion=complete_suite)
+    ],
+    out: Annotated[Path | None, typer.Option(help="Results directory [default: results/runs/SUITE].")] = None,
+    profile: Annotated[str | None, typer.Option(help="A profile of the suite, such as quick.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Where data sets on disk lie.")] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-m",
+            "--method",
+            help="Run these methods instead: NAME, NAME[option=value,value] or FILE.py:NAME; may be repeated.",
+            autocompletion=complete_method,
+        ),
+    ] = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds, such as 0,1,2 or 0-4.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of every cell.", min=1)] = None,
+    arithmetic: Annotated[str | None, typer.Option(help="simulated or integer.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N, or auto: a GPU where there is one.")] = "auto",
+    jobs: Annotated[int | None, typer.Option(help="Cells trained at a time [default: as cores allow].")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads of each cell.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and do nothing.")] = False,
+    no_measure: Annotated[bool, typer.Option("--no-measure", help="Leave speed and memory out.")] = False,
+    no_retry: Annotated[bool, typer.Option("--no-retry", help="Leave cells that failed before as they are.")] = False,
+) -> None:
+    """Run a suite: train, measure, table and plots.
+
+    Trains every cell of SUITE that has no result yet, measures speed and memory, and writes tables and plots.
+    Running again continues where it stopped.
+    """
+    from qbench.cli.arguments import one_of, seed_list
+    from qbench.cli.conclusion import conclude
+    from qbench.cli.planning import print_plan
+    from qbench.cli.progress import display
+    from qbench.cli.results import RUNS
+    from qbench.engine import plan_suite, run_suite
+    from qbench.suite import Overrides, load_suite
+
+    overrides = Overrides(
+        methods=tuple(method or ()),
+        seeds=seed_list(seeds),
+        epochs=epochs,
+        data_root=data,
+        arithmetic=one_of(arithmetic, "simulated", "integer", option="--arithmetic"),
+    )
+    loaded = load_suite(suite, profile=profile, overrides=overrides)
+    if no_measure:
+        loaded = loaded.model_copy(update={"measure": loaded.measure.model_copy(update={"enabled": False})})
+    out = out or RUNS / loaded.name
+    if dry_run:
+        print_plan(plan_suite(loaded, out, device=device, threads=threads), out)
+        return
+    with display() as observer:
+        summary = run_suite(
+            loaded, out, device=device, jobs=jobs, threads=threads, retry=not no_retry, observer=observer
+        )
+    conclude(summary)
+    raise typer.Exit(summary.exit_code)

@@ -1,0 +1,45 @@
+"""``qbench show``: how a run stands, what failed, and its table."""
+
+from typing import Annotated
+
+import typer
+
+from qbench.cli.completion import complete_run
+
+EXAMPLES = """\b
+Examples:
+  qbench show digits
+  qbench show digits --manifest banner8"""
+
+
+def show(
+    run: Annotated[
+        str,
+        typer.Argument(
+            help="A results directory, or a name under results/runs.", metavar="RUN", autocompletion=complete_run
+        ),
+    ],
+    manifest: Annotated[
+        str | None,
+        typer.Option(help="Show what this method declares for each layer and data path, and what was observed."),
+    ] = None,
+) -> None:
+    """Show how a run stands.
+
+    Cells done, what failed and why, the machine, the table. Works while the run is going on.
+    """
+    from qbench.cli.overview import manifest_grid, overview_lines
+    from qbench.cli.results import open_run, print_grids
+    from qbench.report.aggregate import method_table
+    from qbench.report.grid import method_grids
+
+    store = open_run(run)
+    records, measures = store.records(), store.measures()
+    if manifest is not None:
+        print_grids([manifest_grid(records, manifest)])
+        return
+    for line in overview_lines(store, records, measures):
+        print(line)
+    if records or measures:
+        print()
+        print_grids(method_grids(method_table(records, measures)))

@@ -1,0 +1,47 @@
+"""Ranges of tensors: extremes, and the power of two nearest to a magnitude."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from qbench.quant.formats import Affine
+
+Range = tuple[Tensor, Tensor]
+"""Smallest and largest value, 0-d or per channel."""
+
+
+def measure_range(spec: Affine, x: Tensor) -> Range:
+    """The range an affine format takes from ``x``: extremes of the tensor, of each channel (dimension 0), or the mean
+    over the samples (dimension 0) of each sample's extremes."""
+    if x.numel() == 0:
+        zero = x.new_zeros(())
+        return zero, zero
+    if spec.granularity == "channel":
+        rows = x.flatten(1) if x.dim() > 1 else x[:, None]
+        shape = (-1, *[1] * (x.dim() - 1))
+        return rows.amin(1).view(shape), rows.amax(1).view(shape)
+    if spec.range == "mean_minmax":
+        rows = x.flatten(1)
+        return rows.amin(1).mean(), rows.amax(1).mean()
+    low, high = torch.aminmax(x)
+    return low, high
+
+
+def largest_magnitude(x: Tensor) -> Tensor:
+    """max |x| as a 0-d tensor; 0 for an empty tensor, NaN where one is in it."""
+    if x.numel() == 0:
+        return x.new_zeros(())
+    low, high = torch.aminmax(x)
+    return torch.maximum(-low, high)
+
+
+def power_of_two(largest: Tensor) -> Tensor:
+    """2^round(log2 largest), exact: the exponent comes from the bits of the number, not from a logarithm.
+
+    largest: float32 >= 0. Returns 1 for 0 and NaN for what is not finite.
+    """
+    mantissa, exponent = torch.frexp(largest)  # largest = mantissa * 2^exponent, mantissa in [0.5, 1)
+    exponent = exponent - (mantissa < 0.5**0.5).to(exponent.dtype)
+    power = torch.ldexp(torch.ones_like(largest), exponent)
+    return torch.where(largest == 0, 1.0, torch.where(torch.isfinite(largest), power, torch.nan))

@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import pytest
+from synthetic_records import make_measure, make_record, small_run
+
+from qbench.cell import Measurement, MeasureRecord, Record, Status
+from qbench.errors import UnknownNameError
+from qbench.report.aggregate import MethodRow, MethodTable, method_table
+from qbench.report.metrics import COST_METRICS, METRICS
+from qbench.train.settings import TrainSettings
+
+
+def rows_of(records: list[Record], measures: list[MeasureRecord] | None = None) -> dict[str, MethodRow]:
+    return {row.label: row for row in method_table(records, measures or []).rows}
+
+
+def two_methods(**of_banner: object) -> list[Record]:
+    base = [make_record("fp32", seed, 99.0 - seed) for seed in (0, 1)]
+    return [*base, *(make_record("banner8", seed, 98.0 - seed, **of_banner) for seed in (0, 1))]
+
+
+def test_rows_are_ordered_whatever_the_order_of_records() -> None:
+    records, measures = small_run()
+    table = method_table(records, measures)
+    assert [row.label for row in table.rows] == ["fp32", "bf16", "banner8", "graham[bits=4]", "wageubn"]
+    assert method_table(records[::-1], measures[::-1]) == table
+
+
+def test_options_sort_as_numbers() -> None:
+    labels = ["graham[bits=16]", "graham[bits=8]", "graham[bits=2]"]
+    assert list(rows_of([make_record(label) for label in labels])) == labels[::-1]
+
+
+def test_accuracy_and_paired_difference() -> None:
+    banner = rows_of(two_methods())["banner8"]
+    assert banner.figures["top1"].value == 97.5
+    assert banner.figures["top1"].spread == pytest.approx(0.5**0.5)
+    assert (banner.figures["top1_difference"].value, banner.figures["top1_difference"].spread) == (-1.0, 0.0)
+
+
+def test_divergence_is_counted_and_leaves_the_mean() -> None:
+    row = rows_of(small_run()[0])["graham[bits=4]"]
+    assert row.status_text == "2 ok, 1 diverged"
+    assert (row.figures["top1"].count, row.figures["top1_difference"].count) == (2, 2)
+    assert "seed 2 diverged at step 41" in row.notes
+
+
+@pytest.mark.parametrize(
+    ("shas", "reason"),
+    [
+        (("other", "order0", "eval"), "other initial weights (init_sha)"),
+        (("init0", "other", "eval"), "other batches (order_sha)"),
+        (("init0", "order0", "other"), "other evaluation items (eval_sha)"),
+    ],
+)
+def test_comparison_is_refused_where_fingerprints_differ(shas: tuple[str, str, str], reason: str) -> None:
+    records = [make_record("fp32"), make_record("banner8", shas=shas)]
+    row = rows_of(records)["banner8"]
+    assert "top1_difference" not in row.figures
+    assert row.notes == (f"not compared with fp32: {reason} at seed 0",)
+    assert row.figures["top1"].value == 99.0
+
+
+def test_fingerprints_of_seeds_without_a_partner_do_not_matter() -> None:
+    records = [make_record("fp32", 0), make_record("banner8", 0), make_record("banner8", 1, shas=("x", "y", "z"))]
+    assert rows_of(records)["banner8"].figures["top1_difference"].count == 1
+
+
+def test_a_diverged_cell_consumed_fewer_batches_and_refuses_nothing() -> None:
+    records = two_methods() + [
+        make_record("fp32", 2),
+        make_record("banner8", 2, None, status=Status.DIVERGED, diverged_step=3, shas=("init2", "cut short", "eval")),
+    ]
+    row = rows_of(records)["banner8"]
+    assert row.figures["top1_difference"].count == 2
+    assert row.notes == ("seed 2 diverged at step 3",)
+
+
+def test_without_baseline_no_differences_and_it_is_said() -> None:
+    table = method_table([make_record("banner8")], [make_measure("banner8")])
+    assert table.notes == ("no fp32 run on resnet8, digits: no differences and no ratios",)
+    assert not {"top1_difference", "train_speed_ratio", "peak_train_ratio"} & table.rows[0].figures.keys()
+    assert "train_images_per_s" in table.rows[0].figures
+
+
+def test_another_baseline() -> None:
+    table = method_table(*small_run(), baseline="bf16")
+    fp32 = next(row for row in table.rows if row.label == "fp32")
+    assert fp32.figures["top1_difference"].value == pytest.approx((0.1 - 0.05 + 0.0) / 3)
+    with pytest.raises(UnknownNameError, match="did you mean 'banner8'"):
+        method_table(*small_run(), baseline="baner8")
+
+
+def test_other_settings_are_listed_with_their_reason() -> None:
+    notes = rows_of(small_run()[0])["wageubn"].notes
+    assert notes[-1] == (
+        "trained with optimizer.lr 0.01 (fp32: 0.1); because: the paper uses a smaller rate | 10 % of ours"
+    )
+
+
+def test_speed_is_the_median_over_rounds() -> None:
+    figure = rows_of([make_record()], [make_measure(train_ms=(64.0, 32.0, 128.0))])["fp32"].figures[
+        "train_images_per_s"
+    ]
+    assert (figure.value, figure.spread, figure.count) == (pytest.approx(1000.0), pytest.approx(750.0), 3)
+
+
+def test_ratios_are_paired_by_round() -> None:
+    # Each round of fp32 is twice as fast as banner8's of the same round, while the machine slows down tenfold.
+    measures = [make_measure("fp32", (10.0, 100.0, 50.0)), make_measure("banner8", (20.0, 200.0, 100.0))]
+    ratio = rows_of(two_methods(), measures)["banner8"].figures["train_speed_ratio"]
+    assert (ratio.value, ratio.spread) == (pytest.approx(0.5), pytest.approx(0.0))
+
+
+def test_no_ratio_between_sessions() -> None:
+    row = rows_of(two_methods(), [make_measure("fp32"), make_measure("banner8", run="run2")])["banner8"]
+    assert "train_speed_ratio" not in row.figures
+    assert row.notes == ("no ratios: measured in another session than fp32",)
+
+
+def test_rounds_that_failed_are_left_out() -> None:
+    whole = make_measure("fp32", (64.0, 32.0))
+    failed = Measurement(status=Status.OOM, message="too big", run="run1", round=2)
+    row = rows_of([make_record()], [whole.model_copy(update={"rounds": (*whole.rounds, failed)})])["fp32"]
+    assert row.figures["train_images_per_s"].count == 2
+    assert row.notes == ("measurement: oom, too big",)
+
+
+def test_simulated_speed_and_memory_are_marked() -> None:
+    rows = rows_of(*small_run())
+    costs = {metric.name for metric in COST_METRICS}
+    for name, figure in rows["banner8"].figures.items():
+        assert figure.simulated is (name in costs)
+    assert not any(figure.simulated for figure in rows["fp32"].figures.values())
+
+
+def best(table: MethodTable, metric: str) -> list[str]:
+    return [row.label for row in table.rows if metric in row.figures and row.figures[metric].best]
+
+
+def test_a_simulation_is_never_the_fastest_or_the_smallest() -> None:
+    measures = [
+        make_measure("fp32", (64.0,), simulated=False, peak=4000),
+        make_measure("bf16", (50.0,), simulated=False, peak=3000),
+        make_measure("banner8", (1.0,), simulated=True, peak=10, model=1),
+    ]
+    table = method_table([make_record(label) for label in ("fp32", "bf16", "banner8")], measures)
+    assert best(table, "train_images_per_s") == ["bf16"]
+    assert best(table, "peak_train_ratio") == ["bf16"]
+    assert best(table, "model_bytes") == []  # of the two that may be best, neither is smaller
+
+
+def test_survivors_of_divergence_are_not_the_best() -> None:
+    records = [
+        *two_methods(),
+        make_record("sr", 0, 99.9),
+        make_record("sr", 1, None, status=Status.DIVERGED, diverged_step=1),
+    ]
+    assert best(method_table(records, []), "top1") == ["fp32"]
+
+
+def test_one_method_alone_is_not_the_best() -> None:
+    assert best(method_table([make_record()], []), "top1") == []
+
+
+def test_every_metric_defines_its_direction() -> None:
+    directions = {metric.name: metric.better for metric in METRICS}
+    assert directions["top1"] == directions["train_images_per_s"] == "higher"
+    assert directions["peak_train_ratio"] == directions["model_bytes"] == directions["energy_j_per_image"] == "lower"
+
+
+def test_models_and_data_sets_are_compared_apart() -> None:
+    records = [make_record("fp32", model=model, model_options=options) for model, options in
+               (("mlp", {}), ("resnet8", {}), ("resnet8", {"width": 8}))]  # fmt: skip
+    settings = [setting.model for setting, _ in method_table(records, []).settings()]
+    assert settings == ["mlp", "resnet8", "resnet8[width=8]"]
+
+
+def test_of_two_runs_of_one_cell_the_later_counts() -> None:
+    longer = TrainSettings(epochs=9, batch_size=64)
+    old, new = make_record(top1=10.0), make_record(top1=99.0, finished="2026-02-01T00:00:00+00:00", train=longer)
+    row = rows_of([new, old])["fp32"]
+    assert (row.figures["top1"].value, row.figures["top1"].count) == (99.0, 1)
+
+
+def test_nothing_in_nothing_out() -> None:
+    assert method_table([], []).rows == ()

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import fmean
+
+import matplotlib as mpl
+import pytest
+from PIL import Image
+from synthetic_records import make_measure, make_record, small_run
+
+from qbench.cell import MeasureRecord, Record, Status
+from qbench.errors import UnknownNameError
+from qbench.report.entries import gather
+from qbench.report.plots import PLOTS, find_plot, write_plots
+from qbench.report.plots.labels import Label, place_labels
+from qbench.report.plots.scene import mean_curve, scenes, upper_cluster
+from qbench.report.plots.style import looks, new_figure, plot_style
+from qbench.report.plots.tradeoff import front_corners, pareto_front
+
+
+def written(tmp_path: Path, records: list[Record], measures: list[MeasureRecord], *only: str) -> dict[str, bytes]:
+    drawn = write_plots(records, measures, tmp_path, only=only)
+    assert sorted(drawn.paths) == sorted(tmp_path.iterdir())
+    return {path.name: path.read_bytes() for path in drawn.paths}
+
+
+def test_every_plot_is_a_picture_and_the_same_bytes_again(tmp_path: Path) -> None:
+    first = written(tmp_path / "a", *small_run())
+    assert sorted(first) == sorted(f"{name}.{suffix}" for name in PLOTS for suffix in ("png", "svg"))
+    for name, content in first.items():
+        assert content.startswith(b"\x89PNG" if name.endswith("png") else b"<?xml")
+    with Image.open(tmp_path / "a" / "accuracy.png") as picture:
+        assert picture.width > 800
+        assert len(set(picture.convert("L").resize((64, 64)).tobytes())) > 20  # not blank
+    assert written(tmp_path / "b", *small_run()) == first
+
+
+def test_svg_carries_no_date(tmp_path: Path) -> None:
+    content = written(tmp_path, *small_run(), "accuracy")["accuracy.svg"].decode()
+    assert "<dc:date>" not in content
+
+
+def test_only_what_is_asked_for(tmp_path: Path) -> None:
+    assert list(written(tmp_path, *small_run(), "curves")) == ["curves.png", "curves.svg"]
+
+
+def test_one_method_one_seed(tmp_path: Path) -> None:
+    assert len(written(tmp_path, [make_record()], [make_measure(train_ms=(60.0,), simulated=False)])) == 8
+
+
+def test_many_methods_with_all_that_can_go_wrong(tmp_path: Path) -> None:
+    labels = [
+        "fp32",
+        "bf16",
+        *(f"graham[bits={bits}]" for bits in range(2, 10)),
+        "strange $_{method}$ | with a long name",
+    ]
+    records = [make_record(label, seed, 98.0 + 0.1 * seed) for label in labels for seed in range(3)]
+    records += [
+        make_record("r", 0, 61.0),
+        make_record("sr", 0, None, status=Status.DIVERGED, diverged_step=3, epochs=1),
+        make_record("wageubn", 0, None, status=Status.ERROR, message="boom", epochs=0),
+    ]
+    measures = [make_measure(label, simulated=label not in {"fp32", "bf16"}) for label in [*labels, "r", "sr"]]
+    assert len(written(tmp_path, records, measures)) == 8
+
+
+def test_nothing_to_show_is_told_and_not_drawn(tmp_path: Path) -> None:
+    records = [make_record("fp32", 0, None, status=Status.ERROR, epochs=0)]
+    drawn = write_plots(records, [], tmp_path)
+    assert drawn.paths == ()
+    assert drawn.skipped[0] == "accuracy: no cell finished with an accuracy"
+    assert len(drawn.skipped) == 4
+
+
+def test_file_names_carry_the_setting_where_there_are_several(tmp_path: Path) -> None:
+    records = [make_record(model="mlp"), make_record(model="resnet8", model_options={"width": 8})]
+    names = {path.name for path in write_plots(records, [], tmp_path, only=["accuracy"]).paths}
+    assert {"accuracy-mlp-digits-cpu.png", "accuracy-resnet8-width=8-digits-cpu.png"} < names
+
+
+def test_unknown_plot() -> None:
+    with pytest.raises(UnknownNameError, match="unknown plot 'acuracy', did you mean 'accuracy'"):
+        find_plot("acuracy")
+
+
+def test_the_callers_matplotlib_is_left_alone(tmp_path: Path) -> None:
+    before = dict(mpl.rcParams)
+    write_plots(*small_run(), tmp_path, only=["speed"])
+    assert dict(mpl.rcParams) == before
+
+
+def test_pareto_front() -> None:
+    points = [(1.0, 99.0), (2.0, 98.0), (1.5, 97.0), (3.0, 98.0), (3.0, 98.0)]
+    assert pareto_front(points, "higher") == [0, 3, 4]
+    assert pareto_front(points, "lower") == [0]
+
+
+def test_front_is_a_staircase_between_the_frames() -> None:
+    faster = front_corners([(1.0, 99.0), (3.0, 98.0)], "higher", (0.0, 4.0), 90.0)
+    assert faster == [(0, 99), (0, 99), (1, 99), (1, 98), (3, 98), (3, 90), (3, 90)]
+    smaller = front_corners([(1.0, 98.0), (3.0, 99.0)], "lower", (0.0, 4.0), 90.0)
+    assert smaller == [(1, 90), (1, 90), (1, 98), (3, 98), (3, 99), (4, 99), (4, 99)]
+
+
+def test_mean_curve_averages_the_same_runs_everywhere() -> None:
+    ragged = [{1: 10.0, 2: 20.0, 3: 30.0}, {1: 20.0, 3: 50.0}, {1: 30.0, 2: 0.0, 3: 10.0, 4: 99.0}]
+    assert mean_curve(ragged) == {1: 20.0, 3: 30.0}
+    assert mean_curve([]) == {}
+
+
+def test_cluster_only_where_some_lie_far_below() -> None:
+    def cluster(**top1: float) -> list[str]:
+        scene = scenes(gather([make_record(label, 0, value) for label, value in top1.items()], []), "fp32")[0]
+        return [series.name for series in upper_cluster(scene.series)]
+
+    assert cluster(fp32=99.0, banner8=98.0, r=61.0) == ["fp32", "banner8"]
+    assert cluster(fp32=99.0, banner8=98.0, r=95.0) == []
+    assert cluster(fp32=99.0, r=61.0) == []
+
+
+def test_a_family_keeps_its_colour_and_its_members_differ() -> None:
+    few = looks([("graham", "graham[bits=2]")])
+    many = looks([("fp32", "fp32"), ("mine", "mine"), ("graham", "graham[bits=2]"), ("graham", "graham[bits=3]")])
+    assert few["graham[bits=2]"].color == many["graham[bits=2]"].color
+    assert len({(look.color, look.dash) for look in many.values()}) == 4
+
+
+def test_labels_do_not_cover_each_other() -> None:
+    with plot_style():
+        figure = new_figure(6, 4)
+        axes = figure.subplots()
+        axes.set(xlim=(0, 10), ylim=(0, 10))
+        points = [(5 + 0.1 * (i % 3), 5 + 0.1 * (i // 3)) for i in range(9)]
+        placed = place_labels(axes, [Label(x, y, f"method {i}", "black") for i, (x, y) in enumerate(points)])
+        boxes = [super(type(text), text).get_window_extent() for text in placed]
+    overlaps = [a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i]]
+    assert fmean(overlaps) == 0

@@ -1,0 +1,127 @@
+"""Every format against its golden file, byte for byte. A wanted change is read in the diff and committed with it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from synthetic_records import make_measure, make_record, small_run
+
+from qbench.errors import UnknownNameError
+from qbench.report.aggregate import method_table
+from qbench.report.cells import cells_frame
+from qbench.report.grid import Column, Entry, Grid, method_grids
+from qbench.report.render import FORMATS, find_format, latex, markdown, terminal
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.mark.parametrize("name", list(FORMATS))
+def test_method_table_is_byte_stable(name: str) -> None:
+    form = FORMATS[name]
+    assert form.methods(method_table(*small_run())) == (GOLDEN / f"methods{form.suffix}").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", list(FORMATS))
+def test_cells_table_is_byte_stable(name: str) -> None:
+    form = FORMATS[name]
+    assert form.cells(cells_frame(*small_run())) == (GOLDEN / f"cells{form.suffix}").read_text(encoding="utf-8")
+
+
+def test_csv_holds_the_figures_in_full() -> None:
+    rows = {
+        row["label"]: row for row in csv.DictReader(io.StringIO(FORMATS["csv"].methods(method_table(*small_run()))))
+    }
+    assert float(rows["banner8"]["top1"]) == 98.75
+    assert rows["banner8"]["train_speed_ratio_simulated"] == "True"
+    assert rows["wageubn"]["train_images_per_s"] == ""
+
+
+def test_json_states_unit_and_direction() -> None:
+    content = json.loads(FORMATS["json"].methods(method_table(*small_run())))
+    columns = {column["name"]: column for column in content["columns"]}
+    assert columns["peak_train_bytes"] == {
+        "name": "peak_train_bytes",
+        "unit": "bytes",
+        "better": "lower",
+        "spread": "half_range",
+        "description": "largest live tensor storage in a training step",
+    }
+    assert content["rows"][0]["figures"]["top1"]["n"] == 3
+
+
+def test_sim_stands_in_every_speed_and_memory_cell_of_a_simulation() -> None:
+    grid = method_grids(method_table(*small_run()))[0]
+    banner = next(row for row in grid.rows if row[0].text == "banner8")
+    marked = {column.title for column, entry in zip(grid.columns, banner, strict=True) if entry.simulated}
+    assert marked == {"training", "inference", "peak memory", "saved", "model", "optimizer"}
+    assert any(sentence.startswith("sim:") for sentence in grid.legend)
+
+
+def test_a_column_without_figures_is_left_out() -> None:
+    titles = [column.title for column in method_grids(method_table([make_record()], []))[0].columns]
+    assert titles == ["method", "top-1", "cells"]
+
+
+def test_two_arithmetics_of_one_method_are_told_apart() -> None:
+    records = [make_record("banner8"), make_record("banner8", arithmetic="integer")]
+    names = [row[0].text for row in method_grids(method_table(records, []))[0].rows]
+    assert names == ["banner8 (integer)", "banner8 (simulated)"]
+
+
+NASTY = r"a|b_c*d`e<f>[bold red]g[/](h)\i{j}$k&l#m%n^o~p"
+
+
+def nasty_grid() -> Grid:
+    return Grid(NASTY, (Column(NASTY),), ((Entry(NASTY, best=True),),), (NASTY,), (NASTY,))
+
+
+def test_markdown_shows_user_strings_as_they_are() -> None:
+    line = next(line for line in markdown.render([nasty_grid()]).splitlines() if line.startswith("| **"))
+    assert line == r"| **a\|b\_c\*d\`e\<f\>[bold red]g[/]\(h)\\i{j}$k\&l#m%n^o\~p** |"
+
+
+def test_latex_shows_user_strings_as_they_are() -> None:
+    assert latex.escape(NASTY) == (
+        r"a\textbar{}b\_c*d`e\textless{}f\textgreater{}{[}bold red{]}g{[}/{]}(h)\textbackslash{}i\{j\}\$k\&l\#m\%n"
+        r"\textasciicircum{}o\textasciitilde{}p"
+    )
+
+
+def test_terminal_shows_user_strings_as_they_are() -> None:
+    assert terminal.plain([nasty_grid()]).count(NASTY) == 5
+
+
+def test_control_characters_cannot_reach_the_terminal() -> None:
+    table = method_table([make_record("x\x1b[2J\r\ny"), make_record("fp32")], [])
+    text = FORMATS["terminal"].methods(table)
+    assert "\x1b" not in text
+    assert "\r" not in text
+    assert "x [2J  y" in text
+
+
+def test_a_wide_table_is_split_for_a_narrow_screen() -> None:
+    grids = method_grids(method_table(*small_run()))
+    narrow, wide = (terminal.for_screen(grids, width) for width in (80, 400))
+    assert wide.count("method") == 1
+    assert narrow.count("method") >= 3
+    assert "\x1b[1;32m98.93 ± 0.15\x1b[0m" in narrow
+
+
+def test_the_best_value_is_visible_without_colours() -> None:
+    assert "98.93 ± 0.15*" in terminal.plain(method_grids(method_table(*small_run())))
+
+
+def test_single_seed_shows_no_spread() -> None:
+    records = [make_record("fp32", top1=99.0), make_record("banner8", top1=98.5)]
+    text = FORMATS["md"].methods(method_table(records, [make_measure("fp32", (64.0,))]))
+    assert "| banner8 | 98.50 | −0.50 | 1 ok |" in text
+    assert "One seed gives no spread" in text
+
+
+def test_unknown_format() -> None:
+    with pytest.raises(UnknownNameError, match="unknown table format 'latx', did you mean 'latex'"):
+        find_format("latx")
