@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 _QUIET_S = 30.0
 """Without a terminal a long cell says where it stands this often."""
 
+_FIGURES_WIDTH = 62
+"""Columns that bar, epoch, loss and accuracy of a running cell take."""
+
 
 @contextmanager
 def display() -> Iterator[Observer]:
@@ -78,6 +81,7 @@ class LiveDisplay:
     def drawn(self) -> RenderableType:
         """The live part: a headline, a bar, and a line per running cell. Called by the refreshing thread too."""
         from rich.console import Group
+        from rich.padding import Padding
         from rich.progress_bar import ProgressBar
         from rich.text import Text
 
@@ -86,25 +90,34 @@ class LiveDisplay:
             return Text("starting")
         total, done = state.plan.cells + state.plan.rounds, state.done + state.rounds_done + state.underway
         bar = ProgressBar(total=max(total, 1), completed=done, width=min(self.console.width, 80))
-        return Group(Text(headline(state), no_wrap=True, overflow="ellipsis"), bar, _running_table(state))
+        head = Text(headline(state), no_wrap=True, overflow="ellipsis")
+        # A bar alone ends without a new line; in a padding it takes a whole one.
+        return Group(head, Padding(bar), _running_table(state, self.console.width), *_measuring(state))
 
 
-def _running_table(state: RunState) -> Table:
+def _running_table(state: RunState, width: int) -> Table:
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
 
     table = Table.grid(padding=(0, 2))
+    # The figures keep their places; it is the name that gives way on a narrow terminal.
+    table.add_column(max_width=max(width - _FIGURES_WIDTH, 16))
     for running in list(state.running.values()):
         epoch = f"epoch {running.epoch}/{running.epochs}" if running.epochs else "starting"
         newest = figures(running.loss, running.top1).lstrip(", ")
         bar = ProgressBar(total=1.0, completed=running.fraction, width=12)
-        table.add_row(_name(running.cell), bar, Text(epoch), Text(newest))
-    if state.measuring is not None:
-        measuring = state.measuring
-        what = f"measuring {measuring.cell.label}, round {measuring.round + 1} of {measuring.rounds}"
-        table.add_row(Text(clean(what)), "", "", "")
+        table.add_row(_name(running.cell), bar, Text(epoch, no_wrap=True), Text(newest, no_wrap=True))
     return table
+
+
+def _measuring(state: RunState) -> list[Text]:
+    from rich.text import Text
+
+    event = state.measuring
+    if event is None:
+        return []
+    return [Text(clean(f"measuring {event.cell.label}, round {event.round + 1} of {event.rounds}"), no_wrap=True)]
 
 
 def _name(cell: Cell) -> Text:

@@ -1,17 +1,20 @@
 """Simulated arithmetic: products of quantised tensors as float products of their integer codes, scaled afterwards.
 
 The sums are exact, so integer kernels on the same codes give the same numbers: float32 where no partial sum can
-reach 2^24, float64 otherwise (exact to 2^53).
+reach 2^24, two digits in float32 or float64 (exact to 2^53) otherwise.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from qbench.quant.qtensor import QTensor
+from qbench.quant.ranges import largest_magnitude
 
 EXACT_IN_FLOAT32 = 2.0**24
 
@@ -28,10 +31,14 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Operand:
-    """A factor of a product: ``values`` are integers when ``scale`` is one, the tensor itself when it is None."""
+    """A factor of a product: ``values`` are integers when ``scale`` is one, the tensor itself when it is None.
+
+    largest: bound of the integers' magnitude.
+    """
 
     values: Tensor
     scale: Tensor | None = None
+    largest: float = math.inf
 
     @property
     def is_integer(self) -> bool:
@@ -47,7 +54,9 @@ def operand(x: Tensor | QTensor, *, factor_out_channels: bool = True) -> Operand
     integral = x.scale is not None and x.table is None and not _is_fractional(x)
     if not integral or (x.scale is not None and x.scale.dim() > 0 and not factor_out_channels):
         return Operand(x.dequantize())
-    return Operand(x.integers(), x.scale)
+    values = x.integers()
+    largest = x.format.largest_integer
+    return Operand(values, x.scale, largest if math.isfinite(largest) else _magnitude(values))
 
 
 def _is_fractional(x: QTensor) -> bool:
@@ -55,26 +64,61 @@ def _is_fractional(x: QTensor) -> bool:
     return getattr(x.format, "scheme", "zero_point") == "min_offset"
 
 
-def _working_dtype(a: Operand, b: Operand, a_contracted: tuple[int, ...], b_contracted: tuple[int, ...]) -> torch.dtype:
-    """float32 where every partial sum of products is provably below 2^24, else float64.
+def _magnitude(values: Tensor) -> float:
+    """max |values|; on CUDA reading it would stall the device, and nothing is decided by it there."""
+    return math.inf if values.is_cuda else float(largest_magnitude(values))
 
-    The bound is Cauchy-Schwarz: any partial sum is at most the product of the two largest norms over the contracted
-    dimensions; a window of a convolution sees part of what the norm counts. Not used on CUDA, where reading the
-    bound would stall the device and float64 is fast enough.
+
+Bound = Callable[[Tensor, float], float]
+"""From values and the largest of them to the largest partial sum that a product with them can reach."""
+
+
+def _exact(product: Callable[[Tensor], Tensor], a: Operand, b: Operand, bound: Bound) -> Tensor:
+    """``product`` of a's values with b's, exact where both are integers.
+
+    Where the sums may pass 2^24 in float32, a is split in two digits whose sums do not (two float32 products are
+    several times faster than a float64 one on a CPU); the last resort, and the only way on CUDA, is float64.
     """
+    values = a.values
     if not (a.is_integer and b.is_integer):
-        return a.values.dtype
-    if a.values.is_cuda:
-        return torch.float64
-    bound = _norm(a.values, a_contracted) * _norm(b.values, b_contracted)
-    return torch.float32 if bound < EXACT_IN_FLOAT32 else torch.float64
+        return product(values)
+    if values.is_cuda:
+        return product(values.double())
+    if bound(values, a.largest) < EXACT_IN_FLOAT32:
+        return product(values)
+    if math.isfinite(a.largest):
+        base = 2.0 ** math.ceil(math.log2(a.largest + 1) / 2)
+        high = (values / base).round()
+        low = values - high * base
+        sums = max(bound(high, math.ceil(a.largest / base)), bound(low, base / 2))
+        if sums < EXACT_IN_FLOAT32:
+            return product(high).double() * base + product(low)
+    return product(values.double())
 
 
-def _norm(values: Tensor, contracted: tuple[int, ...]) -> float:
-    if values.numel() == 0:
-        return 0.0
-    # Summed in float64: squares of codes over a batch pass 2^24 themselves.
-    return float(torch.linalg.vector_norm(values, dim=contracted, dtype=torch.float64).max())
+def _window_bound(weight: Tensor, filter_dims: tuple[int, ...]) -> Bound:
+    """For sums over one kernel window: the largest value times the largest L1 norm of a filter."""
+    filters = float(weight.abs().sum(filter_dims).max()) if weight.numel() else 0.0
+    return lambda _, largest: largest * filters
+
+
+def _reduction_bound(other: Operand, dims: tuple[int, ...]) -> Bound:
+    """For sums over whole tensors (all dimensions but the channel's, 1): the count times the largest values, or, where
+    that is too coarse, Cauchy-Schwarz: the product of the channels' largest norms.
+    The norms are float32, good to far better than the 1 % added."""
+
+    def bound(values: Tensor, largest: float) -> float:
+        count = values.numel() / max(values.shape[1], 1)
+        simple = count * largest * other.largest
+        if simple < EXACT_IN_FLOAT32 or not values.numel():
+            return simple
+        return 1.01 * _largest_norm(values, dims) * _largest_norm(other.values, dims)
+
+    return bound
+
+
+def _largest_norm(values: Tensor, dims: tuple[int, ...]) -> float:
+    return float(torch.linalg.vector_norm(values, dim=dims).max())
 
 
 def _rescale(y: Tensor, *scales: Tensor | None) -> Tensor:
@@ -89,24 +133,15 @@ def _rescale(y: Tensor, *scales: Tensor | None) -> Tensor:
 def conv(x: Tensor | QTensor, weight: Tensor | QTensor, geometry: Geometry) -> Tensor:
     """x [N, C, H, W], weight [K, C / groups, R, S] -> [N, K, H', W'] float32."""
     a, w = operand(x), operand(weight)
-    window = _window(a.values, w.values)
-    dtype = window if a.is_integer and w.is_integer else a.values.dtype
-    y = torch.nn.functional.conv2d(
-        a.values.to(dtype), w.values.to(dtype), None,
-        geometry.stride, geometry.padding, geometry.dilation, geometry.groups,
-    )  # fmt: skip
+
+    def product(values: Tensor) -> Tensor:
+        filters = w.values.to(values.dtype)
+        return torch.nn.functional.conv2d(
+            values, filters, None, geometry.stride, geometry.padding, geometry.dilation, geometry.groups
+        )
+
+    y = _exact(product, a, w, _window_bound(w.values, (1, 2, 3)))
     return _rescale(y, a.scale, _along_channels(w.scale))
-
-
-def _window(x: Tensor, weight: Tensor) -> torch.dtype:
-    """The dtype for a sum over one kernel window: max|x| * the largest L1 norm of a filter bounds it."""
-    if x.is_cuda:
-        return torch.float64
-    if x.numel() == 0 or weight.numel() == 0:
-        return torch.float32
-    low, high = torch.aminmax(x)
-    filters = float(weight.abs().flatten(1).sum(1).max())
-    return torch.float32 if float(torch.maximum(-low, high)) * filters < EXACT_IN_FLOAT32 else torch.float64
 
 
 def _along_channels(scale: Tensor | None) -> Tensor | None:
@@ -119,12 +154,14 @@ def conv_input_grad(
 ) -> Tensor:
     """error [N, K, H', W'], weight [K, C / groups, R, S] -> gradient of the input, float32 of ``input_shape``."""
     e, w = operand(error), operand(weight, factor_out_channels=False)
-    transposed = w.values.transpose(0, 1)  # the sum runs over filters and taps
-    dtype = _window(e.values, transposed) if e.is_integer and w.is_integer else torch.float32
-    # Only the shape of the input is read; expanding one element allocates nothing.
-    shape_only = e.values.new_empty(1, dtype=dtype).expand(input_shape)
-    grad = _backward(e.values.to(dtype), shape_only, w.values.to(dtype), geometry, input_needed=True)
-    return _rescale(grad, e.scale, w.scale)
+
+    def product(values: Tensor) -> Tensor:
+        # Only the shape of the input is read; expanding one element allocates nothing.
+        shape_only = values.new_empty(1).expand(input_shape)
+        return _backward(values, shape_only, w.values.to(values.dtype), geometry, input_needed=True)
+
+    # The sum runs over filters and taps.
+    return _rescale(_exact(product, e, w, _window_bound(w.values, (0, 2, 3))), e.scale, w.scale)
 
 
 def conv_weight_grad(
@@ -132,10 +169,12 @@ def conv_weight_grad(
 ) -> Tensor:
     """x [N, C, H, W], error [N, K, H', W'] -> gradient of the weight, float32 of ``weight_shape``."""
     a, e = operand(x), operand(error)
-    dtype = _working_dtype(a, e, (0, 2, 3), (0, 2, 3))
-    shape_only = a.values.new_empty(1, dtype=dtype).expand(weight_shape)
-    grad = _backward(e.values.to(dtype), a.values.to(dtype), shape_only, geometry, input_needed=False)
-    return _rescale(grad, a.scale, e.scale)
+
+    def product(values: Tensor) -> Tensor:
+        shape_only = values.new_empty(1).expand(weight_shape)
+        return _backward(values, a.values.to(values.dtype), shape_only, geometry, input_needed=False)
+
+    return _rescale(_exact(product, e, a, _reduction_bound(a, (0, 2, 3))), a.scale, e.scale)
 
 
 def _backward(error: Tensor, x: Tensor, weight: Tensor, geometry: Geometry, *, input_needed: bool) -> Tensor:
@@ -147,25 +186,22 @@ def _backward(error: Tensor, x: Tensor, weight: Tensor, geometry: Geometry, *, i
     return grad
 
 
-def matmul(a: Operand, b: Operand) -> Tensor:
-    """a [M, K] x b [K, N] -> [M, N] float32, scales applied."""
-    dtype = _working_dtype(a, b, (1,), (0,))
-    return _rescale(a.values.to(dtype) @ b.values.to(dtype), a.scale, b.scale)
-
-
 def linear(x: Tensor | QTensor, weight: Tensor | QTensor) -> Tensor:
     """x [N, C], weight [K, C] -> [N, K] float32."""
-    w = operand(weight)
-    scale = w.scale if w.scale is None or w.scale.dim() == 0 else w.scale.reshape(1, -1)
-    return matmul(operand(x), Operand(w.values.t(), scale))
+    a, w = operand(x), operand(weight)
+    y = _exact(lambda values: values @ w.values.to(values.dtype).t(), a, w, _window_bound(w.values, (1,)))
+    return _rescale(y, a.scale, w.scale if w.scale is None or w.scale.dim() == 0 else w.scale.reshape(1, -1))
 
 
 def linear_input_grad(error: Tensor | QTensor, weight: Tensor | QTensor) -> Tensor:
     """error [N, K], weight [K, C] -> [N, C] float32."""
-    return matmul(operand(error), operand(weight, factor_out_channels=False))
+    e, w = operand(error), operand(weight, factor_out_channels=False)
+    grad = _exact(lambda values: values @ w.values.to(values.dtype), e, w, _window_bound(w.values, (0,)))
+    return _rescale(grad, e.scale, w.scale)
 
 
 def linear_weight_grad(x: Tensor | QTensor, error: Tensor | QTensor) -> Tensor:
     """x [N, C], error [N, K] -> [K, C] float32."""
-    e, a = operand(error), operand(x)
-    return matmul(Operand(e.values.t(), e.scale), a)
+    a, e = operand(x), operand(error)
+    grad = _exact(lambda values: values.t() @ a.values.to(values.dtype), e, a, _reduction_bound(a, (0,)))
+    return _rescale(grad, a.scale, e.scale)

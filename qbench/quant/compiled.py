@@ -16,7 +16,7 @@ from qbench.kernels.encode import encode_affine, encode_scaled
 from qbench.kernels.random import Key
 from qbench.quant.formats import Affine, Constant, Direct, Quantizer, Shift, Symmetric
 from qbench.quant.qtensor import QTensor
-from qbench.quant.ranges import Range, measure_range
+from qbench.quant.ranges import MAX_EXPONENT, Range, measure_range
 
 
 @singledispatch
@@ -83,7 +83,7 @@ def _power_of_two(largest: float) -> float:
     if not math.isfinite(largest):
         return math.nan
     mantissa, exponent = math.frexp(largest)
-    return math.ldexp(1.0, exponent - (mantissa < 0.5**0.5))
+    return math.ldexp(1.0, min(exponent - (mantissa < 0.5**0.5), MAX_EXPONENT))
 
 
 def _scalar(value: float) -> Tensor:

@@ -32,6 +32,11 @@ class Quantizer:
         return self.storage_bits
 
     @property
+    def largest_integer(self) -> float:
+        """Largest magnitude of a code relative to its zero point; infinite where the format does not bound it."""
+        return math.inf
+
+    @property
     def is_stochastic(self) -> bool:
         """Whether encoding draws random bits."""
         return getattr(self, "rounding", "nearest") == "stochastic"
@@ -59,6 +64,10 @@ class Affine(Quantizer):
     old_weight: float = 0.1
 
     @property
+    def largest_integer(self) -> float:
+        return 2.0**self.bits - 1
+
+    @property
     def storage_bits(self) -> float:
         return self.bits
 
@@ -70,6 +79,10 @@ class Symmetric(Quantizer):
     bits: int = 8
     rounding: Rounding = "nearest"
     granularity: Granularity = "tensor"
+
+    @property
+    def largest_integer(self) -> float:
+        return 2.0 ** (self.bits - 1) - 1
 
     @property
     def storage_bits(self) -> float:
@@ -103,6 +116,10 @@ class Direct(Quantizer):
     rounding: Rounding = "nearest"
 
     @property
+    def largest_integer(self) -> float:
+        return math.inf if self.limit is None else self.limit * 2.0 ** (self.bits - 1)
+
+    @property
     def storage_bits(self) -> float:
         return self.bits
 
@@ -125,6 +142,10 @@ class Shift(Quantizer):
     clip: Literal["inside", "one"] = "inside"
 
     @property
+    def largest_integer(self) -> float:
+        return 2.0 ** (self.bits - 1) - (self.clip == "inside")
+
+    @property
     def storage_bits(self) -> float:
         return self.bits if self.clip == "inside" else self.bits + 1
 
@@ -137,6 +158,10 @@ class Flag(Quantizer):
     """
 
     bits: int = 8
+
+    @property
+    def largest_integer(self) -> float:
+        return 2.0 ** (self.bits - 1) * (2.0 ** (self.bits - 1) - 1)
 
     @property
     def storage_bits(self) -> float:
@@ -156,6 +181,10 @@ class Constant(Quantizer):
 
     levels: int = 128
     grid_bits: int = 15
+
+    @property
+    def largest_integer(self) -> float:
+        return self.levels - 1.0
 
     @property
     def storage_bits(self) -> float:
@@ -178,6 +207,10 @@ class Binary(Quantizer):
     rounding: Rounding = "nearest"
 
     @property
+    def largest_integer(self) -> float:
+        return 1.0
+
+    @property
     def storage_bits(self) -> float:
         return 1
 
@@ -196,6 +229,10 @@ class FixedPoint(Quantizer):
     integer_bits: int
     fraction_bits: int
     rounding: Rounding = "nearest"
+
+    @property
+    def largest_integer(self) -> float:
+        return 2.0 ** (self.integer_bits + self.fraction_bits - 1)
 
     @property
     def storage_bits(self) -> float:

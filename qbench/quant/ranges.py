@@ -7,6 +7,9 @@ from torch import Tensor
 
 from qbench.quant.formats import Affine
 
+MAX_EXPONENT = 127
+"""Of a float32 power of two."""
+
 Range = tuple[Tensor, Tensor]
 """Smallest and largest value, 0-d or per channel."""
 
@@ -17,12 +20,11 @@ def measure_range(spec: Affine, x: Tensor) -> Range:
     if x.numel() == 0:
         zero = x.new_zeros(())
         return zero, zero
+    rows = x.flatten(1) if x.dim() > 1 else x.reshape(-1, 1)
     if spec.granularity == "channel":
-        rows = x.flatten(1) if x.dim() > 1 else x[:, None]
         shape = (-1, *[1] * (x.dim() - 1))
         return rows.amin(1).view(shape), rows.amax(1).view(shape)
     if spec.range == "mean_minmax":
-        rows = x.flatten(1)
         return rows.amin(1).mean(), rows.amax(1).mean()
     low, high = torch.aminmax(x)
     return low, high
@@ -39,9 +41,10 @@ def largest_magnitude(x: Tensor) -> Tensor:
 def power_of_two(largest: Tensor) -> Tensor:
     """2^round(log2 largest), exact: the exponent comes from the bits of the number, not from a logarithm.
 
-    largest: float32 >= 0. Returns 1 for 0 and NaN for what is not finite.
+    largest: float32 >= 0; above sqrt(2) * 2^127 the nearest power would overflow and 2^127 is used.
+    Returns 1 for 0 and NaN for what is not finite.
     """
     mantissa, exponent = torch.frexp(largest)  # largest = mantissa * 2^exponent, mantissa in [0.5, 1)
-    exponent = exponent - (mantissa < 0.5**0.5).to(exponent.dtype)
+    exponent = (exponent - (mantissa < 0.5**0.5).to(exponent.dtype)).clamp(max=MAX_EXPONENT)
     power = torch.ldexp(torch.ones_like(largest), exponent)
     return torch.where(largest == 0, 1.0, torch.where(torch.isfinite(largest), power, torch.nan))

@@ -76,6 +76,7 @@ def test_no_item_runs_out_of_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     reason="pixels are pinned for Pillow 13.0.0 with FreeType 2.14.3; other versions rasterise differently",
 )
 def test_pinned_fingerprints() -> None:
+    # Where these change, glyph_render.VERSION must be raised too: caches are found by it.
     assert shas(load_dataset("glyphs", options=SMALL)) == ["6243551c225bf7fe", "211bb499440fe850", "e8e26ddc6508924e"]
     assert sha(glyph_render.render_range(39_000, 39_064)) == "52ca35ca85ef962a"
 

@@ -9,6 +9,7 @@ from qbench.cell import (
     Cell,
     EpochRow,
     Fingerprints,
+    ManifestRow,
     Measurement,
     MeasureRecord,
     Outcome,
@@ -20,7 +21,13 @@ from qbench.train.settings import OptimizerSettings, TrainSettings
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-ENVIRONMENT = {"hostname": "bench", "cpu": "Test CPU", "gpu": None}
+ENVIRONMENT = {"cpu": {"model": "Test CPU", "cores": 2}, "libraries": {"torch": "2.13.0"}, "python": "3.11.7"}
+MANIFEST = (
+    ManifestRow(
+        layer="stem.conv1", path="weight", declared="Affine(bits=8)", arithmetic="simulated", code_min=0, code_max=255,
+        needs_bits=8,
+    ),
+)  # fmt: skip
 
 
 def make_cell(label: str = "fp32", seed: int = 0, **changes: object) -> Cell:
@@ -66,7 +73,8 @@ def make_record(
         status=status, message=message, epochs=epochs, diverged_step=diverged_step, top1=top1,
         top5=None if top1 is None else 100.0, loss=None if top1 is None else 0.05,
         curve=make_curve(top1 or 20.0, epochs, seed),
-        fingerprints=Fingerprints(init_sha=init, order_sha=order, eval_sha=evaluation), wall_s=12.5,
+        fingerprints=Fingerprints(init_sha=init, order_sha=order, eval_sha=evaluation), wall_s=12.4,
+        manifest=MANIFEST if label.startswith("banner8") else (),
     )  # fmt: skip
     made = make_cell(label, seed, **cell)
     return Record(

@@ -67,7 +67,8 @@ def test_fingerprints_of_seeds_without_a_partner_do_not_matter() -> None:
 
 
 def test_a_diverged_cell_consumed_fewer_batches_and_refuses_nothing() -> None:
-    records = two_methods() + [
+    records = [
+        *two_methods(),
         make_record("fp32", 2),
         make_record("banner8", 2, None, status=Status.DIVERGED, diverged_step=3, shas=("init2", "cut short", "eval")),
     ]

@@ -21,7 +21,9 @@ def test_memory(value: float, written: str) -> None:
     assert text.memory(value) == written
 
 
-@pytest.mark.parametrize(("value", "written"), [(-0.3149, "−0.31"), (0.3149, "+0.31"), (-0.001, "0.00"), (0.0, "0.00")])
+@pytest.mark.parametrize(
+    ("value", "written"), [(-0.3149, "\N{MINUS SIGN}0.31"), (0.3149, "+0.31"), (-0.001, "0.00"), (0.0, "0.00")]
+)
 def test_signed(value: float, written: str) -> None:
     assert text.signed(value) == written
 

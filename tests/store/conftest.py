@@ -18,7 +18,8 @@ def make_cell(**changes) -> Cell:
 
 def make_record(key: str, status: Status = Status.OK, **changes) -> Record:
     return Record(
-        key=key, run="r", cell=make_cell(**changes), outcome=Outcome(status=status, top1=90.0), environment={"python": "3"},
+        key=key, run="r", cell=make_cell(**changes), outcome=Outcome(status=status, top1=90.0),
+        environment={"python": "3"},
         started="2024-01-01T00:00:00Z", finished="2024-01-01T00:00:01Z",
     )  # fmt: skip
 

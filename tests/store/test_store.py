@@ -17,9 +17,8 @@ NOT_ROOT = pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write
 
 
 def refused(message: str, path: Path, name: str | None = "s", *, create: bool = True) -> None:
-    with pytest.raises(StoreError) as caught:
-        with Store.open(path, name, create=create).lock():
-            pass
+    with pytest.raises(StoreError) as caught, Store.open(path, name, create=create).lock():
+        pass
     assert re.fullmatch(message, str(caught.value)), str(caught.value)
     assert caught.value.exit_code == 2
 

@@ -61,7 +61,8 @@ MISTAKES = [
     (ONE + "train: 3\n", r"s.yaml:6: 'train' must be a mapping of keys to values, not 3"),
     (ONE + "train:\n", r"s.yaml:6: 'train' must be a mapping of keys to values, not null"),
     (ONE + "train: {optimizer: {lr: 0}}\n", r"s.yaml:6: 'train.optimizer.lr' must be more than 0.0, not 0"),
-    (ONE + "train: {optimizer: {name: adam, nesterov: true}}\n", r"s.yaml:6: 'train.optimizer': nesterov.* only with .*"),
+    (ONE + "train: {optimizer: {name: adam, nesterov: true}}\n",
+     r"s.yaml:6: 'train.optimizer': nesterov.* only with .*"),
     (ONE + "train: {optimizer: {lr: .inf}}\n", r"s.yaml:6: '.inf' is no finite number"),
     (
         ONE + "train: {schedule: {name: cosin}}\n",
@@ -147,8 +148,10 @@ MISTAKES = [
     (HEAD + "methods: [./gone.py]\n", r"s.yaml:5: plugin file gone.py does not exist"),
     (HEAD + "methods: [./mine.py]\n", r"s.yaml:5: mine.py has several methods; name one as file.py:name; known: .*"),
     (HEAD + "methods: ['./mine.py:mime']\n", r"s.yaml:5: mine.py has no method 'mime', did you mean 'mine'\?"),
-    (HEAD + "methods: ['./mine.py:none']\n", r"s.yaml:5: .*method 'none' \(.*mine.py:\d+\) must return a qbench.Recipe, not int"),
-    (HEAD + "methods: ['./mine.py:broken']\n", r"s.yaml:5: method 'broken' \(.*\) fails: ZeroDivisionError: division by zero"),
+    (HEAD + "methods: ['./mine.py:none']\n",
+     r"s.yaml:5: .*method 'none' \(.*mine.py:\d+\) must return a qbench.Recipe, not int"),
+    (HEAD + "methods: ['./mine.py:broken']\n",
+     r"s.yaml:5: method 'broken' \(.*\) fails: ZeroDivisionError: division by zero"),
 ]  # fmt: skip
 
 

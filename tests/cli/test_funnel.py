@@ -1,0 +1,93 @@
+"""From errors to exit codes, in real processes."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from qbench.cli.funnel import Funnel
+from qbench.errors import ComparisonError, InputError
+
+
+def python(code: str, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **options)  # type: ignore[call-overload,no-any-return]
+
+
+MAIN = "import sys; sys.argv[0] = 'qbench'; from qbench.cli import main; main()"
+
+
+def failing(error: BaseException) -> typer.Typer:
+    app = typer.Typer(cls=Funnel, rich_markup_mode=None)
+
+    @app.callback()
+    def root(debug: bool = False) -> None: ...
+
+    @app.command()
+    def fail() -> None:
+        raise error
+
+    return app
+
+
+@pytest.mark.parametrize(("error", "code"), [(InputError("bad: do this"), 2), (ComparisonError("bad: do this"), 1)])
+def test_errors_are_one_line_and_their_exit_code(error: Exception, code: int) -> None:
+    result = CliRunner().invoke(failing(error), ["fail"])
+    assert (result.exit_code, result.stdout, result.stderr) == (code, "", "error: bad: do this\n")
+
+
+def test_debug_shows_the_traceback_too() -> None:
+    result = CliRunner().invoke(failing(InputError("bad")), ["--debug", "fail"])
+    assert result.exit_code == 2
+    assert "Traceback" in result.stderr
+
+
+def test_interruption_says_that_the_run_continues() -> None:
+    result = CliRunner().invoke(failing(KeyboardInterrupt()), ["fail"])
+    assert result.exit_code == 130
+    assert "the same command continues" in result.stderr
+
+
+FAULT = (
+    """
+import sys
+import qbench.cli.inventory as inventory
+inventory._KINDS["methods"] = lambda: 1 / 0
+"""
+    + MAIN
+)
+
+
+def test_a_fault_of_qbench_leaves_a_traceback_in_a_file(tmp_path: Path) -> None:
+    done = python(FAULT, "list", "methods", env={**os.environ, "TMPDIR": str(tmp_path)})
+    assert done.returncode == 1
+    found = re.fullmatch(r"error: ZeroDivisionError: division by zero .* the traceback is in (\S+)\n", done.stderr)
+    assert found is not None, done.stderr
+    assert "ZeroDivisionError" in Path(found[1]).read_text()
+
+
+def test_a_fault_with_debug_shows_the_traceback() -> None:
+    done = python(FAULT, "--debug", "list", "methods")
+    assert done.returncode == 1
+    assert "Traceback (most recent call last)" in done.stderr
+
+
+def test_a_reader_that_leaves_early_causes_no_traceback() -> None:
+    command = f'"{sys.executable}" -c "{MAIN}" list methods -v | true'
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["list", "methods"], ["list", "plots"]])
+def test_light_verbs_do_not_load_torch(arguments: list[str]) -> None:
+    code = "import atexit, sys; atexit.register(lambda: print('torch' in sys.modules, file=sys.stderr)); " + MAIN
+    done = python(code, *arguments)
+    assert done.returncode == 0
+    assert done.stderr.strip() == "False"
