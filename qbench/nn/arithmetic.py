@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -107,12 +108,16 @@ def _reduction_bound(other: Operand, dims: tuple[int, ...]) -> Bound:
     that is too coarse, Cauchy-Schwarz: the product of the channels' largest norms.
     The norms are float32, good to far better than the 1 % added."""
 
+    @cache
+    def norm_of_other() -> float:
+        return 1.01 * _largest_norm(other.values, dims)
+
     def bound(values: Tensor, largest: float) -> float:
         count = values.numel() / max(values.shape[1], 1)
         simple = count * largest * other.largest
         if simple < EXACT_IN_FLOAT32 or not values.numel():
             return simple
-        return 1.01 * _largest_norm(values, dims) * _largest_norm(other.values, dims)
+        return _largest_norm(values, dims) * norm_of_other()
 
     return bound
 

@@ -20,14 +20,14 @@ def measure_range(spec: Affine, x: Tensor) -> Range:
     if x.numel() == 0:
         zero = x.new_zeros(())
         return zero, zero
+    if spec.granularity == "tensor" and spec.range == "minmax":
+        low, high = torch.aminmax(x)
+        return low, high
     rows = x.flatten(1) if x.dim() > 1 else x.reshape(-1, 1)
     if spec.granularity == "channel":
         shape = (-1, *[1] * (x.dim() - 1))
         return rows.amin(1).view(shape), rows.amax(1).view(shape)
-    if spec.range == "mean_minmax":
-        return rows.amin(1).mean(), rows.amax(1).mean()
-    low, high = torch.aminmax(x)
-    return low, high
+    return rows.amin(1).mean(), rows.amax(1).mean()
 
 
 def largest_magnitude(x: Tensor) -> Tensor:
