@@ -53,6 +53,23 @@ def encode_scaled(x: Tensor, scale: float, top: float, key: Key | None) -> Tenso
     return uncounted(result, x)
 
 
+def encode_levels(x: Tensor, thresholds: Tensor) -> Tensor:
+    """Codes of a grid of levels: how many of the ascending ``thresholds`` (float32) lie below each value."""
+    source, result = _flat(x)
+    _loops().encode_levels(source, result.view(-1).numpy(), thresholds.numpy())
+    return uncounted(result, x)
+
+
+def look_up(codes: Tensor, table: Tensor) -> Tensor:
+    """table[codes] for codes of any dtype and shape, here on any device; table float32 [levels]."""
+    if codes.device.type != "cpu":
+        return table[codes.long()]
+    flat = counted(codes.detach()).contiguous()
+    result = torch.empty(flat.shape, dtype=torch.float32)
+    _loops().look_up(flat.view(-1).numpy(), table.numpy(), result.view(-1).numpy())
+    return uncounted(result, codes)
+
+
 def words(key: Key) -> tuple[np.uint32, np.uint32, np.uint32]:
     """The key as the loops take it."""
     return np.uint32(key.seed & MASK), np.uint32(key.tensor & MASK), np.uint32(key.step & MASK)

@@ -152,3 +152,25 @@ def encode_scaled_stochastic(
         else:
             for j in range(i, count):
                 result[j] = _clip(_round(source[j] / scale, _word(words, j - i)), -top, top)
+
+
+@numba.njit(cache=True, nogil=True)
+def encode_levels(source: Any, result: Any, thresholds: Any) -> None:  # pragma: no cover - compiled
+    """result[i] = number of thresholds below source[i], by binary search; NaN gives the last code."""
+    count = thresholds.size
+    for i in range(source.size):
+        low, high = 0, count
+        while low < high:
+            middle = (low + high) // 2
+            if thresholds[middle] < source[i] or source[i] != source[i]:
+                low = middle + 1
+            else:
+                high = middle
+        result[i] = low
+
+
+@numba.njit(cache=True, nogil=True)
+def look_up(codes: Any, table: Any, result: Any) -> None:  # pragma: no cover - compiled
+    """result[i] = table[codes[i]]."""
+    for i in range(codes.size):
+        result[i] = table[np.int64(codes[i])]

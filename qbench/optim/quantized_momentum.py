@@ -89,9 +89,11 @@ class QuantizedMomentumOptimizer(Optimizer):
             return
         gradient = self._quantize_gradient(gradient, members["kind"], identity)
         state["accumulator"] = self.rule.momentum * _value(self.rule.accumulator, old) + gradient
-        grid = self.rule.weight if members["kind"] == WEIGHT else Direct(self.rule.weight.bits)
-        new = _value(grid, parameter) - self.learning_rate(members["lr"]) * state["accumulator"]
-        parameter.copy_(new if grid.limit is None else new.clamp(-grid.limit, grid.limit))
+        # Q(W, 24) of the rule is left out: W is on that grid from the start and this step keeps it there.
+        parameter.sub_(self.learning_rate(members["lr"]) * state["accumulator"])
+        limit = self.rule.weight.limit
+        if members["kind"] == WEIGHT and limit is not None:
+            parameter.clamp_(-limit, limit)
 
     def _quantize_gradient(self, gradient: Tensor, kind: str, identity: int) -> Tensor:
         if kind == NORM:

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qbench.kernels.encode import encode_affine, encode_scaled
+from qbench.kernels.encode import encode_affine, encode_levels, encode_scaled
 from qbench.kernels.random import Key
-from qbench.quant.formats import Affine, Constant, Direct, Quantizer, Shift, Symmetric
+from qbench.quant.formats import Affine, Constant, Direct, Levels, Quantizer, Shift, Symmetric
+from qbench.quant.levels import decision_points, level_table
 from qbench.quant.qtensor import QTensor
 from qbench.quant.ranges import MAX_EXPONENT, Range, measure_range
 
@@ -65,6 +66,15 @@ def _shift(spec: Shift, x: Tensor, key: Key, limits: Range | None) -> QTensor:
 def _constant(spec: Constant, x: Tensor, key: Key, limits: Range | None) -> QTensor:
     codes = encode_scaled(x, _power_of_two(_largest(x)) / spec.levels, spec.levels - 1.0, key)
     return QTensor(codes, _scalar(2.0 ** (1 - spec.grid_bits)), None, spec)
+
+
+@quantize.register
+def _levels(spec: Levels, x: Tensor, key: Key, limits: Range | None) -> QTensor:
+    # One sum finds a NaN (or infinities of both signs, which a sum turns into one: those are looked at again).
+    suspect = bool(x.sum().isnan()) and bool(x.isnan().any())
+    table = level_table(spec)
+    codes = encode_levels(x, decision_points(spec))
+    return QTensor(codes, None, None, spec, torch.full_like(table, torch.nan) if suspect else table)
 
 
 def _scaled(spec: Quantizer, x: Tensor, scale: float, top: float, key: Key | None) -> QTensor:

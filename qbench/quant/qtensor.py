@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from qbench.kernels.encode import look_up
 from qbench.quant.formats import Levels, Quantizer
 
 
@@ -33,5 +34,5 @@ class QTensor:
         """scale * (codes - zero_point), or the table's values."""
         if isinstance(self.format, Levels):
             assert self.table is not None
-            return self.table[self.codes.long()]
+            return look_up(self.codes, self.table)
         return self.integers() if self.scale is None else self.integers() * self.scale

@@ -166,6 +166,6 @@ def _float(spec: Float, x: Tensor, key: Key, limits: Range | None = None) -> QTe
 
 @encode.register
 def _levels(spec: Levels, x: Tensor, key: Key, limits: Range | None = None) -> QTensor:
-    codes = torch.bucketize(x, decision_points(spec).to(x.device))
+    codes = torch.bucketize(x.contiguous(), decision_points(spec).to(x.device))
     table = level_table(spec).to(x.device)
     return QTensor(codes.to(x.dtype), None, None, spec, torch.where(x.isnan().any(), torch.nan, table))

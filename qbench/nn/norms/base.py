@@ -20,6 +20,16 @@ def from_rows(rows: Tensor, like: Tensor) -> Tensor:
     return rows.reshape(n, h, w, c).permute(0, 3, 1, 2)
 
 
+def moments(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and (biased) variance of each column of rows [n, C], and the centred rows.
+
+    Two passes: as exact as ``torch.var_mean`` and, over the first dimension on a CPU, many times faster.
+    """
+    mean = rows.mean(0)
+    centred = rows - mean
+    return mean, centred.square().mean(0), centred
+
+
 class BatchStatistics(nn.Module):
     """Affine parameters of the float norm it replaces, and running statistics for inference.
 

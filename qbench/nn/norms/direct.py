@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qbench.nn.norms.base import BatchStatistics, FloatNorm, from_rows, rows_of
+from qbench.nn.norms.base import BatchStatistics, FloatNorm, from_rows, moments, rows_of
 from qbench.nn.site import Clock, apply_function, through, value_site_for
 from qbench.recipe import DirectNorm
 
@@ -46,7 +46,7 @@ class _DirectNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, norm: DirectBatchNorm) -> Tensor:
         rows = rows_of(x).contiguous()
-        variance, mean = torch.var_mean(rows, dim=0, correction=0)
+        mean, variance, _ = moments(rows)
         deviation = variance.sqrt()
         norm.track(mean, deviation)
         mean_used = through(norm.mean_site, mean)

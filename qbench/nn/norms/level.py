@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qbench.nn.norms.base import BatchStatistics, FloatNorm, from_rows, rows_of
+from qbench.kernels.encode import look_up
+from qbench.nn.norms.base import BatchStatistics, FloatNorm, from_rows, moments, rows_of
 from qbench.nn.site import Clock, Site, apply_function
 from qbench.quant.formats import Levels
 from qbench.quant.levels import level_table
@@ -46,11 +47,11 @@ class _LevelNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, norm: LevelBatchNorm) -> Tensor:
         rows = rows_of(x)
-        variance, mean = torch.var_mean(rows, dim=0, correction=0)
+        mean, variance, centred = moments(rows)
         count = rows.shape[0]
         norm.track(mean, variance * (count / max(count - 1, 1)))
         inverse = torch.rsqrt(variance + norm.eps)
-        encoded: QTensor = norm.normalised_site((rows - mean) * inverse)
+        encoded: QTensor = norm.normalised_site(centred * inverse)
         ctx.norm = norm
         ctx.save_for_backward(encoded.codes.to(torch.uint8), inverse, weight)
         return from_rows(torch.addcmul(bias, encoded.dequantize(), weight), x)
@@ -59,7 +60,7 @@ class _LevelNorm(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
         codes, inverse, weight = ctx.saved_tensors
         spec: LevelNorm = ctx.norm.spec
-        q = ctx.norm.table.to(inverse.device)[codes.long()]
+        q = look_up(codes, ctx.norm.table.to(inverse.device))
         dy = rows_of(grads[0])
         count = dy.shape[0]
         grad_weight, grad_bias = (dy * q).sum(0), dy.sum(0)
