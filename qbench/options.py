@@ -1,10 +1,21 @@
-"""Option types that method signatures share: a type and its bounds in one name."""
+"""Options read from a function's signature: names, types, bounds and defaults, checked by pydantic."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import inspect
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 from annotated_types import Ge, Interval
+
+from qbench.errors import InputError, UnknownNameError
+from qbench.registry import nearest
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 Bits = Annotated[int, Interval(ge=1, le=32)]
 """A bit width; 32 means the path stays in float32."""
@@ -12,3 +23,66 @@ Bits = Annotated[int, Interval(ge=1, le=32)]
 PositiveInt = Annotated[int, Ge(1)]
 
 Fraction = Annotated[float, Interval(ge=0.0, le=1.0)]
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option as shown by ``qbench list ... -v``."""
+
+    name: str
+    type: str
+    default: object
+
+
+class OptionSet:
+    """The options of one function: those of its parameters that have a default, less ``fixed``.
+
+    owner: what the options belong to, for messages (``method 'graham'``).
+    """
+
+    def __init__(self, owner: str, function: Callable[..., object], fixed: Iterable[str] = ()) -> None:
+        self.owner = owner
+        self._function = function
+        self._fixed = frozenset(fixed)
+
+    @cached_property
+    def options(self) -> list[Option]:
+        """In the order of the signature."""
+        hints = get_type_hints(self._function)
+        return [
+            Option(name, _type_name(hints[name]), parameter.default)
+            for name, parameter in inspect.signature(self._function).parameters.items()
+            if parameter.default is not inspect.Parameter.empty and name not in self._fixed
+        ]
+
+    @cached_property
+    def _schema(self) -> type[BaseModel]:
+        from pydantic import ConfigDict, create_model
+
+        hints = get_type_hints(self._function, include_extras=True)
+        definitions: dict[str, Any] = {o.name: (hints[o.name], o.default) for o in self.options}
+        return create_model("Options", __config__=ConfigDict(extra="forbid", strict=True, frozen=True), **definitions)
+
+    def resolve(self, given: Mapping[str, object]) -> dict[str, object]:
+        """All options, defaults filled in; unknown names are refused and numbers are not coerced.
+
+        Checked as JSON, as they come from YAML and travel to workers: a list is good for a tuple.
+        Raises :class:`InputError` or :class:`UnknownNameError`.
+        """
+        from pydantic import ValidationError
+
+        try:
+            return self._schema.model_validate_json(json.dumps(dict(given), default=repr)).model_dump()
+        except ValidationError as error:
+            raise self._explain(error.errors()[0]) from None
+
+    def _explain(self, complaint: Mapping[str, Any]) -> InputError:
+        name = str(complaint["loc"][0]) if complaint["loc"] else "?"
+        if complaint["type"] == "extra_forbidden":
+            known = [option.name for option in self.options]
+            return UnknownNameError(f"{self.owner} has no option '{name}'{nearest(name, known)}")
+        return InputError(f"{self.owner}, option '{name}': {complaint['msg'].lower()}, not {complaint['input']!r}")
+
+
+def _type_name(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")

@@ -10,25 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
 
-from qbench.errors import InputError, PluginError, UnknownNameError
+from qbench.errors import PluginError, UnknownNameError
+from qbench.options import Option, OptionSet
 from qbench.recipe import Recipe
 from qbench.registry import nearest
 
-if TYPE_CHECKING:
-    from pydantic import BaseModel
-
 RecipeFunction = Callable[..., Recipe]
-
-
-@dataclass(frozen=True)
-class Option:
-    """One option of a method, as shown by ``qbench list methods -v``."""
-
-    name: str
-    type: str
-    default: object
 
 
 @dataclass(frozen=True)
@@ -64,36 +52,20 @@ class Method:
     @cached_property
     def options(self) -> list[Option]:
         """The options in the order of the signature."""
-        hints = get_type_hints(self.function)
-        parameters = inspect.signature(self.function).parameters
-        return [Option(name, _type_name(hints[name]), p.default) for name, p in parameters.items()]
+        return self._option_set.options
 
     @cached_property
-    def schema(self) -> type[BaseModel]:
-        """A pydantic model of the options; unknown names are refused, numbers are not coerced."""
-        from pydantic import ConfigDict, create_model
-
-        hints = get_type_hints(self.function, include_extras=True)
-        definitions: dict[str, Any] = {}
+    def _option_set(self) -> OptionSet:
         for name, parameter in inspect.signature(self.function).parameters.items():
             if parameter.kind is not inspect.Parameter.KEYWORD_ONLY or parameter.default is inspect.Parameter.empty:
                 raise PluginError(
                     f"method '{self.name}' ({self.origin}): option '{name}' must be keyword-only and have a default"
                 )
-            definitions[name] = (hints[name], parameter.default)
-        return create_model(
-            f"{self.name}_options", __config__=ConfigDict(extra="forbid", strict=True, frozen=True), **definitions
-        )
+        return OptionSet(f"method '{self.name}'", self.function)
 
     def resolve(self, options: Mapping[str, object]) -> dict[str, object]:
-        """The full options after checking: defaults filled in. Raises :class:`InputError`."""
-        from pydantic import ValidationError
-
-        try:
-            checked = self.schema.model_validate(self._expand(options), strict=True)
-        except ValidationError as error:
-            raise self._explain(error) from None
-        return checked.model_dump()
+        """The full options after checking: presets replaced, defaults filled in. Raises :class:`InputError`."""
+        return self._option_set.resolve(self._expand(options))
 
     def _expand(self, options: Mapping[str, object]) -> dict[str, object]:
         """Replace ``preset: NAME`` by the options it stands for; what is written beside it wins."""
@@ -125,14 +97,6 @@ class Method:
         inside = ",".join(f"{key}={_plain(value)}" for key, value in changed.items())
         return f"{self.name}[{inside}]" if inside else self.name
 
-    def _explain(self, error: Any) -> InputError:
-        first = error.errors()[0]
-        name = str(first["loc"][0]) if first["loc"] else "?"
-        known = [option.name for option in self.options]
-        if first["type"] == "extra_forbidden":
-            return UnknownNameError(f"method '{self.name}' has no option '{name}'{nearest(name, known)}")
-        return InputError(f"method '{self.name}', option '{name}': {first['msg'].lower()}, not {first['input']!r}")
-
 
 def method(
     name: str,
@@ -153,12 +117,6 @@ def method(
         return Method(name, function, paper, null, deviations, presets or {})
 
     return wrap
-
-
-def _type_name(hint: Any) -> str:
-    if isinstance(hint, type):
-        return hint.__name__
-    return str(hint).replace("typing.", "")
 
 
 def _plain(value: object) -> str:

@@ -11,7 +11,8 @@ from qbench.report.entries import natural
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from qbench.plugin import Method, Option
+    from qbench.options import Option
+    from qbench.plugin import Method
 
 Item = tuple[str, str, "Callable[[], Iterator[str]]"]
 """A name, its description, and more lines for ``-v``."""
