@@ -28,7 +28,7 @@ format: $(VENV)/.dev-ready
 	$(BIN)/ruff format .
 
 check-methods: $(VENV)/.run-ready
-	for method in $$($(BIN)/qbench list methods --names); do $(BIN)/qbench check $$method || exit 1; done
+	for method in $$($(BIN)/qbench list methods | cut -d ' ' -f 1); do $(BIN)/qbench check $$method || exit 1; done
 
 wheel: $(VENV)/.dev-ready
 	$(BIN)/python -m build --wheel

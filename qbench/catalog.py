@@ -72,7 +72,7 @@ def _import_file(path: Path, shown: str) -> ModuleType:
     sys.modules[module_name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[module_name]
         raise PluginError(f"plugin file {shown} does not import: {type(error).__name__}: {error}") from error
     return module
@@ -81,11 +81,13 @@ def _import_file(path: Path, shown: str) -> ModuleType:
 def _from_entry(point: Any) -> Method:
     try:
         found = point.load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         cause = f"{type(error).__name__}: {error}"
         raise PluginError(f"entry point '{point.name}' = {point.value} does not load: {cause}") from error
     if not isinstance(found, Method):
         raise PluginError(f"entry point '{point.name}' = {point.value} is {type(found).__name__}, not a @qbench.method")
+    if found.name != point.name:
+        raise PluginError(f"entry point '{point.name}' = {point.value} is called '{found.name}'; give both one name")
     return found
 
 

@@ -45,6 +45,7 @@ class Cell(Plain):
     method: str = Field(description="name, or path/to/file.py:name, as qbench.find_method takes it")
     label: str = Field(description="the method and its non-default options, as shown in tables")
     options: dict[str, Any]
+    changed: dict[str, Any] = Field(default={}, description="those of the options that are not the method's defaults")
     model: str
     model_options: dict[str, Any] = {}
     dataset: str

@@ -52,6 +52,9 @@ def _method(method: PlannedMethod) -> Iterator[str]:
         yield f"  {method.label}: skipped, it {method.skipped}"
         return
     yield f"  {method.label}: {method.summary}"
+    unseen = [f"{name} {value}" for name, value in method.changed.items() if name not in method.label]
+    if unseen:
+        yield f"    {method.method} with {', '.join(unseen)}"
     for name, (usual, own) in method.train_changes.items():
         yield f"    {name}: {own} (the others: {usual})"
     if method.because:

@@ -174,6 +174,7 @@ def _may_be_best(row: MethodRow, figure: Figure) -> bool:
 
 def _row_notes(entry: Entry, base: Entry | None) -> Iterator[str]:
     yield from fairness.failures(entry)
+    yield from fairness.unseen_options(entry)
     if base is None or base is entry:
         return
     notes = (

@@ -57,6 +57,13 @@ def settings_differences(entry: Entry, base: Entry) -> str | None:
     return f"trained with {', '.join(differing)}{because}"
 
 
+def unseen_options(entry: Entry) -> Iterator[str]:
+    """The options that are not the method's defaults, where the suite gave the row a label that does not show them."""
+    missing = [f"{name} {_shown(value)}" for name, value in entry.cell.changed.items() if name not in entry.label]
+    if missing:
+        yield f"{entry.cell.method} with {', '.join(missing)}"
+
+
 def failures(entry: Entry) -> Iterator[str]:
     """One sentence per cell that gave no accuracy, and one for a measurement that failed."""
     for record in entry.records:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from pydantic import Field
 
+from qbench.catalog import find_method
 from qbench.cell import Cell, Plain
 from qbench.recipe import Arithmetic
 from qbench.suite.choices import Choice
@@ -52,6 +53,7 @@ class Suite(Plain):
                 suite=self.name,
                 method=entry.method,
                 label=entry.label,
+                changed=find_method(entry.method).changed(entry.options),
                 options=entry.options,
                 model=model.name,
                 model_options=model.options,

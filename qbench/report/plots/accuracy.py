@@ -100,19 +100,19 @@ def _write_results(axes: Axes, rows: Sequence[Series]) -> None:
         numbers = TOP1.written(series.top1.mean, series.top1.sd) if series.top1 else ""
         text = "; ".join(part for part in (numbers, series.failed) if part) or "not run"
         axes.text(1.015, y, text, transform=beside, va="center", fontsize=8.5, color=ALARM if series.failed else INK)
-    if any(series.top1 and series.top1.sd is not None for series in rows):
-        heading = axes.text(
-            1.015, 1.015, "mean \N{PLUS-MINUS SIGN} sample sd", transform=axes.transAxes, fontsize=8, color=MUTED
-        )
-        heading.set_verticalalignment("bottom")
 
 
 def _write_titles(panels: Sequence[Axes], scene: Scene) -> None:
     panels[0].set_title(f"{literal(scene.where)}: accuracy by method", pad=18)
     has_seeds = max(len(series.entry.top1) for series in scene.series) > 1
-    marks = "points: seeds, diamond: mean, bar: 95 % t-interval" if has_seeds else "diamond: the only seed"
-    baseline = f", dashed: {literal(scene.baseline)}" if len(scene.series) > 1 else ""
+    marks = "points: seeds; diamond: mean; bar: 95 % t-interval" if has_seeds else "diamond: the only seed"
+    baseline = f"; dashed: {literal(scene.baseline)}" if len(scene.series) > 1 else ""
     subtitle(panels[0], f"{marks}{baseline}")
+    if has_seeds:
+        panels[-1].annotate(
+            "mean \N{PLUS-MINUS SIGN} sample sd", (1.015, 0), (0, -22), "axes fraction", "offset points", va="top",
+            fontsize=8, color=MUTED,
+        )  # fmt: skip
     panels[0].set_xlabel("top-1 accuracy on the test split [%]")
     if len(panels) > 1:
         panels[1].set_xlabel("closer view of the best [%]")
