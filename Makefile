@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SUITE ?= digits
 
-.PHONY: run test lint format bench check-methods wheel clean
+.PHONY: run test lint format bench reference check-methods wheel clean
 
 run: $(VENV)/.run-ready
 	$(BIN)/qbench run $(SUITE)
@@ -17,6 +17,11 @@ test: $(VENV)/.dev-ready
 # Speed, alone on the machine: paired ratios with pytest-benchmark.
 bench: $(VENV)/.dev-ready
 	$(BIN)/python -m pytest tests/benchmarks -m benchmark_suite -s
+
+# The table and pictures of README.md, made again on this machine.
+reference: $(VENV)/.run-ready
+	$(BIN)/qbench run digits
+	$(BIN)/python results/reference/refresh.py results/runs/digits
 
 lint: $(VENV)/.dev-ready
 	$(BIN)/ruff check .
@@ -40,9 +45,9 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "qbench needs Python 3.11 or newer; set PYTHON=python3.12, for example" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 
 $(VENV)/.run-ready: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"  # older ones know no dependency groups
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	@touch $@
 

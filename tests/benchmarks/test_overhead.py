@@ -120,7 +120,8 @@ def test_harness_overhead(benchmark: BenchmarkFixture, capsys: pytest.CaptureFix
             f"\nqbench epoch / bare epoch: median of {PAIRS} pairs {median(ratios):.3f}, "
             f"95 % interval {low:.3f} to {high:.3f}, target at most {TARGET}"
         )
-    assert low <= TARGET
+    if len(ratios) == PAIRS:  # with --benchmark-disable one pair only shows that both loops run
+        assert low <= TARGET
 
 
 def _seconds(run: Callable[[int], float], epoch: int) -> float:
@@ -131,6 +132,6 @@ def _seconds(run: Callable[[int], float], epoch: int) -> float:
 
 def median_interval(values: list[float]) -> tuple[float, float]:
     """The distribution-free 95 % interval of the median: the order statistics that a sign test does not reject."""
-    outside = int(binom.ppf(0.025, len(values), 0.5)) - 1
+    outside = max(int(binom.ppf(0.025, len(values), 0.5)) - 1, 0)
     ranked = sorted(values)
     return ranked[outside], ranked[len(values) - 1 - outside]
