@@ -49,13 +49,23 @@ class ArraySplit:
         self, indices: NDArray[np.int64], augment: np.random.Generator | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Images float32 [N, C, H, W] and labels int64 [N] of the items at ``indices``; see :class:`Split`."""
-        images = self._images[indices]
-        if augment is not None:
-            images = shifted(images, augment.integers(0, 2 * self._shift + 1, (2, len(images))), self._shift)
+        if augment is None:
+            images = self._images[indices]
+        else:
+            row, column = augment.integers(0, 2 * self._shift + 1, (2, len(indices)))
+            images = self._crops[indices, :, row, column]
         normalised = images.astype(np.float32)
         normalised -= self._mean
         normalised *= self._scale
         return torch.from_numpy(normalised), torch.from_numpy(self._labels[indices])
+
+    @cached_property
+    def _crops(self) -> NDArray[np.uint8]:
+        """Every crop of every padded image, [N, C, rows, columns, H, W] with the position third and fourth: a view.
+
+        The padded copy is kept because padding batch by batch took most of an augmented batch's time.
+        """
+        return crops(self._images, self._shift)
 
     def content_sha(self) -> str:
         """Fingerprint of pixels and labels."""
@@ -66,13 +76,12 @@ class ArraySplit:
         return fingerprint(self._images, self._labels)
 
 
-def shifted(images: NDArray[np.uint8], corner: NDArray[np.int64], pad: int) -> NDArray[np.uint8]:
-    """Crops [N, C, H, W] of ``images`` [N, C, H, W] padded with ``pad`` zeros on all sides.
+def crops(images: NDArray[np.uint8], pad: int) -> NDArray[np.uint8]:
+    """All crops of ``images`` [N, C, H, W] padded with ``pad`` zeros on all sides, as a view of one padded copy.
 
-    corner [2, N]: row and column, each in 0 .. 2 * pad, of every crop's upper left corner; ``pad`` moves nothing.
+    Returns [N, C, 2 * pad + 1, 2 * pad + 1, H, W]; crop (pad, pad) is the image itself.
     """
     number, channels, height, width = images.shape
     padded = np.zeros((number, channels, height + 2 * pad, width + 2 * pad), images.dtype)
     padded[:, :, pad : pad + height, pad : pad + width] = images
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(2, 3))
-    return np.asarray(windows[np.arange(number), :, corner[0], corner[1]])
+    return np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(2, 3))

@@ -54,9 +54,11 @@ def suite_optimizer(
 ) -> Optimizer:
     """SGD or Adam as the suite says. lr_scales: parameters whose learning rate is multiplied by a factor."""
     scales = lr_scales or {}
+    # Parameters with equal settings share a group: each group is a launch of the fused optimiser of its own.
     gathered: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for parameter in converted.model.parameters():
-        gathered.setdefault((is_weight(parameter), scales.get(parameter, 1.0)), []).append(parameter)
+        is_decayed = settings.weight_decay > 0 and is_weight(parameter)
+        gathered.setdefault((is_decayed, scales.get(parameter, 1.0)), []).append(parameter)
     groups = [group(members, settings, lr_scale=scale) for (_, scale), members in gathered.items()]
     if settings.name == "adam":
         return torch.optim.Adam(groups, lr=settings.lr, betas=(settings.momentum, settings.beta2), fused=True)
