@@ -7,13 +7,16 @@ arXiv:1502.02551.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Interval
 
 from qbench import Binary, FixedPoint, OnGrid, Recipe, method
-from qbench import PositiveInt as Width
 
 Grid = Literal["binary", "fixed", "none"]
 Layer = Literal["quantized", "float"]
+IntegerBits = Annotated[int, Interval(ge=1, le=8)]
+FractionBits = Annotated[int, Interval(ge=0, le=16)]
 
 
 def _on_grid(
@@ -34,8 +37,8 @@ def _on_grid(
 def sr(
     *,
     grid: Grid = "fixed",
-    integer_bits: Width = 2,
-    fraction_bits: Width = 6,
+    integer_bits: IntegerBits = 2,
+    fraction_bits: FractionBits = 6,
     first_layer: Layer = "quantized",
     last_layer: Layer = "quantized",
 ) -> Recipe:
@@ -51,8 +54,8 @@ def sr(
 def r(
     *,
     grid: Grid = "fixed",
-    integer_bits: Width = 2,
-    fraction_bits: Width = 6,
+    integer_bits: IntegerBits = 2,
+    fraction_bits: FractionBits = 6,
     first_layer: Layer = "quantized",
     last_layer: Layer = "quantized",
 ) -> Recipe:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from annotated_types import Gt
+from annotated_types import Gt, Interval, MultipleOf
 
 from qbench import (
     BatchNorm,
@@ -47,7 +47,7 @@ def wageubn(
     activation_limit: float | None = None,
     update: Literal["quantized", "suite"] = "quantized",
     lr: Annotated[float, Gt(0)] = 0.05,
-    momentum: Fraction = 0.25,
+    momentum: Annotated[float, Interval(ge=0.0, lt=1.0), MultipleOf(0.25)] = 0.25,
     running_weight: Fraction = 0.1,
     first_last: Literal["float", "quantized"] = "float",
 ) -> Recipe:

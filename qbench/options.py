@@ -7,9 +7,10 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from annotated_types import Ge, Interval
+from annotated_types import Ge, Gt, Interval, MultipleOf
 
 from qbench.errors import InputError, UnknownNameError
 from qbench.registry import nearest
@@ -17,8 +18,8 @@ from qbench.registry import nearest
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-Bits = Annotated[int, Interval(ge=1, le=32)]
-"""A bit width; 32 means the path stays in float32."""
+Bits = Annotated[int, Interval(ge=1, le=16)] | Literal[32]
+"""A bit width; 32 means the path stays in float32. Codes of widths in between would not be exact in float32."""
 
 PositiveInt = Annotated[int, Ge(1)]
 
@@ -48,9 +49,9 @@ class OptionSet:
     @cached_property
     def options(self) -> list[Option]:
         """In the order of the signature."""
-        hints = get_type_hints(self._function)
+        hints = get_type_hints(self._function, include_extras=True)
         return [
-            Option(name, _type_name(hints[name]), parameter.default)
+            Option(name, type_name(hints[name]), parameter.default)
             for name, parameter in inspect.signature(self._function).parameters.items()
             if parameter.default is not inspect.Parameter.empty and name not in self._fixed
         ]
@@ -84,5 +85,24 @@ class OptionSet:
         return InputError(f"{self.owner}, option '{name}': {complaint['msg'].lower()}, not {complaint['input']!r}")
 
 
-def _type_name(hint: Any) -> str:
-    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+def type_name(hint: Any) -> str:
+    """A type hint as users read it: ``int from 1 to 16 | 32``, ``nearest | stochastic``."""
+    origin = get_origin(hint)
+    if origin is Annotated:
+        base, *bounds = get_args(hint)
+        return " ".join([type_name(base), *filter(None, map(_bound, bounds))])
+    if origin is Literal:
+        return " | ".join(map(str, get_args(hint)))
+    if origin in {Union, UnionType}:
+        return " | ".join(type_name(part) for part in get_args(hint))
+    return "none" if hint is NoneType else getattr(hint, "__name__", str(hint))
+
+
+def _bound(bound: object) -> str:
+    if isinstance(bound, Interval):
+        return f"from {bound.ge} to {bound.le if bound.lt is None else f'below {bound.lt}'}"
+    if isinstance(bound, Ge):
+        return f"of at least {bound.ge}"
+    if isinstance(bound, MultipleOf):
+        return f"in steps of {bound.multiple_of}"
+    return f"above {bound.gt}" if isinstance(bound, Gt) else ""

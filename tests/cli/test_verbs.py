@@ -156,7 +156,7 @@ def test_list_methods() -> None:
 
 def test_list_verbose_shows_options_with_defaults() -> None:
     text = qbench("list", "methods", "-v").stdout
-    assert "option bits: int = 8" in text
+    assert "option bits: int from 1 to 16 | 32 = 8" in text
     assert "paper: arXiv:1805.11046" in text
 
 
