@@ -94,10 +94,10 @@ class Converted:
         seen = [_describe(site, self.arithmetic) for site in self.sites()]
         for name, layer in self.layers():
             if not isinstance(layer, QuantizedLayer) or layer.is_float:
-                seen.append(ManifestEntry(name, "all", "float32", "float", note=self._why_float(name)))
+                seen.append(ManifestEntry(name, "all", "float32", "float", note=self._why_float()))
         return seen
 
-    def _why_float(self, name: str) -> str:
+    def _why_float(self) -> str:
         if not self.recipe.converts:
             return "the method is a float method"
         return "the recipe keeps this layer's operands in float"
