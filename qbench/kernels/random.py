@@ -4,15 +4,20 @@ numbers: as easy as 1, 2, 3").
 The bits are a pure function of (seed, tensor, step, element index): the same on every device, for every thread
 count and batch split, and a run can be resumed or replayed.
 
+A second generator, ``hash``, is cheaper: one 32-bit mixing function of the element index (a bijection from Chris
+Wellons' hash-prospector, public domain), offset by a word of Philox that depends on the key. The streams of all keys
+are one sequence of 2^32 words, entered at different places, so it is for speed where that is good enough.
+
 Element index: row-major over the dimensions, except that 4-D tensors are indexed in N, H, W, C order whatever their
 memory layout, so that channels-last kernels read and count in one direction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 import numpy as np
 import torch
@@ -26,13 +31,31 @@ FRACTION_BITS = 24
 """Random bits used per element: what a float32 fraction in [0, 1) can hold."""
 
 
+GENERATORS = ("philox", "hash")
+"""The number of a generator in a key's list is its place here."""
+
+INDEX_LOW, INDEX_HIGH = 0x9E3779B1, 0x85EBCA6B
+MIX_1, MIX_2 = 0x21F0AAAD, 0x735A2D97
+
+
 @dataclass(frozen=True)
 class Key:
-    """What a stream of random bits depends on. All three are taken modulo 2^32."""
+    """What a stream of random bits depends on. Seed, tensor and step are taken modulo 2^32."""
 
     seed: int
     tensor: int
     step: int
+    generator: Literal["philox", "hash"] = "philox"
+
+    def words(self) -> list[int]:
+        """[seed, tensor, step, number of the generator]: how the kernels' operators take a key."""
+        return [self.seed & MASK, self.tensor & MASK, self.step & MASK, GENERATORS.index(self.generator)]
+
+    @classmethod
+    def of(cls, words: Sequence[int]) -> Key:
+        """The key whose :meth:`words` these are."""
+        seed, tensor, step, generator = words
+        return cls(seed, tensor, step, GENERATORS[generator])  # type: ignore[arg-type]
 
 
 def philox(block: Tensor, key: Key) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -60,9 +83,22 @@ def _multiply(a: Tensor, b: int) -> tuple[Tensor, Tensor]:
 
 
 def random_words(count: int, key: Key, device: torch.device | str = "cpu") -> Tensor:
-    """``count`` random 32-bit words as int64 in [0, 2^32): word i % 4 of the Philox block i // 4."""
+    """``count`` random 32-bit words as int64 in [0, 2^32): word i % 4 of the Philox block i // 4, or hash of i."""
+    if key.generator == "hash":
+        return hash_words(torch.arange(count, dtype=torch.int64, device=device), key)
     blocks = torch.arange((count + 3) // 4, dtype=torch.int64, device=device)
     return torch.stack(philox(blocks, key), dim=1).flatten()[:count]
+
+
+def hash_words(index: Tensor, key: Key) -> Tensor:
+    """The word of each element index (int64 >= 0): mix(low * 0x9E3779B1 + high * 0x85EBCA6B + k) modulo 2^32, with the
+    halves of the index and k the first word of Philox's block 0 under the key."""
+    offset = philox(torch.zeros((), dtype=torch.int64, device=index.device), key)[0]
+    # Products wrap modulo 2^64 in int64, which leaves the low 32 bits right.
+    h = ((index & MASK) * INDEX_LOW + (index >> 32) * INDEX_HIGH + offset) & MASK
+    h = ((h ^ (h >> 16)) * MIX_1) & MASK
+    h = ((h ^ (h >> 15)) * MIX_2) & MASK
+    return h ^ (h >> 15)
 
 
 def stochastic_round(x: Tensor, key: Key) -> Tensor:
@@ -72,7 +108,7 @@ def stochastic_round(x: Tensor, key: Key) -> Tensor:
     Exact on integers (they never move) and unbiased to 2^-24. NaN and infinities pass through.
     x: any shape. Returns float32 of the same shape and memory layout.
     """
-    if x.device.type == "cpu" and x.dtype == torch.float32:
+    if x.device.type == "cpu" and x.dtype == torch.float32 and key.generator == "philox":
         return _stochastic_round_cpu(x, key)
     return stochastic_round_reference(x, key)
 

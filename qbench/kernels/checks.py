@@ -1,0 +1,76 @@
+"""Checks of arguments that several kernels share. Each raises one sentence that says what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from qbench.kernels.random import Key
+
+Pair = int | Sequence[int]
+Draws = Key | Sequence[int] | None
+"""Random bits of a kernel: a key, its list of words, or None to round to nearest."""
+
+
+def pair(value: Pair, name: str, smallest: int) -> list[int]:
+    """``value`` as [height, width], both at least ``smallest``."""
+    both = [value, value] if isinstance(value, int) else list(value)
+    if len(both) != 2:
+        raise ValueError(f"{name} must be one number or two, (height, width), got {value!r}")
+    if both[0] < smallest or both[1] < smallest:
+        raise ValueError(f"{name} must be at least {smallest}, got {value!r}")
+    return both
+
+
+def dense(x: Tensor) -> Tensor:
+    """``x`` as the kernels read it: channels-last with four dimensions, row-major otherwise; copied only if needed."""
+    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x.contiguous()
+
+
+def words(key: Draws) -> list[int] | None:
+    """The key as the operators take it."""
+    if key is None:
+        return None
+    if isinstance(key, Key):
+        return key.words()
+    if len(key) != 4:
+        raise ValueError(f"a key is (seed, tensor, step, generator), got {len(key)} numbers")
+    return list(key)
+
+
+def require_type(x: Tensor, name: str, *allowed: torch.dtype) -> None:
+    """Raise TypeError unless the elements of ``x`` have one of the types."""
+    if x.dtype not in allowed:
+        names = " or ".join(str(dtype).removeprefix("torch.") for dtype in allowed)
+        raise TypeError(f"{name} must be {names}, got {str(x.dtype).removeprefix('torch.')}")
+
+
+def require_number(x: Tensor, name: str) -> None:
+    """Raise unless ``x`` is a 0-d float32 tensor."""
+    if x.dtype != torch.float32:
+        raise TypeError(f"{name} must be float32, got {x.dtype}")
+    if x.dim():
+        raise ValueError(f"{name} must be one number (0 dimensions), got shape {tuple(x.shape)}")
+
+
+def require_like(x: Tensor, name: str, other: Tensor, other_name: str) -> None:
+    """Raise ValueError unless the two have one shape and one device."""
+    if x.shape != other.shape:
+        raise ValueError(f"{name} has shape {tuple(x.shape)} but {other_name} has {tuple(other.shape)}")
+    require_same_device(x, name, other, other_name)
+
+
+def require_same_device(x: Tensor, name: str, other: Tensor, other_name: str) -> None:
+    """Raise ValueError unless the two are on one device."""
+    if x.get_device() != other.get_device():  # comparing .device is several times slower
+        raise ValueError(f"{name} is on {x.device} but {other_name} on {other.device}")
+
+
+def per_channel(values: Tensor, name: str, count: int) -> Tensor:
+    """``values``, contiguous; raises unless they are float32 [count]."""
+    require_type(values, name, torch.float32)
+    if values.shape != (count,):
+        raise ValueError(f"{name} must have one value per channel, [{count}], got shape {tuple(values.shape)}")
+    return values.contiguous()

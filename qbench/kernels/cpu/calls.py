@@ -1,0 +1,109 @@
+"""Calls of the elementwise functions in the shared library: their C signatures, and the arguments many of them share.
+
+Pointers are passed as integers, so the library needs no header of PyTorch. The functions trust their arguments: what
+calls them has checked types, shapes and memory layout.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qbench.kernels import cpu
+
+ISA_NUMBERS = {"scalar": 0, "avx2": 1, "avxvnni": 1, "avx512": 2, "avx512vnni": 2, "amx": 2, "neon": 3}
+"""The elementwise loops of each level that the products know; theirs are more."""
+
+KINDS = ("fixed", "linear", "power")
+TYPES = (torch.uint8, torch.int8, torch.int16, torch.int32)
+NEAREST, HALF_UP, PHILOX, HASH, SIGN, SIGN_PHILOX, SIGN_HASH = range(7)
+
+C_TYPES = {
+    "p": ctypes.c_void_p,
+    "l": ctypes.c_int64,
+    "i": ctypes.c_int,
+    "u": ctypes.c_uint32,
+    "d": ctypes.c_double,
+}
+
+VIEW = "p l l p p i"  # codes, elements, channels, slope, offset, relu
+KEY = "u u u i"  # seed, tensor, step, generator
+RANDOM = "u u u"
+AFFINE = f"p p i i {KEY}"  # low, high, bits, integer zero point
+SCALED = f"p i d d d i {RANDOM} i"  # magnitude, kind, divisor, low, high, rule, key, type
+GRID = f"d d d i {RANDOM}"  # scale, low, high, rule, key
+REPLACED = "p p l"  # at, values, count
+
+SIGNATURES = {
+    "extremes": "p l p",
+    "encode_affine": f"p l {AFFINE} p p p",
+    "encode_scaled": f"p l {SCALED} p p",
+    "encode_flag": "p l p i p p",
+    "encode_binary": f"p l p {KEY} p p",
+    "encode_levels": "p l l p p p l p",
+    "look_up": "p l p l p",
+    "decode": "p i l p p p",
+    "encode_affine_view": f"{VIEW} {AFFINE} {REPLACED} p p p",
+    "encode_scaled_view": f"{VIEW} {SCALED} {REPLACED} p p",
+    "view_extremes": f"{VIEW} {REPLACED} p",
+    "view": "p l l p l p p i p p p p",
+    "apply_mask": "p l p p p",
+    "view_gradient_extremes": f"p {VIEW} p",
+    "encode_view_gradient": f"p {VIEW} {AFFINE} p p p p",
+    "level_gradient": "p p l l p l p p i p p p p",
+    "chunk_statistics": "p l l l p p p p p",
+    "moments": "p l l p p p p",
+    "level_gradient_sums": "p p l l p l p p i p",
+    "sgd_on_grid": f"p i l p p d d d i i {GRID}",
+    "adam_on_grid": f"p i l p p p d d d d d d {GRID}",
+    "quantized_momentum": f"p p l p p l l l l {KEY}",
+    "range_line": "p p p l l l p p p p d d i p p p p p p p",
+    "range_gradient_line": "p l l l p p p p p p d p p p p p p p p p",
+    "max_pool": "p l l p p p",
+    "max_pool_backward": "p p l l p p",
+    "pack_bits": "p l i p",
+    "unpack_bits": "p l i p",
+}
+"""Arguments of each function, but for the number of threads and of the instruction set that all of them end with."""
+
+
+@cache
+def _function(name: str) -> Callable[..., None]:
+    function: Any = getattr(cpu.library(), f"qbench_{name}")
+    function.restype = None
+    function.argtypes = [C_TYPES[letter] for letter in SIGNATURES[name].split()] + [ctypes.c_int, ctypes.c_int]
+    return function  # type: ignore[no-any-return]
+
+
+def call(name: str, *arguments: float | None) -> None:
+    """Call ``qbench_<name>`` with these arguments on PyTorch's number of threads."""
+    _function(name)(*arguments, torch.get_num_threads(), ISA_NUMBERS[cpu.isa()])
+
+
+def pointer(x: Tensor | None) -> int | None:
+    """Address of the first element; NULL for None."""
+    return None if x is None else x.data_ptr()
+
+
+def drawing(key: Sequence[int] | None) -> Sequence[int]:
+    """Seed, tensor, step and generator; generator -1 to round to nearest."""
+    return (0, 0, 0, -1) if key is None else key
+
+
+def rule_and_key(rounding: str, key: Sequence[int] | None) -> tuple[int, int, int, int]:
+    """The number of the rule, and seed, tensor and step."""
+    fixed = {"nearest": NEAREST, "half_up": HALF_UP, "binary": SIGN}.get(rounding)
+    if fixed is not None or key is None:
+        return (NEAREST if fixed is None else fixed), 0, 0, 0
+    drawn = (SIGN_PHILOX, SIGN_HASH) if rounding == "binary_stochastic" else (PHILOX, HASH)
+    return drawn[key[3]], key[0], key[1], key[2]
+
+
+def number() -> Tensor:
+    """A place for a scale."""
+    return torch.empty((), dtype=torch.float32)

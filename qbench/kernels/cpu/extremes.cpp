@@ -1,0 +1,144 @@
+// Extremes of codes seen through a view. The view rises or falls with the code in each channel, so the extremes of the
+// channel's codes are enough, and one byte per element is read.
+#include "encode.h"
+
+namespace qbench {
+namespace {
+
+constexpr i64 VECTOR_BYTES = 64, ROWS = 32;
+
+std::size_t size(i64 count) { return static_cast<std::size_t>(count); }
+
+// Lowest and highest codes of columns; lowest above highest where there is none.
+struct ColumnEnds {
+    std::vector<u8> lows, highs;
+
+    explicit ColumnEnds(i64 columns) : lows(size(columns), 255), highs(size(columns), 0) {}
+
+    void take(i64 c, u8 low, u8 high) {
+        if (low < lows[size(c)]) lows[size(c)] = low;
+        if (high > highs[size(c)]) highs[size(c)] = high;
+    }
+};
+
+// Codes as rows of at least one vector (several of the tensor's rows side by side), in blocks of ROWS rows; what is left
+// over at the end forms the last block, which is no rectangle.
+struct Blocks {
+    const u8* codes;
+    i64 columns, length, whole, total;  // elements of a block, blocks of full length, elements
+
+    Blocks(const u8* codes, i64 n, i64 channels)
+        : codes(codes), columns(period_of(channels, VECTOR_BYTES)), length(ROWS * columns), whole(n / length), total(n) {}
+    i64 count() const { return whole + (whole * length < total); }
+    i64 start(i64 block) const { return block * length; }
+    i64 size_of(i64 block) const { return block < whole ? length : total - start(block); }
+};
+
+// The elements left out, sorted by block.
+class LeftOut {
+public:
+    LeftOut(const Blocks& blocks, const i64* at, i64 count) : first_(size(blocks.count() + 1)), places_(size(count)) {
+        for (i64 p = 0; p < count; ++p) ++first_[size(at[p] / blocks.length)];
+        i64 before = 0;
+        for (i64& first : first_) before += std::exchange(first, before);
+        std::vector<i64> next = first_;
+        for (i64 p = 0; p < count; ++p) {
+            const i64 block = at[p] / blocks.length;
+            places_[size(next[size(block)]++)] = static_cast<u32>(at[p] - blocks.start(block));
+        }
+    }
+    // Places within the block.
+    const u32* begin(i64 block) const { return places_.data() + first_[size(block)]; }
+    const u32* end(i64 block) const { return places_.data() + first_[size(block + 1)]; }
+
+private:
+    std::vector<i64> first_;
+    std::vector<u32> places_;
+};
+
+void take_block(const Blocks& blocks, const u8* lowest, const u8* highest, i64 block, ColumnEnds& ends, const Loops& loops) {
+    if (block == blocks.whole) {
+        for (i64 i = 0, c = 0; i < blocks.size_of(block); ++i) {
+            ends.take(c, lowest[i], highest[i]);
+            if (++c == blocks.columns) c = 0;
+        }
+        return;
+    }
+    if (lowest == highest) return loops.column_ends(lowest, blocks.columns, {0, ROWS}, ends.lows.data(), ends.highs.data());
+    ColumnEnds unused(blocks.columns);
+    loops.column_ends(lowest, blocks.columns, {0, ROWS}, ends.lows.data(), unused.highs.data());
+    loops.column_ends(highest, blocks.columns, {0, ROWS}, unused.lows.data(), ends.highs.data());
+}
+
+ColumnEnds column_ends(const Blocks& blocks, const i64* at, i64 count, int threads, const Loops& loops) {
+    const LeftOut left_out(blocks, at, count);
+    ColumnEnds all(blocks.columns);
+    in_parts(useful_threads(threads, blocks.total), blocks.count(), 1, [&](int, Range share) {
+        ColumnEnds mine(blocks.columns);
+        std::vector<u8> lowest, highest;
+        for (i64 block = share.begin; block < share.end; ++block) {
+            const u8* const codes = blocks.codes + blocks.start(block);
+            if (left_out.begin(block) == left_out.end(block)) {
+                take_block(blocks, codes, codes, block, mine, loops);
+                continue;
+            }
+            lowest.assign(codes, codes + blocks.size_of(block));
+            highest = lowest;
+            for (const u32* place = left_out.begin(block); place < left_out.end(block); ++place) {
+                lowest[*place] = 255;
+                highest[*place] = 0;
+            }
+            take_block(blocks, lowest.data(), highest.data(), block, mine, loops);
+        }
+#pragma omp critical(qbench_column_ends)
+        for (i64 c = 0; c < blocks.columns; ++c) all.take(c, mine.lows[size(c)], mine.highs[size(c)]);
+    });
+    return all;
+}
+
+// With a slope or an offset that is not finite the view neither rises nor falls: every value is computed.
+Extremes slow_extremes(
+    const u8* codes, i64 n, i64 channels, const float* slope, const float* offset, bool relu, const i64* at, i64 count) {
+    std::vector<u8> is_out(size(n));
+    for (i64 p = 0; p < count; ++p) is_out[size(at[p])] = 1;
+    Extremes all = no_extremes();
+    for (i64 i = 0; i < n; ++i) {
+        if (is_out[size(i)]) continue;
+        const float product = slope[i % channels] * static_cast<float>(codes[i]);
+        float value = product + offset[i % channels];
+        if (relu && value < 0) value = 0;
+        all = joined(all, {value, value, std::isnan(value)});
+    }
+    return all;
+}
+
+}  // namespace
+}  // namespace qbench
+
+using namespace qbench;
+
+QBENCH_EXPORT void qbench_view_extremes(
+    const u8* codes, i64 n, i64 channels, const float* slope, const float* offset, int relu, const i64* at,
+    const float* values, i64 count, float* out, int threads, int isa) {
+    if (!n) return finish_extremes(no_extremes(), 0, out);
+    bool is_finite = true;
+    for (i64 c = 0; c < channels; ++c) is_finite = is_finite && std::isfinite(slope[c]) && std::isfinite(offset[c]);
+    Extremes all = no_extremes();
+    if (is_finite) {
+        const Blocks blocks(codes, n, channels);
+        const ColumnEnds ends = column_ends(blocks, at, count, threads, loops_for(isa));
+        for (i64 p = 0; p < blocks.columns; ++p) {
+            if (ends.lows[size(p)] > ends.highs[size(p)]) continue;
+            for (const u8 code : {ends.lows[size(p)], ends.highs[size(p)]}) {
+                const float product = slope[p % channels] * static_cast<float>(code);
+                const float value = product + offset[p % channels];
+                all = joined(all, {value, value, false});
+            }
+        }
+        if (relu) all = {all.low < 0 ? 0 : all.low, all.high < 0 ? 0 : all.high, false};
+    } else {
+        all = slow_extremes(codes, n, channels, slope, offset, relu != 0, at, count);
+    }
+    for (i64 p = 0; p < count; ++p) all = joined(all, {values[p], values[p], std::isnan(values[p])});
+    finish_extremes(all, n, out);
+}

@@ -1,0 +1,147 @@
+// The integer products as the instruction sets see them: plans made once per call, jobs run by threads.
+//
+// Every product is a sum of A x B tiles. A: rows of units along the reduction, read where they lie in a prepared image.
+// B: panels of columns, packed. A unit is as many consecutive terms as one instruction adds up (1, 2 or 4).
+//
+// Prepared operands are int16 with the zero point taken off, or bytes that keep it ("raw", for 8-bit dot products:
+// A unsigned, B signed); then sums over rows and columns of the prepared operands correct the result.
+// An operand that does not fit is prepared as two digits, value = low + 256 * high.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#define QBENCH_INLINE inline __attribute__((always_inline))
+
+namespace qbench {
+
+enum Code : std::int32_t { CODE_UINT8, CODE_INT8, CODE_INT16 };
+enum Result : std::int32_t { RESULT_INT32, RESULT_INT64, RESULT_FLOAT32 };
+
+// Prepared element = ((code + add) >> shift) & mask, cut to the element's width.
+struct Recode {
+    std::int32_t add, shift, mask;
+};
+
+struct Operand {
+    const void* data;
+    std::int64_t stride[4];  // in elements: image, row, column, channel; of filters: filter, row, column, channel
+    std::int32_t code, zero;
+    std::int32_t digits;
+    Recode recode[2];
+    std::int32_t digit_zero[2];  // what a raw digit still has to lose
+    std::int64_t digit_bound;    // largest magnitude of a prepared digit, of the true value where there is one digit
+};
+
+// Terms of the reduction that lie one after the other, as counts of units.
+struct Segment {
+    std::int64_t a, b, count;  // offsets: elements of A, units of B
+};
+
+struct Chunk {
+    const Segment* segments;
+    std::int32_t count;
+};
+
+// Filter taps whose pixels follow each other in an image row.
+struct Run {
+    std::int32_t tap, taps;
+    std::int64_t a, units;  // offset of the first pixel in the prepared image; length in units
+};
+
+// Outputs that meet the same taps: all of them, or for a strided input gradient those of one remainder.
+struct Phase {
+    std::int64_t out_y, out_x, rows, cols;
+    const Run* runs;
+    std::int32_t run_count;
+    const Chunk* chunks;
+    std::int32_t chunk_count;
+    std::int64_t units;   // of a panel, over all runs
+    std::int64_t terms;   // of a sum
+    std::int64_t packed;  // offset of the phase's panels, in elements
+    std::int64_t sums;    // offset of its column sums
+};
+
+struct Target {
+    void* data;
+    std::int32_t kind;
+    std::int64_t stride[3];  // image, row, column; channels lie next to each other
+    float first_scale;
+    const float* second_scale;
+    std::int64_t second_step;  // 1: a scale per channel, 0: one for all
+    const float* bias;
+};
+
+struct Extremes {
+    float low, high;
+    bool nan;
+};
+
+// Images [begin, end) and the rows and columns of each phase that a job computes.
+struct Job {
+    std::int64_t image[2], row[2], col[2];
+};
+
+struct ConvPlan {
+    Operand a, b;
+    std::int64_t images, channels, height, width;  // of the input
+    std::int64_t groups, in_group, out_group;      // channels of a group
+    std::int64_t step_y, step_x, out_step_y, out_step_x;
+    std::int64_t low_y, high_y, low_x, high_x;     // of all taps, relative to step * output
+    const std::int64_t* tap_offset;                // of each tap's filter element
+    std::int64_t contract_stride, column_stride, group_stride;  // of the filters
+    const Phase* phases;
+    std::int64_t phase_count;
+    std::int64_t padded_columns;                   // out_group, rounded up to whole vectors
+    void* packed;
+    std::int64_t* column_sums;
+    std::int64_t* column_magnitudes;               // sums of the magnitudes of the centred filters, a phase after another
+    bool narrow;                                   // int32 sums are exact, or exact modulo 2^32 and that is enough
+    const Job* jobs;
+    std::int64_t job_count;
+    std::int64_t scratch_bytes;
+    Target target;
+    Extremes* extremes;  // one per job, or null
+};
+
+struct WgradPlan {
+    Operand a, b;                                  // input, error
+    std::int64_t images, channels, height, width;  // of the input
+    std::int64_t out_h, out_w, filters;
+    std::int64_t groups, in_group, out_group;
+    std::int64_t taps_y, taps_x, stride_y, stride_x, pad_y, pad_x, dilation_y, dilation_x;
+    std::int64_t chunk_rows, parts_rows, parts_panels;
+    std::int64_t limit;                            // pixels that an int32 sum may take, 0 for no limit
+    std::int64_t sum_count;                        // elements of a job's sums
+    std::int64_t scratch_bytes;
+};
+
+// What one job leaves, in the order digit of A, digit of B, group, panel, tap row, block of rows, row, column.
+struct WgradSums {
+    std::int32_t* narrow;
+    std::int64_t* wide;
+    std::int64_t* row_sums;     // [digit of A][group][tap row][padded rows]
+    std::int64_t* column_sums;  // [digit of B][group][padded columns]
+};
+
+struct Kernels {
+    std::int64_t rows, columns, lanes;   // of a tile; columns of one vector
+    std::int64_t unit, depth;            // terms of a unit; units that a segment's length is a multiple of
+    std::int64_t element_bytes;
+    bool raw;
+    void (*pack)(const ConvPlan&, std::int64_t task);
+    void (*conv)(const ConvPlan&, std::int64_t job, void* scratch);
+    void (*wgrad)(const WgradPlan&, std::int64_t part, void* scratch, const WgradSums&);
+    std::int64_t (*wgrad_scratch)(const WgradPlan&);
+};
+
+extern const Kernels scalar_kernels, neon_kernels, avx2_kernels, avx512_kernels, avxvnni_kernels, avx512vnni_kernels,
+    amx_kernels;
+
+// Bytes past the last element that a tile may read.
+constexpr std::int64_t SLACK = 4096;
+
+constexpr std::int64_t round_up(std::int64_t n, std::int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+constexpr std::int64_t pieces(std::int64_t n, std::int64_t size) { return (n + size - 1) / size; }
+
+}  // namespace qbench

@@ -1,0 +1,86 @@
+// What becomes of a tile's sums: corrections, int64 totals, results. Included inside each instruction set's namespace.
+
+template <class Total>
+void correct(Total* totals, std::int64_t rows, std::int64_t cols, std::int64_t pitch, const std::int64_t* row_part,
+             const std::int64_t* column_part) {
+    // Unsigned, because int32 sums may pass through values that wrap.
+    using Bits = std::conditional_t<sizeof(Total) == 4, std::uint32_t, std::uint64_t>;
+    for (std::int64_t m = 0; m < rows; ++m) {
+        const Bits row = static_cast<Bits>(row_part ? row_part[m] : 0);
+        for (std::int64_t n = 0; n < cols; ++n) {
+            const Bits total = static_cast<Bits>(totals[m * pitch + n]);
+            totals[m * pitch + n] = static_cast<Total>(total + row + static_cast<Bits>(column_part[n]));
+        }
+    }
+}
+
+inline void widen(const std::int32_t* sums, std::int64_t rows, std::int64_t cols, std::int64_t pitch, int shift,
+                  std::int64_t* totals) {
+    for (std::int64_t m = 0; m < rows; ++m) {
+        for (std::int64_t n = 0; n < cols; ++n) {
+            totals[m * pitch + n] += static_cast<std::int64_t>(sums[m * pitch + n]) * (std::int64_t{1} << shift);
+        }
+    }
+}
+
+// Smallest and largest result of each column so far.
+template <std::int64_t columns>
+struct Range {
+    float low[columns], high[columns];
+    std::int32_t nan[columns];
+
+    void clear() {
+        for (std::int64_t n = 0; n < columns; ++n) {
+            low[n] = __builtin_inff();
+            high[n] = -__builtin_inff();
+            nan[n] = 0;
+        }
+    }
+
+    void take(const float* values, std::int64_t cols) {
+        for (std::int64_t n = 0; n < cols; ++n) {
+            const float value = values[n];
+            low[n] = value < low[n] ? value : low[n];
+            high[n] = value > high[n] ? value : high[n];
+            nan[n] |= value != value;
+        }
+    }
+
+    void give(Extremes& all) const {
+        for (std::int64_t n = 0; n < columns; ++n) {
+            all.low = low[n] < all.low ? low[n] : all.low;
+            all.high = high[n] > all.high ? high[n] : all.high;
+            all.nan |= nan[n] != 0;
+        }
+    }
+};
+
+// One row of results; `column` is the target's first channel.
+template <class Total, std::int64_t columns>
+void put(const Target& target, std::int64_t place, std::int64_t column, const Total* totals, std::int64_t cols,
+         Range<columns>* range) {
+    place += column;
+    if (target.kind == RESULT_INT32) {
+        std::int32_t* to = static_cast<std::int32_t*>(target.data) + place;
+        for (std::int64_t n = 0; n < cols; ++n) to[n] = static_cast<std::int32_t>(totals[n]);
+        return;
+    }
+    if (target.kind == RESULT_INT64) {
+        std::int64_t* to = static_cast<std::int64_t*>(target.data) + place;
+        for (std::int64_t n = 0; n < cols; ++n) to[n] = totals[n];
+        return;
+    }
+    float* to = static_cast<float*>(target.data) + place;
+    const float first = target.first_scale;
+    const float* second = target.second_scale + column * target.second_step;
+    if (target.second_step) {
+        for (std::int64_t n = 0; n < cols; ++n) to[n] = static_cast<float>(totals[n]) * first * second[n];
+    } else {
+        const float all = *second;
+        for (std::int64_t n = 0; n < cols; ++n) to[n] = static_cast<float>(totals[n]) * first * all;
+    }
+    if (target.bias) {
+        for (std::int64_t n = 0; n < cols; ++n) to[n] += target.bias[column + n];
+    }
+    if (range) range->take(to, cols);
+}

@@ -1,0 +1,323 @@
+// A job of a weight gradient: sums over pixels. Included inside each instruction set's namespace.
+//
+// A's rows are (tap column, channel), packed from input rows; B's columns are the error's channels. Both are packed a
+// few output rows at a time, so that the innermost loops run in the nearest cache. Outputs of one image form a slice.
+
+// Where things of a chunk lie in the scratch memory; everything counted in elements.
+template <class Isa>
+struct WgradLayout {
+    std::int64_t units, line, blocks, row_width, rows_per_slice, lines, error_units;
+
+    explicit WgradLayout(const WgradPlan& p) {
+        units = pieces(p.out_w, Isa::unit);
+        line = units * Isa::unit;
+        blocks = pieces(p.taps_x * p.in_group, Isa::rows);
+        row_width = (line - 1) * p.stride_x + (p.taps_x - 1) * p.dilation_x + 1;
+        const std::int64_t slices = p.chunk_rows;  // at most one for each row
+        lines = p.stride_y == 1 ? p.chunk_rows + (p.taps_y - 1) * p.dilation_y * most_slices(p) : p.chunk_rows * p.taps_y;
+        error_units = round_up(p.chunk_rows * units + slices * (Isa::depth - 1), Isa::depth);
+    }
+
+    // A chunk of rows meets this many images at most.
+    static std::int64_t most_slices(const WgradPlan& p) {
+        const std::int64_t most = (p.chunk_rows + p.out_h - 2) / p.out_h + 1;
+        return most < p.chunk_rows ? most : p.chunk_rows;
+    }
+
+    std::int64_t plane() const { return round_up(lines * line + Isa::depth * Isa::unit, 64); }  // of one row of A
+    std::int64_t block() const { return plane() * Isa::rows; }
+};
+
+template <class Isa>
+std::int64_t wgrad_scratch(const WgradPlan& p) {
+    const WgradLayout<Isa> at(p);
+    const std::int64_t size = sizeof(typename Isa::A);
+    return SLACK * 8 + at.row_width * p.channels * size + p.a.digits * at.blocks * at.block() * size +
+           p.b.digits * at.error_units * Isa::unit * Isa::columns * size +
+           at.lines * at.blocks * Isa::rows * static_cast<std::int64_t>(sizeof(std::int32_t)) * p.a.digits +
+           (2 * p.taps_y + 1) * p.chunk_rows * static_cast<std::int64_t>(sizeof(Segment)) + at.blocks * Isa::rows * 8;
+}
+
+template <class Isa>
+struct WgradJob {
+    using A = typename Isa::A;
+    using B = typename Isa::B;
+    static constexpr std::int64_t tile_size = Isa::rows * Isa::columns;
+
+    struct Slice {
+        std::int64_t image, row, rows, line;  // first output row, their number, first line in A's planes
+    };
+
+    const WgradPlan& p;
+    const WgradLayout<Isa> at;
+    const WgradSums& sums;
+    std::int64_t panels, first_panel, last_panel, pending = 0;
+    Slice* slices;
+    std::int64_t slice_count = 0;
+    Segment *segments, *part_of;  // [tap row][slice], and room for parts of them
+    std::int64_t* offset_of;   // of each row of A in a prepared pixel row
+    std::int32_t* line_sums;   // [digit][line][row of A]
+    A *row, *inputs;           // a prepared pixel row; [digit][block]
+    B* errors;                 // [digit]
+
+    WgradJob(const WgradPlan& plan, void* scratch, const WgradSums& where) : p(plan), at(plan), sums(where) {
+        panels = pieces(p.out_group, Isa::columns);
+        char* free = static_cast<char*>(scratch);
+        const auto take = [&](std::int64_t bytes) {
+            char* taken = free;
+            free += round_up(bytes, 64);
+            return taken;
+        };
+        const std::int64_t padded = at.blocks * Isa::rows;
+        slices = reinterpret_cast<Slice*>(take(p.chunk_rows * sizeof(Slice)));
+        segments = reinterpret_cast<Segment*>(take(p.taps_y * p.chunk_rows * sizeof(Segment)));
+        part_of = reinterpret_cast<Segment*>(take(p.taps_y * p.chunk_rows * sizeof(Segment)));
+        offset_of = reinterpret_cast<std::int64_t*>(take(padded * 8));
+        line_sums = reinterpret_cast<std::int32_t*>(take(p.a.digits * at.lines * padded * 4));
+        errors = reinterpret_cast<B*>(take(p.b.digits * at.error_units * Isa::unit * Isa::columns * sizeof(B)));
+        inputs = reinterpret_cast<A*>(take(p.a.digits * at.blocks * at.block() * sizeof(A)));
+        row = reinterpret_cast<A*>(take((at.row_width * p.channels) * sizeof(A) + SLACK));
+    }
+
+    // Splits the chunk's output rows by image and lays out their segments.
+    void cut(std::int64_t begin, std::int64_t end) {
+        slice_count = 0;
+        std::int64_t line = 0, error = 0;
+        for (std::int64_t next = begin; next < end;) {
+            Slice slice{next / p.out_h, next % p.out_h, 0, line};
+            slice.rows = p.out_h - slice.row < end - next ? p.out_h - slice.row : end - next;
+            const std::int64_t count = round_up(slice.rows * at.units, Isa::depth);
+            for (std::int64_t r = 0; r < p.taps_y; ++r) {
+                const std::int64_t first = line + line_of(slice, r);
+                segments[r * p.chunk_rows + slice_count] = {first * at.line * (Isa::planar ? 1 : Isa::rows), error, count};
+            }
+            slices[slice_count++] = slice;
+            line += lines_of(slice);
+            error += count;
+            next += slice.rows;
+        }
+    }
+
+    std::int64_t line_of(const Slice& slice, std::int64_t tap) const {
+        return p.stride_y == 1 ? tap * p.dilation_y : tap * slice.rows;
+    }
+    std::int64_t lines_of(const Slice& slice) const {
+        return p.stride_y == 1 ? slice.rows + (p.taps_y - 1) * p.dilation_y : p.taps_y * slice.rows;
+    }
+    // Input row of a line of a slice.
+    std::int64_t input_row(const Slice& slice, std::int64_t line) const {
+        if (p.stride_y == 1) return slice.row - p.pad_y + line;
+        return (slice.row + line % slice.rows) * p.stride_y - p.pad_y + line / slice.rows * p.dilation_y;
+    }
+
+    void pack_inputs(std::int64_t group, bool sums_matter) {
+        const std::int64_t padded = at.blocks * Isa::rows, rows = p.taps_x * p.in_group;
+        for (std::int64_t m = 0; m < padded; ++m) {
+            const std::int64_t known = m < rows ? m : rows - 1;
+            offset_of[m] = known / p.in_group * p.dilation_x * p.channels + group * p.in_group + known % p.in_group;
+        }
+        for (int digit = 0; digit < p.a.digits; ++digit) {
+            for (std::int64_t s = 0; s < slice_count; ++s) {
+                for (std::int64_t line = 0; line < lines_of(slices[s]); ++line) {
+                    prepare_row(p.a, digit, p.channels, p.height, p.width, slices[s].image,
+                                input_row(slices[s], line), -p.pad_x, at.row_width, row);
+                    spread_row(digit, slices[s].line + line);
+                    if (sums_matter) sum_line(line_sums + (digit * at.lines + slices[s].line + line) * padded);
+                }
+            }
+        }
+    }
+
+    // One prepared pixel row into the blocks of A.
+    void spread_row(int digit, std::int64_t line) {
+        const std::int64_t pixel = p.stride_x * p.channels;
+        for (std::int64_t block = 0; block < at.blocks; ++block) {
+            const std::int64_t* offset = offset_of + block * Isa::rows;
+            A* to = inputs + (digit * at.blocks + block) * at.block();
+            const bool together = offset[Isa::rows - 1] - offset[0] == Isa::rows - 1;
+            if constexpr (Isa::planar) {
+                for (std::int64_t m = 0; m < Isa::rows; ++m) {
+                    A* plane = to + m * at.plane() + line * at.line;
+                    for (std::int64_t x = 0; x < at.line; ++x) plane[x] = row[x * pixel + offset[m]];
+                }
+            } else {
+                to += line * at.line * Isa::rows;
+                for (std::int64_t u = 0; u < at.units; ++u, to += Isa::rows * Isa::unit) {
+                    const A* from = row + u * Isa::unit * pixel;
+                    if (together) {
+                        Isa::interleave(from + offset[0], pixel, to);
+                    } else {
+                        for (std::int64_t m = 0; m < Isa::rows; ++m) {
+                            for (std::int64_t j = 0; j < Isa::unit; ++j) to[m * Isa::unit + j] = from[j * pixel + offset[m]];
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    void sum_line(std::int32_t* to) const {
+        const std::int64_t rows = p.taps_x * p.in_group, pixel = p.stride_x * p.channels;
+        fill(to, at.blocks * Isa::rows, std::int32_t{0});
+        for (std::int64_t x = 0; x < p.out_w; ++x) {
+            for (std::int64_t m = 0; m < rows; ++m) to[m] += row[x * pixel + offset_of[m]];
+        }
+    }
+
+    void add_row_sums(std::int64_t group) {
+        const std::int64_t padded = at.blocks * Isa::rows;
+        for (int digit = 0; digit < p.a.digits; ++digit) {
+            for (std::int64_t r = 0; r < p.taps_y; ++r) {
+                std::int64_t* to = sums.row_sums + ((digit * p.groups + group) * p.taps_y + r) * padded;
+                for (std::int64_t s = 0; s < slice_count; ++s) {
+                    const std::int64_t first = slices[s].line + line_of(slices[s], r);
+                    const std::int32_t* from = line_sums + (digit * at.lines + first) * padded;
+                    for (std::int64_t i = 0; i < slices[s].rows * padded; ++i) to[i % padded] += from[i];
+                }
+            }
+        }
+    }
+
+    void pack_errors(std::int64_t first, std::int64_t cols, std::int64_t width, std::int64_t* column_sums,
+                     std::int64_t digit_step) {
+        for (int digit = 0; digit < p.b.digits; ++digit) {
+            B* to = errors + digit * at.error_units * Isa::unit * Isa::columns;
+            for (std::int64_t s = 0; s < slice_count; ++s) {
+                B* const start = to;
+                for (std::int64_t y = 0; y < slices[s].rows; ++y, to += at.line * width) {
+                    pack_error_row(slices[s].image, slices[s].row + y, digit, first, cols, width, to);
+                }
+                const std::int64_t units = slices[s].rows * at.units, extra = round_up(units, Isa::depth) - units;
+                fill(to, extra * Isa::unit * width, B{0});
+                if (Isa::raw) sum_errors(start, units, cols, width, column_sums + digit * digit_step);
+                to += extra * Isa::unit * width;
+            }
+        }
+    }
+
+    void pack_error_row(std::int64_t image, std::int64_t y, int digit, std::int64_t first, std::int64_t cols,
+                        std::int64_t width, B* to) const {
+        const Recode rule = p.b.recode[digit];
+        const std::int64_t pixel = p.b.stride[2], channel = p.b.stride[3];
+        with_codes(p.b, [&](auto* codes) {
+            auto* from = codes + image * p.b.stride[0] + y * p.b.stride[1] + first * channel;
+            for (std::int64_t u = 0; u < at.units; ++u, from += Isa::unit * pixel, to += Isa::unit * width) {
+                const std::int64_t left = p.out_w - u * Isa::unit;
+                if (left >= Isa::unit && channel == 1 && rule.shift == 0 && rule.mask == -1) {
+                    for (std::int64_t c = 0; c < cols; ++c) {
+#pragma GCC unroll 4
+                        for (std::int64_t j = 0; j < Isa::unit; ++j) {
+                            to[c * Isa::unit + j] = static_cast<B>(from[j * pixel + c] + rule.add);
+                        }
+                    }
+                } else {
+                    for (std::int64_t c = 0; c < cols; ++c) {
+                        for (std::int64_t j = 0; j < Isa::unit; ++j) {
+                            to[c * Isa::unit + j] =
+                                j < left ? static_cast<B>(recoded(from[j * pixel + c * channel], rule)) : B{0};
+                        }
+                    }
+                }
+                fill(to + cols * Isa::unit, (width - cols) * Isa::unit, B{0});
+            }
+        });
+    }
+
+    static void sum_errors(const B* from, std::int64_t units, std::int64_t cols, std::int64_t width,
+                           std::int64_t* column_sums) {
+        std::int32_t total[Isa::columns] = {};
+        for (std::int64_t u = 0; u < units; ++u, from += width * Isa::unit) {
+            for (std::int64_t c = 0; c < cols; ++c) {
+                for (std::int64_t j = 0; j < Isa::unit; ++j) total[c] += from[c * Isa::unit + j];
+            }
+        }
+        for (std::int64_t c = 0; c < cols; ++c) column_sums[c] += total[c];
+    }
+
+    std::int64_t panel_size() const { return p.a.digits * p.b.digits * p.taps_y * at.blocks * tile_size; }
+
+    void flush(std::int64_t begin, std::int64_t end) {
+        for (std::int64_t i = begin * panel_size(); i < end * panel_size(); ++i) {
+            sums.wide[i] += sums.narrow[i];
+            sums.narrow[i] = 0;
+        }
+    }
+
+    // All tiles of one panel.
+    void multiply(std::int64_t panel, std::int64_t vectors, const Segment* some) {
+        std::int32_t* to = sums.narrow + panel * panel_size();
+        const std::int64_t digit_step = at.error_units * Isa::unit * Isa::columns;
+        for (std::int64_t block = 0; block < at.blocks; ++block) {
+            for (std::int64_t r = 0; r < p.taps_y; ++r) {
+                for (int da = 0; da < p.a.digits; ++da) {
+                    const A* a = inputs + (da * at.blocks + block) * at.block();
+                    for (int db = 0; db < p.b.digits; ++db, to += tile_size) {
+                        Isa::Tiles::packed(a, at.plane(), errors + db * digit_step, some + r * p.chunk_rows,
+                                           slice_count, vectors, to);
+                    }
+                }
+            }
+        }
+    }
+
+    void panel(std::int64_t index) {
+        const std::int64_t group = index / panels, column = index % panels * Isa::columns, local = index - first_panel;
+        const std::int64_t cols = p.out_group - column < Isa::columns ? p.out_group - column : Isa::columns;
+        const std::int64_t width = round_up(cols, Isa::lanes), padded = panels * Isa::columns;
+        pack_errors(group * p.out_group + column, cols, width, sums.column_sums + group * padded + column,
+                    p.groups * padded);
+        if (!p.limit || slice_count > 1 || segments[0].count * Isa::unit <= p.limit) {
+            return multiply(local, width / Isa::lanes, segments);
+        }
+        // One row of pixels may exceed what an int32 sum takes.
+        const std::int64_t most = p.limit / (Isa::unit * Isa::depth) * Isa::depth;
+        for (std::int64_t start = 0; start < segments[0].count; start += most) {
+            for (std::int64_t r = 0; r < p.taps_y; ++r) {
+                const Segment& whole = segments[r * p.chunk_rows];
+                const std::int64_t left = whole.count - start, step = Isa::unit * (Isa::planar ? 1 : Isa::rows);
+                part_of[r * p.chunk_rows] = {whole.a + start * step, whole.b + start, left < most ? left : most};
+            }
+            multiply(local, width / Isa::lanes, part_of);
+            flush(local, local + 1);
+        }
+    }
+
+    void chunk(std::int64_t begin, std::int64_t end) {
+        const std::int64_t terms = (end - begin) * p.out_w;
+        if (p.limit && pending + terms > p.limit) {
+            flush(0, last_panel - first_panel);
+            pending = 0;
+        }
+        pending += terms;
+        cut(begin, end);
+        bool sums_matter = false;
+        for (int d = 0; d < p.b.digits; ++d) sums_matter |= Isa::raw && p.b.digit_zero[d] != 0;
+        for (std::int64_t index = first_panel, group = -1; index < last_panel; ++index) {
+            if (index / panels != group) {
+                group = index / panels;
+                pack_inputs(group, sums_matter);
+                if (sums_matter) add_row_sums(group);
+            }
+            panel(index);
+        }
+    }
+
+    void run(std::int64_t part) {
+        const std::int64_t rows = p.images * p.out_h, all = p.groups * panels;
+        const std::int64_t i = part / p.parts_panels, j = part % p.parts_panels;
+        first_panel = all * j / p.parts_panels;
+        last_panel = all * (j + 1) / p.parts_panels;
+        Isa::Tiles::begin();
+        const std::int64_t last = rows * (i + 1) / p.parts_rows;
+        for (std::int64_t begin = rows * i / p.parts_rows; begin < last; begin += p.chunk_rows) {
+            chunk(begin, begin + p.chunk_rows < last ? begin + p.chunk_rows : last);
+        }
+        Isa::Tiles::end();
+        if (p.limit) flush(0, last_panel - first_panel);
+    }
+};
+
+template <class Isa>
+void wgrad_job(const WgradPlan& p, std::int64_t part, void* scratch, const WgradSums& sums) {
+    WgradJob<Isa>(p, scratch, sums).run(part);
+}

@@ -1,0 +1,19 @@
+// All loops of one instruction set, and the table of them. Included inside its namespace.
+#pragma once
+
+// clang-format off: the order matters
+#include "random.h"
+#include "loops_encode.h"
+#include "loops_view.h"
+#include "loops_statistics.h"
+#include "loops_levels.h"
+#include "loops_update.h"
+#include "loops_pool.h"
+// clang-format on
+
+const Loops LOOPS = {
+    encode,          encode_flag,     decode,     extremes,          apply_mask, view,
+    gradient_extremes, encode_gradient, level_gradient, column_ends, column_statistics, moments,
+    gradient_sums,   encode_levels,   look_up,    encode_at,         sgd,        adam,
+    momentum,        max_pool,        max_pool_backward,
+};

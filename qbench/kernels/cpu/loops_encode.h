@@ -1,0 +1,225 @@
+// Loops that turn values into codes. Included inside the namespace of one instruction set.
+#pragma once
+
+// Values straight from memory.
+template <class V>
+struct Plain {
+    const float* x;
+
+    explicit Plain(const EncodeJob& job) : x(job.x) {}
+    QBENCH_INLINE void seek(i64) {}
+    QBENCH_INLINE typename V::F next(i64 i) { return V::load(x + i); }
+};
+
+// Where an element stands among the channels, for tables of `period` channels that go on for one vector more.
+template <class V>
+struct Place {
+    i64 period, step, c = 0;
+
+    explicit Place(i64 period) : period(period), step(V::WIDTH % period) {}
+    QBENCH_INLINE void seek(i64 i) { c = i % period; }
+    QBENCH_INLINE i64 next() {
+        const i64 here = c;
+        c += step;
+        if (c >= period) c -= period;
+        return here;
+    }
+};
+
+// max(slope[c] * code + offset[c], floor).
+template <class V>
+struct View {
+    const u8* codes;
+    const float *slope, *offset;
+    typename V::F floor;
+    Place<V> place;
+
+    explicit View(const EncodeJob& job)
+        : codes(job.codes), slope(job.slope), offset(job.offset), floor(V::set(job.floor)), place(job.period) {}
+    QBENCH_INLINE void seek(i64 i) { place.seek(i); }
+    QBENCH_INLINE typename V::F next(i64 i) {
+        const i64 c = place.next();
+        const auto code = V::to_float(V::load(codes + i));
+        return V::max(floor, V::add(V::mul(V::load(slope + c), code), V::load(offset + c)));
+    }
+};
+
+// Calls body(i, vectors) for each group of vectors from `begin` that ends by `end`; for single elements up to `end`
+// itself, the last time with fewer of them. Returns where it stopped.
+template <class V, class Body>
+QBENCH_INLINE i64 for_each_group(i64 begin, i64 end, const Body& body) {
+    constexpr i64 GROUP = V::GROUP * V::WIDTH;
+    i64 i = begin;
+    for (; i + GROUP <= end; i += GROUP) body(i, V::GROUP);
+    if (V::WIDTH == 1 && i < end) {
+        body(i, (int)((u64)(end - i) % V::GROUP));
+        i = end;
+    }
+    return i;
+}
+
+// The same with body(i, u) for each vector, u its place in the group.
+template <class V, class Body>
+QBENCH_INLINE i64 for_each_vector(i64 begin, i64 end, const Body& body) {
+    return for_each_group<V>(begin, end, [&](i64 i, int vectors) __attribute__((always_inline)) {
+#pragma GCC unroll 4
+        for (int u = 0; u < vectors; ++u) body(i + u * V::WIDTH, u);
+    });
+}
+
+// The divisions of a group come before its random words: the divider is slow, and works on while the words are made.
+template <class V, int RULE, class Source, class T>
+bool encode_part(const EncodeJob& job, i64& begin, i64 end) {
+    using F = typename V::F;
+    constexpr bool IS_SIGNED = T(-1) < T(0);
+    Rounder<V, RULE> round(job.key);
+    Source source(job);
+    T* const out = static_cast<T*>(job.out);
+    const i64 out_from = job.out_from;
+    const F scale = V::set(job.scale), zero = V::set(job.zero), low = V::set(job.low), high = V::set(job.high);
+    auto nan = V::none();
+    source.seek(begin);
+    begin = for_each_group<V>(begin, end, [&](i64 i, int vectors) __attribute__((always_inline)) {
+        F x[V::GROUP], y[V::GROUP];
+#pragma GCC unroll 4
+        for (int u = 0; u < vectors; ++u) {
+            x[u] = source.next(i + u * V::WIDTH);
+            y[u] = V::add(V::div(x[u], scale), zero);
+        }
+        round.draw(i);
+#pragma GCC unroll 4
+        for (int u = 0; u < vectors; ++u) {
+            auto code = round.code(y[u], x[u], u, low, high);
+            if constexpr (IS_SIGNED) {
+                nan = V::either(nan, V::is_nan(x[u]));
+                code = V::drop(V::is_nan(y[u]), code);
+            }
+            V::store(out + (i - out_from) + u * V::WIDTH, code);
+        }
+    });
+    return V::any(nan);
+}
+
+template <int RULE, class T, template <class> class Source>
+bool encode_range(const EncodeJob& job, Range range) {
+    i64 i = range.begin;
+    const bool nan = encode_part<Vector, RULE, Source<Vector>, T>(job, i, range.end);
+    return encode_part<Single, RULE, Source<Single>, T>(job, i, range.end) || nan;
+}
+
+template <class T, template <class> class Source>
+bool encode_by_rule(const EncodeJob& job, Range range) {
+    switch (job.rule) {
+        case HALF_UP: return encode_range<HALF_UP, T, Source>(job, range);
+        case PHILOX: return encode_range<PHILOX, T, Source>(job, range);
+        case HASH: return encode_range<HASH, T, Source>(job, range);
+        default: return encode_range<NEAREST, T, Source>(job, range);
+    }
+}
+
+template <template <class> class Source>
+bool encode_by_type(const EncodeJob& job, Range range) {
+    switch (job.type) {
+        case INT8: return encode_by_rule<i8, Source>(job, range);
+        case INT16: return encode_by_rule<i16, Source>(job, range);
+        case INT32: return encode_by_rule<i32, Source>(job, range);
+        default: return encode_by_rule<u8, Source>(job, range);
+    }
+}
+
+// Whether a NaN was met among the values.
+bool encode(const EncodeJob& job, Range range) {
+    switch (job.rule) {
+        case SIGN: return encode_range<SIGN, i8, Plain>(job, range);
+        case SIGN_PHILOX: return encode_range<SIGN_PHILOX, i8, Plain>(job, range);
+        case SIGN_HASH: return encode_range<SIGN_HASH, i8, Plain>(job, range);
+        default: return job.codes ? encode_by_type<View>(job, range) : encode_by_type<Plain>(job, range);
+    }
+}
+
+template <int RULE, class T>
+void encode_at_range(const EncodeJob& job, const i64* at, Range range) {
+    using V = Single;
+    Rounder<V, RULE> round(job.key);
+    T* const out = static_cast<T*>(job.out);
+    for (i64 p = range.begin; p < range.end; ++p) {
+        const i64 i = at[p], first = i / V::GROUP * V::GROUP;
+        round.draw(first);
+        const float y = V::add(V::div(job.x[p], job.scale), job.zero);
+        V::store(out + i, V::drop(V::is_nan(y), round.code(y, job.x[p], (int)(i - first), job.low, job.high)));
+    }
+}
+
+template <class T>
+void encode_at_by_rule(const EncodeJob& job, const i64* at, Range range) {
+    switch (job.rule) {
+        case HALF_UP: return encode_at_range<HALF_UP, T>(job, at, range);
+        case PHILOX: return encode_at_range<PHILOX, T>(job, at, range);
+        case HASH: return encode_at_range<HASH, T>(job, at, range);
+        default: return encode_at_range<NEAREST, T>(job, at, range);
+    }
+}
+
+// Codes of single values: x[p] is that of element at[p].
+void encode_at(const EncodeJob& job, const i64* at, Range range) {
+    switch (job.type) {
+        case INT8: return encode_at_by_rule<i8>(job, at, range);
+        case INT16: return encode_at_by_rule<i16>(job, at, range);
+        case INT32: return encode_at_by_rule<i32>(job, at, range);
+        default: return encode_at_by_rule<u8>(job, at, range);
+    }
+}
+
+// where |y| >= 1: round(y) within +-(steps - 1), times steps; else round(y * steps). y = x / scale.
+template <class V>
+bool encode_flag_part(const EncodeJob& job, i64& begin, i64 end) {
+    using F = typename V::F;
+    i16* const out = static_cast<i16*>(job.out);
+    const F scale = V::set(job.scale), steps = V::set(job.high + 1), low = V::set(job.low), high = V::set(job.high);
+    const auto whole_steps = V::set_int((i32)job.high + 1);
+    auto nan = V::none();
+    begin = for_each_vector<V>(begin, end, [&](i64 i, int) __attribute__((always_inline)) {
+        const F x = V::load(job.x + i);
+        const F y = V::div(x, scale);
+        const F near = V::min(V::max(y, V::set(-1.0f)), V::set(1.0f));
+        const auto fine = V::nearest(V::mul(near, steps));
+        const auto coarse = V::mul(V::nearest(V::min(V::max(y, low), high)), whole_steps);
+        const auto is_coarse = V::either(V::at_least(y, V::set(1.0f)), V::at_least(V::set(-1.0f), y));
+        nan = V::either(nan, V::is_nan(x));
+        V::store(out + i, V::drop(V::is_nan(y), V::select(is_coarse, coarse, fine)));
+    });
+    return V::any(nan);
+}
+
+bool encode_flag(const EncodeJob& job, Range range) {
+    i64 i = range.begin;
+    const bool nan = encode_flag_part<Vector>(job, i, range.end);
+    return encode_flag_part<Single>(job, i, range.end) || nan;
+}
+
+// (code - zero) * scale.
+template <class V, class T>
+i64 decode_part(const T* codes, float scale, float zero, float* out, i64 begin, i64 end) {
+    return for_each_vector<V>(
+        begin, end,
+        [&](i64 i, int) __attribute__((always_inline)) {
+            const auto code = V::to_float(V::load(codes + i));
+            V::store(out + i, V::mul(V::sub(code, V::set(zero)), V::set(scale)));
+        });
+}
+
+template <class T>
+void decode_range(const void* codes, float scale, float zero, float* out, Range range) {
+    const T* const typed = static_cast<const T*>(codes);
+    const i64 i = decode_part<Vector>(typed, scale, zero, out, range.begin, range.end);
+    decode_part<Single>(typed, scale, zero, out, i, range.end);
+}
+
+void decode(const void* codes, int type, float scale, float zero, float* out, Range range) {
+    switch (type) {
+        case INT8: return decode_range<i8>(codes, scale, zero, out, range);
+        case INT16: return decode_range<i16>(codes, scale, zero, out, range);
+        case INT32: return decode_range<i32>(codes, scale, zero, out, range);
+        default: return decode_range<u8>(codes, scale, zero, out, range);
+    }
+}

@@ -1,0 +1,221 @@
+// Loops over views of codes and their gradients. Included inside the namespace of one instruction set.
+#pragma once
+
+// Running extremes; two sets, because one minimum waits for the last.
+template <class V>
+struct Span {
+    typename V::F low[2], high[2];
+    typename V::M nan = V::none();
+
+    QBENCH_INLINE Span() {
+        low[0] = low[1] = V::set(INFINITY);
+        high[0] = high[1] = V::set(-INFINITY);
+    }
+    QBENCH_INLINE void add(typename V::F x, int u) {
+        low[u & 1] = V::min(x, low[u & 1]);
+        high[u & 1] = V::max(x, high[u & 1]);
+        nan = V::either(nan, V::is_nan(x));
+    }
+    QBENCH_INLINE Extremes result() const {
+        float lows[V::WIDTH], highs[V::WIDTH];
+        V::store(lows, V::min(low[0], low[1]));
+        V::store(highs, V::max(high[0], high[1]));
+        Extremes all = {INFINITY, -INFINITY, V::any(nan)};
+        for (int i = 0; i < V::WIDTH; ++i) {
+            if (lows[i] < all.low) all.low = lows[i];
+            if (highs[i] > all.high) all.high = highs[i];
+        }
+        return all;
+    }
+};
+
+
+template <class V>
+Extremes extremes_part(const float* x, i64& begin, i64 end) {
+    Span<V> span;
+    begin = for_each_vector<V>(
+        begin, end,
+        [&](i64 i, int u) __attribute__((always_inline)) { span.add(V::load(x + i), u); });
+    return span.result();
+}
+
+Extremes extremes(const float* x, Range range) {
+    i64 i = range.begin;
+    const Extremes most = extremes_part<Vector>(x, i, range.end);
+    return joined(most, extremes_part<Single>(x, i, range.end));
+}
+
+template <class V>
+Extremes apply_mask_part(const float* x, const u8* mask, float* out, i64& begin, i64 end) {
+    Span<V> span;
+    begin = for_each_vector<V>(
+        begin, end,
+        [&](i64 i, int u) __attribute__((always_inline)) {
+            const auto y = V::keep(V::load_bits(mask, i), V::load(x + i));
+            span.add(y, u);
+            V::store(out + i, y);
+        });
+    return span.result();
+}
+
+Extremes apply_mask(const float* x, const u8* mask, float* out, Range range) {
+    i64 i = range.begin;
+    const Extremes most = apply_mask_part<Vector>(x, mask, out, i, range.end);
+    return joined(most, apply_mask_part<Single>(x, mask, out, i, range.end));
+}
+
+// How a code is read: ENTRIES 0 as the number itself, 16, 32 or 256 through a table of that many entries.
+template <class V, int ENTRIES>
+QBENCH_INLINE typename V::F read_code(const u8* codes, const float* table) {
+    const auto code = V::load(codes);
+    if constexpr (ENTRIES == 0) return V::to_float(code);
+    else if constexpr (ENTRIES == 16) return V::look_up16(table, code);
+    else if constexpr (ENTRIES == 32) return V::look_up32(table, code);
+    else return V::look_up256(table, code);
+}
+
+template <class V, int ENTRIES, bool HAS_TRUNK, bool HAS_RELU>
+Extremes view_part(const ViewJob& job, i64& begin, i64 end) {
+    Span<V> span;
+    Place<V> place(job.period);
+    place.seek(begin);
+    begin = for_each_vector<V>(
+        begin, end,
+        [&](i64 i, int u) __attribute__((always_inline)) {
+            const i64 c = place.next();
+            const auto q = read_code<V, ENTRIES>(job.codes + i, job.table);
+            auto value = V::add(V::mul(q, V::load(job.slope + c)), V::load(job.offset + c));
+            if constexpr (HAS_TRUNK) value = V::add(value, V::load(job.trunk + i));
+            if constexpr (HAS_RELU) {
+                value = V::max(V::set(0.0f), value);
+                V::store_bits(job.mask, i, V::less(V::set(0.0f), value));
+            }
+            span.add(value, u);
+            V::store(job.value + i, value);
+        });
+    return span.result();
+}
+
+template <int ENTRIES, bool HAS_TRUNK, bool HAS_RELU>
+Extremes view_range(const ViewJob& job, Range range) {
+    i64 i = range.begin;
+    const Extremes most = view_part<Vector, ENTRIES, HAS_TRUNK, HAS_RELU>(job, i, range.end);
+    return joined(most, view_part<Single, ENTRIES, HAS_TRUNK, HAS_RELU>(job, i, range.end));
+}
+
+template <int ENTRIES>
+Extremes view_by_options(const ViewJob& job, Range range) {
+    if (job.trunk && job.relu) return view_range<ENTRIES, true, true>(job, range);
+    if (job.trunk) return view_range<ENTRIES, true, false>(job, range);
+    if (job.relu) return view_range<ENTRIES, false, true>(job, range);
+    return view_range<ENTRIES, false, false>(job, range);
+}
+
+Extremes view(const ViewJob& job, Range range) {
+    if (!job.table) return view_by_options<0>(job, range);
+    if (job.entries <= 16) return view_by_options<16>(job, range);
+    if (job.entries <= 32) return view_by_options<32>(job, range);
+    return view_by_options<256>(job, range);
+}
+
+// g where slope[c] * q + offset[c] is positive, 0 elsewhere; all of g without relu.
+template <class V, int ENTRIES>
+struct Masked {
+    typename V::F m, q;
+
+    QBENCH_INLINE Masked(const GradientJob& job, i64 i, i64 c) {
+        q = read_code<V, ENTRIES>(job.view.codes + i, job.view.table);
+        m = V::load(job.g + i);
+        if (job.view.relu) {
+            const auto value = V::add(V::mul(q, V::load(job.view.slope + c)), V::load(job.view.offset + c));
+            m = V::keep(V::less(V::set(0.0f), value), m);
+        }
+    }
+};
+
+template <class V>
+Extremes gradient_extremes_part(const GradientJob& job, i64& begin, i64 end) {
+    Span<V> span;
+    Place<V> place(job.view.period);
+    place.seek(begin);
+    begin = for_each_vector<V>(
+        begin, end,
+        [&](i64 i, int u) __attribute__((always_inline)) { span.add(Masked<V, 0>(job, i, place.next()).m, u); });
+    return span.result();
+}
+
+Extremes gradient_extremes(const GradientJob& job, Range range) {
+    i64 i = range.begin;
+    const Extremes most = gradient_extremes_part<Vector>(job, i, range.end);
+    return joined(most, gradient_extremes_part<Single>(job, i, range.end));
+}
+
+template <class V, int RULE>
+i64 encode_gradient_part(const GradientJob& job, i64 begin, i64 end) {
+    using F = typename V::F;
+    const EncodeJob& encode = job.encode;
+    Rounder<V, RULE> round(encode.key);
+    u8* const out = static_cast<u8*>(encode.out);
+    const F scale = V::set(encode.scale), zero = V::set(encode.zero), low = V::set(0.0f), high = V::set(encode.high);
+    Place<V> place(job.view.period);
+    place.seek(begin);
+    return for_each_group<V>(begin, end, [&](i64 i, int vectors) __attribute__((always_inline)) {
+        F m[V::GROUP], y[V::GROUP];
+        i64 c[V::GROUP];
+#pragma GCC unroll 4
+        for (int u = 0; u < vectors; ++u) {
+            c[u] = place.next();
+            m[u] = Masked<V, 0>(job, i + u * V::WIDTH, c[u]).m;
+            y[u] = V::add(V::div(m[u], scale), zero);
+        }
+        round.draw(i);
+#pragma GCC unroll 4
+        for (int u = 0; u < vectors; ++u) {
+            const auto e = round.code(y[u], m[u], u, low, high);
+            V::store(out + i + u * V::WIDTH, e);
+            V::store(job.sums + c[u], V::add(V::load(job.sums + c[u]), e));
+            const auto product = V::mul16(e, V::load(job.view.codes + i + u * V::WIDTH));
+            V::store(job.products + c[u], V::add(V::load(job.products + c[u]), product));
+        }
+    });
+}
+
+template <int RULE>
+void encode_gradient_range(const GradientJob& job, Range range) {
+    const i64 i = encode_gradient_part<Vector, RULE>(job, range.begin, range.end);
+    encode_gradient_part<Single, RULE>(job, i, range.end);
+}
+
+void encode_gradient(const GradientJob& job, Range range) {
+    switch (job.encode.rule) {
+        case PHILOX: return encode_gradient_range<PHILOX>(job, range);
+        case HASH: return encode_gradient_range<HASH>(job, range);
+        default: return encode_gradient_range<NEAREST>(job, range);
+    }
+}
+
+template <class V, int ENTRIES>
+i64 level_gradient_part(const GradientJob& job, i64 begin, i64 end) {
+    Place<V> place(job.view.period);
+    place.seek(begin);
+    return for_each_vector<V>(
+        begin, end,
+        [&](i64 i, int) __attribute__((always_inline)) {
+            const i64 c = place.next();
+            const Masked<V, ENTRIES> masked(job, i, c);
+            const auto linear = V::add(V::mul(V::load(job.a + c), masked.m), V::load(job.b + c));
+            V::store(job.out + i, V::add(linear, V::mul(V::load(job.c + c), masked.q)));
+        });
+}
+
+template <int ENTRIES>
+void level_gradient_range(const GradientJob& job, Range range) {
+    const i64 i = level_gradient_part<Vector, ENTRIES>(job, range.begin, range.end);
+    level_gradient_part<Single, ENTRIES>(job, i, range.end);
+}
+
+void level_gradient(const GradientJob& job, Range range) {
+    if (job.view.entries <= 16) return level_gradient_range<16>(job, range);
+    if (job.view.entries <= 32) return level_gradient_range<32>(job, range);
+    level_gradient_range<256>(job, range);
+}

@@ -1,0 +1,190 @@
+// Passes over codes seen through a view: what qbench/kernels/cpu/passes.py calls. The formulas are documented in
+// qbench/kernels/passes.py.
+#include "encode.h"
+
+namespace qbench {
+namespace {
+
+constexpr i64 APART = 64;  // neighbouring vectors should not add to the same places of a table
+
+// Slope and offset per channel as tables, for `width` elements or more.
+struct ViewTables {
+    i64 period;
+    Aligned<float> slope, offset;
+
+    ViewTables(const float* slopes, const float* offsets, i64 channels, i64 width)
+        : period(period_of(channels, width)),
+          slope(repeated(slopes, channels, period)),
+          offset(repeated(offsets, channels, period)) {}
+};
+
+ViewJob view_job(const u8* codes, ViewTables& tables, int relu) {
+    ViewJob job;
+    job.codes = codes;
+    job.slope = tables.slope.data();
+    job.offset = tables.offset.data();
+    job.period = tables.period;
+    job.relu = relu != 0;
+    return job;
+}
+
+EncodeJob encode_job(const u8* codes, ViewTables& tables, int relu, Key key, void* out) {
+    EncodeJob job;
+    job.codes = codes;
+    job.slope = tables.slope.data();
+    job.offset = tables.offset.data();
+    job.period = tables.period;
+    job.floor = relu ? 0.0f : -INFINITY;
+    job.key = key;
+    job.out = out;
+    return job;
+}
+
+// Encodes the view, then again the elements that have a value of their own; whether a NaN was among the values.
+bool encode_view(
+    EncodeJob job, i64 n, const i64* at, const float* values, i64 count, int threads, int isa) {
+    const Loops& loops = loops_for(isa);
+    bool nan = encode_all(job, n, threads, isa);
+    if (!count) return nan;
+    job.x = values;
+    in_parallel(threads, count, 1, [&](int, Range range) { loops.encode_at(job, at, range); });
+    for (i64 p = 0; p < count; ++p) nan = nan || std::isnan(values[p]);
+    return nan;
+}
+
+}  // namespace
+}  // namespace qbench
+
+using namespace qbench;
+
+QBENCH_EXPORT void qbench_encode_affine_view(
+    const u8* codes, i64 n, i64 channels, const float* slope, const float* offset, int relu, const float* low,
+    const float* high, int bits, int integer_zero_point, u32 seed, u32 tensor, u32 step, int generator, const i64* at,
+    const float* values, i64 count, void* out, float* scale, float* zero, int threads, int isa) {
+    EncodeJob parameters;
+    set_affine(parameters, *low, *high, bits, integer_zero_point != 0);
+    *scale = parameters.scale;
+    *zero = parameters.zero;
+    if (!n) return;
+    ViewTables tables(slope, offset, channels, 1);
+    EncodeJob job = encode_job(codes, tables, relu, {seed, tensor, step}, out);
+    set_affine(job, *low, *high, bits, integer_zero_point != 0);
+    job.rule = drawing_rule(generator);
+    encode_view(job, n, at, values, count, threads, isa);
+}
+
+QBENCH_EXPORT void qbench_encode_scaled_view(
+    const u8* codes, i64 n, i64 channels, const float* slope, const float* offset, int relu, const float* magnitude,
+    int kind, double divisor, double low, double high, int rule, u32 seed, u32 tensor, u32 step, int type, const i64* at,
+    const float* values, i64 count, void* out, float* scale, int threads, int isa) {
+    *scale = scale_of(*magnitude, kind, static_cast<float>(divisor));
+    if (!n) return;
+    ViewTables tables(slope, offset, channels, 1);
+    EncodeJob job = encode_job(codes, tables, relu, {seed, tensor, step}, out);
+    job.rule = rule;
+    job.scale = *scale;
+    set_limits(job, low, high, type);
+    if (encode_view(job, n, at, values, count, threads, isa)) *scale = NAN;
+}
+
+// table: NULL to read codes as numbers. mask: written with relu.
+QBENCH_EXPORT void qbench_view(
+    const u8* codes, i64 n, i64 channels, const float* table, i64 entries, const float* slope, const float* offset,
+    int relu, const float* trunk, float* value, u8* mask, float* extremes, int threads, int isa) {
+    if (!n) return finish_extremes(no_extremes(), 0, extremes);
+    const Loops& loops = loops_for(isa);
+    ViewTables tables(slope, offset, channels, 1);
+    const Table padded(table, table ? entries : 0);
+    ViewJob job = view_job(codes, tables, relu);
+    job.table = table ? padded.values : nullptr;
+    job.entries = static_cast<int>(entries);
+    job.trunk = trunk;
+    job.value = value;
+    job.mask = mask;
+    finish_extremes(extremes_in_parallel(threads, n, [&](Range range) { return loops.view(job, range); }), n, extremes);
+}
+
+QBENCH_EXPORT void qbench_apply_mask(
+    const float* g, i64 n, const u8* mask, float* out, float* extremes, int threads, int isa) {
+    const Loops& loops = loops_for(isa);
+    const auto part = [&](Range range) { return loops.apply_mask(g, mask, out, range); };
+    finish_extremes(extremes_in_parallel(threads, n, part), n, extremes);
+}
+
+QBENCH_EXPORT void qbench_view_gradient_extremes(
+    const float* g, const u8* codes, i64 n, i64 channels, const float* slope, const float* offset, int relu, float* out,
+    int threads, int isa) {
+    if (!n) return finish_extremes(no_extremes(), 0, out);
+    const Loops& loops = loops_for(isa);
+    ViewTables tables(slope, offset, channels, 1);
+    GradientJob job;
+    job.view = view_job(codes, tables, relu);
+    job.g = g;
+    const auto part = [&](Range range) {
+        return relu ? loops.gradient_extremes(job, range) : loops.extremes(g, range);
+    };
+    finish_extremes(extremes_in_parallel(threads, n, part), n, out);
+}
+
+// sums: [2, channels], of the codes e and of e * code.
+QBENCH_EXPORT void qbench_encode_view_gradient(
+    const float* g, const u8* codes, i64 n, i64 channels, const float* slope, const float* offset, int relu,
+    const float* low, const float* high, int bits, int integer_zero_point, u32 seed, u32 tensor, u32 step, int generator,
+    u8* out, float* scale, float* zero, i64* sums, int threads, int isa) {
+    EncodeJob encode;
+    set_affine(encode, *low, *high, bits, integer_zero_point != 0);
+    encode.rule = drawing_rule(generator);
+    encode.key = {seed, tensor, step};
+    encode.out = out;
+    *scale = encode.scale;
+    *zero = encode.zero;
+    std::memset(sums, 0, static_cast<std::size_t>(2 * channels) * sizeof(i64));
+    if (!n) return;
+    const Loops& loops = loops_for(isa);
+    ViewTables tables(slope, offset, channels, APART);
+    constexpr i64 ROWS = 32768;  // 255 * 255 * 2^15 fits 32 bits
+    const i64 places = tables.period + TABLE_MARGIN, segment = ROWS * tables.period;
+    in_parallel(threads, n, GRAIN, [&](int, Range range) {
+        Aligned<u32> sums_of_codes(places), products(places);
+        std::vector<i64> mine(static_cast<std::size_t>(2 * channels));
+        GradientJob job;
+        job.view = view_job(codes, tables, relu);
+        job.g = g;
+        job.encode = encode;
+        job.sums = sums_of_codes.data();
+        job.products = products.data();
+        for (i64 i = range.begin; i < range.end; i += segment) {  // a multiple of GRAIN, because ROWS is one
+            sums_of_codes.clear();
+            products.clear();
+            loops.encode_gradient(job, {i, i + segment < range.end ? i + segment : range.end});
+            for (i64 p = 0; p < places; ++p) {
+                mine[static_cast<std::size_t>(p % channels)] += job.sums[p];
+                mine[static_cast<std::size_t>(channels + p % channels)] += job.products[p];
+            }
+        }
+#pragma omp critical(qbench_gradient_sums)
+        for (i64 c = 0; c < 2 * channels; ++c) sums[c] += mine[static_cast<std::size_t>(c)];
+    });
+}
+
+// (a * m + b) + c * table[code] with the masked gradient m.
+QBENCH_EXPORT void qbench_level_gradient(
+    const float* g, const u8* codes, i64 n, i64 channels, const float* table, i64 entries, const float* slope,
+    const float* offset, int relu, const float* a, const float* b, const float* c, float* out, int threads, int isa) {
+    if (!n) return;
+    const Loops& loops = loops_for(isa);
+    ViewTables tables(slope, offset, channels, 1);
+    const Table padded(table, entries);
+    auto as = repeated(a, channels, tables.period), bs = repeated(b, channels, tables.period),
+               cs = repeated(c, channels, tables.period);
+    GradientJob job;
+    job.view = view_job(codes, tables, relu);
+    job.view.table = padded.values;
+    job.view.entries = static_cast<int>(entries);
+    job.g = g;
+    job.a = as.data();
+    job.b = bs.data();
+    job.c = cs.data();
+    job.out = out;
+    in_parallel(threads, n, GRAIN, [&](int, Range range) { loops.level_gradient(job, range); });
+}

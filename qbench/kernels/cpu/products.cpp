@@ -1,0 +1,234 @@
+// Entry points of the integer products. They trust their arguments, but for zero points outside their type.
+#include "products.h"
+
+#include <algorithm>
+
+#include "isa.h"
+
+namespace qbench {
+namespace {
+
+class Block {
+  public:
+    ~Block() { std::free(data_); }
+
+    void* get(std::int64_t bytes) {
+        if (bytes > size_) {
+            std::free(data_);
+            size_ = 0;
+            data_ = std::aligned_alloc(64, static_cast<std::size_t>(round_up(bytes, 4096)));
+            if (!data_) throw ProductError{STATUS_MEMORY};
+            size_ = bytes;
+        }
+        return data_;
+    }
+
+  private:
+    void* data_ = nullptr;
+    std::int64_t size_ = 0;
+};
+
+}  // namespace
+
+void* scratch(Use use, std::int64_t bytes) {
+    thread_local Block blocks[USES];
+    return blocks[use].get(bytes);
+}
+
+const Kernels& kernels_of_level(int level) {
+    if (!level_available(level)) throw ProductError{STATUS_LEVEL};
+    switch (level) {
+#if defined(__x86_64__)
+        case LEVEL_AVX2: return avx2_kernels;
+        case LEVEL_AVX512: return avx512_kernels;
+        case LEVEL_AVXVNNI: return avxvnni_kernels;
+        case LEVEL_AVX512VNNI: return avx512vnni_kernels;
+        case LEVEL_AMX: return amx_kernels;
+#elif defined(__aarch64__)
+        case LEVEL_NEON: return neon_kernels;
+#endif
+        default: return scalar_kernels;
+    }
+}
+
+namespace {
+
+void pack(PlannedConv& conv, const Kernels& kernels, int threads) {
+    ConvPlan& p = conv.plan;
+    const std::int64_t sums = round_up(conv.sum_count(), 8);
+    const std::int64_t elements = round_up(conv.packed_elements(kernels), 64);
+    char* memory = static_cast<char*>(scratch(USE_PACKED, elements * kernels.element_bytes + 16 * sums + SLACK));
+    p.packed = memory;
+    p.column_sums = reinterpret_cast<std::int64_t*>(memory + elements * kernels.element_bytes);
+    p.column_magnitudes = p.column_sums + sums;
+    const std::int64_t tasks = p.phase_count * p.groups * p.b.digits * pieces(p.out_group, kernels.columns);
+    in_jobs(elements < 32768 ? 1 : threads, tasks, [&](std::int64_t task) { kernels.pack(p, task); });
+}
+
+// Whether all sums fit int32. What the caller wants as int32 does: partial sums may wrap.
+bool is_narrow(const PlannedConv& conv) {
+    const ConvPlan& p = conv.plan;
+    if (p.a.digits > 1 || p.b.digits > 1) return false;
+    if (p.target.kind == RESULT_INT32) return true;
+    const std::int64_t largest = *std::max_element(p.column_magnitudes, p.column_magnitudes + conv.sum_count());
+    return largest <= INT32_MAX / true_bound(p.a);
+}
+
+void finish_extremes(const ConvPlan& p, float* result) {
+    Extremes all{__builtin_inff(), -__builtin_inff(), false};
+    for (std::int64_t i = 0; i < p.job_count; ++i) {
+        all.low = std::min(all.low, p.extremes[i].low);
+        all.high = std::max(all.high, p.extremes[i].high);
+        all.nan |= p.extremes[i].nan;
+    }
+    const float nan = __builtin_nanf("");
+    result[0] = all.nan ? nan : all.low;
+    result[1] = all.nan ? nan : all.high;
+}
+
+void run(PlannedConv& conv, const Kernels& kernels, int threads, float* extremes) {
+    ConvPlan& p = conv.plan;
+    prepare(p.a, kernels, LEFT, fewest_digits(p.a, kernels));
+    prepare(p.b, kernels, RIGHT, fewest_digits(p.b, kernels));
+    conv.lay_out(kernels, threads);
+    pack(conv, kernels, threads);
+    p.narrow = is_narrow(conv);
+    if (!p.narrow && int32_terms(p.a, p.b) < kernels.unit) {
+        prepare(p.b, kernels, RIGHT, 2);
+        conv.lay_out(kernels, threads);
+        pack(conv, kernels, threads);
+    }
+    conv.limit(kernels, p.narrow ? 0 : int32_terms(p.a, p.b));
+    std::vector<Extremes> seen(extremes ? conv.jobs.size() : 0);
+    p.extremes = extremes ? seen.data() : nullptr;
+    in_jobs(threads, p.job_count, [&](std::int64_t job) { kernels.conv(p, job, scratch(USE_JOB, p.scratch_bytes)); });
+    if (extremes) finish_extremes(p, extremes);
+}
+
+void set_input(ConvPlan& p, const Operand& x, std::int64_t images, std::int64_t channels, std::int64_t height,
+               std::int64_t width) {
+    p.a = x;
+    p.images = images;
+    p.channels = channels;
+    p.height = height;
+    p.width = width;
+}
+
+void set_target(ConvPlan& p, const Call& call, std::int64_t channels, std::int64_t height, std::int64_t width) {
+    p.target = target_of(call);
+    p.target.stride[0] = height * width * channels;
+    p.target.stride[1] = width * channels;
+    p.target.stride[2] = channels;
+}
+
+// A 1x1 convolution without padding reads its pixels with a stride, and where they follow each other, as one row.
+void flatten(PlannedConv& conv, const Geometry& g) {
+    ConvPlan& p = conv.plan;
+    if (g.taps_y * g.taps_x != 1 || g.pad_y || g.pad_x) return;
+    p.a.stride[1] *= p.step_y;
+    p.a.stride[2] *= p.step_x;
+    p.step_y = p.step_x = 1;
+    p.height = g.out_h;
+    p.width = g.out_w;
+    const bool rows = p.a.stride[1] == p.width * p.a.stride[2] || p.height == 1;
+    const bool all = rows && (p.a.stride[0] == p.height * p.a.stride[1] || p.images == 1);
+    if (!all && p.height * p.images > 1) return;
+    p.width *= p.height * p.images;
+    p.height = p.images = 1;
+    conv.phases[0].rows = 1;
+    conv.phases[0].cols = p.width;
+}
+
+void plan_forward(PlannedConv& conv, const Call& call) {
+    const Geometry& g = call.where;
+    ConvPlan& p = conv.plan;
+    set_input(p, operand_of(call.first), g.images, g.channels, g.height, g.width);
+    p.b = operand_of(call.second);
+    p.groups = g.groups;
+    p.in_group = g.channels / g.groups;
+    p.out_group = g.filters / g.groups;
+    p.step_y = g.stride_y;
+    p.step_x = g.stride_x;
+    p.out_step_y = p.out_step_x = 1;
+    p.contract_stride = p.b.stride[3];
+    p.column_stride = p.b.stride[0];
+    p.group_stride = p.out_group * p.b.stride[0];
+    set_target(p, call, g.filters, g.out_h, g.out_w);
+    Phase phase{};
+    phase.rows = g.out_h;
+    phase.cols = g.out_w;
+    conv.phases = {phase};
+    conv.taps.resize(1);
+    for (std::int64_t r = 0; r < g.taps_y; ++r) {
+        for (std::int64_t s = 0; s < g.taps_x; ++s) {
+            conv.taps[0].push_back({r * g.dilation_y - g.pad_y, s * g.dilation_x - g.pad_x,
+                                    r * p.b.stride[1] + s * p.b.stride[2]});
+        }
+    }
+    flatten(conv, g);
+}
+
+// The input pixels with one remainder modulo the stride meet the same taps.
+void add_phase(PlannedConv& conv, const Geometry& g, std::int64_t y, std::int64_t x) {
+    const Operand& w = conv.plan.b;
+    Phase phase{};
+    phase.out_y = y;
+    phase.out_x = x;
+    phase.rows = pieces(g.height - y, g.stride_y);
+    phase.cols = pieces(g.width - x, g.stride_x);
+    std::vector<PlannedConv::Tap> taps;
+    for (std::int64_t r = g.taps_y - 1; r >= 0; --r) {
+        const std::int64_t above = y + g.pad_y - r * g.dilation_y;
+        if (above % g.stride_y) continue;
+        for (std::int64_t s = g.taps_x - 1; s >= 0; --s) {
+            const std::int64_t before = x + g.pad_x - s * g.dilation_x;
+            if (before % g.stride_x) continue;
+            taps.push_back({above / g.stride_y, before / g.stride_x, r * w.stride[1] + s * w.stride[2]});
+        }
+    }
+    conv.phases.push_back(phase);
+    conv.taps.push_back(taps);
+}
+
+void plan_input_grad(PlannedConv& conv, const Call& call) {
+    const Geometry& g = call.where;
+    ConvPlan& p = conv.plan;
+    set_input(p, operand_of(call.first), g.images, g.filters, g.out_h, g.out_w);
+    p.b = operand_of(call.second);
+    p.groups = g.groups;
+    p.in_group = g.filters / g.groups;
+    p.out_group = g.channels / g.groups;
+    p.step_y = p.step_x = 1;
+    p.out_step_y = g.stride_y;
+    p.out_step_x = g.stride_x;
+    p.contract_stride = p.b.stride[0];
+    p.column_stride = p.b.stride[3];
+    p.group_stride = p.in_group * p.b.stride[0];
+    set_target(p, call, g.channels, g.height, g.width);
+    for (std::int64_t y = 0; y < std::min(g.stride_y, g.height); ++y) {
+        for (std::int64_t x = 0; x < std::min(g.stride_x, g.width); ++x) add_phase(conv, g, y, x);
+    }
+}
+
+}  // namespace
+}  // namespace qbench
+
+using qbench::Call;
+
+QBENCH_EXPORT int qbench_conv2d(int level, int threads, const Call* call) {
+    return qbench::guarded([&] {
+        qbench::PlannedConv conv;
+        qbench::plan_forward(conv, *call);
+        qbench::run(conv, qbench::kernels_of_level(level), qbench::useful_threads(threads, products_of(call->where)),
+                    reinterpret_cast<float*>(call->target.extremes));
+    });
+}
+
+QBENCH_EXPORT int qbench_conv2d_input_grad(int level, int threads, const Call* call) {
+    return qbench::guarded([&] {
+        qbench::PlannedConv conv;
+        qbench::plan_input_grad(conv, *call);
+        qbench::run(conv, qbench::kernels_of_level(level), qbench::useful_threads(threads, products_of(call->where)),
+                    nullptr);
+    });
+}

@@ -1,0 +1,272 @@
+"""Exact integer products in C++: the functions of :mod:`qbench.kernels.reference.products`, with the same results.
+
+Four-dimensional operands are read, and results written, with channels last; the factors of a matrix product may have
+any strides. A zero point outside its type's range raises ValueError.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from qbench.kernels import cpu
+
+CODES = {torch.uint8: 0, torch.int8: 1, torch.int16: 2}
+RESULTS = {torch.int32: 0, torch.int64: 1, torch.float32: 2}
+CALL = struct.Struct("=38q")
+"""struct Call of products.h: two factors of 9 numbers, the result's 4, the geometry's 16."""
+
+DONE, ZERO_POINT, LEVEL, MEMORY = range(4)
+
+Geometry = tuple[Sequence[int], Sequence[int], Sequence[int], int]
+"""Stride, padding, dilation, groups."""
+
+
+class Factor(NamedTuple):
+    """An operand as C++ reads it. strides: of image (or filter), row, column and channel, in elements."""
+
+    codes: Tensor
+    zero: Tensor | None
+    scale: Tensor | None
+    strides: Sequence[int]
+
+    def words(self) -> tuple[int, ...]:
+        """struct CallFactor. The tensors must outlive the call."""
+        scale = (0, 0) if self.scale is None else (self.scale.data_ptr(), self.scale.numel())
+        return (self.codes.data_ptr(), _address(self.zero), *scale, CODES[self.codes.dtype], *self.strides)
+
+
+def conv2d(
+    x: Tensor,
+    x_zero: Tensor | None,
+    w: Tensor,
+    w_zero: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    wide: bool,
+) -> Tensor:
+    """x [N, C, H, W], w [K, C / groups, R, S] -> [N, K, H', W'] int32, int64 if ``wide``."""
+    where = (stride, padding, dilation, groups)
+    return _forward(_image(x, x_zero), _image(w, w_zero), where, _sums(wide), None, None)
+
+
+def conv2d_input_grad(
+    e: Tensor,
+    e_zero: Tensor | None,
+    w: Tensor,
+    w_zero: Tensor | None,
+    input_shape: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    wide: bool,
+) -> Tensor:
+    """e [N, K, H', W'], w [K, C / groups, R, S] -> ``input_shape``: each output spread back over its window."""
+    where = (stride, padding, dilation, groups)
+    return _input_grad(_image(e, e_zero), _image(w, w_zero), input_shape, where, _sums(wide))
+
+
+def conv2d_weight_grad(
+    x: Tensor,
+    x_zero: Tensor | None,
+    e: Tensor,
+    e_zero: Tensor | None,
+    weight_shape: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    wide: bool,
+) -> Tensor:
+    """x [N, C, H, W], e [N, K, H', W'] -> ``weight_shape`` [K, C / groups, R, S]: each tap's sum over all outputs."""
+    where = (stride, padding, dilation, groups)
+    return _weight_grad(_image(x, x_zero), _image(e, e_zero), weight_shape, where, _sums(wide))
+
+
+def matmul(a: Tensor, a_zero: Tensor | None, b: Tensor, b_zero: Tensor | None, wide: bool) -> Tensor:
+    """a [M, K], b [K, N] -> [M, N] int32, int64 if ``wide``."""
+    return _matmul(_rows(a, a_zero), _columns(b, b_zero), _sums(wide), None)
+
+
+def conv2d_scaled(
+    x: Tensor,
+    x_zero: Tensor | None,
+    x_scale: Tensor,
+    w: Tensor,
+    w_zero: Tensor | None,
+    w_scale: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> tuple[Tensor, Tensor]:
+    """float(sum) * x_scale * w_scale + bias: float32, each operation rounded, and its [min, max]."""
+    where = (stride, padding, dilation, groups)
+    extremes = torch.empty(2)
+    y = _forward(_image(x, x_zero, x_scale), _image(w, w_zero, w_scale), where, torch.float32, bias, extremes)
+    return y, extremes
+
+
+def conv2d_input_grad_scaled(
+    e: Tensor,
+    e_zero: Tensor | None,
+    e_scale: Tensor,
+    w: Tensor,
+    w_zero: Tensor | None,
+    w_scale: Tensor,
+    input_shape: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> Tensor:
+    """float(sum) * e_scale * w_scale: float32 of ``input_shape``."""
+    where = (stride, padding, dilation, groups)
+    return _input_grad(_image(e, e_zero, e_scale), _image(w, w_zero, w_scale), input_shape, where, torch.float32)
+
+
+def conv2d_weight_grad_scaled(
+    x: Tensor,
+    x_zero: Tensor | None,
+    x_scale: Tensor,
+    e: Tensor,
+    e_zero: Tensor | None,
+    e_scale: Tensor,
+    weight_shape: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> Tensor:
+    """float(sum) * x_scale * e_scale: float32 of ``weight_shape``."""
+    where = (stride, padding, dilation, groups)
+    return _weight_grad(_image(x, x_zero, x_scale), _image(e, e_zero, e_scale), weight_shape, where, torch.float32)
+
+
+def matmul_scaled(
+    a: Tensor,
+    a_zero: Tensor | None,
+    a_scale: Tensor,
+    b: Tensor,
+    b_zero: Tensor | None,
+    b_scale: Tensor,
+    bias: Tensor | None,
+) -> Tensor:
+    """float(sum) * a_scale * b_scale + bias: float32 [M, N]."""
+    return _matmul(_rows(a, a_zero, a_scale), _columns(b, b_zero, b_scale), torch.float32, bias)
+
+
+def _forward(
+    x: Factor, w: Factor, where: Geometry, dtype: torch.dtype, bias: Tensor | None, extremes: Tensor | None
+) -> Tensor:
+    n, c, height, width = x.codes.shape
+    k, _, taps_y, taps_x = w.codes.shape
+    stride, padding, dilation, groups = where
+    out_h = (height + 2 * padding[0] - dilation[0] * (taps_y - 1) - 1) // stride[0] + 1
+    out_w = (width + 2 * padding[1] - dilation[1] * (taps_x - 1) - 1) // stride[1] + 1
+    y = _empty((n, k, out_h, out_w), dtype)
+    if not y.numel():
+        if extremes is not None:
+            extremes.zero_()
+        return y
+    shape = (n, c, height, width, k, taps_y, taps_x, out_h, out_w)
+    _call("conv2d", x, w, y, (*shape, *stride, *padding, *dilation, groups), bias, extremes)
+    return y
+
+
+def _input_grad(e: Factor, w: Factor, input_shape: Sequence[int], where: Geometry, dtype: torch.dtype) -> Tensor:
+    grad = _empty(input_shape, dtype)
+    stride, padding, dilation, groups = where
+    if grad.numel():
+        shape = (*input_shape, e.codes.shape[1], *w.codes.shape[2:], *e.codes.shape[2:])
+        _call("conv2d_input_grad", e, w, grad, (*shape, *stride, *padding, *dilation, groups))
+    return grad
+
+
+def _weight_grad(x: Factor, e: Factor, weight_shape: Sequence[int], where: Geometry, dtype: torch.dtype) -> Tensor:
+    grad = _empty(weight_shape, dtype)
+    stride, padding, dilation, groups = where
+    if grad.numel():
+        shape = (*x.codes.shape, weight_shape[0], *weight_shape[2:], *e.codes.shape[2:])
+        _call("conv2d_weight_grad", x, e, grad, (*shape, *stride, *padding, *dilation, groups))
+    return grad
+
+
+def _matmul(a: Factor, b: Factor, dtype: torch.dtype, bias: Tensor | None) -> Tensor:
+    """A 1x1 convolution of one image, one pixel high and M wide."""
+    (m, terms), n = a.codes.shape, b.codes.shape[1]
+    y = torch.empty((m, n), dtype=dtype)
+    if y.numel():
+        _call("conv2d", a, b, y, (1, terms, 1, m, n, 1, 1, 1, m, 1, 1, 0, 0, 1, 1, 1), bias)
+    return y
+
+
+def _sums(wide: bool) -> torch.dtype:
+    return torch.int64 if wide else torch.int32
+
+
+def _image(codes: Tensor, zero: Tensor | None, scale: Tensor | None = None) -> Factor:
+    image, channel, row, column = codes.stride()
+    return Factor(codes, zero, _dense(scale), (image, row, column, channel))
+
+
+def _rows(a: Tensor, zero: Tensor | None, scale: Tensor | None = None) -> Factor:
+    return Factor(a, zero, _dense(scale), (0, 0, a.stride(0), a.stride(1)))
+
+
+def _columns(b: Tensor, zero: Tensor | None, scale: Tensor | None = None) -> Factor:
+    return Factor(b, zero, _dense(scale), (b.stride(1), 0, 0, b.stride(0)))
+
+
+def _dense(scale: Tensor | None) -> Tensor | None:
+    return scale if scale is None else scale.contiguous()
+
+
+def _empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    return torch.empty(tuple(shape), dtype=dtype, memory_format=torch.channels_last)
+
+
+def _address(x: Tensor | None) -> int:
+    return 0 if x is None else x.data_ptr()
+
+
+@cache
+def _functions(library: ctypes.CDLL) -> dict[str, Callable[..., int]]:
+    names = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad")
+    functions: dict[str, Any] = {name: getattr(library, f"qbench_{name}") for name in names}
+    for function in functions.values():
+        function.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_char_p]
+        function.restype = ctypes.c_int
+    return functions
+
+
+def _call(
+    name: str,
+    first: Factor,
+    second: Factor,
+    result: Tensor,
+    geometry: Sequence[int],
+    bias: Tensor | None = None,
+    extremes: Tensor | None = None,
+) -> None:
+    bias = _dense(bias)
+    target = (result.data_ptr(), RESULTS[result.dtype], _address(bias), _address(extremes))
+    call = CALL.pack(*first.words(), *second.words(), *target, *geometry)
+    status = _functions(cpu.library())[name](cpu.level(), torch.get_num_threads(), call)
+    if status == DONE:
+        return
+    if status == ZERO_POINT:
+        raise ValueError(f"{name}: a zero point must be an integer within the range of its operand's type")
+    if status == MEMORY:
+        raise MemoryError(f"{name}: no memory for the packed operands")
+    raise RuntimeError(f"{name}: this machine cannot run the level {cpu.isa()}")

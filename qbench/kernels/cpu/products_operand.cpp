@@ -1,0 +1,95 @@
+// Operands of the integer products: zero points, digits and bounds.
+#include <cmath>
+
+#include "products.h"
+
+namespace qbench {
+namespace {
+
+constexpr Recode plain(std::int32_t add) { return {add, 0, -1}; }
+
+std::int64_t lowest(std::int32_t code) { return code == CODE_UINT8 ? 0 : code == CODE_INT8 ? -128 : -32768; }
+std::int64_t highest(std::int32_t code) { return code == CODE_UINT8 ? 255 : code == CODE_INT8 ? 127 : 32767; }
+
+void prepare_centred(Operand& x, int digits) {
+    x.digit_zero[0] = x.digit_zero[1] = 0;
+    if (digits == 1) {
+        x.recode[0] = plain(-x.zero);
+        x.digit_bound = true_bound(x);
+        return;
+    }
+    x.recode[0] = {-x.zero, 0, 255};
+    x.recode[1] = {-x.zero, 8, -1};
+    x.digit_bound = 256;
+}
+
+// Bytes that keep the zero point: unsigned on the left side, signed on the right.
+void prepare_raw(Operand& x, Side side) {
+    const std::int32_t offset = side == LEFT ? (x.code == CODE_INT8 ? 128 : 0) : (x.code == CODE_UINT8 ? -128 : 0);
+    x.digit_bound = side == LEFT ? 255 : 128;
+    x.digit_zero[1] = 0;
+    if (x.code != CODE_INT16) {
+        x.recode[0] = plain(offset);
+        x.digit_zero[0] = x.zero + offset;
+    } else if (side == LEFT) {
+        x.recode[0] = plain(0);
+        x.recode[1] = {32768, 8, -1};
+        x.digit_zero[0] = x.zero;
+        x.digit_zero[1] = 128;
+    } else {
+        x.recode[0] = plain(-128);
+        x.recode[1] = {0, 8, -1};
+        x.digit_zero[0] = x.zero - 128;
+    }
+}
+
+}  // namespace
+
+Operand operand_of(const CallFactor& factor) {
+    Operand x{};
+    x.data = reinterpret_cast<const void*>(factor.data);
+    for (int i = 0; i < 4; ++i) x.stride[i] = factor.stride[i];
+    x.code = static_cast<std::int32_t>(factor.code);
+    if (factor.zero) {
+        const float zero = *reinterpret_cast<const float*>(factor.zero);
+        const bool fits = zero >= static_cast<float>(lowest(x.code)) && zero <= static_cast<float>(highest(x.code));
+        if (!fits || zero != std::floor(zero)) throw ProductError{STATUS_ZERO_POINT};
+        x.zero = static_cast<std::int32_t>(zero);
+    }
+    return x;
+}
+
+std::int64_t true_bound(const Operand& x) {
+    const std::int64_t below = x.zero - lowest(x.code), above = highest(x.code) - x.zero;
+    return below > above ? below : above;
+}
+
+int fewest_digits(const Operand& x, const Kernels& kernels) {
+    return x.code == CODE_INT16 && (kernels.raw || x.zero != 0) ? 2 : 1;
+}
+
+void prepare(Operand& x, const Kernels& kernels, Side side, int digits) {
+    x.digits = digits;
+    if (kernels.raw) {
+        prepare_raw(x, side);
+    } else {
+        prepare_centred(x, digits);
+    }
+}
+
+std::int64_t int32_terms(const Operand& a, const Operand& b) { return INT32_MAX / (a.digit_bound * b.digit_bound); }
+
+Target target_of(const Call& call) {
+    Target target{};
+    target.data = reinterpret_cast<void*>(call.target.data);
+    target.kind = static_cast<std::int32_t>(call.target.kind);
+    if (target.kind == RESULT_FLOAT32) {
+        target.first_scale = *reinterpret_cast<const float*>(call.first.scale);
+        target.second_scale = reinterpret_cast<const float*>(call.second.scale);
+        target.second_step = call.second.scale_count > 1 ? 1 : 0;
+        target.bias = reinterpret_cast<const float*>(call.target.bias);
+    }
+    return target;
+}
+
+}  // namespace qbench

@@ -1,0 +1,187 @@
+// The weight gradient: jobs over rows of outputs and panels of filters, then the sums of all jobs added up.
+#include <algorithm>
+#include <cstring>
+
+#include "products.h"
+
+namespace qbench {
+namespace {
+
+// Pixels whose operands are packed at once: a panel of errors and a block of inputs then fit the first cache.
+constexpr std::int64_t CHUNK_PIXELS = 256;
+// Jobs with sums of their own for all filters would otherwise take more memory than this.
+constexpr std::int64_t SUM_BYTES = 64 << 20;
+
+struct Sizes {
+    std::int64_t panels, blocks, panel, rows, columns;  // panel: sums of one; rows, columns: lengths of their sums
+
+    Sizes(const WgradPlan& p, const Kernels& k) {
+        panels = pieces(p.out_group, k.columns);
+        blocks = pieces(p.taps_x * p.in_group, k.rows);
+        panel = p.a.digits * p.b.digits * p.taps_y * blocks * k.rows * k.columns;
+        rows = p.a.digits * p.groups * p.taps_y * blocks * k.rows;
+        columns = p.b.digits * p.groups * panels * k.columns;
+    }
+};
+
+WgradPlan plan_of(const Call& call, const Kernels& kernels) {
+    const Geometry& g = call.where;
+    WgradPlan p{};
+    p.a = operand_of(call.first);
+    p.b = operand_of(call.second);
+    p.images = g.images;
+    p.channels = g.channels;
+    p.height = g.height;
+    p.width = g.width;
+    p.out_h = g.out_h;
+    p.out_w = g.out_w;
+    p.filters = g.filters;
+    p.groups = g.groups;
+    p.in_group = g.channels / g.groups;
+    p.out_group = g.filters / g.groups;
+    p.taps_y = g.taps_y;
+    p.taps_x = g.taps_x;
+    p.stride_y = g.stride_y;
+    p.stride_x = g.stride_x;
+    p.pad_y = g.pad_y;
+    p.pad_x = g.pad_x;
+    p.dilation_y = g.dilation_y;
+    p.dilation_x = g.dilation_x;
+    prepare(p.a, kernels, LEFT, fewest_digits(p.a, kernels));
+    prepare(p.b, kernels, RIGHT, fewest_digits(p.b, kernels));
+    return p;
+}
+
+void set_limit(WgradPlan& p, const Kernels& kernels, std::int64_t kind) {
+    const std::int64_t terms = p.images * p.out_h * p.out_w, least = kernels.unit * kernels.depth;
+    const bool single = p.a.digits == 1 && p.b.digits == 1;
+    if (single && kind == RESULT_INT32) return;  // the total fits, so partial sums may wrap
+    if (int32_terms(p.a, p.b) < std::min(terms, least)) prepare(p.b, kernels, RIGHT, 2);
+    const std::int64_t most = int32_terms(p.a, p.b);
+    p.limit = most < terms ? most : 0;
+}
+
+void set_parts(WgradPlan& p, const Kernels& kernels, int threads) {
+    const Sizes size(p, kernels);
+    const std::int64_t rows = p.images * p.out_h, bytes = size.panel * size.panels * p.groups * (p.limit ? 12 : 4);
+    const std::int64_t each = std::max<std::int64_t>(1, SUM_BYTES / std::max<std::int64_t>(1, bytes));
+    p.parts_rows = std::max<std::int64_t>(1, std::min<std::int64_t>({threads, rows, each}));
+    p.parts_panels = std::min(pieces(threads, p.parts_rows), size.panels * p.groups);
+    const std::int64_t pixels = p.limit ? std::min(CHUNK_PIXELS, p.limit) : CHUNK_PIXELS;
+    p.chunk_rows = std::max<std::int64_t>(1, std::min(pixels / std::max<std::int64_t>(1, p.out_w), rows));
+}
+
+struct Parts {
+    std::vector<WgradSums> sums;
+    std::int64_t panels_each;
+
+    std::int64_t first_panel(const WgradPlan& p, std::int64_t panels, std::int64_t part) const {
+        return panels * part / p.parts_panels;
+    }
+};
+
+// Memory of all jobs' sums, cleared.
+Parts take_parts(const WgradPlan& p, const Sizes& size) {
+    Parts parts;
+    parts.panels_each = pieces(size.panels * p.groups, p.parts_panels);
+    const std::int64_t narrow = round_up(parts.panels_each * size.panel * 4, 64);
+    const std::int64_t wide = p.limit ? 2 * narrow : 0, rows = round_up(size.rows * 8, 64);
+    const std::int64_t each = narrow + wide + rows + round_up(size.columns * 8, 64), jobs = p.parts_rows * p.parts_panels;
+    char* memory = static_cast<char*>(scratch(USE_SUMS, each * jobs));
+    std::memset(memory, 0, static_cast<std::size_t>(each * jobs));
+    for (std::int64_t job = 0; job < jobs; ++job, memory += each) {
+        parts.sums.push_back({reinterpret_cast<std::int32_t*>(memory), reinterpret_cast<std::int64_t*>(memory + narrow),
+                              reinterpret_cast<std::int64_t*>(memory + narrow + wide),
+                              reinterpret_cast<std::int64_t*>(memory + narrow + wide + rows)});
+    }
+    return parts;
+}
+
+// Adds up what all jobs have for one panel and writes its filters.
+class Reduction {
+  public:
+    Reduction(const WgradPlan& p, const Kernels& k, const Parts& parts, const Target& target)
+        : p_(p), k_(k), size_(p, k), parts_(parts), target_(target), terms_(p.images * p.out_h * p.out_w) {}
+
+    void panel(std::int64_t index) const {
+        const std::int64_t group = index / size_.panels, column = index % size_.panels * k_.columns;
+        const std::int64_t cols = std::min(p_.out_group - column, k_.columns), rows = p_.taps_x * p_.in_group;
+        const std::int64_t all = size_.panels * p_.groups;
+        std::int64_t part = 0;
+        while (all * (part + 1) / p_.parts_panels <= index) ++part;
+        const std::int64_t local = (index - all * part / p_.parts_panels) * size_.panel;
+        for (std::int64_t r = 0; r < p_.taps_y; ++r) {
+            for (std::int64_t m = 0; m < rows; ++m) {
+                for (std::int64_t n = 0; n < cols; ++n) {
+                    const std::int64_t place = ((group * p_.out_group + column + n) * p_.taps_y + r) * rows + m;
+                    write(place, total(part, local, group, r, m, column, n));
+                }
+            }
+        }
+    }
+
+  private:
+    std::int64_t total(std::int64_t part, std::int64_t local, std::int64_t group, std::int64_t r, std::int64_t m,
+                       std::int64_t column, std::int64_t n) const {
+        const std::int64_t tile = k_.rows * k_.columns, padded = size_.blocks * k_.rows;
+        const std::int64_t block = m / k_.rows, inside = m % k_.rows * k_.columns + n;
+        std::uint64_t total = 0;  // int32 results are exact modulo 2^32 only, so sums may wrap
+        for (int da = 0; da < p_.a.digits; ++da) {
+            for (int db = 0; db < p_.b.digits; ++db) {
+                const std::int64_t pair = ((block * p_.taps_y + r) * p_.a.digits + da) * p_.b.digits + db;
+                std::int64_t sum = p_.groups ? terms_ * p_.a.digit_zero[da] * p_.b.digit_zero[db] : 0;
+                for (std::int64_t i = 0; i < p_.parts_rows; ++i) {
+                    const WgradSums& s = parts_.sums[i * p_.parts_panels + part];
+                    const std::int64_t at = local + pair * tile + inside;
+                    sum += p_.limit ? s.wide[at] : s.narrow[at];
+                    if (!k_.raw) continue;
+                    sum -= p_.b.digit_zero[db] * s.row_sums[((da * p_.groups + group) * p_.taps_y + r) * padded + m];
+                    sum -= p_.a.digit_zero[da] *
+                           s.column_sums[(db * p_.groups + group) * size_.panels * k_.columns + column + n];
+                }
+                total += static_cast<std::uint64_t>(sum) << 8 * (da + db);
+            }
+        }
+        return static_cast<std::int64_t>(total);
+    }
+
+    void write(std::int64_t place, std::int64_t total) const {
+        if (target_.kind == RESULT_INT32) {
+            static_cast<std::int32_t*>(target_.data)[place] = static_cast<std::int32_t>(total);
+        } else if (target_.kind == RESULT_INT64) {
+            static_cast<std::int64_t*>(target_.data)[place] = total;
+        } else {
+            const float scaled = static_cast<float>(total) * target_.first_scale;
+            static_cast<float*>(target_.data)[place] = scaled * *target_.second_scale;
+        }
+    }
+
+    const WgradPlan& p_;
+    const Kernels& k_;
+    const Sizes size_;
+    const Parts& parts_;
+    const Target& target_;
+    const std::int64_t terms_;
+};
+
+}  // namespace
+}  // namespace qbench
+
+QBENCH_EXPORT int qbench_conv2d_weight_grad(int level, int threads, const qbench::Call* call) {
+    using namespace qbench;
+    return guarded([&] {
+        const Kernels& kernels = kernels_of_level(level);
+        WgradPlan p = plan_of(*call, kernels);
+        set_limit(p, kernels, call->target.kind);
+        threads = useful_threads(threads, products_of(call->where));
+        set_parts(p, kernels, threads);
+        const Sizes size(p, kernels);
+        const Parts parts = take_parts(p, size);
+        const std::int64_t bytes = kernels.wgrad_scratch(p);
+        in_jobs(threads, p.parts_rows * p.parts_panels,
+                [&](std::int64_t part) { kernels.wgrad(p, part, scratch(USE_JOB, bytes), parts.sums[part]); });
+        const Target target = target_of(*call);
+        const Reduction reduction(p, kernels, parts, target);
+        in_jobs(threads, size.panels * p.groups, [&](std::int64_t panel) { reduction.panel(panel); });
+    });
+}

@@ -1,0 +1,258 @@
+// Reductions of columns: what qbench/kernels/cpu/passes.py calls. Integers are exact; sums of doubles are taken over
+// blocks of rows whose size depends on the shape alone, so the number of threads changes no bit of them.
+#include "encode.h"
+
+namespace qbench {
+namespace {
+
+constexpr i64 VECTOR_BYTES = 64;  // the longest vector of bytes
+
+template <class T>
+using Array = std::vector<T>;
+
+std::size_t size(i64 count) { return static_cast<std::size_t>(count); }
+
+// Lowest and highest codes of the channels and the rows, counted from the start of the tensor, that have them first.
+struct Ends {
+    u8 *lows, *highs;
+    i64 *low_at, *high_at;
+
+    void take(i64 c, u8 low, i64 low_row, u8 high, i64 high_row) const {
+        if (low < lows[c] || (low == lows[c] && low_row < low_at[c])) {
+            lows[c] = low;
+            low_at[c] = low_row;
+        }
+        if (high > highs[c] || (high == highs[c] && high_row < high_at[c])) {
+            highs[c] = high;
+            high_at[c] = high_row;
+        }
+    }
+};
+
+// Statistics of ranges of rows, at least one row each.
+class Statistics {
+public:
+    Statistics(const u8* codes, i64 channels, const Loops& loops)
+        : codes_(codes), channels_(channels), period_(period_of(channels, VECTOR_BYTES)), loops_(loops),
+          lows_(size(period_)), highs_(size(period_)), low_at_(size(period_)), high_at_(size(period_)),
+          sums_(size(period_)) {}
+
+    // Sets the ends, adds to the sums.
+    void take_rows(Range rows, const Ends& ends, i64* sums) {
+        for (i64 c = 0; c < channels_; ++c) {
+            ends.lows[c] = ends.highs[c] = codes_[rows.begin * channels_ + c];
+            ends.low_at[c] = ends.high_at[c] = rows.begin;
+        }
+        const i64 together = period_ / channels_, long_rows = (rows.end - rows.begin) / together;
+        if (long_rows) take_long_rows(rows.begin, long_rows, ends, sums);
+        for (i64 row = rows.begin + long_rows * together; row < rows.end; ++row)
+            for (i64 c = 0; c < channels_; ++c) {
+                const u8 code = codes_[row * channels_ + c];
+                ends.take(c, code, row, code, row);
+                sums[c] += code;
+            }
+    }
+
+private:
+    const u8* codes_;
+    i64 channels_, period_;
+    const Loops& loops_;
+    Array<u8> lows_, highs_;
+    Array<i64> low_at_, high_at_, sums_;
+
+    // Several rows side by side make one that is at least as long as a vector.
+    void take_long_rows(i64 begin, i64 rows, const Ends& ends, i64* sums) {
+        loops_.column_statistics({codes_ + begin * channels_, rows, period_, lows_.data(), highs_.data(),
+                                  low_at_.data(), high_at_.data(), sums_.data()});
+        const i64 together = period_ / channels_;
+        for (i64 k = 0, place = 0; k < together; ++k)
+            for (i64 c = 0; c < channels_; ++c, ++place) {
+                const std::size_t p = size(place);
+                ends.take(c, lows_[p], begin + low_at_[p] * together + k, highs_[p], begin + high_at_[p] * together + k);
+                sums[c] += sums_[p];
+            }
+    }
+};
+
+// The ends of the part of a chunk that one thread meets after another thread has begun the chunk.
+struct Remainder {
+    i64 chunk = -1;
+    Array<u8> lows, highs;
+    Array<i64> low_at, high_at;
+
+    Ends ends(i64 channels) {
+        lows.resize(size(channels));
+        highs.resize(size(channels));
+        low_at.resize(size(channels));
+        high_at.resize(size(channels));
+        return {lows.data(), highs.data(), low_at.data(), high_at.data()};
+    }
+};
+
+// Rows of a block of sums: few enough blocks to add up, rows enough to hide what a block costs.
+i64 block_rows(i64 rows) {
+    constexpr i64 FEWEST = 256, BLOCKS = 256;
+    const i64 even = (rows + BLOCKS - 1) / BLOCKS;
+    return even > FEWEST ? even : FEWEST;
+}
+
+// out[c] += the sum over its places of a table.
+void fold(const double* places, i64 count, i64 channels, double* out) {
+    for (i64 p = 0, c = 0; p < count; ++p) {
+        out[c] += places[p];
+        if (++c == channels) c = 0;
+    }
+}
+
+// sums [2, channels]: what body(rows, table of first sums, table of second sums, thread) adds to the tables' places.
+template <class Body>
+void sum_blocks(i64 rows, i64 channels, i64 period, double* sums, int threads, const Body& body) {
+    const i64 height = block_rows(rows), blocks = (rows + height - 1) / height, places = period + TABLE_MARGIN;
+    Array<double> partial(size(blocks * 2 * channels));
+    in_parts(threads, blocks, 1, [&](int thread, Range share) {
+        Aligned<double> first(places), second(places);
+        for (i64 b = share.begin; b < share.end; ++b) {
+            first.clear();
+            second.clear();
+            const Range range = {b * height, b * height + height < rows ? b * height + height : rows};
+            body(range, first.data(), second.data(), thread);
+            double* const found = &partial[size(b * 2 * channels)];
+            fold(first.data(), places, channels, found);
+            fold(second.data(), places, channels, found + channels);
+        }
+    });
+    std::memset(sums, 0, size(2 * channels) * sizeof(double));
+    for (i64 b = 0; b < blocks; ++b)
+        for (i64 c = 0; c < 2 * channels; ++c) sums[c] += partial[size(b * 2 * channels + c)];
+}
+
+// Extremes of the places of a table, per thread; NaN does not show in them.
+struct PlaceExtremes {
+    Aligned<float> lows, highs;
+
+    explicit PlaceExtremes(i64 places) : lows(places), highs(places) {
+        for (i64 p = 0; p < places; ++p) {
+            lows.data()[p] = INFINITY;
+            highs.data()[p] = -INFINITY;
+        }
+    }
+};
+
+bool column_has_nan(const float* x, i64 rows, i64 channels, i64 c) {
+    for (i64 row = 0; row < rows; ++row)
+        if (std::isnan(x[row * channels + c])) return true;
+    return false;
+}
+
+}  // namespace
+}  // namespace qbench
+
+using namespace qbench;
+
+// sums [channels]; lows, highs, low_at, high_at [chunks, channels]. chunks divides rows.
+QBENCH_EXPORT void qbench_chunk_statistics(
+    const u8* codes, i64 rows, i64 channels, i64 chunks, i64* sums, u8* lows, u8* highs, i64* low_at, i64* high_at,
+    int threads, int isa) {
+    std::memset(sums, 0, size(channels) * sizeof(i64));
+    if (!rows || !channels) return;
+    const Loops& loops = loops_for(isa);
+    const i64 height = rows / chunks;
+    const int parts = useful_threads(threads, rows * channels);
+    const auto ends_of = [&](i64 chunk) -> Ends {
+        const i64 from = chunk * channels;
+        return {lows + from, highs + from, low_at + from, high_at + from};
+    };
+    Array<Remainder> remainders(size(parts));
+    in_parts(parts, rows, 1, [&](int part, Range share) {
+        Statistics statistics(codes, channels, loops);
+        Array<i64> mine(size(channels));
+        for (i64 begin = share.begin; begin < share.end;) {
+            const i64 chunk = begin / height, chunk_end = (chunk + 1) * height;
+            const i64 end = chunk_end < share.end ? chunk_end : share.end;
+            const bool starts_chunk = begin == chunk * height;
+            Remainder& remainder = remainders[size(part)];
+            if (!starts_chunk) remainder.chunk = chunk;
+            statistics.take_rows({begin, end}, starts_chunk ? ends_of(chunk) : remainder.ends(channels), mine.data());
+            begin = end;
+        }
+#pragma omp critical(qbench_statistics)
+        for (i64 c = 0; c < channels; ++c) sums[c] += mine[size(c)];
+    });
+    for (Remainder& remainder : remainders) {
+        if (remainder.chunk < 0) continue;
+        const Ends ends = ends_of(remainder.chunk);
+        for (i64 c = 0; c < channels; ++c) {
+            const std::size_t p = size(c);
+            ends.take(c, remainder.lows[p], remainder.low_at[p], remainder.highs[p], remainder.high_at[p]);
+        }
+    }
+}
+
+// mean, variance, lows, highs [channels].
+QBENCH_EXPORT void qbench_moments(
+    const float* x, i64 rows, i64 channels, double* mean, double* variance, float* lows, float* highs, int threads,
+    int isa) {
+    const i64 period = channels ? period_of(channels, VECTOR_BYTES) : 0, places = period + TABLE_MARGIN;
+    if (!rows || !channels) {
+        for (i64 c = 0; c < channels; ++c) mean[c] = variance[c] = lows[c] = highs[c] = 0;
+        return;
+    }
+    const Loops& loops = loops_for(isa);
+    // Deviations from the first row keep the digits that squares of values far from zero would lose.
+    Array<float> first_row(x, x + channels);
+    for (float& value : first_row)
+        if (!std::isfinite(value)) value = 0;
+    auto shift = repeated(first_row.data(), channels, period);
+    const int parts = useful_threads(threads, rows * channels);
+    Array<PlaceExtremes> extremes;
+    for (int part = 0; part < parts; ++part) extremes.emplace_back(places);
+    Array<double> sums(size(2 * channels));
+    sum_blocks(rows, channels, period, sums.data(), parts, [&](Range range, double* first, double* second, int thread) {
+        PlaceExtremes& mine = extremes[size(thread)];
+        loops.moments({x, shift.data(), period, first, second, mine.lows.data(), mine.highs.data()},
+                      {range.begin * channels, range.end * channels});
+    });
+    for (i64 c = 0; c < channels; ++c) {
+        const double deviation = sums[size(c)] / (double)rows, square = sums[size(channels + c)] / (double)rows;
+        const double spread = square - deviation * deviation;
+        mean[c] = first_row[size(c)] + deviation;
+        variance[c] = spread < 0 ? 0 : spread;
+        Extremes all = no_extremes();
+        for (PlaceExtremes& part : extremes)
+            for (i64 p = c; p < places; p += channels)
+                all = joined(all, {part.lows.data()[p], part.highs.data()[p], false});
+        const bool nan = std::isnan(deviation) && column_has_nan(x, rows, channels, c);
+        lows[c] = nan ? NAN : all.low;
+        highs[c] = nan ? NAN : all.high;
+    }
+}
+
+// sums [2, channels]: of m and of m * table[code].
+QBENCH_EXPORT void qbench_level_gradient_sums(
+    const float* g, const u8* codes, i64 rows, i64 channels, const float* table, i64 entries, const float* slope,
+    const float* offset, int relu, double* sums, int threads, int isa) {
+    if (!rows || !channels) {
+        std::memset(sums, 0, size(2 * channels) * sizeof(double));
+        return;
+    }
+    const Loops& loops = loops_for(isa);
+    const i64 period = period_of(channels, VECTOR_BYTES);
+    auto slopes = repeated(slope, channels, period), offsets = repeated(offset, channels, period);
+    const Table padded(table, entries);
+    GradientJob job;
+    job.view.codes = codes;
+    job.view.table = padded.values;
+    job.view.entries = static_cast<int>(entries);
+    job.view.slope = slopes.data();
+    job.view.offset = offsets.data();
+    job.view.period = period;
+    job.view.relu = relu != 0;
+    job.g = g;
+    const int parts = useful_threads(threads, rows * channels);
+    sum_blocks(rows, channels, period, sums, parts, [&](Range range, double* first, double* second, int) {
+        SumsJob tables;
+        tables.first = first;
+        tables.second = second;
+        loops.gradient_sums(job, tables, {range.begin * channels, range.end * channels});
+    });
+}

@@ -1,0 +1,35 @@
+"""CUDA kernels, compiled by NVRTC through CuPy at their first use on a device.
+
+Every launcher has the name and signature of its reference (:mod:`qbench.kernels.reference`). Results and scratch memory
+come from PyTorch's allocator, kernels run on PyTorch's current stream, and every scale, zero point and range is read on
+the device: nothing waits for the host, so a step can be captured in a CUDA graph once it has run (a kernel cannot be
+compiled during a capture). The words of a key are arguments of a launch: a replayed graph draws the same random bits.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.util import find_spec
+
+import torch
+
+LEAST_CAPABILITY = (8, 0)
+"""Of the instructions used: asynchronous copies and 8-bit matrix products (Ampere)."""
+
+
+def available() -> bool:
+    """Whether the kernels can run on PyTorch's current CUDA device."""
+    return not why_not()
+
+
+@cache
+def why_not() -> str:
+    """One sentence on why they cannot, and what to do; empty where they can."""
+    if not torch.cuda.is_available():
+        return "PyTorch finds no CUDA device"
+    if find_spec("cupy") is None:
+        return "CuPy is not installed: pip install 'qbench[cuda13]' (or 'qbench[cuda12]' with a driver for CUDA 12)"
+    capability = torch.cuda.get_device_capability()
+    if capability < LEAST_CAPABILITY:
+        return f"{torch.cuda.get_device_name()} has compute capability {capability[0]}.{capability[1]}, 8.0 is needed"
+    return ""

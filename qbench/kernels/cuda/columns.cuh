@@ -1,0 +1,84 @@
+// Reductions over the rows of a [rows, channels] tensor, one result per channel.
+#include "elements.cuh"
+
+const int COLUMN_THREADS = 256;
+
+// How a block of COLUMN_THREADS threads lies on the tensor: `width` neighbouring groups of V channels, and as many
+// rows at a time as threads are left. blockIdx.x counts parts of the rows, blockIdx.y tiles of groups.
+template <int V> struct ColumnTile {
+    i64 group, row_step;
+    int width, lane_row;
+    bool is_active;
+
+    DEVICE explicit ColumnTile(i64 channels) {
+        const i64 groups = channels / V;
+        width = groups < WARP ? (int)groups : WARP;
+        row_step = COLUMN_THREADS / width;
+        lane_row = threadIdx.x / width;
+        group = (i64)blockIdx.y * width + threadIdx.x % width;
+        is_active = lane_row < row_step && group < groups;
+    }
+
+    DEVICE i64 channel() const { return group * V; }
+};
+
+// A range of rows: part `part` of `parts` nearly equal consecutive ones of [begin, end).
+struct RowRange {
+    i64 begin, end;
+
+    DEVICE RowRange(i64 first, i64 last, i64 part, i64 parts) {
+        const i64 length = (last - first + parts - 1) / parts;
+        begin = smaller(first + part * length, last);
+        end = smaller(begin + length, last);
+    }
+};
+
+// Partial: what one thread gathers for one channel, with merge(other). `include(partials, row)` takes one row into the
+// V partials of a thread; `publish(channel, partial)` hands out the block's result. Always merged in the same order.
+template <int V, typename Partial, typename Include, typename Publish>
+DEVICE void reduce_columns(const ColumnTile<V>& tile, RowRange rows, Include include, Publish publish) {
+    __shared__ __align__(16) u8 memory[COLUMN_THREADS * V * sizeof(Partial)];
+    Partial(*shared)[V] = reinterpret_cast<Partial(*)[V]>(memory);
+    Partial partials[V];
+#pragma unroll
+    for (int j = 0; j < V; ++j) partials[j].clear();
+    if (tile.is_active)
+        for (i64 row = rows.begin + tile.lane_row; row < rows.end; row += tile.row_step) include(partials, row);
+#pragma unroll
+    for (int j = 0; j < V; ++j) shared[threadIdx.x][j] = partials[j];
+    __syncthreads();
+    int alive = (int)tile.row_step;
+    while (alive > 1) {
+        const int half = (alive + 1) / 2;
+        if (tile.lane_row + half < alive)
+#pragma unroll
+            for (int j = 0; j < V; ++j) shared[threadIdx.x][j].merge(shared[threadIdx.x + half * tile.width][j]);
+        __syncthreads();
+        alive = half;
+    }
+    if (tile.is_active && tile.lane_row == 0)
+#pragma unroll
+        for (int j = 0; j < V; ++j) publish(tile.channel() + j, shared[threadIdx.x][j]);
+}
+
+// V consecutive elements of a row, from memory that is aligned to them when V is 4.
+template <int V, typename T> DEVICE void load_row(const T* source, i64 first, T (&out)[V]) {
+#pragma unroll
+    for (int j = 0; j < V; ++j) out[j] = source[first + j];
+}
+template <typename T> DEVICE void load_row(const T* source, i64 first, T (&out)[4]) {
+    Quad<T> quad;
+    quad.load(source, first, 4);
+#pragma unroll
+    for (int j = 0; j < 4; ++j) out[j] = quad.element[j];
+}
+template <int V, typename T> DEVICE void store_row(T* target, i64 first, const T (&in)[V]) {
+#pragma unroll
+    for (int j = 0; j < V; ++j) target[first + j] = in[j];
+}
+template <typename T> DEVICE void store_row(T* target, i64 first, const T (&in)[4]) {
+    Quad<T> quad;
+#pragma unroll
+    for (int j = 0; j < 4; ++j) quad.element[j] = in[j];
+    quad.store(target, first, 4);
+}

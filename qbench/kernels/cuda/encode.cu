@@ -1,0 +1,161 @@
+// Float tensors to integer codes and back.
+#include "elements.cuh"
+#include "encoder.cuh"
+#include "extremes.cuh"
+#include "levels.cuh"
+#include "scales.cuh"
+
+extern "C" __global__ void reset_extremes(float* target) {
+    if (threadIdx.x == 0) {
+        target[0] = infinity();
+        target[1] = -infinity();
+    }
+}
+
+extern "C" __global__ void tensor_extremes(const float* x, i64 count, float* target) {
+    Extremes extremes;
+    for_each_quad(count, [&](i64 first, int live) {
+        Quad<float> quad;
+        quad.load(x, first, live);
+#pragma unroll
+        for (int j = 0; j < 4; ++j)
+            if (j < live) extremes.include(quad.element[j]);
+    });
+    extremes.publish(target);
+}
+
+extern "C" __global__ void prepare_affine(const float* low, const float* high, float top, i64 integer_zero_point,
+                                          float* scale, float* zero) {
+    if (threadIdx.x) return;
+    const AffineParameters result = affine_parameters(*low, *high, top, integer_zero_point);
+    *scale = result.scale;
+    *zero = result.zero;
+}
+
+// The scale that the encoder divides by, and the scale that is reported, which a NaN element makes NaN. Two places,
+// because an encoder that read a NaN left by another block would give other codes than one that did not.
+extern "C" __global__ void prepare_scaled(const float* magnitude, i64 kind, float divisor, float* scale,
+                                          float* reported) {
+    if (threadIdx.x) return;
+    *scale = *reported = scale_of(*magnitude, (int)kind, divisor);
+}
+
+// The unit of the coarse grid, and that of the fine one, which is reported.
+extern "C" __global__ void prepare_flag(const float* magnitude, float steps, float* unit, float* reported) {
+    if (threadIdx.x) return;
+    *unit = scale_of(*magnitude, POWER, steps);
+    *reported = finite_or_nan(divide(*unit, steps));
+}
+
+// codes = clip(round(x / scale + zero), low, high). reported: made NaN by a NaN element, unless null.
+template <typename Code>
+__global__ void encode(const float* x, i64 count, const float* scale, const float* zero, float* reported, float low,
+                       float high, i64 rounding, i64 seed, i64 tensor, i64 step, Code* codes) {
+    const Encoder encoder(scale, zero, low, high, rounding, seed, tensor, step);
+    bool has_nan = false;
+    for_each_quad(count, [&](i64 first, int live) {
+        Quad<float> quad;
+        Quad<Code> out;
+        quad.load(x, first, live);
+        const Block words = encoder.rounder.words_of_quad(first);
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+            has_nan = has_nan || is_nan(quad.element[j]);
+            out.element[j] = (Code)encoder.code_of(quad.element[j], words.word[j]);
+        }
+        out.store(codes, first, live);
+    });
+    if (has_nan && reported) *reported = not_a_number();
+}
+
+extern "C" __global__ void encode_flag(const float* x, i64 count, const float* unit_, float* reported, float steps,
+                                       i16* codes) {
+    const float unit = *unit_;
+    bool has_nan = false;
+    for_each_quad(count, [&](i64 first, int live) {
+        Quad<float> quad;
+        Quad<i16> out;
+        quad.load(x, first, live);
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+            has_nan = has_nan || is_nan(quad.element[j]);
+            const float y = divide(quad.element[j], unit);
+            const float coarse = multiply(clipped(rintf(y), 1.0f - steps, steps - 1.0f), steps);
+            const float fine = rintf(multiply(y, steps));
+            out.element[j] = (i16)(is_nan(y) ? 0.0f : fabsf(y) >= 1.0f ? coarse : fine);
+        }
+        out.store(codes, first, live);
+    });
+    if (has_nan) *reported = not_a_number();
+}
+
+extern "C" __global__ void encode_binary(const float* x, i64 count, const float* scale_, float* reported,
+                                         i64 rounding, i64 seed, i64 tensor, i64 step, i8* codes) {
+    const Rounder rounder(rounding, seed, tensor, step);
+    const float scale = *scale_;
+    bool has_nan = false;
+    for_each_quad(count, [&](i64 first, int live) {
+        Quad<float> quad;
+        Quad<i8> out;
+        quad.load(x, first, live);
+        const Block words = rounder.words_of_quad(first);
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+            const float value = quad.element[j];
+            has_nan = has_nan || is_nan(value);
+            const float probability = clipped(multiply(add(divide(value, scale), 1.0f), 0.5f), 0.0f, 1.0f);
+            const bool is_positive =
+                rounder.rounding == NEAREST ? value >= 0.0f : rounder.round(probability, words.word[j]) > 0.0f;
+            out.element[j] = is_nan(value) || is_nan(scale) ? (i8)0 : is_positive ? (i8)1 : (i8)-1;
+        }
+        out.store(codes, first, live);
+    });
+    if (has_nan) *reported = not_a_number();
+}
+
+extern "C" __global__ void encode_levels(const float* x, i64 count, const float* thresholds, i64 num_thresholds,
+                                         u8* codes) {
+    __shared__ float shared[MOST_THRESHOLDS];
+    const Thresholds cuts(thresholds, num_thresholds, shared);
+    for_each_quad(count, [&](i64 first, int live) {
+        Quad<float> quad;
+        Quad<u8> out;
+        quad.load(x, first, live);
+#pragma unroll
+        for (int j = 0; j < 4; ++j) out.element[j] = cuts.code_of(quad.element[j]);
+        out.store(codes, first, live);
+    });
+}
+
+template <typename Code>
+__global__ void look_up(const Code* codes, i64 count, const float* table, float* values) {
+    for_each_quad(count, [&](i64 first, int live) {
+        Quad<Code> quad;
+        Quad<float> out;
+        quad.load(codes, first, live);
+#pragma unroll
+        for (int j = 0; j < 4; ++j) out.element[j] = j < live ? table[(i64)quad.element[j]] : 0.0f;
+        out.store(values, first, live);
+    });
+}
+
+template <typename Code>
+__global__ void decode(const Code* codes, i64 count, const float* scale, const float* zero, float* values) {
+    const float unit = *scale, shift = zero ? *zero : 0.0f;
+    for_each_quad(count, [&](i64 first, int live) {
+        Quad<Code> quad;
+        Quad<float> out;
+        quad.load(codes, first, live);
+#pragma unroll
+        for (int j = 0; j < 4; ++j) out.element[j] = multiply(subtract((float)quad.element[j], shift), unit);
+        out.store(values, first, live);
+    });
+}
+
+extern "C" __global__ void random_words(i64 count, i64 rounding, i64 seed, i64 tensor, i64 step, i64* words) {
+    const Rounder rounder(rounding, seed, tensor, step);
+    for_each_quad(count, [&](i64 first, int live) {
+        const Block block = rounder.words_of_quad(first);
+        for (int j = 0; j < live; ++j) words[first + j] = block.word[j];
+    });
+}

@@ -1,0 +1,71 @@
+"""Results' memory and the host's part of rounding, shared by the launchers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from qbench.kernels.cuda.launch import launch
+from qbench.kernels.random import MASK
+
+NEAREST, HALF_UP, STOCHASTIC = 0, 1, 2
+"""Kinds of rounding in random.cuh; the number of a key's generator is added to STOCHASTIC."""
+
+ROUNDINGS = {"nearest": NEAREST, "half_up": HALF_UP}
+
+CODE_NAMES = {torch.uint8: "u8", torch.int8: "i8", torch.int16: "i16", torch.int32: "i32"}
+"""Names of integer types in the kernels' sources."""
+
+LARGEST_CODE = 2**24
+"""Codes are rounded in float32, which holds every integer up to here."""
+
+
+def dense(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """An uninitialised tensor: channels-last with four dimensions, else row-major."""
+    layout = torch.channels_last if len(shape) == 4 else torch.contiguous_format
+    return torch.empty(tuple(shape), dtype=dtype, device=device, memory_format=layout)
+
+
+def number(device: torch.device) -> Tensor:
+    """An uninitialised 0-d float32."""
+    return torch.empty((), dtype=torch.float32, device=device)
+
+
+def fresh_extremes(device: torch.device) -> Tensor:
+    """[+inf, -inf], which kernels narrow down to the extremes of what they see."""
+    target = torch.empty(2, dtype=torch.float32, device=device)
+    launch("reset_extremes", 1, target, device=device, threads=32)
+    return target
+
+
+def zero_extremes(device: torch.device) -> Tensor:
+    """The extremes of an empty tensor."""
+    return torch.zeros(2, dtype=torch.float32, device=device)
+
+
+def draw(rounding: str, key: Sequence[int] | None) -> tuple[int, int, int, int]:
+    """Kind of rounding, seed, tensor and step, as every encoder takes them."""
+    if rounding in ROUNDINGS:
+        return ROUNDINGS[rounding], 0, 0, 0
+    assert rounding == "stochastic" and key is not None, rounding
+    seed, tensor, step, generator = key
+    return STOCHASTIC + generator, seed & MASK, tensor & MASK, step & MASK
+
+
+def draw_if(key: Sequence[int] | None) -> tuple[int, int, int, int]:
+    """The same for formats where a key alone says that rounding is stochastic."""
+    return draw("nearest" if key is None else "stochastic", key)
+
+
+def limits(dtype: torch.dtype, low: float, high: float) -> tuple[float, float]:
+    """[low, high] limited to what ``dtype`` holds, and to 2^24."""
+    info = torch.iinfo(dtype)
+    return float(max(low, info.min, -LARGEST_CODE)), float(min(high, info.max, LARGEST_CODE))
+
+
+def rows_and_channels(x: Tensor) -> tuple[int, int]:
+    """N * H * W (or N) and C of a channels-last tensor."""
+    channels = x.shape[1]
+    return x.shape[0] * x.shape[2:].numel(), channels

@@ -1,0 +1,186 @@
+// Passes over float32 channels-last rows, and over the codes of a grid of levels.
+#include "columns.cuh"
+#include "levels.cuh"
+#include "view.cuh"
+
+// NaN stays once it is there.
+DEVICE float lower(float a, float b) { return b < a || is_nan(b) ? b : a; }
+DEVICE float higher(float a, float b) { return b > a || is_nan(b) ? b : a; }
+
+// Count, sum and squared deviations from the own mean, merged by the pairwise update of Chan, Golub and LeVeque (1979):
+// a difference of two large sums of squares would lose the variance.
+struct Moments {
+    double count, sum, deviations;
+    float low, high;
+
+    DEVICE void clear() {
+        count = sum = deviations = 0.0;
+        low = infinity();
+        high = -infinity();
+    }
+    DEVICE void merge(const Moments& other) {
+        if (other.count == 0.0) return;
+        const double difference = count > 0.0 ? other.sum / other.count - sum / count : 0.0;
+        deviations += other.deviations + difference * difference * (count * other.count / (count + other.count));
+        count += other.count;
+        sum += other.sum;
+        low = lower(low, other.low);
+        high = higher(high, other.high);
+    }
+};
+
+// partials [gridDim.x, channels]: the moments of each part of the rows.
+template <int V> __global__ void partial_moments(const float* x, i64 rows, i64 channels, Moments* partials) {
+    const ColumnTile<V> tile(channels);
+    const RowRange range(0, rows, blockIdx.x, gridDim.x);
+    // Deviations are first taken from the thread's first value, which is near the mean compared with 0.
+    double shift[V], sums[V], squares[V];
+#pragma unroll
+    for (int j = 0; j < V; ++j) sums[j] = squares[j] = shift[j] = 0.0;
+    const i64 first_row = range.begin + tile.lane_row;
+    if (tile.is_active && first_row < range.end) {
+        float value[V];
+        load_row(x, first_row * channels + tile.channel(), value);
+#pragma unroll
+        for (int j = 0; j < V; ++j) shift[j] = is_finite(value[j]) ? value[j] : 0.0;
+    }
+    auto include = [&](Moments(&mine)[V], i64 row) {
+        float value[V];
+        load_row(x, row * channels + tile.channel(), value);
+        const bool is_last = row + tile.row_step >= range.end;
+#pragma unroll
+        for (int j = 0; j < V; ++j) {
+            const double shifted = value[j] - shift[j];
+            sums[j] += shifted;
+            squares[j] += shifted * shifted;
+            mine[j].count += 1.0;
+            mine[j].sum += value[j];
+            mine[j].low = lower(mine[j].low, value[j]);
+            mine[j].high = higher(mine[j].high, value[j]);
+            if (is_last) mine[j].deviations = squares[j] - sums[j] * sums[j] / mine[j].count;
+        }
+    };
+    auto publish = [&](i64 channel, const Moments& result) { partials[blockIdx.x * channels + channel] = result; };
+    reduce_columns<V, Moments>(tile, range, include, publish);
+}
+
+// Threads of one block merge `parts` partials of one channel, in an order that depends on `parts` alone.
+template <typename Partial> DEVICE Partial merged_parts(const Partial* partials, i64 parts, i64 channels, i64 channel) {
+    __shared__ __align__(16) u8 memory[COLUMN_THREADS * sizeof(Partial)];
+    Partial* shared = reinterpret_cast<Partial*>(memory);
+    Partial mine;
+    mine.clear();
+    for (i64 part = threadIdx.x; part < parts; part += COLUMN_THREADS) mine.merge(partials[part * channels + channel]);
+    shared[threadIdx.x] = mine;
+    __syncthreads();
+    for (int half = COLUMN_THREADS / 2; half; half /= 2) {
+        if (threadIdx.x < half) shared[threadIdx.x].merge(shared[threadIdx.x + half]);
+        __syncthreads();
+    }
+    return shared[0];
+}
+
+// One block per channel.
+extern "C" __global__ void finish_moments(const Moments* partials, i64 parts, i64 channels, double* mean,
+                                          double* variance, float* lows, float* highs) {
+    const i64 channel = blockIdx.x;
+    const Moments result = merged_parts(partials, parts, channels, channel);
+    if (threadIdx.x) return;
+    mean[channel] = result.sum / result.count;
+    variance[channel] = result.deviations / result.count;
+    lows[channel] = result.low;
+    highs[channel] = result.high;
+}
+
+extern "C" __global__ void encode_normalised_levels(const float* x, i64 count, i64 channels, const float* mean,
+                                                    const float* inverse, const float* thresholds, i64 num_thresholds,
+                                                    u8* codes) {
+    __shared__ float shared[MOST_THRESHOLDS];
+    const Thresholds cuts(thresholds, num_thresholds, shared);
+    for_each_quad_of_rows(count, channels, [&](i64 first, int live, u32 channel) {
+        Quad<float> quad;
+        Quad<u8> out;
+        float means[4], inverses[4];
+        quad.load(x, first, live);
+        load_channels(mean, channel, (u32)channels, means);
+        load_channels(inverse, channel, (u32)channels, inverses);
+#pragma unroll
+        for (int j = 0; j < 4; ++j)
+            out.element[j] = cuts.code_of(multiply(subtract(quad.element[j], means[j]), inverses[j]));
+        out.store(codes, first, live);
+    });
+}
+
+struct GradientSums {
+    double gradient, product;
+
+    DEVICE void clear() { gradient = product = 0.0; }
+    DEVICE void merge(const GradientSums& other) {
+        gradient += other.gradient;
+        product += other.product;
+    }
+};
+
+template <int V>
+__global__ void partial_level_gradient_sums(const float* g, const u8* codes, i64 rows, i64 channels, const float* table,
+                                            const float* slope, const float* offset, i64 relu,
+                                            GradientSums* partials) {
+    const ColumnTile<V> tile(channels);
+    float slopes[V], offsets[V];
+    if (tile.is_active) {
+        load_row(slope, tile.channel(), slopes);
+        load_row(offset, tile.channel(), offsets);
+    }
+    auto include = [&](GradientSums(&mine)[V], i64 row) {
+        const i64 first = row * channels + tile.channel();
+        float gradient[V];
+        u8 code[V];
+        load_row(g, first, gradient);
+        load_row(codes, first, code);
+#pragma unroll
+        for (int j = 0; j < V; ++j) {
+            const float level = table[code[j]];
+            const double m = masked(gradient[j], linear_view(level, slopes[j], offsets[j]), relu);
+            mine[j].gradient += m;
+            mine[j].product += m * level;
+        }
+    };
+    auto publish = [&](i64 channel, const GradientSums& result) {
+        partials[blockIdx.x * channels + channel] = result;
+    };
+    reduce_columns<V, GradientSums>(tile, RowRange(0, rows, blockIdx.x, gridDim.x), include, publish);
+}
+
+// One block per channel; sums [2, channels].
+extern "C" __global__ void finish_level_gradient_sums(const GradientSums* partials, i64 parts, i64 channels,
+                                                      double* sums) {
+    const i64 channel = blockIdx.x;
+    const GradientSums result = merged_parts(partials, parts, channels, channel);
+    if (threadIdx.x) return;
+    sums[channel] = result.gradient;
+    sums[channels + channel] = result.product;
+}
+
+// (a * m + b) + c * level with the masked gradient m.
+extern "C" __global__ void level_gradient(const float* g, const u8* codes, i64 count, i64 channels, const float* table,
+                                          const float* slope, const float* offset, i64 relu, const float* a,
+                                          const float* b, const float* c, float* out_g) {
+    for_each_quad_of_rows(count, channels, [&](i64 first, int live, u32 channel) {
+        Quad<float> quad;
+        Quad<u8> code;
+        quad.load(g, first, live);
+        code.load(codes, first, live);
+        const ChannelPair pair(slope, offset, channel, (u32)channels);
+        float as[4], bs[4], cs[4];
+        load_channels(a, channel, (u32)channels, as);
+        load_channels(b, channel, (u32)channels, bs);
+        load_channels(c, channel, (u32)channels, cs);
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+            const float level = j < live ? table[code.element[j]] : 0.0f;
+            const float m = masked(quad.element[j], linear_view(level, pair.slope[j], pair.offset[j]), relu);
+            quad.element[j] = add(add(multiply(as[j], m), bs[j]), multiply(cs[j], level));
+        }
+        quad.store(out_g, first, live);
+    });
+}

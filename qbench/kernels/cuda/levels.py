@@ -1,0 +1,75 @@
+"""Passes over float32 rows and codes of a grid of levels: launchers of levels.cu. See :mod:`qbench.kernels.passes`."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from qbench.kernels.cuda.columns import column_grid, column_width
+from qbench.kernels.cuda.launch import flat_grid, launch
+from qbench.kernels.cuda.layout import dense, rows_and_channels
+
+MOMENTS_BYTES = 32
+"""Of one channel's partial result: three float64 and two float32."""
+
+SUMS_BYTES = 16
+"""Two float64."""
+
+
+def moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Per channel: mean and biased variance float64, min and max float32. The same bits at every call."""
+    (rows, channels), device = rows_and_channels(x), x.device
+    if not rows or not channels:
+        zeros = [
+            torch.zeros(channels, dtype=dtype, device=device) for dtype in [torch.float64] * 2 + [torch.float32] * 2
+        ]
+        return zeros[0], zeros[1], zeros[2], zeros[3]
+    grid = column_grid(rows, channels, device)
+    partials = torch.empty(grid[0] * channels * MOMENTS_BYTES, dtype=torch.uint8, device=device)
+    launch(f"partial_moments<{column_width(channels)}>", grid, x, rows, channels, partials, device=device)
+    mean, variance = (torch.empty(channels, dtype=torch.float64, device=device) for _ in range(2))
+    lows, highs = (torch.empty(channels, dtype=torch.float32, device=device) for _ in range(2))
+    launch("finish_moments", channels, partials, grid[0], channels, mean, variance, lows, highs, device=device)
+    return mean, variance, lows, highs
+
+
+def encode_normalised_levels(x: Tensor, mean: Tensor, inverse: Tensor, thresholds: Tensor) -> Tensor:
+    """Codes of (x - mean) * inverse per channel."""
+    codes, device = dense(x.shape, torch.uint8, x.device), x.device
+    arguments = (x, x.numel(), x.shape[1], mean, inverse, thresholds, thresholds.numel(), codes)
+    launch("encode_normalised_levels", flat_grid(x.numel(), device), *arguments, device=device)
+    return codes
+
+
+def level_gradient_sums(g: Tensor, codes: Tensor, table: Tensor, slope: Tensor, offset: Tensor, relu: bool) -> Tensor:
+    """float64 [2, C]: the sums of the masked gradient m and of m * table[code]. The same bits at every call."""
+    (rows, channels), device = rows_and_channels(g), g.device
+    sums = torch.zeros((2, channels), dtype=torch.float64, device=device)
+    if not g.numel():
+        return sums
+    grid = column_grid(rows, channels, device)
+    partials = torch.empty(grid[0] * channels * SUMS_BYTES, dtype=torch.uint8, device=device)
+    launch(
+        f"partial_level_gradient_sums<{column_width(channels)}>", grid,
+        g, codes, rows, channels, table, slope, offset, relu, partials, device=device,
+    )  # fmt: skip
+    launch("finish_level_gradient_sums", channels, partials, grid[0], channels, sums, device=device)
+    return sums
+
+
+def level_gradient(
+    g: Tensor,
+    codes: Tensor,
+    table: Tensor,
+    slope: Tensor,
+    offset: Tensor,
+    relu: bool,
+    a: Tensor,
+    b: Tensor,
+    c: Tensor,
+) -> Tensor:
+    """(a * m + b) + c * table[code] with the masked gradient m."""
+    result, device = dense(g.shape, torch.float32, g.device), g.device
+    arguments = (g, codes, g.numel(), g.shape[1], table, slope, offset, relu, a, b, c, result)
+    launch("level_gradient", flat_grid(g.numel(), device), *arguments, device=device)
+    return result

@@ -1,0 +1,18 @@
+// What becomes of an exact sum.
+#include "extremes.cuh"
+
+enum Mode { STORE_32 = 0, SCALE = 1, ACCUMULATE = 2, STORE_64 = 3 };
+
+// float(sum) * first * second + bias, every operation rounded. second_step: 1 where the second scale is per channel.
+struct Scaling {
+    const float *first, *second, *bias;
+    i64 second_step;
+
+    DEVICE float apply(float sum, i64 channel) const {
+        const float y = multiply(multiply(sum, *first), second[channel * second_step]);
+        return bias ? add(y, bias[channel]) : y;
+    }
+};
+
+DEVICE float to_float(i32 sum) { return __int2float_rn(sum); }
+DEVICE float to_float(i64 sum) { return __ll2float_rn(sum); }

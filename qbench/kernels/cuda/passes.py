@@ -1,0 +1,35 @@
+"""All passes over channels-last tensors, under the names of :mod:`qbench.kernels.reference.passes`."""
+
+from qbench.kernels.cuda.levels import (
+    encode_normalised_levels,
+    level_gradient,
+    level_gradient_sums,
+    moments,
+)
+from qbench.kernels.cuda.views import (
+    affine_view,
+    apply_mask,
+    chunk_statistics,
+    encode_affine_view,
+    encode_scaled_view,
+    encode_view_gradient,
+    level_view,
+    view_extremes,
+    view_gradient_extremes,
+)
+
+__all__ = [
+    "affine_view",
+    "apply_mask",
+    "chunk_statistics",
+    "encode_affine_view",
+    "encode_normalised_levels",
+    "encode_scaled_view",
+    "encode_view_gradient",
+    "level_gradient",
+    "level_gradient_sums",
+    "level_view",
+    "moments",
+    "view_extremes",
+    "view_gradient_extremes",
+]

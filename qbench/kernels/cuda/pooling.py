@@ -1,0 +1,49 @@
+"""Max pooling that keeps one byte per output: launchers of pooling.cu."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from qbench.kernels.cuda.columns import column_width
+from qbench.kernels.cuda.launch import flat_grid, launch
+from qbench.kernels.cuda.layout import dense
+from qbench.kernels.reference.pooling import pooled_size
+
+LARGEST_INT32 = 2**31 - 1
+
+
+def max_pool2d(
+    x: Tensor, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """y and the place of the maximum in its window: the first of equals, a NaN before all."""
+    shape = (*x.shape[:2], *pooled_size(x.shape, kernel, stride, padding))
+    y, window = dense(shape, torch.float32, x.device), dense(shape, torch.uint8, x.device)
+    sizes = (x.shape[1], *x.shape[2:], *shape[2:], *kernel, *stride, *padding)
+    _launch("max_pool2d", x, (x, y.numel(), *sizes, y, window), y.numel())
+    return y, window
+
+
+def max_pool2d_backward(
+    g: Tensor,
+    window: Tensor,
+    input_shape: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+) -> Tensor:
+    """Each gradient goes to its window's maximum; an element of several windows adds them in the output's order."""
+    result = dense(input_shape, torch.float32, g.device)
+    sizes = (result.shape[1], *result.shape[2:], *g.shape[2:], *kernel, *stride, *padding)
+    _launch("max_pool2d_backward", result, (g, window, result.numel(), *sizes, result), result.numel())
+    return result
+
+
+def _launch(kernel: str, image: Tensor, arguments: tuple[Tensor | int, ...], elements: int) -> None:
+    """Indices are 32-bit where every element's number fits."""
+    width = column_width(image.shape[1])
+    index = "i32" if max(image.numel(), elements) <= LARGEST_INT32 else "i64"
+    grid = flat_grid(elements, image.device, per_thread=width)
+    launch(f"{kernel}<{index}, {width}>", grid, *arguments, device=image.device)

@@ -1,0 +1,115 @@
+// In-place updates of weights that live on an integer grid. Element i is element i of the memory.
+#include "elements.cuh"
+#include "random.cuh"
+#include "scales.cuh"
+
+enum GridKind { INTEGERS = 0, BINARY = 1, BINARY_STOCHASTIC = 2 };
+
+// From a moved weight back to a code of its grid.
+struct Grid {
+    Rounder rounder;
+    int kind;
+    float scale, low, high;
+
+    DEVICE Grid(i64 kind_, float scale_, float low_, float high_, i64 rounding, i64 seed, i64 tensor, i64 step)
+        : rounder(rounding, seed, tensor, step), kind((int)kind_), scale(scale_), low(low_), high(high_) {}
+
+    DEVICE float code_of(float weight, u32 word) const {
+        const float y = divide(weight, scale);
+        if (is_nan(y)) return 0.0f;
+        if (kind == INTEGERS) return clipped(rounder.round(y, word), low, high);
+        if (kind == BINARY) return weight >= 0.0f ? 1.0f : -1.0f;
+        const float probability = clipped(multiply(add(y, 1.0f), 0.5f), 0.0f, 1.0f);
+        return rounder.round(probability, word) > 0.0f ? 1.0f : -1.0f;
+    }
+};
+
+// momentum: null for plain steps.
+template <typename Code>
+__global__ void sgd_on_grid(Code* codes, const float* grad, float* momentum, i64 count, float lr, float weight_decay,
+                            float mu, i64 nesterov, i64 first_step, i64 kind, float scale, float low, float high,
+                            i64 rounding, i64 seed, i64 tensor, i64 step) {
+    const Grid grid(kind, scale, low, high, rounding, seed, tensor, step);
+    for_each_quad(count, [&](i64 first, int live) {
+        Quad<Code> code;
+        Quad<float> gradient, buffer;
+        code.load(codes, first, live);
+        gradient.load(grad, first, live);
+        if (momentum && !first_step) buffer.load(momentum, first, live);
+        const Block words = grid.rounder.words_of_quad(first);
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+            const float weight = multiply((float)code.element[j], scale);
+            float direction = add(gradient.element[j], multiply(weight_decay, weight));
+            if (momentum) {
+                buffer.element[j] = first_step ? direction : add(multiply(mu, buffer.element[j]), direction);
+                direction = nesterov ? add(direction, multiply(mu, buffer.element[j])) : buffer.element[j];
+            }
+            const float moved = subtract(weight, multiply(lr, direction));
+            code.element[j] = (Code)grid.code_of(moved, words.word[j]);
+        }
+        if (momentum) buffer.store(momentum, first, live);
+        code.store(codes, first, live);
+    });
+}
+
+// step_size = lr / (1 - beta1^step) and correction = sqrt(1 - beta2^step); rest1 = 1 - beta1, rest2 = 1 - beta2.
+template <typename Code>
+__global__ void adam_on_grid(Code* codes, const float* grad, float* m, float* v, i64 count, float step_size,
+                             float beta1, float rest1, float beta2, float rest2, float correction, float eps,
+                             float weight_decay, i64 kind, float scale, float low, float high, i64 rounding, i64 seed,
+                             i64 tensor, i64 step) {
+    const Grid grid(kind, scale, low, high, rounding, seed, tensor, step);
+    for_each_quad(count, [&](i64 first, int live) {
+        Quad<Code> code;
+        Quad<float> gradient, mean, square;
+        code.load(codes, first, live);
+        gradient.load(grad, first, live);
+        mean.load(m, first, live);
+        square.load(v, first, live);
+        const Block words = grid.rounder.words_of_quad(first);
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+            const float weight = multiply((float)code.element[j], scale);
+            const float g = add(gradient.element[j], multiply(weight_decay, weight));
+            mean.element[j] = add(multiply(beta1, mean.element[j]), multiply(rest1, g));
+            square.element[j] = add(multiply(beta2, square.element[j]), multiply(rest2, multiply(g, g)));
+            const float denominator = add(divide(__fsqrt_rn(square.element[j]), correction), eps);
+            const float moved = subtract(weight, multiply(step_size, divide(mean.element[j], denominator)));
+            code.element[j] = (Code)grid.code_of(moved, words.word[j]);
+        }
+        mean.store(m, first, live);
+        square.store(v, first, live);
+        code.store(codes, first, live);
+    });
+}
+
+// a / 4 rounded half to even.
+DEVICE i64 quarter(i64 a) {
+    const i64 floor = a >> 2, rest = a & 3;
+    return floor + (rest == 3 || (rest == 2 && (floor & 1)));
+}
+
+extern "C" __global__ void quantized_momentum(i32* weight, i32* accumulator, const float* grad, i64 count,
+                                              const float* magnitude, float levels, i64 quarters, i64 lr_code,
+                                              i64 limit, i64 rounding, i64 seed, i64 tensor, i64 step) {
+    const Rounder rounder(rounding, seed, tensor, step);
+    const float unit = scale_of(*magnitude, POWER, levels), top = subtract(levels, 1.0f);
+    for_each_quad(count, [&](i64 first, int live) {
+        Quad<i32> w, a;
+        Quad<float> gradient;
+        w.load(weight, first, live);
+        a.load(accumulator, first, live);
+        gradient.load(grad, first, live);
+        const Block words = rounder.words_of_quad(first);
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+            const float rounded = rounder.round(divide(gradient.element[j], unit), words.word[j]);
+            a.element[j] = (i32)(quarters * quarter(a.element[j]) + (i64)clipped(rounded, -top, top));
+            const i64 moved = w.element[j] - lr_code * a.element[j];
+            w.element[j] = (i32)smaller(larger(moved, -limit), limit);
+        }
+        a.store(accumulator, first, live);
+        w.store(weight, first, live);
+    });
+}

@@ -1,0 +1,90 @@
+"""In-place updates of weights on an integer grid: launchers of updates.cu. See :mod:`qbench.kernels.updates`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from qbench.kernels.cuda.launch import Argument, flat_grid, launch
+from qbench.kernels.cuda.layout import CODE_NAMES, draw, draw_if, limits
+
+BINARY_GRIDS = {"binary": (1, "nearest"), "binary_stochastic": (2, "stochastic")}
+"""Kind of the grid in updates.cu, and how its probability is rounded. 0: integers."""
+
+
+def sgd_on_grid_(
+    codes: Tensor,
+    grad: Tensor,
+    momentum: Tensor | None,
+    lr: float,
+    weight_decay: float,
+    mu: float,
+    nesterov: bool,
+    first: bool,
+    scale: float,
+    low: float,
+    high: float,
+    rounding: str,
+    key: Sequence[int] | None,
+) -> None:
+    """One step of SGD; codes int8 or int16, momentum null without momentum."""
+    launch(
+        f"sgd_on_grid<{CODE_NAMES[codes.dtype]}>", flat_grid(codes.numel(), codes.device),
+        codes, grad, momentum, codes.numel(), float(lr), float(weight_decay), float(mu), nesterov, first,
+        *_grid(codes.dtype, scale, low, high, rounding, key), device=codes.device,
+    )  # fmt: skip
+
+
+def adam_on_grid_(
+    codes: Tensor,
+    grad: Tensor,
+    m: Tensor,
+    v: Tensor,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    step: int,
+    weight_decay: float,
+    scale: float,
+    low: float,
+    high: float,
+    rounding: str,
+    key: Sequence[int] | None,
+) -> None:
+    """One step of Adam; the bias corrections are rounded from float64."""
+    corrections = (lr / (1 - beta1**step), beta1, 1 - beta1, beta2, 1 - beta2, (1 - beta2**step) ** 0.5, eps)
+    launch(
+        f"adam_on_grid<{CODE_NAMES[codes.dtype]}>", flat_grid(codes.numel(), codes.device),
+        codes, grad, m, v, codes.numel(), *(float(value) for value in corrections), float(weight_decay),
+        *_grid(codes.dtype, scale, low, high, rounding, key), device=codes.device,
+    )  # fmt: skip
+
+
+def _grid(
+    dtype: torch.dtype, scale: float, low: float, high: float, rounding: str, key: Sequence[int] | None
+) -> tuple[Argument, ...]:
+    """Kind, scale, bounds and rounding of a grid, as the kernels take them."""
+    kind, drawn = BINARY_GRIDS.get(rounding, (0, rounding))
+    return kind, float(scale), *limits(dtype, low, high), *draw(drawn, key)
+
+
+def quantized_momentum_(
+    weight: Tensor,
+    accumulator: Tensor,
+    grad: Tensor,
+    magnitude: Tensor,
+    levels: int,
+    momentum_quarters: int,
+    lr_code: int,
+    limit: int,
+    key: Sequence[int] | None,
+) -> None:
+    """One step of WAGEUBN's momentum on int32 weights (units of 2^-23) and accumulators (units of 2^-14)."""
+    launch(
+        "quantized_momentum", flat_grid(weight.numel(), weight.device),
+        weight, accumulator, grad, weight.numel(), magnitude, float(levels), momentum_quarters, lr_code, limit,
+        *draw_if(key), device=weight.device,
+    )  # fmt: skip

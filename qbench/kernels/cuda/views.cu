@@ -1,0 +1,237 @@
+// Passes over codes of a channels-last tensor, seen through a view.
+#include "columns.cuh"
+#include "encoder.cuh"
+#include "extremes.cuh"
+#include "view.cuh"
+
+// One bit per element of the tensor, set for the listed ones.
+extern "C" __global__ void mark_elements(const i64* at, i64 points, u32* bits) {
+    for_each(points, [&](i64 p) { atomicOr(bits + (at[p] >> 5), 1u << (at[p] & 31)); });
+}
+
+// marked: bits of elements to pass over, or null. Elements first .. first + 3 share a word of it.
+extern "C" __global__ void view_extremes(const u8* codes, i64 count, i64 channels, const float* slope,
+                                         const float* offset, i64 relu, const u32* marked, float* target) {
+    Extremes extremes;
+    for_each_quad_of_rows(count, channels, [&](i64 first, int live, u32 channel) {
+        Quad<u8> quad;
+        quad.load(codes, first, live);
+        const ChannelPair pair(slope, offset, channel, (u32)channels);
+        const u32 skipped = marked ? marked[first >> 5] >> (first & 31) : 0;
+#pragma unroll
+        for (int j = 0; j < 4; ++j)
+            if (j < live && !(skipped >> j & 1))
+                extremes.include(rectified(linear_view(quad.element[j], pair.slope[j], pair.offset[j]), relu));
+    });
+    extremes.publish(target);
+}
+
+template <typename Code>
+__global__ void encode_view(const u8* codes, i64 count, i64 channels, const float* slope, const float* offset, i64 relu,
+                            const float* scale, const float* zero, float* reported, float low, float high, i64 rounding,
+                            i64 seed, i64 tensor, i64 step, Code* out_codes) {
+    const Encoder encoder(scale, zero, low, high, rounding, seed, tensor, step);
+    bool has_nan = false;
+    for_each_quad_of_rows(count, channels, [&](i64 first, int live, u32 channel) {
+        Quad<u8> quad;
+        Quad<Code> out;
+        quad.load(codes, first, live);
+        const ChannelPair pair(slope, offset, channel, (u32)channels);
+        const Block words = encoder.rounder.words_of_quad(first);
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+            const float value = rectified(linear_view(quad.element[j], pair.slope[j], pair.offset[j]), relu);
+            has_nan = has_nan || (j < live && is_nan(value));
+            out.element[j] = (Code)encoder.code_of(value, words.word[j]);
+        }
+        out.store(out_codes, first, live);
+    });
+    if (has_nan && reported) *reported = not_a_number();
+}
+
+// Codes of single elements whose value is given, over what encode_view wrote there.
+template <typename Code>
+__global__ void encode_elements(const i64* at, const float* values, i64 points, const float* scale, const float* zero,
+                                float* reported, float low, float high, i64 rounding, i64 seed, i64 tensor, i64 step,
+                                Code* out_codes) {
+    const Encoder encoder(scale, zero, low, high, rounding, seed, tensor, step);
+    for_each(points, [&](i64 p) {
+        out_codes[at[p]] = (Code)encoder.code_of(values[p], encoder.rounder.word_of(at[p]));
+        if (is_nan(values[p]) && reported) *reported = not_a_number();
+    });
+}
+
+// value = relu(view + trunk), its extremes, and the bits [value > 0], one byte per thread and step.
+extern "C" __global__ void finished_view(const u8* codes, i64 count, i64 channels, const float* table,
+                                         const float* slope, const float* offset, i64 relu, const float* trunk,
+                                         float* values, float* target, u8* mask) {
+    Extremes extremes;
+    const i64 stride = 8 * thread_count();
+    i64 start = 8 * thread_index();
+    ChannelWalk walk(start, stride, channels);
+    for (; start < count; start += stride, walk.advance()) {
+        u32 bits = 0;
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            const i64 first = start + 4 * half;
+            if (first >= count) break;
+            const int live = live_elements(first, count);
+            Quad<u8> quad;
+            Quad<float> other, out;
+            quad.load(codes, first, live);
+            if (trunk) other.load(trunk, first, live);
+            const ChannelPair pair(slope, offset, (walk.channel + 4 * half) % walk.channels, walk.channels);
+#pragma unroll
+            for (int j = 0; j < 4; ++j) {
+                float value = linear_view(code_value(quad.element[j], table), pair.slope[j], pair.offset[j]);
+                if (trunk) value = add(value, other.element[j]);
+                value = rectified(value, relu);
+                out.element[j] = value;
+                if (j < live) {
+                    extremes.include(value);
+                    bits |= (u32)(value > 0.0f) << (4 * half + j);
+                }
+            }
+            out.store(values, first, live);
+        }
+        if (relu) mask[start >> 3] = (u8)bits;
+    }
+    extremes.publish(target);
+}
+
+extern "C" __global__ void apply_mask(const float* g, const u8* mask, i64 count, float* out_g, float* target) {
+    Extremes extremes;
+    for_each_quad(count, [&](i64 first, int live) {
+        Quad<float> quad;
+        quad.load(g, first, live);
+        const u32 bits = mask[first >> 3] >> (first & 7);
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+            if (!(bits >> j & 1)) quad.element[j] = 0.0f;
+            if (j < live) extremes.include(quad.element[j]);
+        }
+        quad.store(out_g, first, live);
+    });
+    extremes.publish(target);
+}
+
+extern "C" __global__ void view_gradient_extremes(const float* g, const u8* codes, i64 count, i64 channels,
+                                                  const float* slope, const float* offset, i64 relu, float* target) {
+    Extremes extremes;
+    for_each_quad_of_rows(count, channels, [&](i64 first, int live, u32 channel) {
+        Quad<float> quad;
+        Quad<u8> code;
+        quad.load(g, first, live);
+        code.load(codes, first, live);
+        const ChannelPair pair(slope, offset, channel, (u32)channels);
+#pragma unroll
+        for (int j = 0; j < 4; ++j)
+            if (j < live)
+                extremes.include(
+                    masked(quad.element[j], linear_view(code.element[j], pair.slope[j], pair.offset[j]), relu));
+    });
+    extremes.publish(target);
+}
+
+struct CodeSums {
+    i64 codes, products;
+
+    DEVICE void clear() { codes = products = 0; }
+    DEVICE void merge(const CodeSums& other) {
+        codes += other.codes;
+        products += other.products;
+    }
+};
+
+// Codes e of the masked gradient, and sums [2, channels] of e and e * code, added in integers: any order is exact.
+template <int V>
+__global__ void encode_view_gradient(const float* g, const u8* codes, i64 rows, i64 channels, const float* slope,
+                                     const float* offset, i64 relu, const float* scale, const float* zero, float high,
+                                     i64 rounding, i64 seed, i64 tensor, i64 step, u8* e, i64* sums) {
+    const Encoder encoder(scale, zero, 0.0f, high, rounding, seed, tensor, step);
+    const ColumnTile<V> tile(channels);
+    float slopes[V], offsets[V];
+    if (tile.is_active) {
+        load_row(slope, tile.channel(), slopes);
+        load_row(offset, tile.channel(), offsets);
+    }
+    auto include = [&](CodeSums(&partials)[V], i64 row) {
+        const i64 first = row * channels + tile.channel();
+        float gradient[V];
+        u8 code[V], out[V];
+        load_row(g, first, gradient);
+        load_row(codes, first, code);
+        Block words;
+        if (V == 4)
+            words = encoder.rounder.words_of_quad(first);
+        else
+            words.word[0] = encoder.rounder.word_of(first);
+#pragma unroll
+        for (int j = 0; j < V; ++j) {
+            const float value = masked(gradient[j], linear_view(code[j], slopes[j], offsets[j]), relu);
+            out[j] = (u8)encoder.code_of(value, words.word[j]);
+            partials[j].codes += out[j];
+            partials[j].products += (i64)out[j] * code[j];
+        }
+        store_row(e, first, out);
+    };
+    auto publish = [&](i64 channel, const CodeSums& result) {
+        atomicAdd((u64*)sums + channel, (u64)result.codes);
+        atomicAdd((u64*)sums + channels + channel, (u64)result.products);
+    };
+    reduce_columns<V, CodeSums>(tile, RowRange(0, rows, blockIdx.x, gridDim.x), include, publish);
+}
+
+// Sum, and the lowest and highest code with the row that first attains it, as keys that a minimum chooses by.
+struct CodeStatistics {
+    i64 sum;
+    u64 low, high;
+
+    DEVICE void clear() {
+        sum = 0;
+        low = high = ~(u64)0;
+    }
+    DEVICE void merge(const CodeStatistics& other) {
+        sum += other.sum;
+        low = smaller(low, other.low);
+        high = smaller(high, other.high);
+    }
+};
+
+const int ROW_BITS = 48;
+
+// sums [channels]; keys [2, chunks, channels]: (code, row) for the lowest, (255 - code, row) for the highest.
+template <int V>
+__global__ void chunk_statistics(const u8* codes, i64 rows_per_chunk, i64 channels, i64* sums, u64* keys) {
+    const ColumnTile<V> tile(channels);
+    const i64 chunk = blockIdx.z, start = chunk * rows_per_chunk, chunks = gridDim.z;
+    auto include = [&](CodeStatistics(&partials)[V], i64 row) {
+        u8 code[V];
+        load_row(codes, row * channels + tile.channel(), code);
+#pragma unroll
+        for (int j = 0; j < V; ++j) {
+            partials[j].sum += code[j];
+            partials[j].low = smaller(partials[j].low, ((u64)code[j] << ROW_BITS) | (u64)row);
+            partials[j].high = smaller(partials[j].high, ((u64)(255 - code[j]) << ROW_BITS) | (u64)row);
+        }
+    };
+    auto publish = [&](i64 channel, const CodeStatistics& result) {
+        atomicAdd((u64*)sums + channel, (u64)result.sum);
+        atomicMin(keys + chunk * channels + channel, result.low);
+        atomicMin(keys + (chunks + chunk) * channels + channel, result.high);
+    };
+    const RowRange rows(start, start + rows_per_chunk, blockIdx.x, gridDim.x);
+    reduce_columns<V, CodeStatistics>(tile, rows, include, publish);
+}
+
+// Keys [2, count] taken apart again.
+extern "C" __global__ void unpack_chunk_keys(const u64* keys, i64 count, u8* lows, u8* highs, i64* low_at,
+                                             i64* high_at) {
+    const u64 row_mask = ((u64)1 << ROW_BITS) - 1;
+    for_each(count, [&](i64 i) {
+        lows[i] = (u8)(keys[i] >> ROW_BITS);
+        highs[i] = (u8)(255 - (keys[count + i] >> ROW_BITS));
+        low_at[i] = (i64)(keys[i] & row_mask);
+        high_at[i] = (i64)(keys[count + i] & row_mask);
+    });
+}

@@ -1,0 +1,104 @@
+"""Launches of the weight-gradient kernels."""
+
+from __future__ import annotations
+
+from itertools import product
+from math import prod
+
+import torch
+from torch import Tensor
+
+from qbench.kernels.cuda.convolutions import (
+    MMA_THREADS,
+    STAGES,
+    TILE_WIDTHS,
+    Factor,
+    is_plain,
+    plain_shape,
+)
+from qbench.kernels.cuda.launch import current_driver, flat_grid, launch
+from qbench.kernels.cuda.layout import CODE_NAMES
+from qbench.kernels.cuda.operands import Digit, digits, longest, packed, padded
+from qbench.kernels.cuda.outcome import Outcome
+from qbench.kernels.cuda.shapes import Shape
+
+TILE_PIXELS = 64
+BLOCKS_PER_MULTIPROCESSOR = 4
+"""Wanted: two run at a time, and a second wave evens out what the first leaves."""
+
+
+def weight_gradient(x: Factor, e: Factor, shape: Shape, outcome: Outcome) -> None:
+    """The gradient with respect to the weight, y [K, C / groups, R, S] channels-last, of the forward ``shape``."""
+    if is_plain(shape):
+        return _plain(x, e, shape, outcome)
+    pixels = shape.images * prod(shape.size) * shape.groups
+    sources = [packed(digit, pixels, shape.channels, fill_zero=False) for digit in digits(*x)]
+    errors = [packed(digit, shape.pixels * shape.groups, shape.filters, fill_zero=False) for digit in digits(*e)]
+    return run(sources, errors, (x[1], e[1]), shape, outcome)
+
+
+def run(
+    sources: list[Digit],
+    errors: list[Digit],
+    zeros: tuple[Tensor | None, Tensor | None],
+    shape: Shape,
+    outcome: Outcome,
+) -> None:
+    """All products of digits, added up in int64.
+
+    zeros: zero points of the whole numbers, the source's and the error's.
+    """
+    device = sources[0].codes.device
+    columns, rows = shape.num_taps * padded(shape.channels), shape.groups * padded(shape.filters)
+    sums = torch.zeros((rows, columns), dtype=torch.int64, device=device)
+    source_sums = error_sums = None
+    if zeros != (None, None):
+        source_sums = torch.zeros((shape.groups, columns), dtype=torch.int64, device=device)
+        error_sums = torch.zeros(rows, dtype=torch.int64, device=device)
+    for (i, source), (j, error) in product(enumerate(sources), enumerate(errors)):
+        # Each digit meets every digit of the other operand, but is summed once.
+        own_sums = (error_sums if i == 0 else None, source_sums if j == 0 else None)
+        _launch_product(source, error, shape, sums, own_sums)
+    grid = flat_grid(outcome.y.numel(), device, per_thread=1)
+    sizes = (shape.pixels, shape.groups, shape.filters, padded(shape.filters), shape.num_taps, padded(shape.channels))
+    launch(
+        "finish_weight_gradient", grid, sums, error_sums, source_sums, zeros[1], zeros[0], *sizes, shape.channels,
+        outcome.mode, outcome.y, *outcome.scaling(), device=device,
+    )  # fmt: skip
+
+
+def _launch_product(
+    source: Digit, error: Digit, shape: Shape, sums: Tensor, own_sums: tuple[Tensor | None, Tensor | None]
+) -> None:
+    if not shape.pixels:
+        return
+    device = sums.device
+    filters, channels = padded(shape.filters), padded(shape.channels)
+    columns = shape.num_taps * channels
+    height, width = (TILE_WIDTHS[size > TILE_WIDTHS[0]] for size in (filters, columns))
+    tiles = -(-filters // height) * -(-columns // width)
+    per_part = pixels_per_part(shape.pixels, tiles * shape.groups, longest(source, error), device)
+    launch(
+        f"weight_gradient<{source.name}, {error.name}, {height}, {width}>",
+        (tiles, -(-shape.pixels // per_part), shape.groups),
+        source.codes, source.zero, error.codes, shape.pixels, *shape.size, channels, *shape.out_size, filters,
+        shape.groups, *shape.window, per_part, source.shift + error.shift, sums, *own_sums,
+        device=device, threads=MMA_THREADS, shared_bytes=STAGES * TILE_PIXELS * (height + width),
+    )  # fmt: skip
+
+
+def pixels_per_part(pixels: int, tiles: int, most: int, device: torch.device) -> int:
+    """Parts that fill the device, whose sums int32 holds, in whole tiles of pixels."""
+    wanted = BLOCKS_PER_MULTIPROCESSOR * current_driver().multiprocessors(device)
+    parts = max(1, wanted // tiles)
+    even = -(-pixels // parts)
+    return min(-(-even // TILE_PIXELS), most // TILE_PIXELS) * TILE_PIXELS
+
+
+def _plain(x: Factor, e: Factor, shape: Shape, outcome: Outcome) -> None:
+    sums = torch.zeros_like(outcome.y, dtype=torch.int64)
+    names = f"{CODE_NAMES[x[0].dtype]}, {CODE_NAMES[e[0].dtype]}"
+    grid = flat_grid(sums.numel(), sums.device, per_thread=1)
+    parts = max(1, min(flat_grid(shape.pixels, sums.device), 65535))
+    launch(f"plain_weight_gradient<{names}>", (grid, parts), *x, *e, *plain_shape(shape), sums, device=sums.device)
+    outcome.finish(sums, outcome.y.shape[1])

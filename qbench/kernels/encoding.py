@@ -1,0 +1,187 @@
+"""From float32 values to integer codes and back, in one pass over memory.
+
+x: float32 of any shape. Codes have its shape and are dense, channels-last with four dimensions; that is also the order
+in which elements are counted for random bits. All arithmetic is float32 with one rounding per operation, so codes are
+the same on every backend.
+
+Rounding is to nearest, half to even, where the key is None; stochastic with it. ``half_up`` is floor(v) + [v - floor(v)
+>= 1/2]. Codes are clipped, not wrapped.
+
+Poison: a scale that is not finite comes back as NaN with zero point 0 and codes 0. A NaN element gets code 0; where the
+scale does not come from the data (all but :func:`encode_affine` and :func:`encode_levels`) it makes the scale NaN too.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from qbench.kernels.checks import Draws, dense, require_number, require_same_device, require_type, words
+from qbench.kernels.library import ops
+from qbench.kernels.reference import encode as reference
+
+SIGNED = (torch.int8, torch.int16, torch.int32)
+KINDS = ("fixed", "linear", "power")
+ROUNDINGS = ("nearest", "half_up", "stochastic")
+MOST_AFFINE_BITS = 24
+MOST_FLAG_BITS = 8
+MOST_LEVELS = 256
+
+
+def extremes(x: Tensor) -> Tensor:
+    """[min, max] of a float32 tensor: both NaN where one is in it, both 0 for an empty tensor."""
+    require_type(x, "x", torch.float32)
+    result: Tensor = ops.extremes.default(dense(x))
+    return result
+
+
+def encode_affine(
+    x: Tensor, low: Tensor, high: Tensor, bits: int, integer_zero_point: bool, key: Draws = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Unsigned codes clip(round(x / scale + zero), 0, 2^bits - 1) of the range [low, high], with scale and zero.
+
+    low, high: float32, 0-d, or broadcastable to x for one range per channel (then in plain torch operations).
+    integer_zero_point: the range is widened to hold 0, scale = (high - low) / 2^bits and zero =
+    clip(round(-low / scale), 0, 2^bits - 1); otherwise scale = (high - low) / (2^bits - 1) and zero = -low / scale,
+    which is no integer. A scale below the smallest normal float32 becomes 1.
+
+    Returns codes (uint8 up to 8 bits, else int32), scale and zero, float32 of low's shape.
+    Raises TypeError for another type, ValueError for more than 24 bits.
+    """
+    require_type(x, "x", torch.float32)
+    if not 1 <= bits <= MOST_AFFINE_BITS:
+        raise ValueError(f"bits must be from 1 to {MOST_AFFINE_BITS}, got {bits}")
+    require_type(low, "low", torch.float32)
+    require_type(high, "high", torch.float32)
+    if low.shape != high.shape:
+        raise ValueError(f"low has shape {tuple(low.shape)} but high has {tuple(high.shape)}")
+    require_same_device(low, "low", x, "x")
+    if low.dim():
+        return reference.encode_affine(dense(x), low, high, bits, integer_zero_point, words(key))
+    result: tuple[Tensor, Tensor, Tensor] = ops.encode_affine.default(
+        dense(x), low, high, bits, integer_zero_point, words(key)
+    )
+    return result
+
+
+def encode_scaled(
+    x: Tensor,
+    magnitude: Tensor,
+    kind: str,
+    divisor: float,
+    low: float,
+    high: float,
+    rounding: str,
+    key: Draws,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    """Signed codes clip(round(x / scale), low, high) in ``dtype`` and the scale.
+
+    magnitude: 0-d float32. kind: ``fixed``, scale = magnitude; ``linear``, scale = magnitude / divisor, 1 where that is
+    below the smallest normal float32; ``power``, scale = P / divisor with P = 2^round(log2 magnitude), 1 for 0.
+    low, high: may be infinite; they are limited to what ``dtype`` (int8, int16, int32) holds and to +-2^24.
+    rounding: ``nearest``, ``half_up`` or ``stochastic``; a key goes with the last and with nothing else.
+
+    Raises TypeError for another type, ValueError for another kind or rounding.
+    """
+    require_type(x, "x", torch.float32)
+    require_number(magnitude, "magnitude")
+    require_same_device(magnitude, "magnitude", x, "x")
+    check_scaled(kind, rounding, key, dtype)
+    result: tuple[Tensor, Tensor] = ops.encode_scaled.default(
+        dense(x), magnitude, kind, divisor, low, high, rounding, words(key), dtype
+    )
+    return result
+
+
+def check_scaled(kind: str, rounding: str, key: Draws, dtype: torch.dtype) -> None:
+    """The checks that the scaled encoders share."""
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    if rounding not in ROUNDINGS:
+        raise ValueError(f"rounding must be one of {', '.join(ROUNDINGS)}, got {rounding!r}")
+    if (rounding == "stochastic") != (key is not None):
+        raise ValueError(
+            f"a key goes with stochastic rounding, and only with it; rounding is {rounding!r}, key {key!r}"
+        )
+    if dtype not in SIGNED:
+        raise TypeError(f"codes must be int8, int16 or int32, got {dtype}")
+
+
+def encode_flag(x: Tensor, magnitude: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+    """WAGEUBN's flag format (Yang et al. 2020): a coarse grid of unit Sc = P / 2^(bits - 1), and one 2^(bits - 1) times
+    finer for |x| < Sc; P = 2^round(log2 magnitude).
+
+    Returns int16 codes in fine units, clip(round(x / Sc), +-(2^(bits - 1) - 1)) * 2^(bits - 1) or
+    round(x / Sc * 2^(bits - 1)), and the scale Sc / 2^(bits - 1). bits: at most 8. Rounds to nearest.
+    """
+    require_type(x, "x", torch.float32)
+    require_number(magnitude, "magnitude")
+    require_same_device(magnitude, "magnitude", x, "x")
+    if not 1 <= bits <= MOST_FLAG_BITS:
+        raise ValueError(f"bits must be from 1 to {MOST_FLAG_BITS}, got {bits}")
+    result: tuple[Tensor, Tensor] = ops.encode_flag.default(dense(x), magnitude, bits)
+    return result
+
+
+def encode_binary(x: Tensor, scale: Tensor, key: Draws = None) -> tuple[Tensor, Tensor]:
+    """int8 codes -1 and +1, and the scale (0-d float32): the sign of x (+1 for 0), or with a key +1 with probability
+    clip((x / scale + 1) / 2, 0, 1) (Courbariaux et al. 2015, section 2.3)."""
+    require_type(x, "x", torch.float32)
+    require_number(scale, "scale")
+    require_same_device(scale, "scale", x, "x")
+    result: tuple[Tensor, Tensor] = ops.encode_binary.default(dense(x), scale, words(key))
+    return result
+
+
+def encode_levels(x: Tensor, thresholds: Tensor) -> Tensor:
+    """uint8 codes of a grid of levels: how many of the ascending ``thresholds`` (float32 [levels - 1], at most 256
+    levels) lie below each value; the last code for NaN."""
+    require_type(x, "x", torch.float32)
+    result: Tensor = ops.encode_levels.default(dense(x), checked_thresholds(thresholds, x))
+    return result
+
+
+def checked_thresholds(thresholds: Tensor, x: Tensor) -> Tensor:
+    """Thresholds between levels, contiguous; raises unless they are float32 [at most 255] on the device of ``x``."""
+    require_type(thresholds, "thresholds", torch.float32)
+    require_same_device(thresholds, "thresholds", x, "x")
+    if thresholds.dim() != 1 or len(thresholds) >= MOST_LEVELS:
+        raise ValueError(
+            f"thresholds must be a list of at most {MOST_LEVELS - 1} values, got shape {tuple(thresholds.shape)}"
+        )
+    return thresholds.contiguous()
+
+
+def look_up(codes: Tensor, table: Tensor) -> Tensor:
+    """table[code]: float32 of codes' shape. codes: uint8, each below the length of ``table`` (float32)."""
+    require_type(codes, "codes", torch.uint8)
+    result: Tensor = ops.look_up.default(dense(codes), checked_table(table, codes))
+    return result
+
+
+def checked_table(table: Tensor, codes: Tensor) -> Tensor:
+    """The values of levels, contiguous; raises unless they are float32 [1 to 256] on the device of ``codes``."""
+    require_type(table, "table", torch.float32)
+    require_same_device(table, "table", codes, "codes")
+    if table.dim() != 1 or not 1 <= len(table) <= MOST_LEVELS:
+        raise ValueError(f"table must be a list of 1 to {MOST_LEVELS} values, got shape {tuple(table.shape)}")
+    return table.contiguous()
+
+
+def decode(codes: Tensor, scale: Tensor, zero: Tensor | None = None) -> Tensor:
+    """(float(code) - zero) * scale: float32 of codes' shape.
+
+    codes: uint8, int8, int16 or int32. scale, zero: float32, 0-d, or broadcastable to codes for one per channel (then
+    in plain torch operations).
+    """
+    require_type(codes, "codes", torch.uint8, *SIGNED)
+    require_type(scale, "scale", torch.float32)
+    require_same_device(scale, "scale", codes, "codes")
+    if zero is not None:
+        require_type(zero, "zero", torch.float32)
+        require_same_device(zero, "zero", codes, "codes")
+    if scale.dim() or (zero is not None and zero.dim()):
+        return reference.decode(dense(codes), scale, zero)
+    result: Tensor = ops.decode.default(dense(codes), scale, zero)
+    return result

@@ -1,0 +1,214 @@
+"""Shapes, types and memory layouts of every operator's results, for tracing (torch.compile, CUDA graphs' warm-up)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qbench.kernels.reference.pooling import pooled_size
+from qbench.kernels.reference.products import output_size
+
+Key = Sequence[int] | None
+
+
+def image(like: Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """An uninitialised tensor on the device of ``like``: channels-last with four dimensions, else row-major."""
+    layout = torch.channels_last if len(shape) == 4 else torch.contiguous_format
+    return torch.empty(tuple(shape), dtype=dtype, device=like.device, memory_format=layout)
+
+
+def _flat(like: Tensor, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.empty(tuple(shape), dtype=dtype, device=like.device)
+
+
+def _sum_type(wide: bool) -> torch.dtype:
+    return torch.int64 if wide else torch.int32
+
+
+def _convolved(x: Tensor, w: Tensor, geometry: Sequence[Any]) -> tuple[int, int, int, int]:
+    stride, padding, dilation, _ = geometry
+    return x.shape[0], w.shape[0], *output_size(x.shape, w.shape, stride, padding, dilation)
+
+
+def conv2d(x: Tensor, x_zero: Tensor | None, w: Tensor, w_zero: Tensor | None, *rest: Any) -> Tensor:
+    *geometry, wide = rest
+    return image(x, _convolved(x, w, geometry), _sum_type(wide))
+
+
+def conv2d_input_grad(
+    e: Tensor, e_zero: Tensor | None, w: Tensor, w_zero: Tensor | None, input_shape: Sequence[int], *rest: Any
+) -> Tensor:
+    return image(e, input_shape, _sum_type(rest[-1]))
+
+
+conv2d_weight_grad = conv2d_input_grad
+
+
+def matmul(a: Tensor, a_zero: Tensor | None, b: Tensor, b_zero: Tensor | None, wide: bool) -> Tensor:
+    return _flat(a, (a.shape[0], b.shape[1]), _sum_type(wide))
+
+
+def conv2d_scaled(
+    x: Tensor, x_zero: Tensor | None, x_scale: Tensor, w: Tensor, w_zero: Tensor | None, w_scale: Tensor,
+    bias: Tensor | None, *geometry: Any,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    return image(x, _convolved(x, w, geometry), torch.float32), _flat(x, (2,))
+
+
+def conv2d_input_grad_scaled(
+    e: Tensor, e_zero: Tensor | None, e_scale: Tensor, w: Tensor, w_zero: Tensor | None, w_scale: Tensor,
+    input_shape: Sequence[int], *geometry: Any,
+) -> Tensor:  # fmt: skip
+    return image(e, input_shape, torch.float32)
+
+
+conv2d_weight_grad_scaled = conv2d_input_grad_scaled
+
+
+def matmul_scaled(
+    a: Tensor, a_zero: Tensor | None, a_scale: Tensor, b: Tensor, b_zero: Tensor | None, b_scale: Tensor,
+    bias: Tensor | None,
+) -> Tensor:  # fmt: skip
+    return _flat(a, (a.shape[0], b.shape[1]))
+
+
+def extremes(x: Tensor) -> Tensor:
+    return _flat(x, (2,))
+
+
+def encode_affine(x: Tensor, low: Tensor, high: Tensor, bits: int, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+    codes = image(x, x.shape, torch.uint8 if bits <= 8 else torch.int32)
+    return codes, torch.empty_like(low), torch.empty_like(low)
+
+
+def encode_scaled(x: Tensor, magnitude: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    return image(x, x.shape, rest[-1]), _flat(x, ())
+
+
+def encode_flag(x: Tensor, magnitude: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+    return image(x, x.shape, torch.int16), _flat(x, ())
+
+
+def encode_binary(x: Tensor, scale: Tensor, key: Key) -> tuple[Tensor, Tensor]:
+    return image(x, x.shape, torch.int8), _flat(x, ())
+
+
+def encode_levels(x: Tensor, thresholds: Tensor) -> Tensor:
+    return image(x, x.shape, torch.uint8)
+
+
+def look_up(codes: Tensor, table: Tensor) -> Tensor:
+    return image(codes, codes.shape, torch.float32)
+
+
+def decode(codes: Tensor, scale: Tensor, zero: Tensor | None) -> Tensor:
+    return image(codes, codes.shape, torch.float32)
+
+
+def chunk_statistics(codes: Tensor, chunks: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    shape = (chunks, codes.shape[1])
+    return (
+        _flat(codes, shape[1:], torch.int64),
+        _flat(codes, shape, torch.uint8),
+        _flat(codes, shape, torch.uint8),
+        _flat(codes, shape, torch.int64),
+        _flat(codes, shape, torch.int64),
+    )
+
+
+def encode_affine_view(codes: Tensor, slope: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return image(codes, codes.shape, torch.uint8), _flat(codes, ()), _flat(codes, ())
+
+
+def encode_scaled_view(codes: Tensor, slope: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    *_, dtype, _at, _values = rest
+    return image(codes, codes.shape, dtype), _flat(codes, ())
+
+
+def view_extremes(codes: Tensor, slope: Tensor, *rest: Any) -> Tensor:
+    return _flat(codes, (2,))
+
+
+def affine_view(
+    codes: Tensor, slope: Tensor, offset: Tensor, relu: bool, trunk: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    num_bytes = (codes.numel() + 7) // 8 if relu else 0
+    value = image(codes, codes.shape, torch.float32)
+    return value, _flat(codes, (2,)), _flat(codes, (num_bytes,), torch.uint8)
+
+
+def apply_mask(g: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    return image(g, g.shape, torch.float32), _flat(g, (2,))
+
+
+def view_gradient_extremes(g: Tensor, *rest: Any) -> Tensor:
+    return _flat(g, (2,))
+
+
+def encode_view_gradient(g: Tensor, codes: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    sums = _flat(g, (2, g.shape[1]), torch.int64)
+    return image(g, g.shape, torch.uint8), _flat(g, ()), _flat(g, ()), sums
+
+
+def moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    shape = x.shape[1:2]
+    return _flat(x, shape, torch.float64), _flat(x, shape, torch.float64), _flat(x, shape), _flat(x, shape)
+
+
+def encode_normalised_levels(x: Tensor, mean: Tensor, inverse: Tensor, thresholds: Tensor) -> Tensor:
+    return image(x, x.shape, torch.uint8)
+
+
+def level_view(
+    codes: Tensor, table: Tensor, slope: Tensor, offset: Tensor, relu: bool, trunk: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    return affine_view(codes, slope, offset, relu, trunk)
+
+
+def level_gradient_sums(g: Tensor, *rest: Any) -> Tensor:
+    return _flat(g, (2, g.shape[1]), torch.float64)
+
+
+def level_gradient(g: Tensor, *rest: Any) -> Tensor:
+    return image(g, g.shape, torch.float32)
+
+
+def sgd_on_grid_(codes: Tensor, *rest: Any) -> None:
+    return None
+
+
+adam_on_grid_ = quantized_momentum_ = sgd_on_grid_
+
+
+def pack_bits(codes: Tensor, bits: int) -> Tensor:
+    return _flat(codes, ((codes.numel() * bits + 7) // 8,), torch.uint8)
+
+
+def unpack_bits(packed: Tensor, bits: int, shape: Sequence[int]) -> Tensor:
+    return image(packed, shape, torch.uint8)
+
+
+def max_pool2d(
+    x: Tensor, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    shape = (x.shape[0], x.shape[1], *pooled_size(x.shape, kernel, stride, padding))
+    return image(x, shape, torch.float32), image(x, shape, torch.uint8)
+
+
+def max_pool2d_backward(g: Tensor, window: Tensor, input_shape: Sequence[int], *rest: Any) -> Tensor:
+    return image(g, input_shape, torch.float32)
+
+
+def range_line(sums: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    slope, offset, batch_mean, spread = (_flat(sums, sums.shape) for _ in range(4))
+    mean, inverse = (_flat(sums, sums.shape, torch.float64) for _ in range(2))
+    return slope, offset, mean, inverse, batch_mean, spread, _flat(sums, (2,))
+
+
+def range_gradient_line(sums: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    slope, offset, grad_weight, grad_bias = (_flat(sums, sums.shape[1:]) for _ in range(4))
+    count = (2 * rest[-1].numel(),)
+    return slope, offset, _flat(sums, count, torch.int64), _flat(sums, count), grad_weight, grad_bias

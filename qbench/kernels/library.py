@@ -1,0 +1,124 @@
+"""The kernels as PyTorch operators: ``torch.ops.qbench.*``.
+
+Each is declared once, with its schema and the shapes of its results. What computes it is chosen per device at its
+first call by :mod:`qbench.kernels.backends`. The functions of qbench/kernels (products, encoding, passes, updates,
+packing, pooling) check their arguments and call these; the operators themselves trust them.
+
+Tensors are dense: channels-last with four dimensions, row-major otherwise (the factors of ``matmul`` may have any
+strides). A key is four integers, [seed, tensor, step, generator], or None to round to nearest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from qbench.kernels import backends, fakes
+
+NAMESPACE = "qbench"
+
+GEOMETRY = "int[] stride, int[] padding, int[] dilation, int groups"
+X, W, E = "Tensor x, Tensor? x_zero", "Tensor w, Tensor? w_zero", "Tensor e, Tensor? e_zero"
+VIEW = "Tensor codes, Tensor slope, Tensor offset, bool relu"
+AFFINE = "Tensor low, Tensor high, int bits, bool integer_zero_point, int[]? key"
+SCALED = "Tensor magnitude, str kind, float divisor, float low, float high, str rounding, int[]? key, ScalarType dtype"
+REPLACED = "Tensor? at, Tensor? values"
+GRID = "float scale, float low, float high, str rounding, int[]? key"
+LEVELS = "Tensor codes, Tensor table, Tensor slope, Tensor offset, bool relu"
+
+SCHEMAS = {
+    "conv2d": f"({X}, {W}, {GEOMETRY}, bool wide) -> Tensor",
+    "conv2d_input_grad": f"({E}, {W}, SymInt[] input_shape, {GEOMETRY}, bool wide) -> Tensor",
+    "conv2d_weight_grad": f"({X}, {E}, SymInt[] weight_shape, {GEOMETRY}, bool wide) -> Tensor",
+    "matmul": "(Tensor a, Tensor? a_zero, Tensor b, Tensor? b_zero, bool wide) -> Tensor",
+    "conv2d_scaled": f"({X}, Tensor x_scale, {W}, Tensor w_scale, Tensor? bias, {GEOMETRY}) -> (Tensor, Tensor)",
+    "conv2d_input_grad_scaled": (
+        f"({E}, Tensor e_scale, {W}, Tensor w_scale, SymInt[] input_shape, {GEOMETRY}) -> Tensor"
+    ),
+    "conv2d_weight_grad_scaled": (
+        f"({X}, Tensor x_scale, {E}, Tensor e_scale, SymInt[] weight_shape, {GEOMETRY}) -> Tensor"
+    ),
+    "matmul_scaled": (
+        "(Tensor a, Tensor? a_zero, Tensor a_scale, Tensor b, Tensor? b_zero, Tensor b_scale, Tensor? bias) -> Tensor"
+    ),
+    "extremes": "(Tensor x) -> Tensor",
+    "encode_affine": f"(Tensor x, {AFFINE}) -> (Tensor, Tensor, Tensor)",
+    "encode_scaled": f"(Tensor x, {SCALED}) -> (Tensor, Tensor)",
+    "encode_flag": "(Tensor x, Tensor magnitude, int bits) -> (Tensor, Tensor)",
+    "encode_binary": "(Tensor x, Tensor scale, int[]? key) -> (Tensor, Tensor)",
+    "encode_levels": "(Tensor x, Tensor thresholds) -> Tensor",
+    "look_up": "(Tensor codes, Tensor table) -> Tensor",
+    "decode": "(Tensor codes, Tensor scale, Tensor? zero) -> Tensor",
+    "chunk_statistics": "(Tensor codes, int chunks) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    "encode_affine_view": f"({VIEW}, {AFFINE}, {REPLACED}) -> (Tensor, Tensor, Tensor)",
+    "encode_scaled_view": f"({VIEW}, {SCALED}, {REPLACED}) -> (Tensor, Tensor)",
+    "view_extremes": f"({VIEW}, {REPLACED}) -> Tensor",
+    "affine_view": f"({VIEW}, Tensor? trunk) -> (Tensor, Tensor, Tensor)",
+    "apply_mask": "(Tensor g, Tensor mask) -> (Tensor, Tensor)",
+    "view_gradient_extremes": f"(Tensor g, {VIEW}) -> Tensor",
+    "encode_view_gradient": f"(Tensor g, {VIEW}, {AFFINE}) -> (Tensor, Tensor, Tensor, Tensor)",
+    "range_line": (
+        "(Tensor sums, Tensor lows, Tensor highs, int rows, Tensor scale, Tensor zero, Tensor weight, Tensor bias, "
+        "float constant, float eps, bool relu) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+    ),
+    "range_gradient_line": (
+        "(Tensor sums, int rows, Tensor scale, Tensor zero, Tensor step, Tensor mean, Tensor inverse, Tensor weight, "
+        "float constant, Tensor codes, Tensor low_at, Tensor high_at) "
+        "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+    ),
+    "moments": "(Tensor x) -> (Tensor, Tensor, Tensor, Tensor)",
+    "encode_normalised_levels": "(Tensor x, Tensor mean, Tensor inverse, Tensor thresholds) -> Tensor",
+    "level_view": f"({LEVELS}, Tensor? trunk) -> (Tensor, Tensor, Tensor)",
+    "level_gradient_sums": f"(Tensor g, {LEVELS}) -> Tensor",
+    "level_gradient": f"(Tensor g, {LEVELS}, Tensor a, Tensor b, Tensor c) -> Tensor",
+    "sgd_on_grid_": (
+        "(Tensor(a!) codes, Tensor grad, Tensor(b!)? momentum, float lr, float weight_decay, float mu, bool nesterov, "
+        f"bool first, {GRID}) -> ()"
+    ),
+    "adam_on_grid_": (
+        "(Tensor(a!) codes, Tensor grad, Tensor(b!) m, Tensor(c!) v, float lr, float beta1, float beta2, float eps, "
+        f"int step, float weight_decay, {GRID}) -> ()"
+    ),
+    "quantized_momentum_": (
+        "(Tensor(a!) weight, Tensor(b!) accumulator, Tensor grad, Tensor magnitude, int levels, "
+        "int momentum_quarters, int lr_code, int limit, int[]? key) -> ()"
+    ),
+    "pack_bits": "(Tensor codes, int bits) -> Tensor",
+    "unpack_bits": "(Tensor packed, int bits, SymInt[] shape) -> Tensor",
+    "max_pool2d": "(Tensor x, int[] kernel, int[] stride, int[] padding) -> (Tensor, Tensor)",
+    "max_pool2d_backward": (
+        "(Tensor g, Tensor window, SymInt[] input_shape, int[] kernel, int[] stride, int[] padding) -> Tensor"
+    ),
+}
+"""Name and signature of every operator. No argument has a default: PyTorch would leave such arguments out."""
+
+
+def _entry(name: str, device: str) -> Callable[..., Any]:
+    """The operator's kernel for one device: whatever :mod:`backends` has chosen."""
+    chosen, place = backends.CHOSEN, (name, device)
+
+    def run(*arguments: Any) -> Any:
+        function = chosen.get(place)
+        if function is None:
+            function = backends.choose(name, device)
+        return function(*arguments)
+
+    return run
+
+
+def _define() -> Any:
+    library: Any = torch.library.Library(NAMESPACE, "DEF")  # type: ignore[no-untyped-call]
+    for name, schema in SCHEMAS.items():
+        library.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
+        for device in backends.DEVICES:
+            library.impl(name, _entry(name, device), device.upper())
+        torch.library.register_fake(f"{NAMESPACE}::{name}", getattr(fakes, name), lib=library)
+    return library
+
+
+LIBRARY = _define()
+"""Kept alive: the operators exist as long as this object does."""
+
+ops = torch.ops.qbench

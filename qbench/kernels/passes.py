@@ -1,0 +1,297 @@
+"""Passes over channels-last tensors: statistics, encoding and gradients of codes that are read through a view.
+
+Tensors are [N, C] or [N, C, H, W]; C is the channel, the N * H * W elements of a channel are its rows, in that order.
+Memory is dense, channels-last with four dimensions (anything else is copied into it), and an element's index, where one
+is named, is its place in that memory.
+
+A view reads codes as values: slope[c] * code + offset[c], two roundings to float32, then max(value, 0) if ``relu``
+(NaN stays). slope, offset: float32 [C]. With a table (float32, one value per code), table[code] stands for the code.
+
+The rounding rules, and what a NaN does, are those of :mod:`qbench.kernels.encoding`. Extremes are float32 [min, max]:
+both NaN where one is among the values, both 0 for an empty tensor. Every function raises TypeError or ValueError with
+one sentence for arguments that do not fit.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from qbench.kernels.checks import (
+    Draws,
+    dense,
+    per_channel,
+    require_like,
+    require_number,
+    require_same_device,
+    require_type,
+    words,
+)
+from qbench.kernels.encoding import check_scaled, checked_table, checked_thresholds
+from qbench.kernels.library import ops
+
+MOST_BITS = 8
+
+
+def chunk_statistics(codes: Tensor, chunks: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Statistics of uint8 codes, with the rows split in ``chunks`` equal consecutive parts.
+
+    Returns the codes' sums int64 [C]; the lowest and highest code of each part, uint8 [chunks, C]; and the row (of the
+    whole tensor) that first attains each, int64 [chunks, C]. All zero where there are no rows.
+    Raises ValueError unless ``chunks`` divides the number of rows.
+    """
+    _check_rows(codes, "codes", torch.uint8)
+    rows = _num_rows(codes)
+    if chunks < 1 or rows % chunks:
+        raise ValueError(f"chunks must divide the {rows} rows of a tensor of shape {tuple(codes.shape)}, got {chunks}")
+    result: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = ops.chunk_statistics.default(dense(codes), chunks)
+    return result
+
+
+def encode_affine_view(
+    codes: Tensor,
+    slope: Tensor,
+    offset: Tensor,
+    relu: bool,
+    low: Tensor,
+    high: Tensor,
+    bits: int,
+    integer_zero_point: bool,
+    key: Draws = None,
+    at: Tensor | None = None,
+    values: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """:func:`~qbench.kernels.encoding.encode_affine` of a view of uint8 codes, with 0-d low and high, up to 8 bits.
+
+    at, values: element at[p] (int64 [P], distinct) has the value values[p] (float32 [P]) instead.
+    Returns uint8 codes, scale, zero.
+    """
+    slope, offset = _line(codes, slope, offset)
+    _check_affine(low, high, bits, codes)
+    at, values = _replaced(at, values, codes)
+    result: tuple[Tensor, Tensor, Tensor] = ops.encode_affine_view.default(
+        dense(codes), slope, offset, relu, low, high, bits, integer_zero_point, words(key), at, values
+    )
+    return result
+
+
+def encode_scaled_view(
+    codes: Tensor,
+    slope: Tensor,
+    offset: Tensor,
+    relu: bool,
+    magnitude: Tensor,
+    kind: str,
+    divisor: float,
+    low: float,
+    high: float,
+    rounding: str,
+    key: Draws,
+    dtype: torch.dtype,
+    at: Tensor | None = None,
+    values: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """:func:`~qbench.kernels.encoding.encode_scaled` of a view of uint8 codes; ``at`` and ``values`` as in
+    :func:`encode_affine_view`. Returns codes in ``dtype`` and the scale."""
+    slope, offset = _line(codes, slope, offset)
+    require_number(magnitude, "magnitude")
+    require_same_device(magnitude, "magnitude", codes, "codes")
+    check_scaled(kind, rounding, key, dtype)
+    at, values = _replaced(at, values, codes)
+    result: tuple[Tensor, Tensor] = ops.encode_scaled_view.default(
+        dense(codes), slope, offset, relu, magnitude, kind, divisor, low, high, rounding, words(key), dtype, at, values
+    )
+    return result
+
+
+def view_extremes(
+    codes: Tensor, slope: Tensor, offset: Tensor, relu: bool, at: Tensor | None = None, values: Tensor | None = None
+) -> Tensor:
+    """[min, max] of a view of uint8 codes; ``at`` and ``values`` as in :func:`encode_affine_view`."""
+    slope, offset = _line(codes, slope, offset)
+    at, values = _replaced(at, values, codes)
+    result: Tensor = ops.view_extremes.default(dense(codes), slope, offset, relu, at, values)
+    return result
+
+
+def affine_view(
+    codes: Tensor, slope: Tensor, offset: Tensor, relu: bool, trunk: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """value = slope[c] * code + offset[c] (+ trunk), then max(value, 0) if ``relu``; three roundings.
+
+    trunk: float32 of codes' shape. Returns value float32, its extremes, and the mask: bit i % 8 of byte i // 8 is
+    [value > 0] of element i (uint8, flat; empty without ``relu``).
+    """
+    slope, offset = _line(codes, slope, offset)
+    _check_trunk(trunk, codes)
+    result: tuple[Tensor, Tensor, Tensor] = ops.affine_view.default(
+        dense(codes), slope, offset, relu, None if trunk is None else dense(trunk)
+    )
+    return result
+
+
+def apply_mask(g: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """``g`` (float32) where its bit in ``mask`` is set, else 0; and the extremes of that."""
+    require_type(g, "g", torch.float32)
+    require_type(mask, "mask", torch.uint8)
+    require_same_device(mask, "mask", g, "g")
+    expected = (g.numel() + 7) // 8
+    if mask.shape != (expected,):
+        raise ValueError(f"the mask of {g.numel()} elements has {expected} bytes, got shape {tuple(mask.shape)}")
+    result: tuple[Tensor, Tensor] = ops.apply_mask.default(dense(g), mask.contiguous())
+    return result
+
+
+def view_gradient_extremes(g: Tensor, codes: Tensor, slope: Tensor, offset: Tensor, relu: bool) -> Tensor:
+    """[min, max] of m = g where slope[c] * code + offset[c] > 0, else 0; of g itself without ``relu``.
+
+    g: float32; codes: uint8 of its shape.
+    """
+    slope, offset = _line(codes, slope, offset)
+    _check_gradient(g, codes)
+    result: Tensor = ops.view_gradient_extremes.default(dense(g), dense(codes), slope, offset, relu)
+    return result
+
+
+def encode_view_gradient(
+    g: Tensor,
+    codes: Tensor,
+    slope: Tensor,
+    offset: Tensor,
+    relu: bool,
+    low: Tensor,
+    high: Tensor,
+    bits: int,
+    integer_zero_point: bool,
+    key: Draws = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """:func:`~qbench.kernels.encoding.encode_affine` of m (see :func:`view_gradient_extremes`), up to 8 bits.
+
+    Returns its codes e uint8, scale, zero, and int64 [2, C]: per channel the sums of e and of e * code.
+    """
+    slope, offset = _line(codes, slope, offset)
+    _check_gradient(g, codes)
+    _check_affine(low, high, bits, codes)
+    result: tuple[Tensor, Tensor, Tensor, Tensor] = ops.encode_view_gradient.default(
+        dense(g), dense(codes), slope, offset, relu, low, high, bits, integer_zero_point, words(key)
+    )
+    return result
+
+
+def moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Per channel of float32 x: mean and biased variance, float64 [C], and min and max, float32 [C].
+
+    The sums are float64 in an order that differs between backends. All zero where there are no rows.
+    """
+    _check_rows(x, "x", torch.float32)
+    result: tuple[Tensor, Tensor, Tensor, Tensor] = ops.moments.default(dense(x))
+    return result
+
+
+def encode_normalised_levels(x: Tensor, mean: Tensor, inverse: Tensor, thresholds: Tensor) -> Tensor:
+    """:func:`~qbench.kernels.encoding.encode_levels` of (x - mean[c]) * inverse[c], two roundings to float32.
+
+    x: float32; mean, inverse: float32 [C]. Returns uint8 codes.
+    """
+    _check_rows(x, "x", torch.float32)
+    mean, inverse = per_channel(mean, "mean", x.shape[1]), per_channel(inverse, "inverse", x.shape[1])
+    thresholds = checked_thresholds(thresholds, x)
+    result: Tensor = ops.encode_normalised_levels.default(dense(x), mean, inverse, thresholds)
+    return result
+
+
+def level_view(
+    codes: Tensor, table: Tensor, slope: Tensor, offset: Tensor, relu: bool, trunk: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """:func:`affine_view` with table[code] in place of the code."""
+    slope, offset = _line(codes, slope, offset)
+    table = checked_table(table, codes)
+    _check_trunk(trunk, codes)
+    result: tuple[Tensor, Tensor, Tensor] = ops.level_view.default(
+        dense(codes), table, slope, offset, relu, None if trunk is None else dense(trunk)
+    )
+    return result
+
+
+def level_gradient_sums(g: Tensor, codes: Tensor, table: Tensor, slope: Tensor, offset: Tensor, relu: bool) -> Tensor:
+    """float64 [2, C]: per channel the sums of m and of m * table[code], with m = g where
+    slope[c] * table[code] + offset[c] > 0, else 0 (m = g without ``relu``). The order of the sums differs between
+    backends."""
+    slope, offset = _line(codes, slope, offset)
+    table = checked_table(table, codes)
+    _check_gradient(g, codes)
+    result: Tensor = ops.level_gradient_sums.default(dense(g), dense(codes), table, slope, offset, relu)
+    return result
+
+
+def level_gradient(
+    g: Tensor,
+    codes: Tensor,
+    table: Tensor,
+    slope: Tensor,
+    offset: Tensor,
+    relu: bool,
+    a: Tensor,
+    b: Tensor,
+    c: Tensor,
+) -> Tensor:
+    """(a[c] * m + b[c]) + c[c] * table[code], each operation rounded to float32, with m as in
+    :func:`level_gradient_sums`; a, b, c: float32 [C]."""
+    slope, offset = _line(codes, slope, offset)
+    table = checked_table(table, codes)
+    _check_gradient(g, codes)
+    three = [per_channel(values, name, codes.shape[1]) for values, name in ((a, "a"), (b, "b"), (c, "c"))]
+    result: Tensor = ops.level_gradient.default(dense(g), dense(codes), table, slope, offset, relu, *three)
+    return result
+
+
+def _num_rows(x: Tensor) -> int:
+    return x.shape[0] if x.dim() == 2 else x.shape[0] * x.shape[2] * x.shape[3]
+
+
+def _check_rows(x: Tensor, name: str, dtype: torch.dtype) -> None:
+    require_type(x, name, dtype)
+    if x.dim() not in (2, 4):
+        raise ValueError(f"{name} must be [N, C] or [N, C, H, W], got shape {tuple(x.shape)}")
+
+
+def _line(codes: Tensor, slope: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
+    """Slope and offset of a view, checked and contiguous."""
+    _check_rows(codes, "codes", torch.uint8)
+    require_same_device(slope, "slope", codes, "codes")
+    channels = codes.shape[1]
+    return per_channel(slope, "slope", channels), per_channel(offset, "offset", channels)
+
+
+def _check_affine(low: Tensor, high: Tensor, bits: int, codes: Tensor) -> None:
+    require_number(low, "low")
+    require_number(high, "high")
+    require_same_device(low, "low", codes, "codes")
+    if not 1 <= bits <= MOST_BITS:
+        raise ValueError(f"bits must be from 1 to {MOST_BITS}, got {bits}")
+
+
+def _replaced(at: Tensor | None, values: Tensor | None, codes: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """Elements to replace and their values, checked and contiguous."""
+    if at is None and values is None:
+        return None, None
+    if at is None or values is None:
+        raise ValueError("at and values go together: the elements to replace and what by")
+    require_type(at, "at", torch.int64)
+    require_type(values, "values", torch.float32)
+    if at.dim() != 1:
+        raise ValueError(f"at must be a list of element indices, got shape {tuple(at.shape)}")
+    require_like(values, "values", at, "at")
+    require_same_device(at, "at", codes, "codes")
+    return at.contiguous(), values.contiguous()
+
+
+def _check_trunk(trunk: Tensor | None, codes: Tensor) -> None:
+    if trunk is not None:
+        require_type(trunk, "trunk", torch.float32)
+        require_like(trunk, "trunk", codes, "codes")
+
+
+def _check_gradient(g: Tensor, codes: Tensor) -> None:
+    require_type(g, "g", torch.float32)
+    require_like(g, "g", codes, "codes")

@@ -1,0 +1,63 @@
+"""Max pooling that keeps one byte per output for backward: which element of the window was the largest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from qbench.kernels.checks import Pair, dense, pair, require_like, require_type
+from qbench.kernels.library import ops
+from qbench.kernels.reference.pooling import pooled_size
+
+MOST_ELEMENTS = 256
+
+
+def max_pool2d(x: Tensor, kernel: Pair, stride: Pair | None = None, padding: Pair = 0) -> tuple[Tensor, Tensor]:
+    """y[n, c, h, w] = the largest of the window of x (float32 [N, C, H, W]); elements outside x do not count.
+
+    stride: the kernel where None. padding: at most half the kernel. H' = (H + 2 padding - kernel) / stride + 1, rounded
+    down. Returns y float32 [N, C, H', W'] and its place in the window, row by row, as uint8: the first of equals, and
+    the first NaN where there is one.
+    """
+    sizes = _geometry(kernel, stride, padding)
+    _check(x, "x")
+    if min(pooled_size(x.shape, *sizes)) < 1:
+        raise ValueError(f"no window of {tuple(sizes[0])} fits in x of shape {tuple(x.shape)}")
+    result: tuple[Tensor, Tensor] = ops.max_pool2d.default(dense(x), *sizes)
+    return result
+
+
+def max_pool2d_backward(
+    g: Tensor, window: Tensor, input_shape: Sequence[int], kernel: Pair, stride: Pair | None = None, padding: Pair = 0
+) -> Tensor:
+    """The gradient of x (float32 of ``input_shape``) from that of y (g, float32) and the places ``window``.
+
+    Where windows overlap, gradients are added in float32, in row-major order of the output.
+    """
+    sizes = _geometry(kernel, stride, padding)
+    _check(g, "g")
+    require_type(window, "window", torch.uint8)
+    require_like(window, "window", g, "g")
+    expected = (*input_shape[:2], *pooled_size(input_shape, *sizes))
+    if tuple(g.shape) != expected:
+        raise ValueError(f"g has shape {tuple(g.shape)}, but pooling {tuple(input_shape)} gives {expected}")
+    result: Tensor = ops.max_pool2d_backward.default(dense(g), dense(window), list(input_shape), *sizes)
+    return result
+
+
+def _geometry(kernel: Pair, stride: Pair | None, padding: Pair) -> tuple[list[int], list[int], list[int]]:
+    size = pair(kernel, "kernel", 1)
+    border = pair(padding, "padding", 0)
+    if size[0] * size[1] > MOST_ELEMENTS:
+        raise ValueError(f"a window has at most {MOST_ELEMENTS} elements, got {size[0]} x {size[1]}")
+    if 2 * border[0] > size[0] or 2 * border[1] > size[1]:
+        raise ValueError(f"padding must be at most half the kernel {tuple(size)}, got {tuple(border)}")
+    return size, size if stride is None else pair(stride, "stride", 1), border
+
+
+def _check(x: Tensor, name: str) -> None:
+    require_type(x, name, torch.float32)
+    if x.dim() != 4:
+        raise ValueError(f"{name} must be [N, C, H, W], got shape {tuple(x.shape)}")

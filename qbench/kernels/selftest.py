@@ -1,0 +1,172 @@
+"""The comparison with the reference that every implementation of an integer product passes before its first use.
+
+The inputs are those that break careless arithmetic: operands of one sign at the ends of their types (saturating
+16-bit sums), sizes that no tile divides, sums beyond int32 in the scaled forms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from qbench.kernels.reference import products
+
+PRODUCTS = (
+    "conv2d",
+    "conv2d_input_grad",
+    "conv2d_weight_grad",
+    "matmul",
+    "conv2d_scaled",
+    "conv2d_input_grad_scaled",
+    "conv2d_weight_grad_scaled",
+    "matmul_scaled",
+)
+LONG = 33_026
+"""255 * 255 * LONG is the first multiple of 255^2 beyond 2^31."""
+
+
+Shape = tuple[int, ...]
+
+
+class Operands(NamedTuple):
+    """How the two factors are filled: a value for all elements, or None for random ones."""
+
+    first: torch.dtype
+    first_value: int | None
+    first_zero: float | None
+    second: torch.dtype
+    second_value: int | None
+    second_zero: float | None
+
+    def __str__(self) -> str:
+        names = [str(dtype).removeprefix("torch.") for dtype in (self.first, self.second)]
+        values = ["random" if value is None else str(value) for value in (self.first_value, self.second_value)]
+        return f"{names[0]} {values[0]} times {names[1]} {values[1]}"
+
+
+U8, S8, S16 = torch.uint8, torch.int8, torch.int16
+CASES = (
+    Operands(U8, 255, None, S8, 127, None),
+    Operands(U8, 255, None, S8, -128, None),
+    Operands(U8, 255, None, U8, 255, 0.0),
+    Operands(S8, -128, None, S8, -128, None),
+    Operands(S8, 127, None, S8, -127, None),
+    Operands(U8, 0, 255.0, U8, 0, 255.0),
+    Operands(U8, None, 128.0, S8, None, None),
+    Operands(S8, None, None, U8, None, 1.0),
+    Operands(S16, -32768, None, U8, 255, 0.0),
+    Operands(S16, None, None, S16, None, None),
+)
+
+
+def first_difference(op: str, function: Callable[..., Any], device: str) -> str:
+    """Where ``function`` first differs from the reference of the product ``op``; empty where nowhere."""
+    reference = getattr(products, op)
+    for label, arguments in _calls(op, device):
+        expected = reference(*arguments)
+        try:
+            got = function(*arguments)
+        except Exception as error:  # whatever it is, the next implementation does without
+            return f"{label}: {type(error).__name__}: {error}"
+        if isinstance(expected, Tensor):
+            expected, got = (expected,), (got,)
+        for wanted, found in zip(expected, got, strict=True):
+            if not torch.equal(wanted, found):
+                return f"{label}: {_where(wanted, found)}"
+    return ""
+
+
+def _where(wanted: Tensor, found: Tensor) -> str:
+    if wanted.shape != found.shape or wanted.dtype != found.dtype:
+        return f"{found.dtype} {tuple(found.shape)} instead of {wanted.dtype} {tuple(wanted.shape)}"
+    differs = wanted != found
+    return f"{found[differs][0].item()} instead of {wanted[differs][0].item()}"
+
+
+def _calls(op: str, device: str) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Arguments of the operator for every case, and what to call them."""
+    generator = torch.Generator().manual_seed(0)
+    build = _matmul if op.startswith("matmul") else _conv
+    for case in CASES:
+        yield str(case), build(op, case, "odd", generator, device)
+        if S16 not in (case.first, case.second):
+            yield f"{case}, whole tiles", build(op, case, "tiled", generator, device)
+        if op.endswith("_scaled") and case.first == U8:
+            yield f"{case}, long sums", build(op, case, "long", generator, device)
+
+
+def _filled(shape: Shape, dtype: torch.dtype, value: int | None, generator: torch.Generator, device: str) -> Tensor:
+    limits = torch.iinfo(dtype)
+    if value is None:
+        full = torch.randint(limits.min, limits.max + 1, shape, generator=generator).to(dtype)
+    else:
+        full = torch.full(shape, value, dtype=dtype)
+    layout = torch.channels_last if len(shape) == 4 else torch.contiguous_format
+    return full.to(device).contiguous(memory_format=layout)
+
+
+def _scalar(value: float | None, device: str) -> Tensor | None:
+    return None if value is None else torch.tensor(value, device=device)
+
+
+def _factors(
+    case: Operands, first: Shape, second: Shape, generator: torch.Generator, device: str
+) -> tuple[list[Any], list[Any]]:
+    """Each factor with its zero point."""
+    return (
+        [_filled(first, case.first, case.first_value, generator, device), _scalar(case.first_zero, device)],
+        [_filled(second, case.second, case.second_value, generator, device), _scalar(case.second_zero, device)],
+    )
+
+
+def _scales(device: str) -> tuple[Tensor, Tensor]:
+    return torch.tensor(0.037, device=device), torch.tensor(1.7, device=device)
+
+
+def _is_wide(case: Operands) -> bool:
+    return S16 in (case.first, case.second)
+
+
+def _matmul(op: str, case: Operands, size: str, generator: torch.Generator, device: str) -> tuple[Any, ...]:
+    m, k, n = {"odd": (3, 67, 5), "tiled": (32, 128, 32), "long": (3, LONG, 5)}[size]
+    first, second = _factors(case, (m, k), (k, n), generator, device)
+    if op == "matmul":
+        return (*first, *second, _is_wide(case))
+    a_scale, b_scale = _scales(device)
+    bias = torch.linspace(-1, 1, n).to(device)
+    return (*first, a_scale, *second, b_scale.expand(n).contiguous(), bias)
+
+
+def _conv(op: str, case: Operands, size: str, generator: torch.Generator, device: str) -> tuple[Any, ...]:
+    x_shape, w_shape, e_shape, geometry = _shapes(op, size)
+    kind = op.removesuffix("_scaled")
+    shapes = {
+        "conv2d": (x_shape, w_shape),
+        "conv2d_input_grad": (e_shape, w_shape),
+        "conv2d_weight_grad": (x_shape, e_shape),
+    }[kind]
+    result = {"conv2d": (), "conv2d_input_grad": (list(x_shape),), "conv2d_weight_grad": (list(w_shape),)}[kind]
+    first, second = _factors(case, *shapes, generator, device)
+    if op == kind:
+        return (*first, *second, *result, *geometry, _is_wide(case))
+    scale, other = _scales(device)
+    bias = (torch.linspace(-1, 1, w_shape[0]).to(device),) if kind == "conv2d" else ()
+    return (*first, scale, *second, other, *bias, *result, *geometry)
+
+
+def _shapes(op: str, size: str) -> tuple[Shape, Shape, Shape, tuple[list[int], list[int], list[int], int]]:
+    """Input, weight, error and geometry of a convolution: with a stride and odd sizes, of whole tiles, or with a
+    reduction of LONG terms."""
+    if size == "odd":
+        return (2, 5, 7, 6), (9, 5, 3, 3), (2, 9, 4, 6), ([2, 1], [1, 1], [1, 1], 1)
+    if size == "tiled":
+        return (1, 16, 8, 8), (32, 16, 3, 3), (1, 32, 8, 8), ([1, 1], [1, 1], [1, 1], 1)
+    plain = ([1, 1], [0, 0], [1, 1], 1)
+    if "weight_grad" in op:
+        return (1, 2, 2, LONG // 2), (3, 2, 1, 1), (1, 3, 2, LONG // 2), plain
+    if "input_grad" in op:
+        return (1, 2, 2, 1), (LONG, 2, 1, 1), (1, LONG, 2, 1), plain
+    return (1, LONG, 2, 1), (3, LONG, 1, 1), (1, 3, 2, 1), plain

@@ -1,0 +1,142 @@
+"""Inputs of the in-place updates on integer grids."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from kernel_cases_encoding import HASH, PHILOX, with_values
+from kernel_matrix import Case, generator, image, integers, normal, number
+from torch import Tensor
+
+SHAPES = {"4d": (8, 5, 3, 3), "2d": (33, 31), "large": (48, 32, 5, 5), "one": (1,), "empty": (0, 3)}
+ROUNDINGS: dict[str, tuple[str, list[int] | None]] = {
+    "nearest": ("nearest", None),
+    "half_up": ("half_up", None),
+    "philox": ("stochastic", PHILOX),
+    "hash": ("stochastic", HASH),
+    "binary": ("binary", None),
+    "binary-philox": ("binary_stochastic", PHILOX),
+    "binary-hash": ("binary_stochastic", HASH),
+}
+
+
+def weights(shape: tuple[int, ...], dtype: torch.dtype, rounding: str) -> Tensor:
+    if rounding.startswith("binary"):
+        return integers(shape, torch.int8, seed=61).sign().to(dtype)
+    return integers(shape, dtype, seed=61)
+
+
+def grid(rounding: str, key: list[int] | None, dtype: torch.dtype) -> tuple[Any, ...]:
+    """scale, low, high, rounding, key."""
+    if rounding.startswith("binary"):
+        return 0.07, -1.0, 1.0, rounding, key
+    return (2.0**-7 if dtype == torch.int8 else 2.0**-12), -math.inf, math.inf, rounding, key
+
+
+def sgd(
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    rounding: str,
+    key: list[int] | None,
+    momentum: bool = True,
+    nesterov: bool = False,
+    first: bool = False,
+    bad: bool = False,
+) -> tuple[Any, ...]:
+    gradient = normal(shape, seed=62)
+    if bad:
+        gradient = with_values(gradient, math.nan, math.inf, -math.inf)
+    settings = (0.013, 5e-4, 0.9, nesterov, first)
+    buffer = normal(shape, seed=63) if momentum else None
+    return (weights(shape, dtype, rounding), gradient, buffer, *settings, *grid(rounding, key, dtype))
+
+
+def adam(
+    shape: tuple[int, ...], dtype: torch.dtype, rounding: str, key: list[int] | None, step: int = 3, bad: bool = False
+) -> tuple[Any, ...]:
+    gradient = normal(shape, seed=62)
+    if bad:
+        gradient = with_values(gradient, math.nan, math.inf, -math.inf)
+    m, v = normal(shape, seed=63), normal(shape, seed=64).square()
+    if step == 1:
+        m, v = torch.zeros_like(m), torch.zeros_like(v)
+    settings = (0.01, 0.9, 0.999, 1e-8, step, 1e-4)
+    return (weights(shape, dtype, rounding), gradient, m, v, *settings, *grid(rounding, key, dtype))
+
+
+def clipped(shape: tuple[int, ...]) -> tuple[Any, ...]:
+    """A grid narrower than its type."""
+    arguments = list(sgd(shape, torch.int8, "nearest", None))
+    arguments[9:11] = [-20.0, 19.0]
+    return tuple(arguments)
+
+
+def row_major() -> tuple[Any, ...]:
+    """Four dimensions without channels-last memory: random bits go by the memory."""
+    arguments = sgd(SHAPES["4d"], torch.int8, "stochastic", PHILOX)
+    return tuple(value.contiguous() if isinstance(value, Tensor) else value for value in arguments)
+
+
+def momentum(
+    shape: tuple[int, ...],
+    key: list[int] | None,
+    levels: int = 128,
+    magnitude: float | None = None,
+    limit: int = 2**23 - 1,
+    lr_code: int = 26,
+    bad: bool = False,
+) -> tuple[Any, ...]:
+    gradient = normal(shape, seed=62)
+    if bad:
+        gradient = with_values(gradient, math.nan, math.inf)
+    largest = float(gradient.abs().max()) if gradient.numel() else 0.0
+    weight = image(torch.randint(-(2**23), 2**23, shape, generator=generator(65)).int())
+    accumulator = image(torch.randint(-700, 701, shape, generator=generator(66)).int())
+    return (
+        weight,
+        accumulator,
+        gradient,
+        number(largest if magnitude is None else magnitude),
+        levels,
+        1,
+        lr_code,
+        limit,
+        key,
+    )
+
+
+def _cases() -> Iterator[Case]:
+    for label, shape in SHAPES.items():
+        for name, (rounding, key) in ROUNDINGS.items():
+            for dtype in (torch.int8, torch.int16):
+                full = f"{label}-{name}-{str(dtype).removeprefix('torch.')}"
+                yield Case("sgd_on_grid_", full, partial(sgd, shape, dtype, rounding, key))
+                yield Case("adam_on_grid_", full, partial(adam, shape, dtype, rounding, key))
+        for name, key in (("nearest", None), ("philox", PHILOX), ("hash", HASH)):
+            yield Case("quantized_momentum_", f"{label}-{name}", partial(momentum, shape, key))
+    shape, kind = SHAPES["2d"], torch.int8
+    yield Case("sgd_on_grid_", "plain", partial(sgd, shape, kind, "stochastic", PHILOX, False))
+    yield Case("sgd_on_grid_", "first", partial(sgd, shape, kind, "stochastic", PHILOX, True, False, True))
+    yield Case("sgd_on_grid_", "nesterov", partial(sgd, shape, kind, "stochastic", PHILOX, True, True))
+    yield Case("sgd_on_grid_", "nesterov-first", partial(sgd, shape, kind, "nearest", None, True, True, True))
+    yield Case("sgd_on_grid_", "clipped", partial(clipped, shape))
+    yield Case("sgd_on_grid_", "row-major", row_major)
+    yield Case("adam_on_grid_", "first", partial(adam, shape, kind, "stochastic", PHILOX, 1))
+    yield Case("adam_on_grid_", "late", partial(adam, shape, kind, "stochastic", PHILOX, 100_000))
+    for name, (rounding, key) in ROUNDINGS.items():
+        yield Case("sgd_on_grid_", f"not-finite-{name}", partial(sgd, shape, kind, rounding, key, bad=True))
+        yield Case("adam_on_grid_", f"not-finite-{name}", partial(adam, shape, kind, rounding, key, bad=True))
+    for levels in (1, 2, 100, 128, 2**15):
+        yield Case("quantized_momentum_", f"levels-{levels}", partial(momentum, shape, PHILOX, levels))
+    for magnitude in (0.0, 1.0, 2.0**-130, 3e38, math.inf, math.nan):
+        yield Case("quantized_momentum_", f"magnitude-{magnitude:g}", partial(momentum, shape, None, 128, magnitude))
+    yield Case("quantized_momentum_", "limit", partial(momentum, shape, PHILOX, 128, None, 2**20))
+    yield Case("quantized_momentum_", "largest", partial(momentum, shape, PHILOX, 2**24, None, 2**31 - 1, 511))
+    yield Case("quantized_momentum_", "not-finite", partial(momentum, shape, PHILOX, 128, 2.0, bad=True))
+
+
+CASES = tuple(_cases())

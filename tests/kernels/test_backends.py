@@ -1,0 +1,147 @@
+"""Which implementation serves what: the choice, forcing one, the self-test, the report."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from kernel_matrix import integers
+from torch import Tensor
+
+from qbench.kernels import backends, cpu, onednn, products, selftest
+from qbench.kernels.library import SCHEMAS, ops
+from qbench.kernels.reference import products as reference
+
+A, B = integers((3, 70), torch.uint8, 255), integers((70, 4), torch.int8, 127)
+
+
+@pytest.fixture(autouse=True)
+def _forgotten(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Every test chooses anew, and leaves nothing chosen."""
+    monkeypatch.delenv(backends.VARIABLE, raising=False)
+    clear()
+    yield
+    clear()
+
+
+def clear() -> None:
+    backends.CHOSEN.clear()
+    backends.self_test.cache_clear()
+    backends.why_not.cache_clear()
+
+
+def saturating(a: Tensor, b: Tensor) -> Tensor:
+    """int8 products as CPUs without VNNI add them: pairs of unsigned times signed saturate at 16 bits."""
+    total = torch.zeros((a.shape[0], b.shape[1]), dtype=torch.int32)
+    shifted = a.int() + 128
+    for k in range(0, a.shape[1], 2):
+        total += (shifted[:, k : k + 2] @ b[k : k + 2].int()).clamp(-32768, 32767)
+    return total - 128 * b.int().sum(0, dtype=torch.int32)
+
+
+def test_reference_can_be_forced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(backends.VARIABLE, "reference")
+    products.matmul_s8(A, B)
+    assert backends.CHOSEN["matmul", "cpu"] is reference.matmul
+    assert {row.implementation for row in backends.report()} == {"reference"}
+
+
+def test_choice_comes_back_after_a_forced_one() -> None:
+    usual = backends.choose("matmul", "cpu")
+    with backends.forced("reference"):
+        assert backends.choose("matmul", "cpu") is reference.matmul
+    assert backends.CHOSEN["matmul", "cpu"] is usual
+
+
+def test_unknown_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(backends.VARIABLE, "cuda12")
+    with pytest.raises(ValueError, match="QBENCH_KERNELS=cuda12: choose one of reference, numba, cpp"):
+        products.matmul_s8(A, B)
+
+
+def test_missing_kernels_cannot_be_forced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "why_not", lambda: "not built")
+    monkeypatch.setenv(backends.VARIABLE, "cpp")
+    with pytest.raises(backends.KernelUnavailableError, match=r"QBENCH_KERNELS=cpp, but .* not available: not built"):
+        products.matmul_s8(A, B)
+
+
+@pytest.mark.parametrize("op", selftest.PRODUCTS)
+def test_wrong_kernel_is_reported_and_left_out(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    exact: Callable[..., Any] = getattr(reference, op)
+
+    def wrong(*arguments: Any) -> Any:
+        result = exact(*arguments)
+        first = result if isinstance(result, Tensor) else result[0]
+        first[..., -1] += 1
+        return result
+
+    usual = backends.find
+    monkeypatch.setattr(
+        backends, "find", lambda name, where: wrong if (name, where) == (op, "onednn") else usual(name, where)
+    )
+    monkeypatch.setitem(backends.ORDER, "cpu", ("onednn", "reference"))
+    with pytest.warns(backends.KernelWarning, match=f"onednn kernel of {op} fails its self-test"):
+        assert backends.choose(op, "cpu") is exact
+    assert backends.choose(op, "cpu") is exact  # said once
+
+
+@pytest.mark.parametrize("op", selftest.PRODUCTS)
+def test_saturating_sums_are_found(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "_int_mm", saturating)
+    assert selftest.first_difference(op, getattr(onednn, op), "cpu")
+
+
+@pytest.mark.parametrize("op", selftest.PRODUCTS)
+def test_exact_int8_products_make_every_operator(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same code on an int8 product that is exact, which this CPU's may not be."""
+    monkeypatch.setattr(torch, "_int_mm", lambda a, b: (a.double() @ b.double()).to(torch.int32))
+    assert selftest.first_difference(op, getattr(onednn, op), "cpu") == ""
+
+
+def test_kernel_that_raises_is_left_out_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(a: Tensor, b: Tensor) -> Tensor:
+        raise RuntimeError("could not create a primitive")
+
+    monkeypatch.setattr(torch, "_int_mm", broken)
+    monkeypatch.setattr(backends, "_why_not_onednn", lambda: "")
+    monkeypatch.setitem(backends.ORDER, "cpu", ("onednn", "reference"))
+    with pytest.warns(backends.KernelWarning, match=r"onednn kernel of matmul .*could not create a primitive"):
+        assert backends.choose("matmul", "cpu") is reference.matmul
+
+
+def test_operator_without_a_kernel_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "_why_not_cuda", lambda: "no device")
+    with pytest.raises(backends.KernelUnavailableError, match=r"no kernel for matmul on cuda .*no device"):
+        backends.choose("matmul", "cuda")
+
+
+def test_report_has_a_row_for_every_operator() -> None:
+    rows = backends.report()
+    assert [row.op for row in rows if row.device == "cpu"] == list(SCHEMAS)
+    for row in rows:
+        assert row.implementation in (*backends.ORDER["cpu"], "cuda")
+        assert row.self_test == (
+            "passed" if row.op in selftest.PRODUCTS and row.implementation != "reference" else "not needed"
+        )
+        assert bool(row.isa) == (row.implementation in ("cpp", "onednn", "cuda"))
+
+
+def test_import_computes_nothing_and_needs_no_numba() -> None:
+    """Workers are forked from a process that has imported this: a pool of threads made before would hang them."""
+    program = (
+        "import sys\n"
+        "from qbench.kernels import backends, encoding, packing, passes, pooling, products, updates\n"
+        "assert backends.CHOSEN == {}\n"
+        "loaded = [name for name in ('numba', 'pydantic', 'pandas', 'cupy') if name in sys.modules]\n"
+        "assert not loaded, loaded\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_operators_are_pytorchs() -> None:
+    assert torch.equal(ops.matmul(A, None, B, None, False), products.matmul_s8(A, B))

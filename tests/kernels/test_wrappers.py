@@ -1,0 +1,291 @@
+"""The public functions: what they refuse, what they make of their arguments, and that they reach the kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import kernel_cases_encoding
+import kernel_cases_passes
+import kernel_cases_products
+import kernel_cases_range_norm
+import kernel_cases_updates
+import pytest
+import torch
+from kernel_cases_products import LONG
+from kernel_matrix import Case, integers, normal, number
+
+from qbench.kernels import encoding, packing, passes, pooling, products, updates
+from qbench.kernels.library import SCHEMAS, ops
+from qbench.kernels.random import Key
+from qbench.kernels.reference import encode as reference_encode
+from qbench.kernels.reference import products as reference_products
+
+U8, S8, S16 = torch.uint8, torch.int8, torch.int16
+KEY = Key(1, 2, 3)
+
+CASES = [
+    case
+    for module in (
+        kernel_cases_products,
+        kernel_cases_encoding,
+        kernel_cases_passes,
+        kernel_cases_updates,
+        kernel_cases_range_norm,
+    )  # fmt: skip
+    for case in module.CASES
+]
+
+
+def first_case(op: str) -> Case:
+    """One whose tensors have elements: PyTorch's checker compares the strides of empty tensors too."""
+    labels = ("4d", "3x3", "normal-4d", "1x1x1", "2x2", "16-2x5x7x3", "uint8-2x5x7x3")
+    named = [case for case in CASES if case.op == op and any(case.label.startswith(label) for label in labels)]
+    return named[0]
+
+
+@pytest.mark.parametrize("op", SCHEMAS)
+def test_schema_and_traced_shapes_are_true(op: str) -> None:
+    """PyTorch's own checker: nothing is changed but what the schema says, and the shapes told to tracing are right."""
+    torch.library.opcheck(
+        getattr(ops, op).default, first_case(op).arguments(), test_utils=("test_schema", "test_faketensor")
+    )
+
+
+@pytest.mark.parametrize("terms", [LONG - 1, LONG])
+def test_sums_are_int32_as_long_as_every_sum_fits(terms: int) -> None:
+    a, b = integers((2, terms), U8, 255), integers((terms, 3), U8, 255)
+    result = products.matmul_s8(a, b)
+    assert result.dtype == (torch.int32 if terms < LONG else torch.int64)
+    assert set(result.flatten().tolist()) == {terms * 255**2}
+
+
+@pytest.mark.parametrize(
+    ("a", "a_zero", "b", "b_zero", "longest"),
+    [
+        (U8, None, S8, None, 65_793), (S8, None, S8, None, 131_071), (U8, 0.0, S8, 1.0, 33_025),
+        (S16, 1.0, S16, None, 1), (S16, 1.0, S16, 1.0, 0), (S16, None, U8, None, 257),
+    ],
+)  # fmt: skip
+def test_bound_of_every_pair_of_types(
+    a: torch.dtype, a_zero: float | None, b: torch.dtype, b_zero: float | None, longest: int
+) -> None:
+    zeros = [None if zero is None else number(zero) for zero in (a_zero, b_zero)]
+    for terms, expected in ((longest, torch.int32), (longest + 1, torch.int64)):
+        left, right = torch.zeros((1, terms), dtype=a), torch.zeros((terms, 1), dtype=b)
+        assert products.matmul_s8(left, right, a_zero=zeros[0], b_zero=zeros[1]).dtype == expected
+
+
+def test_bound_of_a_convolution_counts_its_own_reduction() -> None:
+    x, w = integers((1, 4, 3, 3), S16), integers((2, 2, 1, 1), S8)
+    assert products.conv2d_s8(x, w, groups=2).dtype == torch.int32
+    e = integers((1, 2, 3, 3), S16)
+    assert products.conv2d_s8_input_grad(e, w, [1, 4, 3, 3], groups=2).dtype == torch.int32
+    assert products.conv2d_s8_weight_grad(x, e, [2, 2, 1, 1], groups=2).dtype == torch.int64
+
+
+def test_numbers_and_pairs_mean_the_same() -> None:
+    x, w = integers((2, 4, 9, 8), U8), integers((6, 2, 3, 3), S8)
+    one = products.conv2d_s8(x, w, stride=2, padding=1, dilation=2, groups=2)
+    pairs = products.conv2d_s8(x, w, stride=(2, 2), padding=[1, 1], dilation=torch.Size([2, 2]), groups=2)
+    expected = reference_products.conv2d(x, None, w, None, [2, 2], [1, 1], [2, 2], 2, False)
+    assert torch.equal(one, expected) and torch.equal(pairs, expected)
+
+
+def test_layout_does_not_matter() -> None:
+    x, w = integers((2, 5, 6, 7), U8), integers((4, 5, 3, 3), S8)
+    e = integers((2, 4, 4, 5), S8)
+    odd = [torch.cat([t, t], dim=3)[..., : t.shape[3]].contiguous()[:, :, :, :] for t in (x, w, e)]
+    strided = [torch.stack([t, t], dim=-1)[..., 0] for t in (x, w, e)]
+    for x_, w_, e_ in (odd, strided):
+        assert torch.equal(products.conv2d_s8(x_, w_), products.conv2d_s8(x, w))
+        assert torch.equal(products.conv2d_s8_input_grad(e_, w_, x.shape), products.conv2d_s8_input_grad(e, w, x.shape))
+        assert torch.equal(
+            products.conv2d_s8_weight_grad(x_, e_, w.shape), products.conv2d_s8_weight_grad(x, e, w.shape)
+        )
+
+
+def test_strided_matrices_and_vectors() -> None:
+    a, b = integers((6, 10), U8), integers((10, 8), S8)
+    expected = a[::2, ::3].long() @ b[::3, ::2][:4].long()
+    assert torch.equal(products.matmul_s8(a[::2, ::3], b[::3, ::2][:4]).long(), expected)
+    scale, bias = normal((16,)).abs()[::2], normal((1,)).expand(8)
+    found = products.matmul_s8_scaled(a, b, number(0.5), scale, bias=bias)
+    assert torch.equal(found, (a.long() @ b.long()).float() * 0.5 * scale + bias)
+
+
+def test_linear_layers_are_matrix_products() -> None:
+    x, w, e = integers((7, 12), U8), integers((5, 12), S8), integers((7, 5), S16)
+    z, v = number(9.0), number(-3.0)
+    centred = x.long() - 9
+    assert torch.equal(products.linear_s8(x, w, x_zero=z).long(), centred @ w.long().t())
+    assert torch.equal(products.linear_s8_input_grad(e, w, e_zero=v).long(), (e.long() + 3) @ w.long())
+    assert torch.equal(products.linear_s8_weight_grad(x, e, x_zero=z, e_zero=v).long(), (e.long() + 3).t() @ centred)
+
+
+def test_scaled_linear_layers_round_in_the_order_of_their_scales() -> None:
+    x, w, e = integers((70, 120), U8), integers((50, 120), S8), integers((70, 50), S16)
+    s, t, per_row, bias = number(0.37), number(1.3e-3), normal((50,), seed=1).abs(), normal((50,), seed=2)
+    found = products.linear_s8_scaled(x, w, s, per_row, bias=bias)
+    assert torch.equal(found, (x.long() @ w.long().t()).float() * s * per_row + bias)
+    assert torch.equal(products.linear_s8_input_grad_scaled(e, w, t, s), (e.long() @ w.long()).float() * t * s)
+    expected = (e.long().t() @ x.long()).float()
+    assert torch.equal(products.linear_s8_weight_grad_scaled(x, e, s, t), expected * s * t)
+    assert not torch.equal(expected * s * t, expected * t * s)  # so the order is seen
+
+
+def test_encoders_take_keys_and_their_words() -> None:
+    x = normal((999,))
+    expected = encoding.encode_affine(x, number(-1.0), number(1.0), 8, True, KEY)
+    assert all(map(torch.equal, expected, encoding.encode_affine(x, number(-1.0), number(1.0), 8, True, KEY.words())))
+    assert not torch.equal(expected[0], encoding.encode_affine(x, number(-1.0), number(1.0), 8, True, None)[0])
+    hashed = encoding.encode_affine(x, number(-1.0), number(1.0), 8, True, Key(1, 2, 3, "hash"))
+    assert not torch.equal(expected[0], hashed[0])
+
+
+def test_codes_do_not_depend_on_the_layout_of_the_input() -> None:
+    x = normal((3, 5, 6, 7))
+    expected, scale = encoding.encode_scaled(
+        x, number(2.0), "linear", 127.0, -127.0, 127.0, "stochastic", KEY, torch.int8
+    )
+    for view in (x.contiguous(), torch.stack([x, x], dim=-1)[..., 0], x.transpose(1, 2).contiguous().transpose(1, 2)):
+        codes, _ = encoding.encode_scaled(
+            view, number(2.0), "linear", 127.0, -127.0, 127.0, "stochastic", KEY, torch.int8
+        )
+        assert torch.equal(codes, expected) and codes.is_contiguous(memory_format=torch.channels_last)
+    assert scale.shape == ()
+
+
+def test_per_channel_ranges_and_scales() -> None:
+    w = normal((4, 3, 3, 3))
+    low, high = w.amin((1, 2, 3), keepdim=True), w.amax((1, 2, 3), keepdim=True)
+    codes, scale, zero = encoding.encode_affine(w, low, high, 8, True, None)
+    expected = reference_encode.encode_affine(w, low, high, 8, True, None)
+    assert all(map(torch.equal, (codes, scale, zero), expected))
+    error = (encoding.decode(codes, scale, zero) - w).abs().max()
+    assert error <= 1.51 * scale.max()  # half a step of the zero point, one that clips the highest value
+
+
+def test_updates_change_their_arguments_in_either_layout() -> None:
+    for layout in (torch.channels_last, torch.contiguous_format):
+        codes = integers((4, 3, 3, 3), S8).contiguous(memory_format=layout)
+        grad, buffer = normal(codes.shape), torch.zeros(codes.shape).contiguous(memory_format=layout)
+        before = codes.clone()
+        updates.sgd_on_grid_(codes, grad, buffer, 0.1, 0.0, 0.9, False, True, 2.0**-7, -128, 127, "nearest")
+        assert torch.equal(buffer, grad)
+        moved = (before.float() * 2.0**-7 - 0.1 * grad) / 2.0**-7
+        assert torch.equal(codes, moved.round().clamp(-128, 127).to(S8))
+
+
+def test_pool_takes_its_kernel_as_stride() -> None:
+    x = normal((2, 3, 8, 8))
+    y, window = pooling.max_pool2d(x, 2)
+    assert torch.equal(y, torch.nn.functional.max_pool2d(x, 2))
+    assert torch.equal(
+        pooling.max_pool2d_backward(y, window, x.shape, 2).sum(),
+        pooling.max_pool2d_backward(y, window, x.shape, (2, 2), 2).sum(),
+    )
+
+
+X, W = integers((1, 4, 6, 6), U8), integers((6, 4, 3, 3), S8)
+A, B = integers((3, 4), U8), integers((4, 5), S8)
+ONE, E = number(1.0), integers((1, 6, 4, 4), S8)
+F, C = normal((2, 3, 4, 4)), integers((2, 3, 4, 4), U8)
+THREE = normal((3,))
+GRID = (0.1, -8.0, 7.0)
+
+WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
+    (lambda: products.matmul_s8(A.float(), B), TypeError, "a must be uint8, int8 or int16"),
+    (lambda: products.matmul_s8(A, B.int()), TypeError, "b must be uint8, int8 or int16"),
+    (lambda: products.matmul_s8(A, B.t()), ValueError, "columns of a must be rows of b"),
+    (lambda: products.matmul_s8(A[0], B), ValueError, "a must have 2 dimensions"),
+    (lambda: products.matmul_s8(A, B, a_zero=torch.tensor(3)), TypeError, "a_zero must be float32"),
+    (lambda: products.matmul_s8(A, B, b_zero=torch.zeros(5)), ValueError, "b_zero must be one number"),
+    (lambda: products.matmul_s8_scaled(A, B, torch.ones(3), ONE), ValueError, "a_scale must be one number"),
+    (lambda: products.matmul_s8_scaled(A, B, ONE, torch.ones(4)), ValueError, "one value per channel"),
+    (lambda: products.matmul_s8_scaled(A, B, ONE, ONE, bias=torch.ones(4)), ValueError, "bias must have one value"),
+    (lambda: products.conv2d_s8(X[0], W), ValueError, "x must have 4 dimensions"),
+    (lambda: products.conv2d_s8(X, W, groups=2), ValueError, "does not fit input"),
+    (lambda: products.conv2d_s8(X, W, groups=0), ValueError, "groups must be at least 1"),
+    (lambda: products.conv2d_s8(X, W, stride=0), ValueError, "stride must be at least 1"),
+    (lambda: products.conv2d_s8(X, W, padding=(1, -1)), ValueError, "padding must be at least 0"),
+    (lambda: products.conv2d_s8(X, W, dilation=(1, 1, 1)), ValueError, "dilation must be one number or two"),
+    (lambda: products.conv2d_s8(X, W, dilation=3), ValueError, "no window of weight"),
+    (lambda: products.conv2d_s8_input_grad(E, W, [1, 4, 6, 7]), ValueError, "give an output of"),
+    (lambda: products.conv2d_s8_input_grad(E, W, [4, 6, 6]), ValueError, "4 dimensions"),
+    (lambda: products.conv2d_s8_weight_grad(X, E, [6, 4, 3, 2]), ValueError, "give an output of"),
+    (lambda: encoding.extremes(C), TypeError, "x must be float32"),
+    (lambda: encoding.encode_affine(F, ONE, ONE, 25, True), ValueError, "bits must be from 1 to 24"),
+    (lambda: encoding.encode_affine(F, ONE, THREE, 8, True), ValueError, "low has shape"),
+    (lambda: encoding.encode_affine(F, ONE, ONE, 8, True, [1, 2, 3]), ValueError, "a key is"),
+    (lambda: scaled(kind="log"), ValueError, "kind must be one of"),
+    (lambda: scaled(rounding="up"), ValueError, "rounding must be one of"),
+    (lambda: scaled(rounding="stochastic"), ValueError, "a key goes with stochastic rounding"),
+    (lambda: scaled(key=KEY), ValueError, "a key goes with stochastic rounding"),
+    (lambda: scaled(dtype=U8), TypeError, "codes must be int8, int16 or int32"),
+    (lambda: encoding.encode_flag(F, ONE, 9), ValueError, "bits must be from 1 to 8"),
+    (lambda: encoding.encode_binary(F, THREE), ValueError, "scale must be one number"),
+    (lambda: encoding.encode_levels(F, torch.zeros(256)), ValueError, "at most 255"),
+    (lambda: encoding.look_up(C, torch.zeros(257)), ValueError, "1 to 256"),
+    (lambda: encoding.look_up(C.long(), THREE), TypeError, "codes must be uint8"),
+    (lambda: encoding.decode(F, ONE), TypeError, "codes must be"),
+    (lambda: passes.chunk_statistics(C, 5), ValueError, "chunks must divide the 32 rows"),
+    (lambda: passes.affine_view(C, THREE[:2], THREE, True), ValueError, "slope must have one value per channel"),
+    (lambda: passes.affine_view(C.to(S8), THREE, THREE, True), TypeError, "codes must be uint8"),
+    (lambda: passes.affine_view(C, THREE, THREE, True, F[:1]), ValueError, "trunk has shape"),
+    (lambda: passes.affine_view(C[0], THREE, THREE, True), ValueError, "must be \\[N, C\\]"),
+    (lambda: passes.view_extremes(C, THREE, THREE, True, torch.tensor([1])), ValueError, "at and values go together"),
+    (lambda: passes.encode_affine_view(C, THREE, THREE, True, ONE, ONE, 9, True), ValueError, "from 1 to 8"),
+    (lambda: passes.apply_mask(F, torch.zeros(11, dtype=U8)), ValueError, "has 12 bytes"),
+    (lambda: passes.view_gradient_extremes(F[:1], C, THREE, THREE, True), ValueError, "g has shape"),
+    (lambda: passes.moments(C), TypeError, "x must be float32"),
+    (lambda: updates.sgd_on_grid_(C, F, None, 1, 0, 0, False, True, *GRID, "nearest"), TypeError, "int8 or int16"),
+    (lambda: sgd(scale=0.0), ValueError, "must be positive and finite"),
+    (lambda: sgd(rounding="ternary"), ValueError, "rounding must be one of"),
+    (lambda: sgd(rounding="binary_stochastic"), ValueError, "a key goes with"),
+    (lambda: sgd(momentum=torch.zeros(2, 3, 4, 4)), ValueError, "one memory layout"),
+    (lambda: sgd(codes=W[:, :, ::2]), ValueError, "codes must be dense"),
+    (lambda: updates.adam_on_grid_(C.to(S8), F, F, F, 1, 0, 0, 0, 0, 0, *GRID, "nearest"), ValueError, "counts from 1"),
+    (lambda: momentum(levels=0), ValueError, "levels must be"),
+    (lambda: packing.pack_bits(C, 5), ValueError, "bits must be from 1 to 4"),
+    (lambda: packing.pack_bits(F, 1), TypeError, "codes must be uint8"),
+    (lambda: packing.unpack_bits(C.flatten(), 1, [7]), ValueError, "take 1 bytes"),
+    (lambda: pooling.max_pool2d(F, 3, 2, 2), ValueError, "at most half the kernel"),
+    (lambda: pooling.max_pool2d(F, 17), ValueError, "at most 256 elements"),
+    (lambda: pooling.max_pool2d(F, 5), ValueError, "no window of"),
+    (lambda: pooling.max_pool2d(F[0], 2), ValueError, "x must be"),
+    (lambda: pooling.max_pool2d_backward(F, C, [2, 3, 4, 4], 2), ValueError, "gives"),
+]  # fmt: skip
+
+
+def scaled(kind: str = "linear", rounding: str = "nearest", key: Key | None = None, dtype: torch.dtype = S8) -> Any:
+    return encoding.encode_scaled(F, ONE, kind, 127.0, -127.0, 127.0, rounding, key, dtype)
+
+
+def sgd(
+    codes: torch.Tensor | None = None,
+    momentum: torch.Tensor | None = None,
+    scale: float = 0.1,
+    rounding: str = "nearest",
+) -> None:
+    weight = C.to(S8) if codes is None else codes
+    updates.sgd_on_grid_(weight, F, momentum, 1, 0, 0, False, True, scale, -8, 7, rounding)
+
+
+def momentum(levels: int) -> None:
+    updates.quantized_momentum_(C.int(), C.int(), F, ONE, levels, 1, 26, 2**23)
+
+
+@pytest.mark.parametrize(("call", "error", "message"), WRONG, ids=[message for _, _, message in WRONG])
+def test_refuses(call: Callable[[], Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call()
+
+
+@pytest.mark.parametrize("op", ["conv2d_scaled", "encode_affine", "affine_view"])
+def test_traces_without_a_break(op: str) -> None:
+    """Whole graphs with an operator in them compile; the eager backend runs them as they were traced."""
+    function = torch.compile(getattr(ops, op).default, backend="aot_eager", fullgraph=True)
+    case = first_case(op)
+    expected = getattr(ops, op).default(*case.arguments())
+    assert all(map(torch.equal, function(*case.arguments()), expected))
