@@ -17,17 +17,25 @@ Rounds = Literal["nearest", "stochastic"]
     null={"bits": 32, "error_bits": 32, "wgrad_error": "fp32", "norm": "batch", "norm_error": False},
     presets={
         "paper": {
-            "wgrad_error": "int16", "activation_rounding": "nearest", "scheme": "zero_point", "constant": "paper",
-            "chunks": 1, "norm_error": False,
+            "bits": 8, "error_bits": 8, "wgrad_error": "int16", "activation_rounding": "nearest",
+            "activation_range": "minmax", "scheme": "zero_point", "weight_axis": "tensor", "vectors": False,
+            "norm": "range", "constant": "paper", "chunks": 1, "norm_input": True, "norm_error": False,
         },
         "code": {
-            "wgrad_error": "fp32", "activation_rounding": "stochastic", "scheme": "min_offset", "constant": "code",
-            "chunks": 16, "norm_error": True, "running_weight": 0.9,
+            "bits": 8, "error_bits": 8, "wgrad_error": "fp32", "activation_rounding": "stochastic",
+            "activation_range": "mean_minmax", "scheme": "min_offset", "weight_axis": "tensor", "vectors": True,
+            "norm": "range", "constant": "code", "chunks": 16, "tie": "one", "norm_input": True, "norm_error": True,
+            "running_weight": 0.9,
         },
     },
     deviations=(
         "the integer zero point is clipped to 2^bits - 1, not 2^bits, so that real zero is always a code",
         "activation ranges are measured per batch and tracked for inference; the paper takes them from Range BN",
+        "the paper's batch norm is 8-bit without a word on which of its tensors: preset paper rounds its input alone",
+        "a step too small for a float32 quotient becomes 1; the code's floor of 1e-8 leaves small gradients few levels",
+        "running statistics average the norm's scale and start at 1; the code averages its reciprocal, from 0",
+        "evaluation rounds to nearest; in the code activations are rounded at random there too",
+        "the suite's initial weights, loss, schedule and weight decay",
     ),
 )  # fmt: skip
 def banner8(
@@ -36,12 +44,15 @@ def banner8(
     error_bits: Bits = 8,
     wgrad_error: Literal["int16", "fp16", "fp32", "error"] = "int16",
     activation_rounding: Rounds = "nearest",
+    activation_range: Literal["minmax", "mean_minmax"] = "minmax",
     scheme: Scheme = "zero_point",
     weight_axis: Literal["tensor", "channel"] = "tensor",
+    vectors: bool = False,
     norm: Literal["range", "batch"] = "range",
     constant: Literal["paper", "code", "exact"] = "code",
     chunks: PositiveInt = 16,
     tie: Literal["one", "split", "all"] = "one",
+    norm_input: bool = True,
     norm_error: bool = True,
     running_weight: float = 0.1,
 ) -> Recipe:
@@ -49,22 +60,29 @@ def banner8(
 
     bits: of weights and activations. error_bits: of the layer gradients. wgrad_error: the gradient operand of the
     weight gradient (``error``: no bifurcation). scheme: the affine quantiser of the paper or of the authors' code;
-    activation_rounding: stochastic in the code, by an argument slip. weight_axis: one scale per tensor or per channel.
-    norm: Range batch norm or the model's own.
-    norm_error: quantise the gradient at the norm's output too, as the code does. constant, chunks, tie: see RangeNorm.
-    running_weight: of the new value in running statistics (0.9 in the authors' code). 32 bits mean float.
+    activation_rounding: stochastic in the code, by an argument slip. activation_range: the batch's extremes, or the mean
+    of its samples' extremes as in the code. weight_axis: one scale per tensor or per channel. vectors: biases, gamma,
+    beta and the norm's scale in ``bits`` too, as in the code. norm: Range batch norm or the model's own. norm_input,
+    norm_error: quantise the norm's input, and the gradient at its output, too, as the code does. constant, chunks, tie:
+    see RangeNorm. running_weight: of the new value in running statistics (0.9 in the code). 32 bits mean float.
     """
     wide: dict[str, Quantizer | Literal["error"] | None] = {
         "int16": Symmetric(16), "fp16": Float("float16"), "fp32": None, "error": "error"
     }  # fmt: skip
+    activation = _affine(bits, activation_rounding, scheme, measured=activation_range, tracked=True)
     error = _affine(error_bits, "stochastic", scheme)
+    vector = _affine(bits, "nearest", scheme) if vectors else None
+    range_norm = RangeNorm(
+        constant, chunks, tie, running_weight, input=activation if norm_input else None, scale=vector, affine=vector
+    )
     return Recipe(
         weight=_affine(bits, "nearest", scheme, granularity=weight_axis),
-        activation=_affine(bits, activation_rounding, scheme, tracked=True),
+        activation=activation,
+        bias=vector,
         error=error,
         wgrad_error=wide[wgrad_error],
         norm_error=error if norm_error else None,
-        norm=RangeNorm(constant, chunks, tie, running_weight) if norm == "range" else BatchNorm(),
+        norm=range_norm if norm == "range" else BatchNorm(),
     )
 
 
@@ -74,8 +92,9 @@ def _affine(
     scheme: Scheme,
     *,
     granularity: Literal["tensor", "channel"] = "tensor",
+    measured: Literal["minmax", "mean_minmax"] = "minmax",
     tracked: bool = False,
 ) -> Affine | None:
     if bits == FLOAT_BITS:
         return None
-    return Affine(bits, rounding, scheme, granularity, tracked=tracked)
+    return Affine(bits, rounding, scheme, granularity, measured, tracked=tracked)

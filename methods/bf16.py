@@ -13,4 +13,4 @@ def bf16(*, dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16") -> Re
 
     dtype: of convolutions and products.
     """
-    return Recipe(autocast=None if dtype == "float32" else dtype, arithmetics=("simulated", "integer"))
+    return Recipe(autocast=None if dtype == "float32" else dtype)

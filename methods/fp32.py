@@ -8,4 +8,4 @@ from qbench import Recipe, method
 @method("fp32", null={})
 def fp32() -> Recipe:
     """Plain float32 training: the baseline."""
-    return Recipe(arithmetics=("simulated", "integer"))
+    return Recipe()

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from qbench.quant.formats import Constant, Direct, FixedPoint, Quantizer
+from qbench.errors import InputError
+from qbench.quant.formats import Binary, Constant, Direct, FixedPoint, Quantizer
 
 if TYPE_CHECKING:
     from torch import nn
@@ -77,6 +78,48 @@ class LevelNorm(Norm):
     energy_correction: bool = False
 
 
+@dataclass(frozen=True)
+class BatchRenorm(Norm):
+    """Batch renormalisation (Ioffe 2017): xhat = (x - mean) / sigma * r + d, which pulls the batch's own statistics
+    towards the running ones: r = clip(sigma / running sigma, 1 / r_max, r_max) and d = clip((mean - running mean) /
+    running sigma, -d_max, d_max), both without gradient.
+
+    free_steps: optimiser steps with r = 1 and d = 0; from there the limits grow linearly to r_max at step r_steps and
+    to d_max at step d_steps (defaults: the paper's). momentum: weight of the *new* value in the running statistics.
+    eps: added to the variance.
+    """
+
+    r_max: float = 3.0
+    d_max: float = 5.0
+    free_steps: int = 5_000
+    r_steps: int = 40_000
+    d_steps: int = 25_000
+    momentum: float = 0.01
+    eps: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.free_steps < min(self.r_steps, self.d_steps):
+            raise InputError(
+                f"batch renormalisation's limits start to grow at step {self.free_steps}, which has to lie before the "
+                f"steps at which they are reached, {self.r_steps} and {self.d_steps}"
+            )
+        if self.r_max < 1 or self.d_max < 0:
+            raise InputError(f"batch renormalisation needs r_max >= 1 and d_max >= 0, not {self.r_max}, {self.d_max}")
+
+
+@dataclass(frozen=True)
+class LayerScale(Norm):
+    """WAGE's stand-in for batch norm (Wu et al. 2018, Eq. 7): y = x / alpha with a power of two alpha =
+    max(Shift(smallest / limit), 1), limit = sqrt(numerator / fan-in), Shift(x) = 2^round(log2 x).
+
+    A constant of each layer: nothing is learnt or tracked. Layers without a norm, such as the classifier, are scaled
+    too. numerator: 6 in the paper, 3 in the authors' code. smallest: beta * 2^(1 - weight bits), beta = 1.5.
+    """
+
+    numerator: float = 6.0
+    smallest: float = 0.75
+
+
 # --- update rules --------------------------------------------------------------------------------------------------
 
 
@@ -97,11 +140,30 @@ class ClippedMaster(Update):
     scale: Literal["unit", "glorot", "none"] = "unit"
 
 
+GRID_CODES = ("int8", "int16")
+"""What the codes of weights that live on a grid are stored in."""
+
+
 @dataclass(frozen=True)
 class OnGrid(Update):
-    """Weights live on a grid and nowhere else: w <- Q(w - step), no float copy (Li et al. 2017, R and SR)."""
+    """Weights live on a grid and nowhere else: w <- Q(w - step), no float copy (Li et al. 2017, R and SR).
+
+    grid: one that does not depend on the weights, with codes of at most 16 bits. Raises InputError for any other.
+    batches: one update per so many batches, with their mean gradient (big-batch SR). others: a grid that biases and
+    the norms' parameters are rounded to after each of their steps.
+    """
 
     grid: Quantizer = FixedPoint(2, 6, "stochastic")
+    batches: int = 1
+    others: Quantizer | None = None
+
+    def __post_init__(self) -> None:
+        if self.batches < 1:
+            raise InputError(f"an update takes the gradients of at least one batch, not {self.batches}")
+        if not isinstance(self.grid, Binary | FixedPoint | Direct):
+            raise InputError(f"weights live on a fixed grid (Binary, FixedPoint or Direct), not on {self.grid}")
+        if self.grid.code_dtype not in GRID_CODES:
+            raise InputError(f"weights that live on a grid have codes of at most 16 bits; {self.grid} needs more")
 
 
 @dataclass(frozen=True)
@@ -122,6 +184,28 @@ class QuantizedMomentum(Update):
     levels: tuple[tuple[float, int], ...] = ((0.0, 128), (0.6, 32), (0.8, 8), (0.9, 2))
 
 
+@dataclass(frozen=True)
+class ShiftStep(Update):
+    """WAGE's update (Wu et al. 2018, Eq. 10-12): W <- clip(W - step * SR(eta * G / Shift(max|G|))) on the grid of
+    ``master``, without momentum or weight decay; Shift(x) = 2^round(log2 x).
+
+    rate: eta before the suite's schedule, the rule's own because the gradient's magnitude is discarded; the product
+    with the schedule's factor is rounded to a power of two. master: grid and limit of the stored weights; None keeps
+    them float32 and leaves the step to the suite's optimiser. start: the grid that initial weights are rounded to (None:
+    the master's). numerator, smallest: initial weights are uniform in +-max(sqrt(numerator / fan-in), smallest).
+    """
+
+    rate: float = 8.0
+    master: Direct | None = Direct(8, 1 - 2.0**-7)
+    start: Direct | None = None
+    numerator: float = 6.0
+    smallest: float = 0.75
+
+    def __post_init__(self) -> None:
+        if self.master is not None and self.master.code_dtype not in GRID_CODES:
+            raise InputError(f"weights that live on a grid have codes of at most 16 bits; {self.master} needs more")
+
+
 # --- recipe --------------------------------------------------------------------------------------------------------
 
 LayerPolicy = Literal["quantized", "float"]
@@ -131,15 +215,21 @@ LayerPolicy = Literal["quantized", "float"]
 class Recipe:
     """One low-precision training scheme. A slot that is None stays in the model's own float.
 
-    weight (W), activation (A): operands of every convolution and linear layer.
+    weight (W), activation (A): operands of every convolution and linear layer. input: the network's input, where its
+        format differs from that of the activations. bias: of those layers that have one.
+    output: what a layer computes, rounded once behind the sum of products and the bias.
     error (E2): gradient at the layer's output, as used for the input gradient.
     wgrad_error: the gradient operand of the weight gradient; ``"error"`` means the same tensor as ``error``,
         None the unquantised gradient (Banner's bifurcation).
     branch_error (E1): gradient with respect to what enters a layer, summed over its consumers.
+    error_at: where a block's error is taken: at the ``product``'s output, behind the gradients of ReLU and norm, or at
+        the ``activation``, in front of the ReLU's mask (WAGE), where no error passes an activation that was clipped;
+        a block's output is then an activation in its format, and the norm must be a LayerScale.
     norm_error: gradient at the norm's output. gradient (G): the weight gradient. trunk: the residual stream.
     norm (N), update (U): see their classes.
     first_layer, last_layer: whether the first convolution and the classifier follow the recipe too.
-    inference_weight: whether evaluation uses the weights as quantised (to nearest) or the float master copy.
+    inference_weight: whether evaluation uses the weights as quantised (to nearest), the float master copy, or an
+        ``ensemble``: the outputs of ``draws`` networks, each with weights rounded at random, are averaged.
     autocast: run the float model under torch autocast with this dtype.
     transform: a last step of the method's own on the converted model.
     arithmetics: which arithmetics the recipe can run in.
@@ -147,7 +237,11 @@ class Recipe:
 
     weight: Quantizer | None = None
     activation: Quantizer | None = None
+    input: Quantizer | None = None
+    bias: Quantizer | None = None
+    output: Quantizer | None = None
     error: Quantizer | None = None
+    error_at: Literal["product", "activation"] = "product"
     wgrad_error: Quantizer | Literal["error"] | None = "error"
     branch_error: Quantizer | None = None
     norm_error: Quantizer | None = None
@@ -157,10 +251,27 @@ class Recipe:
     update: Update = Update()
     first_layer: LayerPolicy = "quantized"
     last_layer: LayerPolicy = "quantized"
-    inference_weight: Literal["quantized", "float"] = "quantized"
+    inference_weight: Literal["quantized", "float", "ensemble"] = "quantized"
+    draws: int = 1
     autocast: Literal["bfloat16", "float16"] | None = None
     transform: Callable[[nn.Module], nn.Module] | None = None
-    arithmetics: tuple[Arithmetic, ...] = ("simulated",)
+    arithmetics: tuple[Arithmetic, ...] = ("integer", "simulated")
+
+    def __post_init__(self) -> None:
+        if self.error_at == "activation":
+            self._check_block()
+        if self.inference_weight == "ensemble":
+            if self.draws < 1:
+                raise InputError(f"an ensemble averages at least one draw, not {self.draws}")
+            if self.weight is not None and not hasattr(self.weight, "rounding"):
+                raise InputError(f"an ensemble draws its weights by stochastic rounding, which {self.weight} has not")
+
+    def _check_block(self) -> None:
+        if not isinstance(self.norm, LayerScale) or self.wgrad_error != "error":
+            raise InputError("errors at the activation go with norm LayerScale and one error for both products")
+        beside = [name for name in ("output", "branch_error", "norm_error", "trunk") if getattr(self, name) is not None]
+        if beside:
+            raise InputError(f"errors at the activation leave no room for the slot {beside[0]}")
 
     @property
     def converts(self) -> bool:
@@ -170,7 +281,7 @@ class Recipe:
     def with_float_operands(self) -> Recipe:
         """The recipe of a layer that stays float: its norm follows the recipe, its operands do not."""
         none: dict[str, Any] = dict.fromkeys(
-            ("weight", "activation", "error", "branch_error", "norm_error", "gradient")
+            ("weight", "activation", "input", "bias", "output", "error", "branch_error", "norm_error", "gradient")
         )
         return replace(self, wgrad_error="error", **none)
 
@@ -179,4 +290,4 @@ class Recipe:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
-_FREE: dict[str, Any] = {"first_layer": "quantized", "last_layer": "quantized", "arithmetics": ("simulated",)}
+_FREE: dict[str, Any] = {"first_layer": "quantized", "last_layer": "quantized", "arithmetics": ("integer", "simulated")}

@@ -30,7 +30,7 @@ Run = Callable[[Job, Report], Result]
 
 # What every training run on a CPU imports. PyTorch's optimisers import its compiler, although nothing is compiled.
 _PRELOADED = (
-    "torch._dynamo", "qbench.train.loop", "qbench.train.measure", "qbench.kernels.loops_numba",
+    "torch._dynamo", "qbench.train.loop", "qbench.train.measure", "qbench.kernels.library",
     "qbench.models.cifar_resnet", "qbench.models.mlp", "qbench.data.loader", "qbench.data.digits", "qbench.data.glyphs",
 )  # fmt: skip
 

@@ -3,37 +3,126 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import cast
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from qbench.nn import bounded_block, level_block, range_block
 from qbench.nn.blocks import Branch, ConvNormAct, LinearNormAct
+from qbench.nn.bounded_block import BoundedBlock
+from qbench.nn.coded import CodedWeight
 from qbench.nn.layers import QuantizedLayer
+from qbench.nn.level_block import LevelBlock
+from qbench.nn.manifest import ManifestEntry, entries
 from qbench.nn.norms import build_norm
 from qbench.nn.norms.base import FloatNorm
-from qbench.nn.site import Clock, GradientSite, Site, ValueSite
+from qbench.nn.norms.layer_scale import LayerScaling, ScaledLayer, layer_scale
+from qbench.nn.norms.level import LevelBatchNorm
+from qbench.nn.norms.range import RangeBatchNorm
+from qbench.nn.pooling import CompactMaxPool
+from qbench.nn.range_block import RangeBlock
+from qbench.nn.site import Clock, GradientSite, Site, ValueSite, site_for
 from qbench.quant.formats import Quantizer
-from qbench.recipe import Arithmetic, Recipe
+from qbench.recipe import Arithmetic, LayerScale, Recipe
+
+
+@dataclass(frozen=True)
+class _Context:
+    """What every replaced module needs to know."""
+
+    recipe: Recipe
+    clock: Clock
+    arithmetic: Arithmetic
+    first: nn.Module
+    last: nn.Module
+
+    def layer_recipe(self, layer: nn.Module) -> Recipe:
+        """The recipe of one layer: the first and the last have a policy of their own."""
+        keeps_float = (layer is self.first and self.recipe.first_layer == "float") or (
+            layer is self.last and self.recipe.last_layer == "float"
+        )
+        if keeps_float:
+            return self.recipe.with_float_operands()
+        if layer is self.first and self.recipe.input is not None:
+            return replace(self.recipe, activation=self.recipe.input)
+        return self.recipe
+
+    def layer(self, layer: nn.Conv2d | nn.Linear, name: str) -> QuantizedLayer:
+        """The layer under its recipe."""
+        return QuantizedLayer(layer, self.layer_recipe(layer), name, self.clock, self.arithmetic)
+
+    def bare_layer(self, layer: nn.Conv2d | nn.Linear, name: str) -> QuantizedLayer:
+        """A layer that no norm follows: a layer scale is then its own."""
+        if not isinstance(self.recipe.norm, LayerScale):
+            return self.layer(layer, name)
+        scaled = ScaledLayer(layer, self.layer_recipe(layer), name, self.clock, self.arithmetic)
+        scaled.alpha = layer_scale(layer.weight, self.recipe.norm)
+        return scaled
+
+    def norm(self, norm: FloatNorm, name: str, layer: QuantizedLayer | None = None) -> nn.Module:
+        """The recipe's norm in place of the float one. layer: the one in front of it."""
+        return build_norm(norm, self.recipe.norm, name, self.clock, None if layer is None else layer.weight)
+
+    def gradient_site(self, spec: Quantizer | None, name: str) -> nn.Module:
+        """A site for the gradient, or nothing where it stays float."""
+        return nn.Identity() if spec is None else GradientSite(spec, name, self.clock)
+
+    def value_site(self, spec: Quantizer | None, name: str) -> nn.Module:
+        """A site for the value, or nothing where it stays float."""
+        return nn.Identity() if spec is None else ValueSite(spec, name, self.clock)
+
+    def range_block(
+        self, float_layer: nn.Module, layer: QuantizedLayer, norm: nn.Module, norm_error: nn.Module, relu: bool
+    ) -> RangeBlock | None:
+        """The block as one node of the graph, where the recipe allows."""
+        if not range_block.fits(self.recipe, self.layer_recipe(float_layer)):
+            return None
+        return RangeBlock(layer, cast(RangeBatchNorm, norm), cast(GradientSite, norm_error).site, relu)
+
+    def level_block(self, norm: nn.Module, relu: bool) -> LevelBlock | None:
+        """The norm and what follows it as one node of the graph, where the recipe allows."""
+        return LevelBlock(cast(LevelBatchNorm, norm), relu) if level_block.fits(self.recipe) else None
+
+    def bounded_block(self, layer: QuantizedLayer, norm: nn.Module, output: Site | None, relu: bool) -> BoundedBlock | None:
+        """The block as one node of the graph, where the recipe takes its error at the activation."""
+        if not bounded_block.fits(self.recipe):
+            return None
+        return BoundedBlock(layer, cast(LayerScaling, norm), output, relu)
+
+    def output_site(self, name: str) -> Site | None:
+        """A site for a block's output, where that is an activation already."""
+        return site_for(self.recipe.activation if bounded_block.fits(self.recipe) else None, name, self.clock)
 
 
 class QuantizedConvNormAct(nn.Module):
     """:class:`~qbench.nn.blocks.ConvNormAct` under a recipe, with a site at each point where it may quantise."""
 
-    def __init__(self, block: ConvNormAct, layer: Recipe, recipe: Recipe, name: str, clock: Clock) -> None:
+    def __init__(self, block: ConvNormAct, name: str, context: _Context) -> None:
         super().__init__()
-        self.conv = QuantizedLayer(cast(nn.Conv2d, block.conv), layer, f"{name}.conv", clock)
-        self.norm = build_norm(cast(FloatNorm, block.norm), recipe.norm, f"{name}.norm", clock)
-        self.norm_error = _gradient_site(recipe.norm_error, f"{name}/norm_error", clock)
+        recipe = context.recipe
+        self.conv = context.layer(cast(nn.Conv2d, block.conv), f"{name}.conv")
+        self.norm = context.norm(cast(FloatNorm, block.norm), f"{name}.norm", self.conv)
+        self.norm_error = context.gradient_site(recipe.norm_error, f"{name}/norm_error")
         self.activation = block.activation
-        self.trunk = _value_site(recipe.trunk if block.to_trunk else None, f"{name}/trunk", clock)
+        self.output = context.output_site(f"{name}/output")
+        self.bounded = context.bounded_block(self.conv, self.norm, self.output, block.activation)
+        self.trunk = context.value_site(recipe.trunk if block.to_trunk else None, f"{name}/trunk")
         inner_error = None if block.to_trunk else recipe.branch_error
-        self.branch_error = _gradient_site(inner_error, f"{name}/branch_error", clock)
+        self.branch_error = context.gradient_site(inner_error, f"{name}/branch_error")
+        self.fused = context.range_block(block.conv, self.conv, self.norm, self.norm_error, block.activation)
+        self.levels = context.level_block(self.norm, block.activation)
 
     def forward(self, x: Tensor, trunk: Tensor | None = None) -> Tensor:
         """As the float block: x [N, C_in, H, W], trunk [N, C_out, H', W'] added before the activation."""
+        if self.bounded is not None:
+            return self.bounded(x, trunk)
+        if self.training and self.fused is not None:
+            return self.fused(x, trunk)
+        if self.training and self.levels is not None:
+            return self.levels(self.conv(x), trunk)
         y: Tensor = self.norm_error(self.norm(self.conv(x)))
         if trunk is not None:
             y = y + trunk
@@ -45,30 +134,27 @@ class QuantizedConvNormAct(nn.Module):
 class QuantizedLinearNormAct(nn.Module):
     """:class:`~qbench.nn.blocks.LinearNormAct` under a recipe."""
 
-    def __init__(self, block: LinearNormAct, layer: Recipe, recipe: Recipe, name: str, clock: Clock) -> None:
+    def __init__(self, block: LinearNormAct, name: str, context: _Context) -> None:
         super().__init__()
-        self.linear = QuantizedLayer(cast(nn.Linear, block.linear), layer, f"{name}.linear", clock)
-        self.norm = build_norm(cast(FloatNorm, block.norm), recipe.norm, f"{name}.norm", clock)
-        self.norm_error = _gradient_site(recipe.norm_error, f"{name}/norm_error", clock)
-        self.branch_error = _gradient_site(recipe.branch_error, f"{name}/branch_error", clock)
+        recipe = context.recipe
+        self.linear = context.layer(cast(nn.Linear, block.linear), f"{name}.linear")
+        self.norm = context.norm(cast(FloatNorm, block.norm), f"{name}.norm", self.linear)
+        self.norm_error = context.gradient_site(recipe.norm_error, f"{name}/norm_error")
+        self.branch_error = context.gradient_site(recipe.branch_error, f"{name}/branch_error")
+        self.output = context.output_site(f"{name}/output")
+        self.bounded = context.bounded_block(self.linear, self.norm, self.output, True)
+        self.fused = context.range_block(block.linear, self.linear, self.norm, self.norm_error, True)
+        self.levels = context.level_block(self.norm, True)
 
     def forward(self, x: Tensor) -> Tensor:
         """As the float block: x [N, in_features] -> [N, out_features]."""
+        if self.bounded is not None:
+            return self.bounded(x, None)
+        if self.training and self.fused is not None:
+            return self.fused(x, None)
+        if self.training and self.levels is not None:
+            return self.levels(self.linear(x), None)
         return cast(Tensor, self.branch_error(torch.relu(self.norm_error(self.norm(self.linear(x))))))
-
-
-@dataclass(frozen=True)
-class ManifestEntry:
-    """One data path of one layer: what the recipe declares and what was seen while training."""
-
-    layer: str
-    path: str
-    declared: str
-    arithmetic: str
-    code_min: float | None = None
-    code_max: float | None = None
-    needs_bits: int | None = None
-    note: str = ""
 
 
 @dataclass
@@ -91,16 +177,7 @@ class Converted:
 
     def manifest(self) -> list[ManifestEntry]:
         """What each data path of each layer really did, as far as training has shown by now."""
-        seen = [_describe(site, self.arithmetic) for site in self.sites()]
-        for name, layer in self.layers():
-            if not isinstance(layer, QuantizedLayer) or layer.is_float:
-                seen.append(ManifestEntry(name, "all", "float32", "float", note=self._why_float()))
-        return seen
-
-    def _why_float(self) -> str:
-        if not self.recipe.converts:
-            return "the method is a float method"
-        return "the recipe keeps this layer's operands in float"
+        return list(entries(self.model, self.arithmetic, self.recipe.converts))
 
     def model_bytes(self) -> int:
         """Bytes of an inference checkpoint in the method's own storage format.
@@ -110,14 +187,35 @@ class Converted:
         total = sum(t.numel() * t.element_size() for t in self._plain_state())
         return total + sum(_weight_bytes(layer) for _, layer in self.layers() if isinstance(layer, QuantizedLayer))
 
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Parameters that hold their own values: all but the handles of weights that live as codes."""
+        coded = (m for m in self.model.modules() if isinstance(m, CodedWeight) and m.weight_codes is not None)
+        handles = {id(module.weight) for module in coded}
+        return (parameter for parameter in self.model.parameters() if id(parameter) not in handles)
+
+    def predict(self, images: Tensor) -> Tensor:
+        """The model's outputs for ``images``; in evaluation mode the mean over the networks of an ensemble, where the
+        recipe asks for one."""
+        if self.model.training or self.recipe.inference_weight != "ensemble":
+            return cast(Tensor, self.model(images))
+        return sum(self._members(images), torch.zeros(())) / self.recipe.draws
+
+    def _members(self, images: Tensor) -> Iterator[Tensor]:
+        """The outputs of the ensemble's networks, one after the other."""
+        for draw in range(self.recipe.draws):
+            self.clock.draw = draw
+            yield self.model(images)
+        self.clock.draw = 0
+
     def _plain_state(self) -> Iterator[Tensor]:
-        weights = {id(layer.weight) for _, layer in self.layers() if isinstance(layer, QuantizedLayer)}
+        layers = [layer for _, layer in self.layers() if isinstance(layer, QuantizedLayer)]
+        weights = {id(tensor) for layer in layers for tensor in (layer.weight, *layer.weight_buffers())}
         yield from (p for p in self.model.parameters() if id(p) not in weights)
-        yield from (b for b in self.model.buffers() if b.is_floating_point())
+        yield from (b for b in self.model.buffers() if b.is_floating_point() and id(b) not in weights)
 
 
 def convert(
-    model: nn.Module, recipe: Recipe, *, seed: int = 0, arithmetic: Arithmetic = "simulated", always: bool = False
+    model: nn.Module, recipe: Recipe, *, seed: int = 0, arithmetic: Arithmetic = "integer", always: bool = False
 ) -> Converted:
     """Replace the blocks of ``model`` (in place) as ``recipe`` says.
 
@@ -130,24 +228,10 @@ def convert(
     clock = Clock(seed)
     if recipe.converts or always:
         first, last = _ends(model)
-        _replace_children(model, recipe, _Ends(first, last), "", clock)
+        _replace_children(model, "", _Context(recipe, clock, arithmetic, first, last))
     if recipe.transform is not None:
         model = recipe.transform(model)
     return Converted(model, recipe, arithmetic, clock)
-
-
-@dataclass(frozen=True)
-class _Ends:
-    """The first and the last layer, which have a policy of their own."""
-
-    first: nn.Module
-    last: nn.Module
-
-    def recipe_for(self, layer: nn.Module, recipe: Recipe) -> Recipe:
-        keeps_float = (layer is self.first and recipe.first_layer == "float") or (
-            layer is self.last and recipe.last_layer == "float"
-        )
-        return recipe.with_float_operands() if keeps_float else recipe
 
 
 def _ends(model: nn.Module) -> tuple[nn.Module, nn.Module]:
@@ -156,58 +240,48 @@ def _ends(model: nn.Module) -> tuple[nn.Module, nn.Module]:
     return layers[0], layers[-1]
 
 
-def _replace_children(module: nn.Module, recipe: Recipe, ends: _Ends, prefix: str, clock: Clock) -> None:
+def _replace_children(module: nn.Module, prefix: str, context: _Context) -> None:
     for name, child in list(module.named_children()):
         path = f"{prefix}.{name}" if prefix else name
-        new = _replacement(child, recipe, ends, path, clock)
+        new = _replacement(child, path, context)
         if new is None:
-            _replace_children(child, recipe, ends, path, clock)
+            _replace_children(child, path, context)
         else:
             setattr(module, name, new)
 
 
-def _replacement(child: nn.Module, recipe: Recipe, ends: _Ends, path: str, clock: Clock) -> nn.Module | None:
+def _replacement(child: nn.Module, path: str, context: _Context) -> nn.Module | None:
     """What stands in for ``child``; None for a container whose children are to be looked at."""
-    if isinstance(child, ConvNormAct):
-        return QuantizedConvNormAct(child, ends.recipe_for(child.conv, recipe), recipe, path, clock)
-    if isinstance(child, LinearNormAct):
-        return QuantizedLinearNormAct(child, ends.recipe_for(child.linear, recipe), recipe, path, clock)
-    if isinstance(child, nn.Conv2d | nn.Linear):
-        return QuantizedLayer(child, ends.recipe_for(child, recipe), path, clock)
-    if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
-        return build_norm(child, recipe.norm, path, clock)
-    if isinstance(child, Branch) and recipe.branch_error is not None:
-        return GradientSite(recipe.branch_error, f"{path}/branch_error", clock)
+    for kinds, build in _REPLACEMENTS:
+        if isinstance(child, kinds):
+            return build(child, path, context)
     return None
 
 
-def _gradient_site(spec: Quantizer | None, name: str, clock: Clock) -> nn.Module:
-    return nn.Identity() if spec is None else GradientSite(spec, name, clock)
+def _compact_pool(pool: nn.MaxPool2d, path: str, context: _Context) -> nn.Module | None:
+    return CompactMaxPool(pool) if CompactMaxPool.replaces(pool) else None
 
 
-def _value_site(spec: Quantizer | None, name: str, clock: Clock) -> nn.Module:
-    return nn.Identity() if spec is None else ValueSite(spec, name, clock)
+def _branch(branch: Branch, path: str, context: _Context) -> nn.Module | None:
+    spec = context.recipe.branch_error
+    return None if spec is None else GradientSite(spec, f"{path}/branch_error", context.clock)
 
 
-def _describe(site: Site, arithmetic: Arithmetic) -> ManifestEntry:
-    layer, _, path = site.name.rpartition("/")
-    low = None if site.code_min is None else float(site.code_min)
-    high = None if site.code_max is None else float(site.code_max)
-    return ManifestEntry(layer, path, str(site.spec), arithmetic, low, high, _width(low, high))
-
-
-def _width(low: float | None, high: float | None) -> int | None:
-    """The smallest integer width that holds codes from ``low`` to ``high``; unsigned where none is negative."""
-    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
-        return None
-    if low >= 0:
-        return max(int(high).bit_length(), 1)
-    return max((int(-low) - 1).bit_length(), int(max(high, 0)).bit_length()) + 1
+_Builder = Callable[[Any, str, _Context], nn.Module | None]
+_REPLACEMENTS: tuple[tuple[Any, _Builder], ...] = (
+    (ConvNormAct, QuantizedConvNormAct),
+    (LinearNormAct, QuantizedLinearNormAct),
+    (nn.Conv2d | nn.Linear, lambda layer, path, context: context.bare_layer(layer, path)),
+    (nn.BatchNorm1d | nn.BatchNorm2d, lambda norm, path, context: context.norm(norm, path)),
+    (nn.MaxPool2d, _compact_pool),
+    (Branch, _branch),
+)
+"""What replaces which modules of a float model."""
 
 
 def _weight_bytes(layer: QuantizedLayer) -> int:
     site = layer.weight_site
-    if site is None or layer.inference_weight == "float":
+    if site is None or layer.inference_weight != "quantized":
         return layer.weight.numel() * layer.weight.element_size()
     per_channel = getattr(site.spec, "granularity", "tensor") == "channel"
     scales = layer.weight.shape[0] if per_channel else 1

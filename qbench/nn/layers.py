@@ -12,39 +12,65 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from qbench.nn import arithmetic
-from qbench.nn.arithmetic import Geometry
-from qbench.nn.site import Clock, apply_function, site_for
-from qbench.quant.formats import Binary, Quantizer
+from qbench.kernels.encoding import extremes
+from qbench.nn import integer, simulated
+from qbench.nn.coded import CodedWeight, in_order
+from qbench.nn.deferred import Deferred, View, token_of
+from qbench.nn.geometry import Geometry
+from qbench.nn.kept import Operand, Recomputed, keep, kept, operand
+from qbench.nn.site import Clock, Site, apply_function, nearest_version, site_for, through, value_site_for
+from qbench.quant.formats import Affine, Binary, Quantizer
 from qbench.quant.qtensor import QTensor
-from qbench.recipe import Recipe
+from qbench.recipe import Arithmetic, Recipe
 
 Value = Tensor | QTensor
+
+
+class Functions(Protocol):
+    """The products of an arithmetic; see :mod:`qbench.nn.simulated` for shapes."""
+
+    def conv(self, x: Value, weight: Value, geometry: Geometry, /) -> Tensor: ...
+    def conv_with_extremes(self, x: QTensor, weight: QTensor, geometry: Geometry, /) -> tuple[Tensor, Tensor]: ...
+    def conv_input_grad(self, error: Value, weight: Value, shape: torch.Size, geometry: Geometry, /) -> Tensor: ...
+    def conv_weight_grad(self, x: Value, error: Value, shape: torch.Size, geometry: Geometry, /) -> Tensor: ...
+    def linear(self, x: Value, weight: Value, /) -> Tensor: ...
+    def linear_input_grad(self, error: Value, weight: Value, /) -> Tensor: ...
+    def linear_weight_grad(self, x: Value, error: Value, /) -> Tensor: ...
+
+
+FUNCTIONS: dict[Arithmetic, Functions] = {"simulated": simulated, "integer": integer}
+"""The two arithmetics: the same functions, the same results, floats or integers multiplied."""
 
 
 class Product(Protocol):
     """The three products of a layer: forward, input gradient, weight gradient."""
 
     def forward(self, x: Value, weight: Value) -> Tensor: ...
+    def forward_with_extremes(self, x: QTensor, weight: QTensor) -> tuple[Tensor, Tensor]: ...
     def input_grad(self, error: Value, weight: Value, shape: torch.Size) -> Tensor: ...
     def weight_grad(self, x: Value, error: Value, shape: torch.Size) -> Tensor: ...
     def plain(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor: ...
 
 
 class ConvProduct:
-    """Products of a 2-D convolution; see :mod:`qbench.nn.arithmetic` for shapes."""
+    """Products of a 2-D convolution; see :mod:`qbench.nn.simulated` for shapes."""
 
-    def __init__(self, geometry: Geometry) -> None:
+    def __init__(self, geometry: Geometry, arithmetic: Arithmetic) -> None:
         self.geometry = geometry
+        self.functions = FUNCTIONS[arithmetic]
 
     def forward(self, x: Value, weight: Value) -> Tensor:
-        return arithmetic.conv(x, weight, self.geometry)
+        return self.functions.conv(x, weight, self.geometry)
+
+    def forward_with_extremes(self, x: QTensor, weight: QTensor) -> tuple[Tensor, Tensor]:
+        """As ``forward``, with the smallest and largest result, float32 [2]."""
+        return self.functions.conv_with_extremes(x, weight, self.geometry)
 
     def input_grad(self, error: Value, weight: Value, shape: torch.Size) -> Tensor:
-        return arithmetic.conv_input_grad(error, weight, shape, self.geometry)
+        return self.functions.conv_input_grad(error, weight, shape, self.geometry)
 
     def weight_grad(self, x: Value, error: Value, shape: torch.Size) -> Tensor:
-        return arithmetic.conv_weight_grad(x, error, shape, self.geometry)
+        return self.functions.conv_weight_grad(x, error, shape, self.geometry)
 
     def plain(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         g = self.geometry
@@ -54,31 +80,40 @@ class ConvProduct:
 class LinearProduct:
     """Products of a linear layer."""
 
+    def __init__(self, arithmetic: Arithmetic) -> None:
+        self.functions = FUNCTIONS[arithmetic]
+
     def forward(self, x: Value, weight: Value) -> Tensor:
-        return arithmetic.linear(x, weight)
+        return self.functions.linear(x, weight)
+
+    def forward_with_extremes(self, x: QTensor, weight: QTensor) -> tuple[Tensor, Tensor]:
+        """As ``forward``, with the smallest and largest result, float32 [2]."""
+        y = self.forward(x, weight)
+        return y, extremes(y)
 
     def input_grad(self, error: Value, weight: Value, shape: torch.Size) -> Tensor:
-        return arithmetic.linear_input_grad(error, weight)
+        return self.functions.linear_input_grad(error, weight)
 
     def weight_grad(self, x: Value, error: Value, shape: torch.Size) -> Tensor:
-        return arithmetic.linear_weight_grad(x, error)
+        return self.functions.linear_weight_grad(x, error)
 
     def plain(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return functional.linear(x, weight, bias)
 
 
-class QuantizedLayer(nn.Module):
+class QuantizedLayer(CodedWeight):
     """A convolution or linear layer under a recipe.
 
     Takes over the float layer's parameters, so names and initial values stay. A path whose slot is empty is float.
     """
 
-    weight: nn.Parameter
     bias: nn.Parameter | None
 
-    def __init__(self, layer: nn.Conv2d | nn.Linear, recipe: Recipe, name: str, clock: Clock) -> None:
+    def __init__(
+        self, layer: nn.Conv2d | nn.Linear, recipe: Recipe, name: str, clock: Clock, arithmetic: Arithmetic
+    ) -> None:
         super().__init__()
-        self.product = product_of(layer)
+        self.product = product_of(layer, arithmetic)
         self.weight = cast(nn.Parameter, layer.weight)
         self.register_parameter("bias", cast(nn.Parameter | None, layer.bias))
         self.inference_weight = recipe.inference_weight
@@ -89,37 +124,63 @@ class QuantizedLayer(nn.Module):
         wgrad_error = None if recipe.wgrad_error == "error" else recipe.wgrad_error
         self.wgrad_error_site = site_for(wgrad_error, f"{name}/wgrad_error", clock)
         self.gradient_site = site_for(recipe.gradient, f"{name}/gradient", clock)
+        self.bias_site = site_for(None if self.bias is None else recipe.bias, f"{name}/bias", clock)
+        self.output = value_site_for(recipe.output, f"{name}/output", clock)
 
     @property
     def is_float(self) -> bool:
         """Whether no path of this layer is quantised."""
         sites = (self.weight_site, self.activation_site, self.error_site, self.wgrad_error_site, self.gradient_site)
-        return all(site is None for site in sites)
+        return all(site is None for site in (*sites, self.bias_site, self.output))
 
     def forward(self, x: Tensor) -> Tensor:
-        """x -> product with the (quantised) weight, plus the float bias."""
+        """x -> product with the (quantised) weight, plus the bias."""
         if self.training:
-            return apply_function(_QuantizedProduct, x, self.weight, self.bias, self)
-        return self.multiply(self.encode_activation(x), self.encode_weight())
+            token, view = (token_of(x), x.view_of_codes) if isinstance(x, Deferred) else (x, None)
+            y = apply_function(_QuantizedProduct, token, self.in_graph, self.bias, self, view)
+        else:
+            y = self.multiply(self.encode_activation(x, None).value, self.encode_weight())
+        return through(self.output, y)
 
-    def encode_activation(self, x: Tensor) -> Value:
-        """The activation operand."""
-        return self.activation_site(x) if self.activation_site is not None else x
+    def encode_activation(self, x: Tensor, view: View | None) -> Operand:
+        """The activation operand: of ``view`` where the activation is one, else of the tensor ``x``."""
+        if view is None:
+            return operand(x if self.activation_site is None else self.activation_site(x))
+        if self.activation_site is None:
+            return Recomputed(view)
+        return encode_view(self.activation_site, view)
+
+    def observed(self, activation: Value) -> Value:
+        """``activation``, its codes noted for the manifest."""
+        if self.activation_site is not None and isinstance(activation, QTensor):
+            self.activation_site.observe(activation)
+        return activation
 
     def encode_weight(self) -> Value:
         """The weight operand; the float weight where inference uses it by definition of the method."""
-        if self.weight_site is None or (not self.training and self.inference_weight == "float"):
-            return self.weight.detach()
-        return cast(QTensor, self.weight_site(self.weight))
+        if self.training and self.is_frozen:
+            raise RuntimeError("the weights come from an inference checkpoint: the model can be evaluated, not trained")
+        site, master = self.weight_site, self.master
+        if site is not None and master is not None and master.format == nearest_version(site.spec):
+            return site.observe(master)
+        weight = self.weight.detach() if master is None else master.dequantize()
+        if site is None or (not self.training and self.inference_weight == "float"):
+            return weight
+        if not self.training and self.inference_weight == "ensemble":
+            return in_order(site.draw(weight))
+        return in_order(cast(QTensor, site(weight)))
 
     def multiply(self, x: Value, weight: Value) -> Tensor:
         """The forward product and the bias."""
+        bias: Tensor | None = self.bias
+        if bias is not None and self.bias_site is not None:
+            bias = self.bias_site(bias.detach()).dequantize()
         if isinstance(x, Tensor) and isinstance(weight, Tensor):
-            return self.product.plain(x, weight, self.bias)
+            return self.product.plain(x, weight, bias)
         y = self.product.forward(x, weight)
-        if self.bias is None:
+        if bias is None:
             return y
-        return y + (self.bias if y.dim() == 2 else self.bias[:, None, None])
+        return y + (bias if y.dim() == 2 else bias[:, None, None])
 
     def encode_errors(self, error: Tensor) -> tuple[Value, Value]:
         """The gradient at the output as two operands: for the input gradient, and for the weight gradient."""
@@ -131,55 +192,46 @@ class QuantizedLayer(nn.Module):
 
 class _QuantizedProduct(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, layer: QuantizedLayer) -> Tensor:
-        a, w = layer.encode_activation(x), layer.encode_weight()
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, layer: QuantizedLayer, view: View | None
+    ) -> Tensor:
+        a, w = layer.encode_activation(x, view), layer.encode_weight()
         ctx.layer, ctx.x_shape = layer, x.shape
-        ctx.formats = _save(ctx, a, w)
-        return layer.multiply(a, w)
+        keep(ctx, [a, operand(w)])
+        return layer.multiply(layer.observed(a.value), w)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None, None, None]:
         layer: QuantizedLayer = ctx.layer
         (error,) = grads
-        a, w = _restore(ctx)
+        (a, w), _ = kept(ctx)
         for_input, for_weight = layer.encode_errors(error)
-        grad_x = layer.product.input_grad(for_input, w, ctx.x_shape) if ctx.needs_input_grad[0] else None
-        grad_weight = layer.product.weight_grad(a, for_weight, layer.weight.shape)
+        grad_x = layer.product.input_grad(for_input, w.value, ctx.x_shape) if ctx.needs_input_grad[0] else None
+        grad_weight = layer.product.weight_grad(a.value, for_weight, layer.weight.shape)
         if layer.gradient_site is not None:
             grad_weight = layer.gradient_site(grad_weight).dequantize()
         reduced = tuple(d for d in range(error.dim()) if d != 1)
         grad_bias = error.sum(reduced) if ctx.needs_input_grad[2] else None
-        return grad_x, grad_weight, grad_bias, None
+        return grad_x, grad_weight, grad_bias, None, None
 
 
-def _save(ctx: Any, *values: Value) -> list[Quantizer | None]:
-    """Save operands through autograd, so that memory hooks see them; returns each one's format (None: plain float)."""
-    tensors: list[Tensor | None] = []
-    for value in values:
-        if isinstance(value, QTensor):
-            tensors += [value.codes, value.scale, value.zero_point, value.table]
-        else:
-            tensors += [value, None, None, None]
-    ctx.save_for_backward(*tensors)
-    return [value.format if isinstance(value, QTensor) else None for value in values]
+def encode_view(site: Site, view: View) -> Operand:
+    """A deferred activation quantised at ``site``: from the codes where its format allows, else by way of floats."""
+    spec = site.format
+    is_plain = isinstance(spec, Affine) and spec.granularity == "tensor" and spec.range == "minmax" and spec.bits <= 8
+    if not is_plain or view.table is not None or view.extremes is None:
+        return operand(site(view.values()[0]))
+    assert isinstance(spec, Affine)
+    return Recomputed(view, (spec, site.limits((view.extremes[0], view.extremes[1])), site.key))
 
 
-def _restore(ctx: Any) -> list[Value]:
-    saved = ctx.saved_tensors
-    rebuilt: list[Value] = []
-    for i, spec in enumerate(ctx.formats):
-        codes, scale, zero_point, table = saved[4 * i : 4 * i + 4]
-        rebuilt.append(codes if spec is None else QTensor(codes, scale, zero_point, spec, table))
-    return rebuilt
-
-
-def product_of(layer: nn.Conv2d | nn.Linear) -> Product:
+def product_of(layer: nn.Conv2d | nn.Linear, arithmetic: Arithmetic) -> Product:
     """The products of a float layer. Only zero padding is supported: integer kernels pad with a code."""
     if isinstance(layer, nn.Linear):
-        return LinearProduct()
+        return LinearProduct(arithmetic)
     assert layer.padding_mode == "zeros" and not isinstance(layer.padding, str), "only zero padding can be quantised"
     stride, padding, dilation = (cast(tuple[int, int], tuple(v)) for v in (layer.stride, layer.padding, layer.dilation))
-    return ConvProduct(Geometry(stride, padding, dilation, layer.groups))
+    return ConvProduct(Geometry(stride, padding, dilation, layer.groups), arithmetic)
 
 
 def glorot_coefficient(weight: Tensor) -> float:

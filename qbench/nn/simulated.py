@@ -1,7 +1,7 @@
 """Simulated arithmetic: products of quantised tensors as float products of their integer codes, scaled afterwards.
 
-The sums are exact, so integer kernels on the same codes give the same numbers: float32 where no partial sum can
-reach 2^24, two digits in float32 or float64 (exact to 2^53) otherwise.
+The sums are exact, so :mod:`qbench.nn.integer` gives the same numbers on the same codes: float32 where no partial sum
+can reach 2^24, two digits in float32 or float64 (exact to 2^53) otherwise.
 """
 
 from __future__ import annotations
@@ -14,20 +14,12 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from qbench.kernels.encoding import extremes
+from qbench.nn.geometry import Geometry
 from qbench.quant.qtensor import QTensor
 from qbench.quant.ranges import largest_magnitude
 
 EXACT_IN_FLOAT32 = 2.0**24
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """Where a convolution's kernel goes. Everything in (height, width) order."""
-
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (0, 0)
-    dilation: tuple[int, int] = (1, 1)
-    groups: int = 1
 
 
 @dataclass(frozen=True)
@@ -52,17 +44,11 @@ def operand(x: Tensor | QTensor, *, factor_out_channels: bool = True) -> Operand
     product; elsewhere the values are dequantised first."""
     if isinstance(x, Tensor):
         return Operand(x)
-    integral = x.scale is not None and x.table is None and not _is_fractional(x)
-    if not integral or (x.scale is not None and x.scale.dim() > 0 and not factor_out_channels):
+    if not x.is_integral or x.scale is None or (x.scale.dim() > 0 and not factor_out_channels):
         return Operand(x.dequantize())
     values = x.integers()
     largest = x.format.largest_integer
     return Operand(values, x.scale, largest if math.isfinite(largest) else _magnitude(values))
-
-
-def _is_fractional(x: QTensor) -> bool:
-    """The min-offset scheme has a zero point between codes, so its values are no integers."""
-    return getattr(x.format, "scheme", "zero_point") == "min_offset"
 
 
 def _magnitude(values: Tensor) -> float:
@@ -147,6 +133,12 @@ def conv(x: Tensor | QTensor, weight: Tensor | QTensor, geometry: Geometry) -> T
 
     y = _exact(product, a, w, _window_bound(w.values, (1, 2, 3)))
     return _rescale(y, a.scale, _along_channels(w.scale))
+
+
+def conv_with_extremes(x: QTensor, weight: QTensor, geometry: Geometry) -> tuple[Tensor, Tensor]:
+    """As :func:`conv`, with the smallest and largest result, float32 [2]."""
+    y = conv(x, weight, geometry)
+    return y, extremes(y)
 
 
 def _along_channels(scale: Tensor | None) -> Tensor | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from qbench.kernels.random import Key
+from qbench.nn.deferred import materialised
 from qbench.quant.formats import Affine, Quantizer
 from qbench.quant.qtensor import QTensor
 from qbench.quant.quantize import quantize
@@ -24,11 +25,14 @@ class Clock:
     """The step a model is at, shared by all its sites: random bits and schedules depend on it.
 
     step: optimiser steps done, set by the training loop before each forward pass. total_steps: of the whole training.
+    generator: of the random bits. draw: which network of an ensemble is evaluated.
     """
 
     seed: int = 0
     step: int = 0
     total_steps: int = 1
+    generator: Literal["philox", "hash"] = "philox"
+    draw: int = 0
 
     @property
     def progress(self) -> float:
@@ -67,27 +71,44 @@ class Site(nn.Module):
     @torch.no_grad()
     def forward(self, x: Tensor) -> QTensor:
         """Encode ``x`` (float32, any shape)."""
-        spec = self.spec if self.training else nearest_version(self.spec)
-        q = quantize(spec, x, Key(self.clock.seed, self.identity, self.clock.step), self._limits(x))
-        if self.training and self.clock.step % OBSERVE_EVERY == 0:
-            self._observe(q.codes)
+        x = materialised(x)
+        limits = None
+        if self.is_tracked:
+            limits = self.limits(measure_range(cast(Affine, self.spec), x)) if self.training else (self.low, self.high)
+        return self.observe(quantize(x, self.format, self.key, limits))
+
+    def draw(self, x: Tensor) -> QTensor:
+        """``x`` rounded at random: one member of an ensemble, always the same for one ``clock.draw``."""
+        spec = replace(self.spec, rounding="stochastic")  # type: ignore[call-arg]
+        identity = tensor_id(f"{self.name}/draw")
+        return quantize(x, spec, Key(self.clock.seed, identity, self.clock.draw, self.clock.generator))
+
+    @property
+    def format(self) -> Quantizer:
+        """The format in use: rounding to nearest in evaluation mode."""
+        return self.spec if self.training else nearest_version(self.spec)
+
+    @property
+    def key(self) -> Key:
+        """Of this step's random bits."""
+        return Key(self.clock.seed, self.identity, self.clock.step, self.clock.generator)
+
+    def limits(self, measured: Range) -> Range:
+        """The range to quantise with, given the batch's own; moves a tracked range towards it."""
+        if self.is_tracked:
+            old_weight = cast(Affine, self.spec).old_weight
+            for tracked, new in ((self.low, measured[0]), (self.high, measured[1])):
+                moved = old_weight * tracked + (1 - old_weight) * new
+                tracked.copy_(torch.where(tracked.isnan(), new, moved))
+        return measured
+
+    def observe(self, q: QTensor) -> QTensor:
+        """Note which codes are in use, now and then; returns ``q``."""
+        if self.training and self.clock.step % OBSERVE_EVERY == 0 and q.codes.numel():
+            self._note(q.codes)
         return q
 
-    def _limits(self, x: Tensor) -> Range | None:
-        if not self.is_tracked:
-            return None
-        spec = cast(Affine, self.spec)
-        if not self.training:
-            return self.low, self.high
-        low, high = measure_range(spec, x)
-        for tracked, new in ((self.low, low), (self.high, high)):
-            old = spec.old_weight * tracked + (1 - spec.old_weight) * new
-            tracked.copy_(torch.where(tracked.isnan(), new, old))
-        return low, high
-
-    def _observe(self, codes: Tensor) -> None:
-        if codes.numel() == 0:
-            return
+    def _note(self, codes: Tensor) -> None:
         low, high = torch.aminmax(codes)
         self.code_min = low if self.code_min is None else torch.minimum(self.code_min, low)
         self.code_max = high if self.code_max is None else torch.maximum(self.code_max, high)
@@ -102,8 +123,9 @@ def nearest_version(spec: Quantizer) -> Quantizer:
 
 
 def apply_function(function: type[torch.autograd.Function], *arguments: object) -> Tensor:
-    """``function.apply``, which PyTorch leaves untyped."""
-    return cast(Tensor, function.apply(*arguments))  # type: ignore[no-untyped-call]
+    """``function.apply``, which PyTorch leaves untyped, on the values of deferred activations."""
+    values = [materialised(argument) for argument in arguments]
+    return cast(Tensor, function.apply(*values))  # type: ignore[no-untyped-call]
 
 
 class GradientSite(nn.Module):

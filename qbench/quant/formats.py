@@ -16,6 +16,19 @@ Rounding = Literal["nearest", "stochastic"]
 Granularity = Literal["tensor", "channel"]
 """One scale for the tensor, or one per output channel (dimension 0)."""
 
+CodeType = Literal["uint8", "int8", "int16", "int32", "float16", "bfloat16"]
+"""What codes are stored in; the two floats belong to :class:`Float`, which has no codes."""
+
+WIDEST = 2.0**24
+"""Largest magnitude of a code: what a float32 represents exactly, so that codes can be rounded in float32."""
+
+
+def _signed_type(largest: float) -> CodeType:
+    """The narrowest signed integer for codes in [-largest, largest]."""
+    if largest <= 127:
+        return "int8"
+    return "int16" if largest <= 32767 else "int32"
+
 
 @dataclass(frozen=True)
 class Quantizer:
@@ -35,6 +48,11 @@ class Quantizer:
     def largest_integer(self) -> float:
         """Largest magnitude of a code relative to its zero point; infinite where the format does not bound it."""
         return math.inf
+
+    @property
+    def code_dtype(self) -> CodeType:
+        """The integer type that holds the codes: the narrowest that holds every one of them."""
+        return _signed_type(self.largest_integer)
 
     @property
     def is_stochastic(self) -> bool:
@@ -66,6 +84,10 @@ class Affine(Quantizer):
     @property
     def largest_integer(self) -> float:
         return 2.0**self.bits - 1
+
+    @property
+    def code_dtype(self) -> CodeType:
+        return "uint8" if self.bits <= 8 else "int32"
 
     @property
     def storage_bits(self) -> float:
@@ -103,12 +125,17 @@ class Float(Quantizer):
     def bound_bits(self) -> float:
         return math.inf  # the observed values are no codes
 
+    @property
+    def code_dtype(self) -> CodeType:
+        return self.dtype
+
 
 @dataclass(frozen=True)
 class Direct(Quantizer):
     """WAGEUBN's direct quantisation Q(x, k) = round(x * 2^(k-1)) / 2^(k-1): k fixes the grid, not the width.
 
-    limit: clip to +-limit (``None``: no clip, so codes may need more than k bits).
+    limit: clip to +-limit. ``None`` does not clip, so codes may need more than k bits: they are stored in 16 bits for
+    k <= 8, in 32 above, and saturate where those end (at +-256 or beyond for k = 8).
     """
 
     bits: int
@@ -117,7 +144,9 @@ class Direct(Quantizer):
 
     @property
     def largest_integer(self) -> float:
-        return math.inf if self.limit is None else self.limit * 2.0 ** (self.bits - 1)
+        if self.limit is None:
+            return 2.0**15 - 1 if self.bits <= 8 else WIDEST
+        return self.limit * 2.0 ** (self.bits - 1)
 
     @property
     def storage_bits(self) -> float:
@@ -235,6 +264,10 @@ class FixedPoint(Quantizer):
         return 2.0 ** (self.integer_bits + self.fraction_bits - 1)
 
     @property
+    def code_dtype(self) -> CodeType:
+        return _signed_type(self.largest_integer - 1)
+
+    @property
     def storage_bits(self) -> float:
         return self.integer_bits + self.fraction_bits
 
@@ -250,3 +283,7 @@ class Levels(Quantizer):
     @property
     def storage_bits(self) -> float:
         return self.bits
+
+    @property
+    def code_dtype(self) -> CodeType:
+        return "uint8"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from qbench.kernels.encoding import extremes
 from qbench.quant.formats import Affine
 
 MAX_EXPONENT = 127
@@ -17,11 +18,8 @@ Range = tuple[Tensor, Tensor]
 def measure_range(spec: Affine, x: Tensor) -> Range:
     """The range an affine format takes from ``x``: extremes of the tensor, of each channel (dimension 0), or the mean
     over the samples (dimension 0) of each sample's extremes."""
-    if x.numel() == 0:
-        zero = x.new_zeros(())
-        return zero, zero
-    if spec.granularity == "tensor" and spec.range == "minmax":
-        low, high = torch.aminmax(x)
+    if x.numel() == 0 or (spec.granularity == "tensor" and spec.range == "minmax"):
+        low, high = extremes(x)
         return low, high
     rows = x.flatten(1) if x.dim() > 1 else x.reshape(-1, 1)
     if spec.granularity == "channel":
@@ -32,10 +30,7 @@ def measure_range(spec: Affine, x: Tensor) -> Range:
 
 def largest_magnitude(x: Tensor) -> Tensor:
     """max |x| as a 0-d tensor; 0 for an empty tensor, NaN where one is in it."""
-    if x.numel() == 0:
-        return x.new_zeros(())
-    low, high = torch.aminmax(x)
-    return torch.maximum(-low, high)
+    return extremes(x).abs().max()
 
 
 def power_of_two(largest: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -74,6 +75,7 @@ class Keys:
             "qbench": qbench_source(),
             "libraries": library_key(),
             "hardware": hardware_key(cell.device),
+            "kernels": kernels_in_use(),
             "threads": self.threads,
         }
 
@@ -89,6 +91,18 @@ def method_source(reference: str) -> str:
     """SHA-256 of the file in which a method is defined, with the method's name: a file may hold several."""
     method = find_method(reference)
     return hashlib.sha256(method.name.encode() + b"\0" + method.source_file.read_bytes()).hexdigest()
+
+
+def kernels_in_use() -> dict[str, str | None]:
+    """What decides which compiled kernels serve: the extension that was built, and the variables that limit them."""
+    return {"extension": _extension(), **{name: os.environ.get(name) for name in ("QBENCH_KERNELS", "QBENCH_ISA")}}
+
+
+@cache
+def _extension() -> str | None:
+    """SHA-256 of the compiled CPU kernels; None where there are none."""
+    built = sorted((_PACKAGE / "kernels" / "cpu").glob("_native*.so"))
+    return hashlib.sha256(built[0].read_bytes()).hexdigest() if built else None
 
 
 @cache

@@ -26,7 +26,7 @@ class Suite(Plain):
     description: str = ""
     profile: str | None = None
     protocol: Protocol = "same"
-    arithmetic: Arithmetic = "simulated"
+    arithmetic: Arithmetic = "integer"
     seeds: tuple[int, ...]
     train: TrainSettings
     measure: MeasureSettings

@@ -28,7 +28,7 @@ class SuiteFile(Settings):
     model: Any = Field(description="a name, {name: ..., option: ...}, or a list of these")
     dataset: Any = Field(description="a name, {name: ..., root: DIR, option: ...}, or a list of these")
     seeds: tuple[Seed, ...] = Field(min_length=1)
-    arithmetic: Arithmetic = "simulated"
+    arithmetic: Arithmetic = "integer"
     protocol: Protocol = Field(default="same", description="paper: a method may bring its own training settings")
     train: TrainSettings = TrainSettings()
     measure: MeasureSettings = MeasureSettings()

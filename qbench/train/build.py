@@ -50,8 +50,8 @@ class BuiltCell:
         return self.converted.model
 
     def state(self) -> list[Tensor]:
-        """Parameters and buffers of the converted model."""
-        return [*self.model.parameters(), *self.model.buffers()]
+        """Parameters and buffers of the converted model; a weight that lives as codes is there as those."""
+        return [*self.converted.parameters(), *self.model.buffers()]
 
     def precision(self) -> AbstractContextManager[object]:
         """The context of a forward pass: autocast where the recipe asks for it."""
@@ -85,6 +85,7 @@ def build_cell(cell: Cell, *, always_convert: bool = False) -> BuiltCell:
     model = model.to(device=device, memory_format=memory_format)  # type: ignore[call-overload]
     converted = convert(model, recipe, seed=cell.seed, arithmetic=cell.arithmetic, always=always_convert)
     converted.clock.total_steps = plan.total_steps
+    converted.clock.generator = cell.train.random_bits
     optimizer = build_optimizer(converted, recipe, cell.train.optimizer)
     return BuiltCell(cell, plan, device, dataset, recipe, converted, optimizer, fingerprint, memory_format)
 

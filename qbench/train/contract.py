@@ -241,7 +241,7 @@ def _logits(built: BuiltCell) -> Tensor:
     built.model.eval()
     with torch.no_grad(), float_kernels(reproducible=True):
         images, _ = _batches(built, 1)[0]
-        logits: Tensor = built.model(images)
+        logits = built.converted.predict(images)
     built.model.train()
     return logits
 

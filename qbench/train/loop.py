@@ -160,7 +160,7 @@ class Training:
             wanted = items - number * size
             images, labels = self._built.to_device(batch.images[:wanted], batch.labels[:wanted])
             with self._built.precision():
-                logits = self._built.model(images)
+                logits = self._built.converted.predict(images)
             yield logits, labels
 
     def _progress(self, epoch: int) -> Progress:

@@ -137,7 +137,7 @@ class _Bench:
 
     def _infer(self, images: Tensor, labels: Tensor) -> None:
         with self._built.precision():
-            self._built.model(images)
+            self._built.converted.predict(images)
 
     def _clock(self) -> int:
         # A measurement may take more steps than a short training has.

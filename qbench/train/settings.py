@@ -58,6 +58,9 @@ class TrainSettings(Settings):
     schedule: ScheduleSettings = ScheduleSettings()
     augment: bool = True
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    random_bits: Literal["philox", "hash"] = Field(
+        default="philox", description="generator of stochastic rounding: Philox4x32-7, or a cheaper hash"
+    )
     eval_every: int = Field(default=1, ge=1, description="epochs between validations; the last epoch is validated too")
     max_steps_per_epoch: int | None = Field(default=None, ge=1, description="cut an epoch short (quick profiles)")
     max_eval_items: int | None = Field(default=None, ge=1, description="evaluate on the first items only")

@@ -30,8 +30,8 @@ def other() -> Recipe:
 
 @method("whole", null={})
 def whole() -> Recipe:
-    """Integer arithmetic only."""
-    return Recipe(arithmetics=("integer",))
+    """Simulated arithmetic only."""
+    return Recipe(arithmetics=("simulated",))
 '''
 
 

@@ -60,6 +60,6 @@ def test_less_than_one_of_either_is_refused(jobs, threads, flag):
 
 def test_a_suite_with_nothing_to_run_says_why_and_writes_nothing(bench):
     suite = bench.suite("- ./fakes.py:whole")
-    with pytest.raises(InputError, match=r"has nothing to run here: whole offers integer arithmetic, not simulated$"):
+    with pytest.raises(InputError, match=r"has nothing to run here: whole offers simulated arithmetic, not integer$"):
         bench.run(suite)
     assert not bench.out.exists()

@@ -80,7 +80,7 @@ class Blocker:
             raise ImportError(f"{name} is blocked")
 
 sys.meta_path.insert(0, Blocker())
-for name in ("kernels.random", "kernels.encode", "quant.quantize", "nn", "optim", "recipe"):
+for name in ("kernels.random", "kernels.products", "kernels.passes", "quant.quantize", "nn", "optim", "recipe"):
     importlib.import_module(f"qbench.{name}")
 print(sorted((BLOCKED | {"numba"}) & set(sys.modules)))
 """

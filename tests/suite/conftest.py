@@ -13,8 +13,8 @@ def mine(*, bits: Bits = 8, mode: Literal["near", "far"] = "near") -> Recipe:
 
 @method("whole", null={})
 def whole() -> Recipe:
-    """Integer arithmetic only."""
-    return Recipe(arithmetics=("integer",))
+    """Simulated arithmetic only."""
+    return Recipe(arithmetics=("simulated",))
 
 @method("broken")
 def broken(*, bits: Bits = 8) -> Recipe:

@@ -26,7 +26,7 @@ def test_every_built_in_suite_loads_with_all_its_profiles():
 
 def test_defaults_are_filled_in(write, base):
     suite = load_suite(write(base))
-    assert (suite.protocol, suite.arithmetic, suite.profile, suite.notes) == ("same", "simulated", None, ())
+    assert (suite.protocol, suite.arithmetic, suite.profile, suite.notes) == ("same", "integer", None, ())
     assert suite.train.epochs == 2
     assert suite.train.batch_size == 128
     assert suite.measure.rounds == 3

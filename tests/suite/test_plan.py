@@ -35,11 +35,11 @@ def test_the_plan_shows_what_differs_from_the_defaults(write):
 def test_a_method_without_the_arithmetic_is_skipped_with_the_reason(write):
     plan = make_plan(load_suite(write(PAPER)))
     assert [(skipped.label, skipped.reason) for skipped in plan.skipped] == [
-        ("whole", "offers integer arithmetic, not simulated")
+        ("whole", "offers simulated arithmetic, not integer")
     ]
     assert {planned.cell.label for planned in plan.cells} == {"fp32", "graham[bits=3]"}
-    integer = make_plan(load_suite(write(PAPER), overrides=Overrides(arithmetic="integer")))
-    assert "whole" in {planned.cell.label for planned in integer.cells}
+    simulated = make_plan(load_suite(write(PAPER), overrides=Overrides(arithmetic="simulated")))
+    assert "whole" in {planned.cell.label for planned in simulated.cells}
 
 
 def test_without_results_nothing_is_said_about_what_is_done(write, tmp_path):

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
+from qbench.errors import InputError
 from qbench.nn.norms.base import BatchStatistics, FloatNorm
+from qbench.nn.norms.batch_renorm import RenormBatchNorm
 from qbench.nn.norms.direct import DirectBatchNorm
+from qbench.nn.norms.layer_scale import LayerScaling, layer_scale
 from qbench.nn.norms.level import LevelBatchNorm
 from qbench.nn.norms.range import RangeBatchNorm
 from qbench.nn.site import Clock
-from qbench.recipe import BatchNorm, DirectNorm, LevelNorm, Norm, RangeNorm
+from qbench.recipe import BatchNorm, BatchRenorm, DirectNorm, LayerScale, LevelNorm, Norm, RangeNorm
 
 __all__ = ["NORMS", "BatchStatistics", "build_norm"]
 
@@ -20,11 +23,19 @@ NORMS: dict[type[Norm], Callable[[FloatNorm, Any, str, Clock], nn.Module]] = {
     RangeNorm: RangeBatchNorm,
     DirectNorm: DirectBatchNorm,
     LevelNorm: LevelBatchNorm,
+    BatchRenorm: RenormBatchNorm,
 }
 
 
-def build_norm(norm: FloatNorm, spec: Norm, name: str, clock: Clock) -> nn.Module:
-    """The module for ``spec`` in place of the float batch norm ``norm``, which is kept where the recipe keeps it."""
+def build_norm(norm: FloatNorm, spec: Norm, name: str, clock: Clock, weight: Tensor | None = None) -> nn.Module:
+    """The module for ``spec`` in place of the float batch norm ``norm``, which is kept where the recipe keeps it.
+
+    weight: of the layer in front of the norm; None where there is none. Raises InputError for a layer scale there.
+    """
     if isinstance(spec, BatchNorm) or (isinstance(spec, LevelNorm) and spec.levels is None):
         return norm
+    if isinstance(spec, LayerScale):
+        if weight is None:
+            raise InputError(f"a layer scale follows from the layer in front of a norm; there is none before {name}")
+        return LayerScaling(layer_scale(weight, spec))
     return NORMS[type(spec)](norm, spec, name, clock)

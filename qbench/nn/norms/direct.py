@@ -16,7 +16,7 @@ class DirectBatchNorm(BatchStatistics):
     """xhat = Q((x - Q(mean)) / (Q(deviation) + eps)); y = Q(gamma) * xhat + Q(beta), per channel.
 
     x [N, C] or [N, C, H, W] float32. Straight-through on every Q; the backward is otherwise that of batch norm.
-    running_scale is the standard deviation, quantised when used.
+    running_scale is the variance, as the authors track it; its root is quantised when used.
     """
 
     def __init__(self, norm: FloatNorm, spec: DirectNorm, name: str, clock: Clock) -> None:
@@ -34,7 +34,7 @@ class DirectBatchNorm(BatchStatistics):
         if self.training:
             return apply_function(_DirectNorm, x, weight, bias, self)
         mean = through(self.mean_site, self.running_mean)
-        scale = through(self.deviation_site, self.running_scale) + self.eps
+        scale = through(self.deviation_site, self.running_scale.sqrt()) + self.eps
         normalised = through(self.normalised_site, (rows_of(x) - mean) / scale)
         return from_rows(torch.addcmul(bias, normalised, weight), x)
 
@@ -48,17 +48,20 @@ class _DirectNorm(torch.autograd.Function):
         rows = rows_of(x).contiguous()
         mean, variance, _ = moments(rows)
         deviation = variance.sqrt()
-        norm.track(mean, deviation)
+        norm.track(mean, variance)
         mean_used = through(norm.mean_site, mean)
         inverse = 1 / (through(norm.deviation_site, deviation) + norm.eps)
-        z = (rows - mean_used) * inverse
-        normalised = through(norm.normalised_site, z)
-        ctx.save_for_backward(z, normalised, inverse, deviation, mean - mean_used, weight)
+        normalised = through(norm.normalised_site, (rows - mean_used) * inverse)
+        ctx.norm = norm
+        ctx.save_for_backward(rows, mean_used, inverse, deviation, mean - mean_used, weight)
         return from_rows(torch.addcmul(bias, normalised, weight), x)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
-        z, normalised, inverse, deviation, shift, weight = ctx.saved_tensors
+        rows, mean_used, inverse, deviation, shift, weight = ctx.saved_tensors
+        # Both follow from what is kept, by the same operations as in the forward pass.
+        z = (rows - mean_used) * inverse
+        normalised = through(ctx.norm.normalised_site, z)
         dy = rows_of(grads[0])
         count = dy.shape[0]
         grad_weight, grad_bias = (dy * normalised).sum(0), dy.sum(0)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qbench.kernels.encode import look_up
+from qbench.kernels.encoding import look_up
 from qbench.nn.norms.base import BatchStatistics, FloatNorm, from_rows, moments, rows_of
 from qbench.nn.site import Clock, Site, apply_function
 from qbench.quant.formats import Levels

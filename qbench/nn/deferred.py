@@ -1,0 +1,146 @@
+"""Activations that are kept as codes: the float tensor is a function of them, computed only where somebody needs it.
+
+A norm on codes gives y = slope * value(code) + offset per channel, then perhaps ReLU. The next layer quantises y at
+once, so the float y need never exist: :class:`Deferred` stands for it in the graph, with its shape and its gradient,
+and carries a :class:`View` of the codes. Whoever treats it as an ordinary tensor gets the float values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from qbench.kernels import passes
+from qbench.kernels.packing import pack_bits, unpack_bits
+from qbench.kernels.random import Key
+from qbench.quant.formats import Affine
+from qbench.quant.qtensor import QTensor
+from qbench.quant.quantize import random_bits
+from qbench.quant.ranges import Range
+
+PACKED_BITS = 4
+"""Codes of at most this many bits share bytes."""
+
+
+@dataclass(frozen=True)
+class View:
+    """max(slope * t(code) + offset, 0) per channel, without the max where there is no ReLU.
+
+    stored: the codes, uint8, channels-last, packed where ``bits`` <= 4. shape: of the codes, [N, C, H, W] or [N, C].
+    slope, offset: float32 [C]. table: t, float32 [2^bits]; None where t is the code itself.
+    extremes: smallest and largest value, float32 [2]; None where they were not needed.
+    """
+
+    stored: Tensor
+    shape: torch.Size
+    bits: int
+    slope: Tensor
+    offset: Tensor
+    relu: bool
+    extremes: Tensor | None = None
+    table: Tensor | None = None
+
+    @property
+    def codes(self) -> Tensor:
+        """The codes, one per byte."""
+        return stored_codes(self.stored, self.bits, self.shape)
+
+    def values(self, trunk: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """(values float32, their extremes [2], bits [value > 0] of a ReLU); ``trunk`` is added before the ReLU."""
+        if self.table is None:
+            return passes.affine_view(self.codes, self.slope, self.offset, self.relu, trunk)
+        return passes.level_view(self.codes, self.table, self.slope, self.offset, self.relu, trunk)
+
+    def encode(self, spec: Affine, limits: Range, key: Key) -> QTensor:
+        """The values as affine codes, in one pass over the codes."""
+        assert self.table is None
+        codes, scale, zero_point = passes.encode_affine_view(
+            self.codes, self.slope, self.offset, self.relu, *limits,
+            spec.bits, spec.scheme == "zero_point", random_bits(spec, key), None, None,
+        )  # fmt: skip
+        return QTensor(codes, scale, zero_point, spec)
+
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        """What has to be kept to rebuild the view."""
+        return self.stored, self.slope, self.offset, self.extremes, self.table
+
+    def rebuilt(self, tensors: Sequence[Any]) -> View:
+        """The same view of tensors that autograd kept."""
+        stored, slope, offset, extremes, table = tensors
+        return View(stored, self.shape, self.bits, slope, offset, self.relu, extremes, table)
+
+
+def stored(codes: Tensor, bits: int) -> Tensor:
+    """Codes as they are kept: packed where several fit a byte."""
+    return pack_bits(codes, bits) if bits <= PACKED_BITS else codes
+
+
+def stored_codes(kept: Tensor, bits: int, shape: torch.Size) -> Tensor:
+    """The inverse of :func:`stored`."""
+    return unpack_bits(kept, bits, shape) if bits <= PACKED_BITS else kept
+
+
+_ATTRIBUTES = ("shape", "dtype", "device", "ndim", "layout", "requires_grad", "grad_fn", "is_leaf", "is_cuda", "grad")
+_METADATA: frozenset[Any] = frozenset(
+    [getattr(Tensor, name).__get__ for name in _ATTRIBUTES]
+    + [Tensor.dim, Tensor.size, Tensor.numel, Tensor.__len__, Tensor.is_floating_point]
+    + [Tensor.retain_grad, Tensor.register_hook]
+)
+"""What can be asked of a deferred activation without computing it."""
+
+
+class Deferred(Tensor):
+    """A tensor of the graph whose values are a :class:`View`; its own storage is one NaN, shown under its shape."""
+
+    view_of_codes: View
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func not in _METADATA:
+            args, kwargs = tree_map(materialised, (args, kwargs or {}))
+        with torch._C.DisableTorchFunctionSubclass():
+            return func(*args, **(kwargs or {}))
+
+
+def placeholder(shape: torch.Size, device: torch.device) -> Tensor:
+    """A float32 tensor of one NaN under any shape: an autograd output whose values are elsewhere."""
+    return torch.full((), torch.nan, device=device).expand(shape)
+
+
+def defer(token: Tensor, view: View) -> Deferred:
+    """``token``, a node's output, as the activation whose values are ``view``."""
+    deferred = token.as_subclass(Deferred)  # type: ignore[arg-type]
+    deferred.view_of_codes = view
+    return deferred
+
+
+def token_of(deferred: Deferred) -> Tensor:
+    """The plain tensor that stands for it in the graph."""
+    with torch._C.DisableTorchFunctionSubclass():
+        return deferred.as_subclass(Tensor)  # type: ignore[arg-type]
+
+
+def materialised(x: Any) -> Any:
+    """The float values of a deferred activation, linked into the graph; anything else as it is."""
+    if not isinstance(x, Deferred):
+        return x
+    return _Materialise.apply(token_of(x), x.view_of_codes)  # type: ignore[no-untyped-call]
+
+
+class _Materialise(torch.autograd.Function):
+    """The identity, as far as gradients are concerned: the ReLU's mask is applied where the view was made."""
+
+    @staticmethod
+    def forward(ctx: Any, token: Tensor, view: View) -> Tensor:
+        return view.values()[0]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return grads[0], None

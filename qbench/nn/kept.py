@@ -1,0 +1,119 @@
+"""What a layer keeps for backward: tensors as they are, codes as integers, activations as the codes they come from.
+
+Everything goes through autograd's ``save_for_backward``, so that memory hooks see it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qbench.kernels.random import Key
+from qbench.nn.deferred import View, stored, stored_codes
+from qbench.quant.formats import Affine, Quantizer
+from qbench.quant.qtensor import QTensor
+
+Value = Tensor | QTensor
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A float tensor, kept as it is."""
+
+    value: Tensor
+
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        return (self.value,)
+
+    def rebuilt(self, tensors: Sequence[Any]) -> Plain:
+        return Plain(tensors[0])
+
+    def description(self) -> Plain:
+        """Itself without its tensors."""
+        return Plain(torch.empty(0))
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A quantised tensor, kept as integers; codes of few bits share bytes."""
+
+    value: QTensor
+
+    def _bits(self) -> int:
+        spec: Quantizer = self.value.format
+        return int(spec.storage_bits) if spec.code_dtype == "uint8" else 8
+
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        q = self.value
+        return stored(q.codes, self._bits()), q.scale, q.zero_point, q.table
+
+    def rebuilt(self, tensors: Sequence[Any]) -> Quantized:
+        codes, scale, zero_point, table = tensors
+        codes = stored_codes(codes, self._bits(), self.value.codes.shape)
+        return Quantized(QTensor(codes, scale, zero_point, self.value.format, table))
+
+    def description(self) -> Quantized:
+        """Itself without its tensors: the shape and the format."""
+        codes = self.value.codes
+        return Quantized(QTensor(codes.new_empty(()).expand(codes.shape), None, None, self.value.format))
+
+
+@dataclass(frozen=True)
+class Recomputed:
+    """An activation that is a view of codes kept anyway: computed again when it is needed, with the same result.
+
+    encoding: format, range and random key with which it is quantised; None for its float values.
+    """
+
+    view: View
+    encoding: tuple[Affine, tuple[Tensor, Tensor], Key] | None = None
+
+    @property
+    def value(self) -> Value:
+        """The operand, computed now."""
+        return self.view.values()[0] if self.encoding is None else self.view.encode(*self.encoding)
+
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        limits = (None, None) if self.encoding is None else self.encoding[1]
+        return *self.view.tensors(), *limits
+
+    def rebuilt(self, tensors: Sequence[Any]) -> Recomputed:
+        encoding = None if self.encoding is None else (self.encoding[0], tuple(tensors[-2:]), self.encoding[2])
+        return Recomputed(self.view.rebuilt(tensors[:-2]), encoding)  # type: ignore[arg-type]
+
+    def description(self) -> Recomputed:
+        """Itself without its tensors."""
+        nothing = torch.empty(0)
+        view = replace(self.view, stored=nothing, slope=nothing, offset=nothing, extremes=None, table=None)
+        encoding = None if self.encoding is None else (self.encoding[0], (nothing, nothing), self.encoding[2])
+        return Recomputed(view, encoding)
+
+
+Operand = Plain | Quantized | Recomputed
+
+
+def operand(value: Value) -> Operand:
+    """A value as it will be kept."""
+    return Quantized(value) if isinstance(value, QTensor) else Plain(value)
+
+
+def keep(ctx: Any, operands: Sequence[Operand], others: Sequence[Tensor | None] = ()) -> None:
+    """Keep operands and other tensors for the backward of ``ctx``."""
+    groups = [item.tensors() for item in operands]
+    # The context holds descriptions, never the tensors themselves: those belong to autograd.
+    ctx.kept = [(item.description(), len(group)) for item, group in zip(operands, groups, strict=True)]
+    ctx.save_for_backward(*(tensor for group in groups for tensor in group), *others)
+
+
+def kept(ctx: Any) -> tuple[list[Operand], tuple[Tensor, ...]]:
+    """The operands and the other tensors that :func:`keep` took."""
+    saved = ctx.saved_tensors
+    operands, start = [], 0
+    for description, count in ctx.kept:
+        operands.append(description.rebuilt(saved[start : start + count]))
+        start += count
+    return operands, saved[start:]

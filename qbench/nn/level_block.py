@@ -1,0 +1,95 @@
+"""Graham's norm on levels, residual addition and ReLU as one node of the graph that keeps only packed codes.
+
+With t the level of (x - mean) / sigma: y = gamma * t + beta, m the gradient behind the ReLU and g = gamma * m,
+dx = (g - mean(g) - t * mean(g t)) / sigma: batch norm's backward with t in place of the exact value.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from qbench.kernels import passes
+from qbench.nn.deferred import View, defer, materialised, placeholder, stored
+from qbench.nn.kept import keep, kept
+from qbench.nn.norms.level import LevelBatchNorm
+from qbench.quant.formats import Levels
+from qbench.quant.levels import decision_points, level_table
+from qbench.quant.qtensor import QTensor
+from qbench.recipe import LevelNorm, Recipe
+
+
+def fits(recipe: Recipe) -> bool:
+    """Whether the recipe's norm can be one node with what follows it."""
+    norm = recipe.norm
+    is_plain = isinstance(norm, LevelNorm) and norm.levels is not None
+    variants = isinstance(norm, LevelNorm) and (norm.saturate or norm.energy_correction)
+    paths = (recipe.norm_error, recipe.branch_error, recipe.trunk)
+    return is_plain and not variants and all(path is None for path in paths)
+
+
+class LevelBlock:
+    """The parts: the norm, and whether a ReLU follows."""
+
+    def __init__(self, norm: LevelBatchNorm, relu: bool) -> None:
+        self.norm = norm
+        self.relu = relu
+        self.spec = cast(Levels, norm.spec.levels)
+
+    def __call__(self, y: Tensor, trunk: Tensor | None) -> Tensor:
+        """y [N, C, H, W] or [N, C], the layer's output -> the block's output; ``trunk`` is added before the ReLU."""
+        outcome: list[View] = []
+        norm = self.norm
+        value = _LevelBlock.apply(  # type: ignore[no-untyped-call]
+            materialised(y), norm.weight, norm.bias, materialised(trunk), self, outcome
+        )
+        return defer(value, outcome[0]) if outcome else cast(Tensor, value)
+
+    def encode(self, y: Tensor) -> tuple[QTensor, Tensor]:
+        """Levels of the normalised ``y``, and 1 / sigma float32 [C]. Moves the running statistics."""
+        mean, variance, _, _ = passes.moments(y)
+        count = y.numel() // max(y.shape[1], 1)
+        self.norm.track(mean.float(), (variance * (count / max(count - 1, 1))).float())
+        inverse = torch.rsqrt(variance + self.norm.eps).float()
+        codes = passes.encode_normalised_levels(y, mean.float(), inverse, decision_points(self.spec).to(y.device))
+        q = QTensor(codes, None, None, self.spec, level_table(self.spec).to(y.device))
+        return self.norm.normalised_site.observe(q), inverse
+
+
+class _LevelBlock(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, y: Tensor, gamma: Tensor, beta: Tensor, trunk: Tensor | None, block: LevelBlock, outcome: list[View]
+    ) -> Tensor:
+        q, inverse = block.encode(y)
+        bits = block.spec.bits
+        # A channel that is not finite has no levels; its NaN goes on through the offset.
+        offset = beta + 0 * inverse
+        view = View(stored(q.codes, bits), q.codes.shape, bits, gamma.detach(), offset, block.relu, table=q.table)
+        mask = None
+        if trunk is None:
+            outcome.append(view)
+            value = placeholder(q.codes.shape, y.device)
+        else:
+            value, _, mask = view.values(trunk)
+        ctx.relu, ctx.shape, ctx.bits = block.relu, q.codes.shape, bits
+        keep(ctx, [], [view.stored, gamma, offset, q.table, inverse, mask])
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        _, (packed, gamma, offset, table, inverse, mask) = kept(ctx)
+        view = View(packed, ctx.shape, ctx.bits, gamma, offset, ctx.relu, table=table)
+        codes, g, relu, grad_trunk = view.codes, grads[0], ctx.relu, None
+        if mask is not None:
+            g = passes.apply_mask(g, mask)[0] if mask.numel() else g
+            relu, grad_trunk = False, g
+        line = (codes, table, gamma, offset, relu)
+        grad_bias, grad_weight = passes.level_gradient_sums(g, *line)
+        count = codes.numel() // max(codes.shape[1], 1)
+        through = gamma.double() * inverse.double()
+        mean, pull = -through * grad_bias / count, -through * grad_weight / count
+        grad_y = passes.level_gradient(g, *line, through.float(), mean.float(), pull.float())
+        return grad_y, grad_weight.float(), grad_bias.float(), grad_trunk, None, None

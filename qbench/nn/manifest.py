@@ -1,0 +1,97 @@
+"""The precision manifest: what each data path of each layer declares, and what was seen of it while training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import nn
+
+from qbench.nn.integer import why_float
+from qbench.nn.layers import QuantizedLayer
+from qbench.nn.site import Site
+from qbench.recipe import Arithmetic
+
+PRODUCTS = {
+    "forward": ("activation", "weight"),
+    "input gradient": ("error", "weight"),
+    "weight gradient": ("activation", "wgrad_error"),
+}
+"""The three products of a layer and the paths they multiply."""
+
+
+@dataclass(frozen=True)
+class ManifestEntry:
+    """One data path of one layer.
+
+    arithmetic: ``integer`` where everything done with the codes is integer arithmetic, ``simulated`` where float
+    kernels stand for it, ``float`` where the path, or what it is multiplied with, is float; ``note`` then says why.
+    """
+
+    layer: str
+    path: str
+    declared: str
+    arithmetic: str
+    code_min: float | None = None
+    code_max: float | None = None
+    needs_bits: int | None = None
+    note: str = ""
+
+
+def entries(model: nn.Module, arithmetic: Arithmetic, converts: bool) -> Iterator[ManifestEntry]:
+    """One entry per site, and one for each layer without any. converts: whether the recipe replaces layers at all."""
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, QuantizedLayer)}
+    fused = {id(site) for module in model.modules() for site in getattr(getattr(module, "fused", None), "sites", ())}
+    for module in model.modules():
+        if isinstance(module, Site):
+            owner, _, path = module.name.rpartition("/")
+            layer = layers.get(owner)
+            kind: str = arithmetic
+            note = ""
+            if layer is not None:
+                kind, note = _of_product_path(layer, path, arithmetic)
+            elif id(module) not in fused:
+                kind, note = "float", "rounded to its grid, then used as float32"
+            yield _entry(module, owner, path, kind, note)
+    why = "the recipe keeps this layer's operands in float" if converts else "the method is a float method"
+    for name, module in model.named_modules():
+        is_layer = isinstance(module, nn.Conv2d | nn.Linear | QuantizedLayer)
+        if is_layer and not (isinstance(module, QuantizedLayer) and not module.is_float):
+            yield ManifestEntry(name, "all", "float32", "float", note=why)
+
+
+def _of_product_path(layer: QuantizedLayer, path: str, arithmetic: Arithmetic) -> tuple[str, str]:
+    """Arithmetic of the products that ``path`` is a factor of, and what keeps any of them in float."""
+    sites = {
+        "activation": layer.activation_site, "weight": layer.weight_site, "error": layer.error_site,
+        "wgrad_error": layer.error_site if layer.shares_error else layer.wgrad_error_site,
+    }  # fmt: skip
+    paths = {"error", "wgrad_error"} if path == "error" and layer.shares_error else {path}
+    if path not in sites:
+        return "float", "rounded to its grid, then used as float32"
+    reasons = []
+    for product, factors in PRODUCTS.items():
+        if paths.isdisjoint(factors):
+            continue
+        for factor in factors:
+            site = sites[factor]
+            reason = why_float(site.spec if site else None, per_channel=product == "forward" and factor == "weight")
+            if reason:
+                reasons.append(f"{product}: {factor.replace('_', ' ')} in float, {reason}")
+    return ("float", "; ".join(reasons)) if reasons else (arithmetic, "")
+
+
+def _entry(site: Site, layer: str, path: str, arithmetic: str, note: str) -> ManifestEntry:
+    low = None if site.code_min is None else float(site.code_min)
+    high = None if site.code_max is None else float(site.code_max)
+    return ManifestEntry(layer, path, str(site.spec), arithmetic, low, high, width(low, high), note)
+
+
+def width(low: float | None, high: float | None) -> int | None:
+    """The smallest integer width that holds codes from ``low`` to ``high``; unsigned where none is negative."""
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        return None
+    if low >= 0:
+        return max(int(high).bit_length(), 1)
+    return max((int(-low) - 1).bit_length(), int(max(high, 0)).bit_length()) + 1
