@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from qbench.catalog import find_method as find_method
+    from qbench.errors import InputError as InputError
     from qbench.errors import QbenchError as QbenchError
     from qbench.options import Bits as Bits
     from qbench.options import Fraction as Fraction
@@ -30,18 +31,22 @@ if TYPE_CHECKING:
     from qbench.quant.formats import Shift as Shift
     from qbench.quant.formats import Symmetric as Symmetric
     from qbench.recipe import BatchNorm as BatchNorm
+    from qbench.recipe import BatchRenorm as BatchRenorm
     from qbench.recipe import ClippedMaster as ClippedMaster
     from qbench.recipe import DirectNorm as DirectNorm
+    from qbench.recipe import LayerScale as LayerScale
     from qbench.recipe import LevelNorm as LevelNorm
+    from qbench.recipe import Norm as Norm
     from qbench.recipe import OnGrid as OnGrid
     from qbench.recipe import QuantizedMomentum as QuantizedMomentum
     from qbench.recipe import RangeNorm as RangeNorm
     from qbench.recipe import Recipe as Recipe
+    from qbench.recipe import ShiftStep as ShiftStep
     from qbench.recipe import Update as Update
 
 _HOME = {
     "qbench.catalog": ("find_method",),
-    "qbench.errors": ("QbenchError",),
+    "qbench.errors": ("InputError", "QbenchError"),
     "qbench.plugin": ("Method", "method"),
     "qbench.options": ("Bits", "Fraction", "PositiveInt"),
     "qbench.quant.formats": (
@@ -49,8 +54,8 @@ _HOME = {
         "Symmetric",
     ),
     "qbench.recipe": (
-        "BatchNorm", "ClippedMaster", "DirectNorm", "LevelNorm", "OnGrid", "QuantizedMomentum", "RangeNorm",
-        "Recipe", "Update",
+        "BatchNorm", "BatchRenorm", "ClippedMaster", "DirectNorm", "LayerScale", "LevelNorm", "Norm", "OnGrid",
+        "QuantizedMomentum", "RangeNorm", "Recipe", "ShiftStep", "Update",
     ),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}

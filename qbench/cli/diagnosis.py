@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -13,6 +14,8 @@ from qbench.report.text import memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from qbench.kernels.backends import Row
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ def diagnose() -> Iterator[Fact]:
     yield from _torch()
     yield _cupy()
     yield _random_bits()
+    yield from _kernels()
     yield from _data()
 
 
@@ -80,6 +84,67 @@ def _random_bits() -> Fact:
         return Fact("random bits", self_test())
     except Exception as error:
         return Fact("random bits", f"SELF-TEST FAILED: {type(error).__name__}: {error}", is_fault=True)
+
+
+def _kernels() -> Iterator[Fact]:
+    """Which implementations of the integer kernels this machine has, and which one serves each kernel."""
+    from qbench.kernels import backends
+
+    for implementation, label in IMPLEMENTATIONS.items():
+        yield Fact(label, _presence(implementation))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", backends.KernelWarning)  # what it would say is in the facts below
+            rows = backends.report()
+    except Exception as error:  # a forced choice that this machine does not have, for example
+        yield Fact("kernels", f"NOT USABLE: {error}", is_fault=True)
+        return
+    for row in rows:
+        yield _kernel(row)
+
+
+IMPLEMENTATIONS = {
+    "cpp": "C++ kernels",
+    "numba": "numba kernels",
+    "onednn": "oneDNN kernels",
+    "cuda": "CUDA kernels",
+}
+"""What an implementation is called here. The reference in PyTorch is always there."""
+
+
+def _presence(implementation: str) -> str:
+    from qbench.kernels import backends, cpu
+
+    reason = backends.why_not(implementation)
+    if reason:
+        return f"not available: {reason}"
+    if implementation != "cpp":
+        return "available"
+    return f"available; this CPU runs {', '.join(cpu.levels())}"
+
+
+def _kernel(row: Row) -> Fact:
+    """What serves one kernel. A fault: nothing does, or something faster gave wrong sums and was left out."""
+    from qbench.kernels import backends
+
+    name = f"kernel {row.op} on {row.device}"
+    if row.implementation == "none":
+        return Fact(name, f"MISSING: {row.self_test}", is_fault=True)
+    order = backends.candidates(row.device)
+    verdicts = {other: _verdict(row, other) for other in order[: order.index(row.implementation)]}
+    failures = [f"{other} SELF-TEST {verdict}" for other, verdict in verdicts.items() if verdict.startswith("failed")]
+    tested = "" if row.self_test == "not needed" else f", self-test {row.self_test}"
+    detail = "slow" if row.implementation == "reference" else row.isa
+    serves = f"{row.implementation}{detail and f' ({detail})'}{tested}"
+    return Fact(name, "; ".join([serves, *failures]), is_fault=bool(failures))
+
+
+def _verdict(row: Row, implementation: str) -> str:
+    from qbench.kernels import backends
+
+    if backends.find(row.op, implementation) is None:
+        return ""
+    return backends.self_test(row.op, implementation, row.device)
 
 
 def _data() -> Iterator[Fact]:

@@ -10,9 +10,9 @@ from torch.optim import Optimizer
 
 from qbench.nn import Converted
 from qbench.nn.layers import QuantizedLayer
-from qbench.optim import clipped_master, on_grid, quantized_momentum
+from qbench.optim import clipped_master, on_grid, quantized_momentum, shift_step
 from qbench.optim.base import OptimizerConfig, suite_optimizer
-from qbench.recipe import ClippedMaster, OnGrid, QuantizedMomentum, Recipe, Update
+from qbench.recipe import ClippedMaster, OnGrid, QuantizedMomentum, Recipe, ShiftStep, Update
 
 __all__ = ["OptimizerConfig", "build_optimizer", "optimizer_bytes"]
 
@@ -21,6 +21,7 @@ BUILDERS: dict[type[Update], Callable[[Converted, Any, OptimizerConfig], Optimiz
     ClippedMaster: clipped_master.build,
     OnGrid: on_grid.build,
     QuantizedMomentum: quantized_momentum.build,
+    ShiftStep: shift_step.build,
 }
 
 
@@ -45,6 +46,8 @@ def optimizer_bytes(optimizer: Optimizer, converted: Converted) -> int:
         for value in slots.values()
         if isinstance(value, torch.Tensor)
     )
+    if isinstance(optimizer, shift_step.ShiftStepOptimizer):
+        return state + optimizer.master_bytes()
     return state if isinstance(update, OnGrid) else state + _master_bytes(converted)
 
 

@@ -52,11 +52,14 @@ def group(parameters: list[nn.Parameter], settings: OptimizerConfig, *, lr_scale
 def suite_optimizer(
     converted: Converted, settings: OptimizerConfig, lr_scales: dict[nn.Parameter, float] | None = None
 ) -> Optimizer:
-    """SGD or Adam as the suite says. lr_scales: parameters whose learning rate is multiplied by a factor."""
+    """SGD or Adam as the suite says, on the parameters that hold their own values (at least one).
+
+    lr_scales: parameters whose learning rate is multiplied by a factor.
+    """
     scales = lr_scales or {}
     # Parameters with equal settings share a group: each group is a launch of the fused optimiser of its own.
     gathered: dict[tuple[bool, float], list[nn.Parameter]] = {}
-    for parameter in converted.model.parameters():
+    for parameter in converted.parameters():
         is_decayed = settings.weight_decay > 0 and is_weight(parameter)
         gathered.setdefault((is_decayed, scales.get(parameter, 1.0)), []).append(parameter)
     groups = [group(members, settings, lr_scale=scale) for (_, scale), members in gathered.items()]

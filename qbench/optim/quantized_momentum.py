@@ -4,7 +4,8 @@
     Acc <- mom * Q(Acc, 13) + G       mom = 1/4: 2 + 12 = 14 fraction bits
     W <- Q(W, 24) - Q(lr, 10) * Acc   9 + 14 = 23 fraction bits, the grid of a 24-bit weight
 
-so the update itself never rounds.
+so the update itself never rounds, and it is done in integers: W and Acc are int32 in units of 2^-23 and 2^-14.
+Gamma and beta of the norms stay float32, which represents their values on the same grid exactly below 2.
 """
 
 from __future__ import annotations
@@ -17,13 +18,19 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from qbench.errors import InputError
+from qbench.kernels.checks import dense
 from qbench.kernels.random import Key
+from qbench.kernels.updates import quantized_momentum_
 from qbench.nn import Converted
+from qbench.nn.layers import QuantizedLayer
 from qbench.nn.norms import BatchStatistics
 from qbench.nn.site import Clock, tensor_id
 from qbench.optim.base import OptimizerConfig, group, is_weight, quantized_layers
-from qbench.quant.formats import Constant, Direct, Quantizer
+from qbench.quant.formats import Direct, Quantizer
+from qbench.quant.qtensor import QTensor
 from qbench.quant.quantize import quantize
+from qbench.quant.ranges import largest_magnitude
 from qbench.recipe import QuantizedMomentum
 
 INITIAL_WEIGHT = Direct(16)
@@ -33,10 +40,16 @@ WEIGHT, NORM, FLOAT = "weight", "norm", "float"
 
 
 def build(converted: Converted, update: QuantizedMomentum, settings: OptimizerConfig) -> Optimizer:
-    """The quantised optimiser. Layers that the recipe keeps in float get the same rule without any rounding."""
+    """The quantised optimiser. Layers that the recipe keeps in float get the same rule without any rounding.
+
+    The initial weights are rounded to 16 bits, and from here on the quantised layers hold integers alone.
+    Raises InputError for a rule whose update would have to round.
+    """
+    _check_exact(update)
+    layers = {layer.weight: layer for _, layer in quantized_layers(converted)}
     names = {parameter: name for name, parameter in converted.model.named_parameters()}
     kinds = dict.fromkeys(names, FLOAT)
-    kinds.update({layer.weight: WEIGHT for _, layer in quantized_layers(converted)})
+    kinds.update(dict.fromkeys(layers, WEIGHT))
     for module in converted.model.modules():
         if isinstance(module, BatchStatistics):
             kinds.update(dict.fromkeys((module.weight, module.bias), NORM))
@@ -51,21 +64,42 @@ def build(converted: Converted, update: QuantizedMomentum, settings: OptimizerCo
         }
         for (kind, _), members in gathered.items()
     ]
-    return QuantizedMomentumOptimizer(groups, update, converted.clock)
+    return QuantizedMomentumOptimizer(groups, layers, update, converted.clock)
+
+
+def _check_exact(rule: QuantizedMomentum) -> None:
+    """Raise InputError unless every product of the rule lies on the grid of what it is added to."""
+    quarters, fraction = divmod(rule.momentum * 4, 1)
+    if fraction or quarters < 0:
+        raise InputError(f"the quantised momentum's factor must be a multiple of 1/4, not {rule.momentum}")
+    fractions = rule.gradient.grid_bits - 1
+    widths = (rule.accumulator.bits, rule.accumulator.limit, rule.weight.bits)
+    exact = (fractions - 1, None, max(fractions + rule.learning_rate.bits, INITIAL_WEIGHT.bits))
+    if widths != exact:
+        raise InputError(
+            f"the quantised momentum rounds nothing with accumulator bits, limit and weight bits {exact}, not {widths}"
+        )
 
 
 class QuantizedMomentumOptimizer(Optimizer):
-    """See the module. Groups carry ``kind`` (weight, norm for gamma and beta, or float) and the ``names``."""
+    """See the module. Groups carry ``kind`` (weight, norm for gamma and beta, or float) and the ``names``.
 
-    def __init__(self, groups: list[dict[str, Any]], rule: QuantizedMomentum, clock: Clock) -> None:
+    layers: those whose weight becomes integers, by the parameter that is the weight until then.
+    """
+
+    def __init__(
+        self,
+        groups: list[dict[str, Any]],
+        layers: dict[nn.Parameter, QuantizedLayer],
+        rule: QuantizedMomentum,
+        clock: Clock,
+    ) -> None:
         super().__init__(groups, {"lr": 0.0})
         self.rule = rule
         self.clock = clock
-        with torch.no_grad():
-            for members in self.param_groups:
-                if members["kind"] == WEIGHT:
-                    for p in members["params"]:
-                        p.copy_(_value(_within(INITIAL_WEIGHT, self.rule.weight.limit), p))
+        self._layers = layers
+        for layer in layers.values():
+            layer.adopt(initial_weight(layer.weight.detach(), rule.weight))
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -73,42 +107,68 @@ class QuantizedMomentumOptimizer(Optimizer):
         assert closure is None
         for members in self.param_groups:
             for parameter, name in zip(members["params"], members["names"], strict=True):
-                if parameter.grad is not None:
-                    self._update(parameter, members, tensor_id(f"{name}/gradient"))
+                if parameter.grad is None:
+                    continue
+                if members["kind"] == WEIGHT:
+                    self._update_codes(parameter, members, tensor_id(f"{name}/gradient"))
+                else:
+                    self._update_values(parameter, members)
 
-    def _update(self, parameter: nn.Parameter, members: dict[str, Any], identity: int) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As PyTorch's, which makes all state as float as its parameter: integers become integers again, exactly."""
+        super().load_state_dict(state_dict)
+        for parameter in self._layers:
+            for name, value in self.state.get(parameter, {}).items():
+                self.state[parameter][name] = value.to(torch.int32)
+
+    def _update_codes(self, handle: nn.Parameter, members: dict[str, Any], identity: int) -> None:
+        layer = self._layers[handle]
+        codes, gradient = layer.weight_codes, handle.grad
+        assert codes is not None and gradient is not None
+        gradient = dense(gradient)  # autograd leaves it row-major, codes are channels-last
+        if members["weight_decay"]:
+            master = layer.master
+            assert master is not None
+            gradient = gradient + members["weight_decay"] * master.dequantize()
+        state = self.state[handle]
+        if not state:
+            state["accumulator"] = torch.zeros_like(codes)
+        magnitude = largest_magnitude(gradient)
+        quantized_momentum_(
+            codes, state["accumulator"], gradient, magnitude, self.gradient_levels(), round(self.rule.momentum * 4),
+            self.lr_code(members["lr"]), int(self.rule.weight.largest_integer),
+            Key(self.clock.seed, identity, self.clock.step, self.clock.generator),
+        )  # fmt: skip
+        layer.poison(magnitude)
+
+    def _update_values(self, parameter: nn.Parameter, members: dict[str, Any]) -> None:
         assert parameter.grad is not None
         gradient = parameter.grad + members["weight_decay"] * parameter
         state = self.state[parameter]
         old = state.get("accumulator")
         if old is None:
             old = torch.zeros_like(parameter)
-        if members["kind"] == FLOAT:
-            state["accumulator"] = self.rule.momentum * old + gradient
-            parameter.sub_(members["lr"] * state["accumulator"])
-            return
-        gradient = self._quantize_gradient(gradient, members["kind"], identity)
-        state["accumulator"] = self.rule.momentum * _value(self.rule.accumulator, old) + gradient
-        # Q(W, 24) of the rule is left out: W is on that grid from the start and this step keeps it there.
-        parameter.sub_(self.learning_rate(members["lr"]) * state["accumulator"])
-        limit = self.rule.weight.limit
-        if members["kind"] == WEIGHT and limit is not None:
-            parameter.clamp_(-limit, limit)
-
-    def _quantize_gradient(self, gradient: Tensor, kind: str, identity: int) -> Tensor:
-        if kind == NORM:
-            return _value(self.rule.norm_gradient, gradient)
-        spec = Constant(self.gradient_levels(), self.rule.gradient.grid_bits)
-        return quantize(spec, gradient, Key(self.clock.seed, identity, self.clock.step)).dequantize()
+        lr = members["lr"]
+        if members["kind"] == NORM:
+            gradient = _value(self.rule.norm_gradient, gradient)
+            old = _value(self.rule.accumulator, old)
+            lr = self.learning_rate(lr)
+        state["accumulator"] = self.rule.momentum * old + gradient
+        # Q(W, 24) of the rule is left out: gamma and beta start on that grid and this step keeps them there.
+        parameter.sub_(lr * state["accumulator"])
 
     def gradient_levels(self) -> int:
         """dr at this point of training."""
         return [levels for start, levels in self.rule.levels if self.clock.progress >= start][-1]
 
+    def lr_code(self, lr: float) -> int:
+        """Q(lr, 10) in units of 2^-9: 0.05 becomes 26. A rate below half a unit becomes 0."""
+        steps: int = 2 ** (self.rule.learning_rate.bits - 1)
+        return min(round(lr * steps), steps - 1)
+
     def learning_rate(self, lr: float) -> float:
-        """Q(lr, 10): 0.05 becomes 26/512. A rate below half a step becomes 0."""
-        steps = 2.0 ** (self.rule.learning_rate.bits - 1)
-        return min(round(lr * steps), steps - 1) / steps
+        """Q(lr, 10): 0.05 becomes 26/512."""
+        return float(self.lr_code(lr) * 2.0 ** (1 - self.rule.learning_rate.bits))
 
     def storage_bytes(self) -> int:
         """Accumulators in 13 bits and master weights in 24 where quantised, 32 bits elsewhere."""
@@ -121,8 +181,16 @@ class QuantizedMomentumOptimizer(Optimizer):
         return total
 
 
+def initial_weight(weight: Tensor, master: Direct) -> QTensor:
+    """``weight`` rounded to 16 bits inside the master's limit, as int32 codes of the master's format."""
+    q = quantize(weight, _within(INITIAL_WEIGHT, master.limit), Key(0, 0, 0))
+    assert q.scale is not None
+    finer = 2 ** (master.bits - INITIAL_WEIGHT.bits)
+    return QTensor(q.codes.to(torch.int32) * finer, q.scale / finer, None, master)
+
+
 def _value(spec: Quantizer, x: Tensor) -> Tensor:
-    return quantize(spec, x, Key(0, 0, 0)).dequantize()
+    return quantize(x, spec, Key(0, 0, 0)).dequantize()
 
 
 def _within(spec: Direct, limit: float | None) -> Direct:

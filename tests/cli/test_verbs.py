@@ -287,8 +287,11 @@ def test_check_prints_every_promise_and_fails_on_a_broken_one(monkeypatch: pytes
 def test_doctor() -> None:
     result = qbench("doctor")
     assert result.exit_code == 0, result.stdout
+    lines = result.stdout.splitlines()
     for fact in ("qbench", "cpu", "libraries", "torch on the CPU", "CuPy", "random bits", "cache", "data: digits"):
-        assert any(line.startswith(f"{fact} ") for line in result.stdout.splitlines())
+        assert any(line.startswith(f"{fact} ") for line in lines)
+    for fact in ("C++ kernels", "numba kernels", "oneDNN kernels", "CUDA kernels"):
+        assert sum(line.startswith(f"{fact} ") for line in lines) == 1
 
 
 def test_doctor_reports_a_failed_self_test(monkeypatch: pytest.MonkeyPatch) -> None:

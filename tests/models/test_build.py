@@ -13,6 +13,7 @@ from qbench.nn.blocks import Branch, ConvNormAct, LinearNormAct
 
 # Parameters for 10 classes of 3x32x32 images. A new model is one line here.
 PARAMETERS = {
+    "convnet": 288_746,
     "mlp": 3072 * 256 + 256 * 256 + 4 * 256 + 256 * 10 + 10,
     "resnet8": 78_042,
     "resnet14": 175_258,
@@ -86,6 +87,18 @@ def test_channels_and_image_sizes_of_the_stages(name: str, shapes: list[tuple[in
     assert seen == shapes
 
 
+def test_the_plain_network_has_no_residual_stream_and_halves_the_image_between_stages() -> None:
+    model = blueprint("convnet", channels=1)
+    blocks = [module for module in model.modules() if isinstance(module, ConvNormAct)]
+    assert all(block.activation and not block.to_trunk for block in blocks)
+    assert not any(isinstance(module, Branch) for module in model.modules())
+    seen: list[tuple[int, int]] = []
+    for block in blocks:
+        block.register_forward_hook(lambda _module, _inputs, output: seen.append((output.shape[1], output.shape[2])))
+    model.eval()(torch.zeros(1, 1, 32, 32, device="meta"))
+    assert seen == [(32, 32), (32, 32), (64, 16), (64, 16), (128, 8), (128, 8)]
+
+
 def test_imagenet_size() -> None:
     model = blueprint("resnet18", classes=1000, size=224).eval()
     last: list[torch.Size] = []
@@ -131,7 +144,7 @@ def test_only_known_layers_are_used(name: str) -> None:
     assert owners <= {ConvNormAct}
 
 
-@pytest.mark.parametrize("name", [name for name in PARAMETERS if name != "mlp"])
+@pytest.mark.parametrize("name", [name for name in PARAMETERS if name.startswith("resnet")])
 def test_stem_last_convolutions_and_projections_lie_on_the_trunk(name: str) -> None:
     model = blueprint(name)
     last = "conv3" if name == "resnet50" else "conv2"
@@ -166,6 +179,9 @@ def test_identity_shortcuts_use_the_trunk_and_all_else_the_branch(name: str) -> 
 def test_width_and_depth_options() -> None:
     wide = build("resnet8", width=32)
     assert wide.get_submodule("classifier").weight.shape == (10, 128)
+    plain = build("convnet", width=8, depth=3)
+    assert plain.get_submodule("classifier").weight.shape == (10, 32)
+    assert sum(isinstance(module, ConvNormAct) for module in plain.modules()) == 9
     deep = build("mlp", width=17, depth=3)
     assert [type(m) for m in deep.get_submodule("hidden")] == [LinearNormAct] * 3  # type: ignore[arg-type]
     assert deep.get_submodule("classifier").weight.shape == (10, 17)
@@ -173,6 +189,7 @@ def test_width_and_depth_options() -> None:
 
 def test_options_are_listed_with_their_defaults() -> None:
     assert [(o.name, o.default) for o in registry.get("mlp").options] == [("width", 256), ("depth", 2)]
+    assert resolve_model_options("convnet", {}) == {"width": 32, "depth": 2}
     assert resolve_model_options("resnet20", {}) == {"width": 16}
     assert resolve_model_options("resnet50", {}) == {}
 

@@ -1,0 +1,114 @@
+"""What optimisers of weights that live as codes share: the codes have a rule of their own, all else the suite's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from qbench.kernels.random import Key
+from qbench.nn import Converted
+from qbench.nn.layers import QuantizedLayer
+from qbench.nn.site import nearest_version, tensor_id
+from qbench.optim.base import OptimizerConfig, suite_optimizer
+from qbench.quant.formats import Quantizer
+from qbench.quant.quantize import quantize
+
+GATHERED = "gathered"
+"""Key of the optimiser's state under which gradients of earlier batches wait."""
+
+
+class CodedOptimizer(Optimizer):
+    """Updates codes by :meth:`update_codes` and the float parameters by the suite's optimiser.
+
+    members: the group of the coded weights' handles, with ``lr``, ``base_lr`` and ``weight_decay``; it comes first, and
+    the groups and the state of the float parameters' optimiser are shared with it, so all are seen here.
+    batches: one update per so many steps, with their mean gradient. others: the grid that the float parameters are
+    rounded to after each of their steps, and at the start.
+    """
+
+    def __init__(
+        self,
+        members: dict[str, Any],
+        layers: dict[nn.Parameter, tuple[str, QuantizedLayer]],
+        converted: Converted,
+        settings: OptimizerConfig,
+        *,
+        batches: int = 1,
+        others: Quantizer | None = None,
+    ) -> None:
+        super().__init__([members], {"lr": settings.lr})
+        self.layers = {parameter: layer for parameter, (_, layer) in layers.items()}
+        self.clock = converted.clock
+        self._identities = {parameter: tensor_id(f"{name}/update") for parameter, (name, _) in layers.items()}
+        self._batches = batches
+        self._others = others
+        floats = {id(parameter) for parameter in converted.parameters()}
+        self._names = {p: name for name, p in converted.model.named_parameters() if id(p) in floats}
+        self._rest = suite_optimizer(converted, settings) if self._names else None
+        if self._rest is not None:
+            self.param_groups += self._rest.param_groups
+            self._rest.state = self.state
+        if others is not None:
+            self._round_others(nearest_version(others))
+
+    def update_codes(self, handle: nn.Parameter, members: dict[str, Any]) -> None:
+        """Change the codes behind ``handle`` in place by its ``grad``."""
+        raise NotImplementedError
+
+    def key_of(self, handle: nn.Parameter) -> Key:
+        """Of the random bits of this step's update."""
+        return Key(self.clock.seed, self._identities[handle], self.clock.step, self.clock.generator)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """One update of every parameter that has a gradient, or none while gradients are gathered."""
+        assert closure is None
+        if not self._gathered():
+            return
+        members = self.param_groups[0]
+        for handle in members["params"]:
+            if handle.grad is not None:
+                self.update_codes(handle, members)
+        if self._rest is not None:
+            self._rest.step()
+        if self._others is not None:
+            self._round_others(self._others)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As PyTorch's; the optimiser of the float parameters gets its part."""
+        super().load_state_dict(state_dict)
+        if self._rest is not None:
+            self._rest.param_groups = self.param_groups[1:]
+            self._rest.state = self.state
+
+    def _gathered(self) -> bool:
+        """Add the gradients to those of earlier batches; when enough are there, true, and ``grad`` is their mean."""
+        if self._batches == 1:
+            return True
+        waiting: dict[Any, Any] = self.state[GATHERED]  # type: ignore[index]
+        waiting["batches"] = waiting.get("batches", 0) + 1
+        is_due: bool = waiting["batches"] == self._batches
+        for place, parameter in enumerate(self._parameters()):
+            if parameter.grad is None:
+                continue
+            total = parameter.grad + waiting[place] if place in waiting else parameter.grad.clone()
+            if is_due:
+                parameter.grad = total / self._batches
+            else:
+                waiting[place] = total
+        if is_due:
+            waiting.clear()
+        return is_due
+
+    def _parameters(self) -> Iterator[nn.Parameter]:
+        return (parameter for members in self.param_groups for parameter in members["params"])
+
+    @torch.no_grad()
+    def _round_others(self, spec: Quantizer) -> None:
+        for parameter, name in self._names.items():
+            key = Key(self.clock.seed, tensor_id(f"{name}/update"), self.clock.step, self.clock.generator)
+            parameter.copy_(quantize(parameter, spec, key).dequantize())

@@ -1,0 +1,52 @@
+"""Experiments whose answer is known: each compares what the quantisers and update rules do with what theory says.
+
+An experiment is one file in :mod:`qbench.theory.experiments`: a function of typed options that returns
+:class:`~qbench.theory.findings.Findings`. A suite of ``kind: theory`` names experiments and their options.
+Listing them imports no torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qbench.factory import Factory, registry_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from qbench.theory.findings import Findings
+
+Experiment = Factory["Findings"]
+"""Its function takes ``seed`` and ``progress``, which the runner gives, and options."""
+
+
+def _experiment(name: str, description: str) -> Experiment:
+    return Experiment("experiment", name, description, f"qbench.theory.experiments.{name}:{name}")
+
+
+registry = registry_of(
+    "experiment",
+    [
+        _experiment("stochastic_floor", "loss at which SR, R and SGD stop on least squares, by spacing, step and batch"),
+        _experiment("binaryconnect_convex", "where BinaryConnect's two copies of the weights go on convex problems"),
+        _experiment("toy_landscape", "stationary laws of SR and BinaryConnect on three valleys, by step size"),
+        _experiment("annealing", "SR and BinaryConnect on three valleys while the step size falls"),
+        _experiment("gaussian_direction", "cosine between a Gaussian vector and its quantised copy, by bits"),
+        _experiment("layer_direction", "the same for weights, activations and errors of a trained network"),
+        _experiment("accuracy_by_bits", "accuracy of 8-bit training when all its widths shrink"),
+        _experiment("range_constant", "range batch norm's scale over the standard deviation, by number of values"),
+        _experiment("range_training", "range batch norm against batch norm in training, by constant and chunks"),
+        _experiment("pure_noise", "binary weights changed by SR when the gradient is noise alone"),
+        _experiment("weight_change", "binary weights changed in training under BinaryConnect, SR and R"),
+    ],
+)
+
+
+def find_experiment(name: str) -> Experiment:
+    """The experiment called ``name``. Raises UnknownNameError."""
+    return registry.get(name)
+
+
+def resolve_options(name: str, options: Mapping[str, object]) -> dict[str, object]:
+    """All options of the experiment after checking, defaults filled in. Raises InputError."""
+    return find_experiment(name).resolve(options)

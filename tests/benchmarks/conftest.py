@@ -1,0 +1,67 @@
+"""Options of the benchmarks, and the one table that all of them fill."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from bench_table import BenchTable, Row, require
+
+TABLE = pytest.StashKey[BenchTable]()
+SAVED = Path(__file__).parents[2] / "results" / "reference" / "bench"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Only seen where the folder of the benchmarks is named on the command line, as ``make bench`` does."""
+    group = parser.getgroup("qbench benchmarks")
+    group.addoption("--assert-targets", action="store_true", help="fail where a ratio surely misses its bound")
+    group.addoption("--any-cpu", action="store_true", help="measure also what this CPU is not held to")
+    group.addoption("--save-bench", action="store_true", help="write the table to results/reference/bench/CPU.json")
+    group.addoption("--bench-rounds", type=int, default=15, help="rounds of a comparison of whole steps")
+    group.addoption("--bench-threads", type=int, default=0, help="threads of every side; default: PyTorch's choice")
+    group.addoption("--random-bits", choices=("philox", "hash"), default="philox", help="of stochastic rounding")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[TABLE] = BenchTable()
+
+
+def is_tiny(config: pytest.Config) -> bool:
+    """With ``--benchmark-disable`` everything runs once, on sizes that say nothing about speed."""
+    return bool(config.getoption("benchmark_disable", default=False))
+
+
+@pytest.fixture
+def report(request: pytest.FixtureRequest) -> Callable[[Row], None]:
+    """Adds a row to the table at the end of the session and, where asked, fails if it misses its bound."""
+
+    def add(*rows: Row) -> None:
+        request.config.stash[TABLE].rows.extend(rows)
+        if request.config.getoption("--assert-targets", default=False):
+            require(rows)
+
+    return add
+
+
+@pytest.fixture
+def num_threads(request: pytest.FixtureRequest) -> int:
+    """Threads of every side of a comparison."""
+    return int(request.config.getoption("--bench-threads", default=0)) or torch.get_num_threads()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    table = config.stash[TABLE]
+    if not table.rows:
+        return
+    terminalreporter.write_line("")
+    terminalreporter.write_line(table.render(max(160, terminalreporter._tw.fullwidth)))
+    if config.getoption("--save-bench", default=False) and not is_tiny(config):
+        from qbench.environment import environment
+
+        terminalreporter.write_line(f"written: {table.save(SAVED, environment())}")
