@@ -5,8 +5,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SUITE ?= digits
+BENCH ?=
+STEP ?= resnet20 banner8
 
-.PHONY: run test lint format bench reference check-methods wheel clean
+.PHONY: run test lint format bench profile reference check-methods wheel clean
 
 run: $(VENV)/.run-ready
 	$(BIN)/qbench run $(SUITE)
@@ -14,9 +16,14 @@ run: $(VENV)/.run-ready
 test: $(VENV)/.dev-ready
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not benchmark_suite"
 
-# Speed, alone on the machine: paired ratios with pytest-benchmark.
+# Speed and memory, alone on the machine: paired ratios and one table at the end. For example:
+# make bench BENCH=--assert-targets, make bench BENCH="-k resnet20 --bench-rounds=5"
 bench: $(VENV)/.dev-ready
-	$(BIN)/python -m pytest tests/benchmarks -m benchmark_suite -s
+	$(BIN)/python -m pytest tests/benchmarks -m benchmark_suite -s $(BENCH)
+
+# Where the time of one training step goes: make profile STEP="resnet18 wageubn"
+profile: $(VENV)/.dev-ready
+	$(BIN)/python tests/benchmarks/profile_step.py $(STEP)
 
 # The table and pictures of README.md, made again on this machine.
 reference: $(VENV)/.run-ready

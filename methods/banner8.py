@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from typing import Literal
 
-from qbench import Affine, BatchNorm, Bits, Float, PositiveInt, Quantizer, RangeNorm, Recipe, Symmetric, method
+from qbench import (
+    Affine,
+    BatchNorm,
+    Bits,
+    Float,
+    Fraction,
+    PositiveInt,
+    Quantizer,
+    RangeNorm,
+    Recipe,
+    Symmetric,
+    method,
+)
 
 FLOAT_BITS = 32
 Scheme = Literal["zero_point", "min_offset"]
@@ -54,17 +66,18 @@ def banner8(
     tie: Literal["one", "split", "all"] = "one",
     norm_input: bool = True,
     norm_error: bool = True,
-    running_weight: float = 0.1,
+    running_weight: Fraction = 0.1,
 ) -> Recipe:
     """Range batch norm, 8-bit weights, activations and layer gradients, a wider gradient for the weight gradient.
 
     bits: of weights and activations. error_bits: of the layer gradients. wgrad_error: the gradient operand of the
     weight gradient (``error``: no bifurcation). scheme: the affine quantiser of the paper or of the authors' code;
-    activation_rounding: stochastic in the code, by an argument slip. activation_range: the batch's extremes, or the mean
-    of its samples' extremes as in the code. weight_axis: one scale per tensor or per channel. vectors: biases, gamma,
-    beta and the norm's scale in ``bits`` too, as in the code. norm: Range batch norm or the model's own. norm_input,
-    norm_error: quantise the norm's input, and the gradient at its output, too, as the code does. constant, chunks, tie:
-    see RangeNorm. running_weight: of the new value in running statistics (0.9 in the code). 32 bits mean float.
+    activation_rounding: stochastic in the code, by an argument slip. activation_range: extremes of the batch, or the
+    mean of its samples' extremes as in the code. weight_axis: one scale per tensor or per channel. vectors: biases,
+    gamma, beta and the norm's scale in ``bits`` too, as in the code. norm: Range batch norm or the model's own.
+    norm_input, norm_error: quantise the norm's input, and the gradient at its output, too, as the code does. constant,
+    chunks, tie: see RangeNorm. running_weight: of the new value in running statistics (0.9 in the code). 32 bits mean
+    float.
     """
     wide: dict[str, Quantizer | Literal["error"] | None] = {
         "int16": Symmetric(16), "fp16": Float("float16"), "fp32": None, "error": "error"

@@ -1,4 +1,4 @@
-"""Training in fixed point with stochastic rounding: Gupta, Agrawal, Gopalakrishnan, Narayanan 2015, arXiv:1502.02551."""
+"""Fixed point with stochastic rounding: Gupta, Agrawal, Gopalakrishnan, Narayanan 2015, arXiv:1502.02551."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ NORMS: dict[str, Norm] = {"batch": BatchNorm(), "renorm": BatchRenorm(), "none":
     paper="arXiv:1502.02551",
     null={"rounding": "none"},
     deviations=(
-        "the models have batch norm, which the authors' nets do not: its input, output, parameters and the gradient at "
-        "its output are in fixed point, what it computes in between is float",
+        "the models have batch norm, which the authors' nets do not: what enters it, the activation behind it, its "
+        "parameters and the gradients on both sides are in fixed point, what it computes in between is float",
         "gradients of biases and of the norms' parameters, and the optimiser's momentum, are float; the parameters "
         "themselves are rounded after each step",
         "evaluation rounds to nearest",

@@ -46,7 +46,7 @@ FLOAT_BITS = 32
         "the accumulator is rounded in front of each step and the update is exact; the code leaves their order open",
         "the suite's initial weights, rounded to 16 bits as the authors' are, its schedule and weight decay",
     ),
-)
+)  # fmt: skip
 def wageubn(
     *,
     bits: Bits = 8,

@@ -191,8 +191,8 @@ class ShiftStep(Update):
 
     rate: eta before the suite's schedule, the rule's own because the gradient's magnitude is discarded; the product
     with the schedule's factor is rounded to a power of two. master: grid and limit of the stored weights; None keeps
-    them float32 and leaves the step to the suite's optimiser. start: the grid that initial weights are rounded to (None:
-    the master's). numerator, smallest: initial weights are uniform in +-max(sqrt(numerator / fan-in), smallest).
+    them float32 and leaves the step to the suite's optimiser. start: the grid that initial weights are rounded to
+    (None: the master's). numerator, smallest: initial weights are uniform in +-max(sqrt(numerator / fan-in), smallest).
     """
 
     rate: float = 8.0

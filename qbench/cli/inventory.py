@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qbench.cli.datapaths import data_paths
 from qbench.errors import QbenchError, UnknownNameError
 from qbench.registry import nearest
 from qbench.report.entries import natural
@@ -50,7 +51,11 @@ def _method_details(method: Method) -> Iterator[str]:
     if method.paper:
         yield f"paper: {method.paper}"
     yield f"defined in {method.origin}"
-    yield f"arithmetic: {', '.join(method.build({}).arithmetics)}"
+    recipe = method.build({})
+    yield f"arithmetic: {', '.join(recipe.arithmetics)}"
+    rows = data_paths(recipe)
+    width = max(len(row.slot) for row in rows)
+    yield from (f"{row.path} {row.slot:<{width}}  {row.format}" for row in rows)
     yield from _options(method.options)
     for name, values in method.presets.items():
         yield f"preset {name}: {', '.join(f'{key}={value}' for key, value in values.items())}"

@@ -34,7 +34,7 @@ VARIABLE = "QBENCH_KERNELS"
 FAMILIES = ("products", "encode", "passes", "updates", "packing", "pooling", "range_norm")
 MODULES = {
     "cpp": tuple(f"qbench.kernels.cpu.{family}" for family in FAMILIES),
-    "numba": ("qbench.kernels.loops_numba",),
+    "numba": ("qbench.kernels.numba_backend",),
     "onednn": ("qbench.kernels.onednn",),
     "reference": tuple(f"qbench.kernels.reference.{family}" for family in FAMILIES),
     "cuda": tuple(f"qbench.kernels.cuda.{family}" for family in FAMILIES),
@@ -47,7 +47,7 @@ _forced: str | None = None
 
 
 class KernelWarning(UserWarning):
-    """An implementation was left out, or only a slow one is left."""
+    """An implementation failed its self-test and was left out."""
 
 
 class KernelUnavailableError(RuntimeError):
@@ -187,6 +187,17 @@ def report() -> list[Row]:
 
     devices = [device for device in DEVICES if device == "cpu" or torch.cuda.is_available()]
     return [_row(op, device) for device in devices for op in SCHEMAS]
+
+
+def why_slow(device: str = "cpu") -> str:
+    """Why integer products on ``device`` fall to the reference, many times slower than float ones; empty where they do
+    not, or where that was asked for."""
+    if "reference" not in candidates(device)[1:] or choose("conv2d_scaled", device) is not find(
+        "conv2d_scaled", "reference"
+    ):
+        return ""
+    reasons = [f"{name}: {why_not(name) or 'self-test failed'}" for name in ("cpp", "onednn")]
+    return f"integer products run on the slow reference kernels ({'; '.join(reasons)})"
 
 
 def _row(op: str, device: str) -> Row:

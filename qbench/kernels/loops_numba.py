@@ -1,6 +1,7 @@
-"""The CPU loops of rounding and encoding, compiled by numba and cached on disk. Same bits as the reference.
+"""The CPU loops of rounding and encoding in Python, compiled by numba and cached on disk. Same bits as the reference.
 
-The functions stand at module level because numba's on-disk cache does not recognise closures in a new process.
+:mod:`qbench.kernels.numba_backend` calls them. The functions stand at module level because numba's on-disk cache does
+not recognise closures in a new process.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import numpy as np
 ROUNDS = 7
 MULTIPLIER_0, MULTIPLIER_1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 WEYL_0, WEYL_1 = np.uint32(0x9E3779B9), np.uint32(0xBB67AE85)
+INDEX_LOW, INDEX_HIGH = np.uint32(0x9E3779B1), np.uint32(0x85EBCA6B)
+MIX_1, MIX_2 = np.uint32(0x21F0AAAD), np.uint32(0x735A2D97)
+SHIFT_15, SHIFT_16 = np.uint32(15), np.uint32(16)
 HALF = np.uint64(32)
 TOP_24 = np.uint32(8)
 SCALE_24 = np.float32(2**24)
-ONE, ZERO = np.float32(1), np.float32(0)
-TINY = np.finfo(np.float32).tiny
-"""A smaller scale would divide to infinity."""
+ONE, ZERO, ONE_HALF = np.float32(1), np.float32(0), np.float32(0.5)
 
 
 @numba.njit(inline="always")
@@ -39,32 +41,6 @@ def _philox(block: Any, seed: Any, tensor: Any, step: Any) -> Any:  # pragma: no
 
 
 @numba.njit(inline="always")
-def _round(value: Any, word: Any) -> Any:  # pragma: no cover - compiled
-    floor = np.floor(value)
-    up = np.float32(word >> TOP_24) < (value - floor) * SCALE_24
-    return floor + ONE if up else floor
-
-
-@numba.njit(cache=True, nogil=True)
-def stochastic_round_all(
-    source: Any, result: Any, seed: Any, tensor: Any, step: Any
-) -> None:  # pragma: no cover - compiled
-    """Round flat float32 ``source`` into ``result``; element i uses word i % 4 of block i // 4."""
-    count = source.size
-    for block in range((count + 3) // 4):
-        words = _philox(np.uint64(block), seed, tensor, step)
-        i = block * 4
-        if i + 4 <= count:
-            result[i] = _round(source[i], words[0])
-            result[i + 1] = _round(source[i + 1], words[1])
-            result[i + 2] = _round(source[i + 2], words[2])
-            result[i + 3] = _round(source[i + 3], words[3])
-        else:
-            for j in range(i, count):
-                result[j] = _round(source[j], _word(words, j - i))
-
-
-@numba.njit(inline="always")
 def _word(words: Any, place: Any) -> Any:  # pragma: no cover - compiled
     """``words[place]``: a tuple cannot be indexed by a variable here."""
     if place == 0:
@@ -75,83 +51,83 @@ def _word(words: Any, place: Any) -> Any:  # pragma: no cover - compiled
 
 
 @numba.njit(inline="always")
-def _clip(value: Any, low: Any, high: Any) -> Any:  # pragma: no cover - compiled
-    if value < low:  # written so that NaN passes
-        return low
-    return high if value > high else value
+def _hash(index: Any, offset: Any) -> Any:  # pragma: no cover - compiled
+    h = np.uint32(np.uint32(index) * INDEX_LOW + np.uint32(np.uint64(index) >> HALF) * INDEX_HIGH + offset)
+    h = np.uint32((h ^ (h >> SHIFT_16)) * MIX_1)
+    h = np.uint32((h ^ (h >> SHIFT_15)) * MIX_2)
+    return np.uint32(h ^ (h >> SHIFT_15))
 
 
 @numba.njit(inline="always")
-def _affine_parameters(low: Any, high: Any, bits: Any, integer_zero_point: Any) -> Any:  # pragma: no cover - compiled
-    steps = np.float32(2.0**bits)
-    top = steps - ONE
-    if integer_zero_point:
-        low = ZERO if low > ZERO else low
-        high = ZERO if high < ZERO else high
-        scale = (high - low) / steps
-        scale = ONE if abs(scale) < TINY else scale
-        return scale, _clip(np.rint(-low / scale), ZERO, top), top
-    scale = (high - low) / top
-    scale = ONE if abs(scale) < TINY else scale
-    return scale, -low / scale, top
+def _round(value: Any, word: Any) -> Any:  # pragma: no cover - compiled
+    floor = np.floor(value)
+    up = np.float32(word >> TOP_24) < (value - floor) * SCALE_24
+    return floor + ONE if up else floor
+
+
+@numba.njit(inline="always")
+def _clip(value: Any, low: Any, high: Any) -> Any:  # pragma: no cover - compiled
+    """0 for NaN."""
+    if value != value:
+        return min(max(ZERO, low), high)
+    return min(max(value, low), high)
 
 
 @numba.njit(cache=True, nogil=True)
-def encode_affine_nearest(
-    source: Any, result: Any, low: Any, high: Any, bits: Any, integer_zero_point: Any
-) -> Any:  # pragma: no cover - compiled
-    """Codes of flat float32 ``source``; returns (scale, zero point)."""
-    scale, zero_point, top = _affine_parameters(low, high, bits, integer_zero_point)
-    for i in range(source.size):
-        result[i] = _clip(np.rint(source[i] / scale + zero_point), ZERO, top)
-    return scale, zero_point
-
-
-@numba.njit(cache=True, nogil=True)
-def encode_affine_stochastic(
-    source: Any, result: Any, low: Any, high: Any, bits: Any, integer_zero_point: Any, seed: Any, tensor: Any, step: Any
-) -> Any:  # pragma: no cover - compiled
-    """As :func:`encode_affine_nearest`, rounding stochastically; element i uses word i % 4 of block i // 4."""
-    scale, zero_point, top = _affine_parameters(low, high, bits, integer_zero_point)
-    count = source.size
-    for block in range((count + 3) // 4):
-        words = _philox(np.uint64(block), seed, tensor, step)
-        i = block * 4
-        if i + 4 <= count:
-            result[i] = _clip(_round(source[i] / scale + zero_point, words[0]), ZERO, top)
-            result[i + 1] = _clip(_round(source[i + 1] / scale + zero_point, words[1]), ZERO, top)
-            result[i + 2] = _clip(_round(source[i + 2] / scale + zero_point, words[2]), ZERO, top)
-            result[i + 3] = _clip(_round(source[i + 3] / scale + zero_point, words[3]), ZERO, top)
-        else:
-            for j in range(i, count):
-                result[j] = _clip(_round(source[j] / scale + zero_point, _word(words, j - i)), ZERO, top)
-    return scale, zero_point
-
-
-@numba.njit(cache=True, nogil=True)
-def encode_scaled_nearest(source: Any, result: Any, scale: Any, top: Any) -> None:  # pragma: no cover - compiled
-    """clip(round(source / scale), +-top) of a flat float32 array."""
-    for i in range(source.size):
-        result[i] = _clip(np.rint(source[i] / scale), -top, top)
-
-
-@numba.njit(cache=True, nogil=True)
-def encode_scaled_stochastic(
-    source: Any, result: Any, scale: Any, top: Any, seed: Any, tensor: Any, step: Any
+def stochastic_round_all(
+    source: Any, result: Any, seed: Any, tensor: Any, step: Any
 ) -> None:  # pragma: no cover - compiled
-    """As :func:`encode_scaled_nearest`, rounding stochastically."""
+    """Round flat float32 ``source`` into ``result``; element i uses word i % 4 of block i // 4."""
     count = source.size
     for block in range((count + 3) // 4):
         words = _philox(np.uint64(block), seed, tensor, step)
-        i = block * 4
-        if i + 4 <= count:
-            result[i] = _clip(_round(source[i] / scale, words[0]), -top, top)
-            result[i + 1] = _clip(_round(source[i + 1] / scale, words[1]), -top, top)
-            result[i + 2] = _clip(_round(source[i + 2] / scale, words[2]), -top, top)
-            result[i + 3] = _clip(_round(source[i + 3] / scale, words[3]), -top, top)
+        for i in range(block * 4, min(block * 4 + 4, count)):
+            result[i] = _round(source[i], _word(words, i & 3))
+
+
+@numba.njit(cache=True, nogil=True)
+def encode_nearest(
+    source: Any, result: Any, scale: Any, zero: Any, low: Any, high: Any, half_up: Any
+) -> Any:  # pragma: no cover - compiled
+    """result = clip(round(source / scale + zero), low, high), half to even or half up; whether a NaN was met."""
+    nan = False
+    for i in range(source.size):
+        nan |= source[i] != source[i]
+        value = source[i] / scale + zero
+        if half_up:
+            floor = np.floor(value)
+            rounded = floor + ONE if value - floor >= ONE_HALF else floor
         else:
-            for j in range(i, count):
-                result[j] = _clip(_round(source[j] / scale, _word(words, j - i)), -top, top)
+            rounded = np.rint(value)
+        result[i] = _clip(rounded, low, high)
+    return nan
+
+
+@numba.njit(cache=True, nogil=True)
+def encode_philox(
+    source: Any, result: Any, scale: Any, zero: Any, low: Any, high: Any, seed: Any, tensor: Any, step: Any
+) -> Any:  # pragma: no cover - compiled
+    """As :func:`encode_nearest`, rounding stochastically; element i uses word i % 4 of block i // 4."""
+    nan, count = False, source.size
+    for block in range((count + 3) // 4):
+        words = _philox(np.uint64(block), seed, tensor, step)
+        for i in range(block * 4, min(block * 4 + 4, count)):
+            nan |= source[i] != source[i]
+            result[i] = _clip(_round(source[i] / scale + zero, _word(words, i & 3)), low, high)
+    return nan
+
+
+@numba.njit(cache=True, nogil=True)
+def encode_hash(
+    source: Any, result: Any, scale: Any, zero: Any, low: Any, high: Any, seed: Any, tensor: Any, step: Any
+) -> Any:  # pragma: no cover - compiled
+    """As :func:`encode_nearest`, rounding stochastically with the cheaper generator."""
+    nan = False
+    offset = _philox(np.uint64(0), seed, tensor, step)[0]
+    for i in range(source.size):
+        nan |= source[i] != source[i]
+        result[i] = _clip(_round(source[i] / scale + zero, _hash(i, offset)), low, high)
+    return nan
 
 
 @numba.njit(cache=True, nogil=True)
@@ -173,4 +149,4 @@ def encode_levels(source: Any, result: Any, thresholds: Any) -> None:  # pragma:
 def look_up(codes: Any, table: Any, result: Any) -> None:  # pragma: no cover - compiled
     """result[i] = table[codes[i]]."""
     for i in range(codes.size):
-        result[i] = table[np.int64(codes[i])]
+        result[i] = table[codes[i]]

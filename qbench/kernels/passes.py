@@ -63,7 +63,8 @@ def encode_affine_view(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """:func:`~qbench.kernels.encoding.encode_affine` of a view of uint8 codes, with 0-d low and high, up to 8 bits.
 
-    at, values: element at[p] (int64 [P], distinct) has the value values[p] (float32 [P]) instead.
+    at, values: element at[p] (int64 [P]) has the value values[p] (float32 [P]) instead; an element that is named twice
+    needs the same value twice.
     Returns uint8 codes, scale, zero.
     """
     slope, offset = _line(codes, slope, offset)

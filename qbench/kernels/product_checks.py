@@ -59,14 +59,14 @@ def check_convolution(
 def _check_shapes(input_shape: Sequence[int], weight_shape: Sequence[int], geometry: Geometry) -> tuple[int, int]:
     """Raise ValueError unless a convolution of these shapes exists; returns (H', W')."""
     stride, padding, dilation, groups = geometry
-    channels, (filters, per_group, *taps) = input_shape[1], weight_shape
+    channels, (filters, per_group, rows, columns) = input_shape[1], weight_shape
     if channels != per_group * groups or filters % groups:
         raise ValueError(
             f"weight {tuple(weight_shape)} in {groups} groups does not fit input {tuple(input_shape)}: "
             f"it reads {per_group * groups} channels, and its {filters} filters must divide by the groups"
         )
     size = output_size(input_shape, weight_shape, stride, padding, dilation)
-    if min(taps) < 1 or min(size) < 1:
+    if rows < 1 or columns < 1 or size[0] < 1 or size[1] < 1:
         raise ValueError(
             f"no window of weight {tuple(weight_shape)} with dilation {tuple(dilation)} fits in input "
             f"{tuple(input_shape)} with padding {tuple(padding)}"

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from typing import Literal
 
 import numpy as np
@@ -108,9 +109,8 @@ def stochastic_round(x: Tensor, key: Key) -> Tensor:
     Exact on integers (they never move) and unbiased to 2^-24. NaN and infinities pass through.
     x: any shape. Returns float32 of the same shape and memory layout.
     """
-    if x.device.type == "cpu" and x.dtype == torch.float32 and key.generator == "philox":
-        return _stochastic_round_cpu(x, key)
-    return stochastic_round_reference(x, key)
+    loop = _compiled() if x.device.type == "cpu" and x.dtype == torch.float32 and key.generator == "philox" else None
+    return stochastic_round_reference(x, key) if loop is None else _by_loop(loop, x, key)
 
 
 def stochastic_round_reference(x: Tensor, key: Key) -> Tensor:
@@ -132,19 +132,19 @@ def uncounted(y: Tensor, like: Tensor) -> Tensor:
     return y.permute(0, 3, 1, 2) if like.dim() == 4 else y
 
 
-def _stochastic_round_cpu(x: Tensor, key: Key) -> Tensor:
+def _by_loop(loop: Callable[..., None], x: Tensor, key: Key) -> Tensor:
     source = counted(x.detach()).contiguous()
     result = torch.empty_like(source)
-    _compiled()(
-        source.view(-1).numpy(), result.view(-1).numpy(),
-        np.uint32(key.seed & MASK), np.uint32(key.tensor & MASK), np.uint32(key.step & MASK),
-    )  # fmt: skip
+    seed, tensor, step, _ = map(np.uint32, key.words())
+    loop(source.view(-1).numpy(), result.view(-1).numpy(), seed, tensor, step)
     return uncounted(result, x)
 
 
 @cache
-def _compiled() -> Callable[..., None]:
-    """The compiled loop; imported here because methods that round to nearest never need numba."""
+def _compiled() -> Callable[..., None] | None:
+    """The compiled loop, None without numba; imported here because methods that round to nearest never need it."""
+    if find_spec("numba") is None:
+        return None
     from qbench.kernels.loops_numba import stochastic_round_all
 
     return stochastic_round_all  # type: ignore[no-any-return]
@@ -155,8 +155,11 @@ def self_test() -> str:
 
     Returns one sentence; raises AssertionError where the two differ.
     """
+    loop = _compiled()
+    if loop is None:
+        return "stochastic rounding: the reference, numba is not installed"
     awkward = torch.tensor([0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1 - 2**-24, -(2.0**-149), 2.0**23 + 1, 3.3, -3.3])
     x = torch.cat([awkward, torch.linspace(-300, 300, 4099)])
     key = Key(seed=0xFFFFFFFF, tensor=0x12345678, step=7)
-    assert torch.equal(_stochastic_round_cpu(x, key), stochastic_round_reference(x, key))
+    assert torch.equal(_by_loop(loop, x, key), stochastic_round_reference(x, key))
     return "stochastic rounding: numba and reference agree bit for bit"

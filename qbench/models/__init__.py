@@ -24,9 +24,7 @@ _LARGE = "qbench.models.resnet:resnet"
 registry = registry_of(
     "model",
     [
-        ModelFactory(
-            "model", "convnet", "plain 3x3 convolutions without shortcuts", "qbench.models.convnet:convnet"
-        ),
+        ModelFactory("model", "convnet", "plain 3x3 convolutions without shortcuts", "qbench.models.convnet:convnet"),
         ModelFactory("model", "mlp", "fully connected layers, each with batch norm and ReLU", "qbench.models.mlp:mlp"),
         *(
             ModelFactory("model", f"resnet{depth}", f"{depth}-layer ResNet for small images", _SMALL, {"depth": depth})

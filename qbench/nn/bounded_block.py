@@ -20,7 +20,6 @@ from qbench.nn.layers import QuantizedLayer, Value
 from qbench.nn.norms.layer_scale import LayerScaling
 from qbench.nn.site import Site
 from qbench.quant.formats import Quantizer
-from qbench.quant.qtensor import QTensor
 from qbench.recipe import Recipe
 
 MASKED, OPEN, CLIPPED = 0, 1, 2
@@ -49,7 +48,7 @@ class BoundedBlock:
         x, trunk = materialised(x), materialised(trunk)
         if not self.layer.training:
             return self.activate(self.multiply(self.layer.encode_activation(x, None).value, trunk))[0]
-        return cast(Tensor, _BoundedBlock.apply(x, self.layer.weight, trunk, self))  # type: ignore[no-untyped-call]
+        return cast(Tensor, _BoundedBlock.apply(x, self.layer.in_graph, trunk, self))  # type: ignore[no-untyped-call]
 
     def multiply(self, a: Value, trunk: Tensor | None, w: Value | None = None) -> Tensor:
         """The product with the weight, scaled, plus ``trunk``."""

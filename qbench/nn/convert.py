@@ -86,7 +86,9 @@ class _Context:
         """The norm and what follows it as one node of the graph, where the recipe allows."""
         return LevelBlock(cast(LevelBatchNorm, norm), relu) if level_block.fits(self.recipe) else None
 
-    def bounded_block(self, layer: QuantizedLayer, norm: nn.Module, output: Site | None, relu: bool) -> BoundedBlock | None:
+    def bounded_block(
+        self, layer: QuantizedLayer, norm: nn.Module, output: Site | None, relu: bool
+    ) -> BoundedBlock | None:
         """The block as one node of the graph, where the recipe takes its error at the activation."""
         if not bounded_block.fits(self.recipe):
             return None

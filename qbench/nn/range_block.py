@@ -75,7 +75,7 @@ class RangeBlock:
         token, view = (token_of(x), x.view_of_codes) if isinstance(x, Deferred) else (x, None)
         outcome: list[View] = []
         y = _RangeBlock.apply(  # type: ignore[no-untyped-call]
-            token, self.layer.weight, self.norm.weight, self.norm.bias, materialised(trunk), self, view, outcome
+            token, self.layer.in_graph, self.norm.weight, self.norm.bias, materialised(trunk), self, view, outcome
         )
         return defer(y, outcome[0]) if outcome else cast(Tensor, y)
 

@@ -70,7 +70,9 @@ def build(converted: Converted, update: OnGrid, settings: OptimizerConfig) -> Op
         layer.adopt(quantize(layer.weight.detach(), nearest_version(spec), Key(0, 0, 0)))
         layers[layer.weight] = (name, layer)
         grids[layer.weight] = grid_of(spec)
-    return OnGridOptimizer(grids, layers, converted, settings, update) if layers else suite_optimizer(converted, settings)
+    if not layers:
+        return suite_optimizer(converted, settings)
+    return OnGridOptimizer(grids, layers, converted, settings, update)
 
 
 class OnGridOptimizer(CodedOptimizer):

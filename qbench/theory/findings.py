@@ -118,7 +118,7 @@ def equals(
     because: str = "",
 ) -> Answer:
     """The answer that ``measured`` is ``known``, to within sampling error and ``extra``, which ``because`` explains."""
-    assert (extra > 0) == bool(because), "a tolerance beyond sampling error has a reason"
+    assert not extra or because, "a tolerance beyond sampling error has a reason"
     return Answer(
         quantity=quantity,
         setting=setting,

@@ -71,18 +71,18 @@ class Row:
 
     def cells(self) -> tuple[str, ...]:
         """The line as text."""
-        target, ratio = self.target, "–" if self.ratio is None else f"{self.ratio:.3g}x"
+        target, ratio = self.target, "-" if self.ratio is None else f"{self.ratio:.3g}x"
         if self.interval is not None:
-            ratio += f" ({self.interval[0]:.3g} – {self.interval[1]:.3g})"
+            ratio += f" ({self.interval[0]:.3g} to {self.interval[1]:.3g})"
         bound, aim = (f"{target.sign} {limit:.3g}x" for limit in (target.bound, target.aim))
-        return self.subject, self.against, ratio, bound, aim, self.verdict, self.detail
+        return self.subject, self.against, ratio, bound, aim, self.verdict
 
     def data(self) -> dict[str, Any]:
         """As JSON takes it."""
         return {**asdict(self), "verdict": self.verdict}
 
 
-HEADINGS = ("step", "against", "measured (95 %)", "bound", "aim", "verdict", "figures")
+HEADINGS = ("step", "against", "measured (95 %)", "bound", "aim", "verdict")
 
 
 @dataclass
@@ -92,7 +92,7 @@ class BenchTable:
     rows: list[Row] = field(default_factory=list)
 
     def render(self, width: int | None = None) -> str:
-        """As a text table, one section under the other."""
+        """As a text table, one section under the other, and the absolute figures behind it."""
         table = RichTable(*HEADINGS, title="Benchmarks", title_justify="left")
         for section in dict.fromkeys(row.section for row in self.rows):
             table.add_section()
@@ -103,6 +103,9 @@ class BenchTable:
         console = Console(width=width)
         with console.capture() as captured:
             console.print(table)
+            for row in self.rows:
+                if row.detail:
+                    console.print(f"{row.subject} against {row.against}: {row.detail}", highlight=False, markup=False)
         return captured.get()
 
     def save(self, folder: Path, machine: dict[str, Any]) -> Path:

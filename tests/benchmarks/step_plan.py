@@ -20,14 +20,16 @@ METHODS = ("banner8", "wageubn")
 class Shape:
     """A model and the size of its batches. targets: (method, baseline) -> bounds, on a CPU with AMX.
 
-    steps: timed in one turn. compiler: backend of torch.compile for the compiled baselines.
+    steps: timed in one turn. compilers: backends of torch.compile for the baselines; empty: eager execution. layouts:
+    memory formats of the baselines, whether channels-last.
     """
 
     name: str
     spec: StepSpec
     steps: int
     targets: Mapping[tuple[str, str], Target] = field(default_factory=dict)
-    compiler: str = "inductor"
+    compilers: tuple[str, ...] = ("", "inductor")
+    layouts: tuple[bool, ...] = (True, False)
 
     @property
     def title(self) -> str:
@@ -51,7 +53,7 @@ def _spec(model: str, image_size: int, batch_size: int, num_classes: int = 10, *
 RESNET20 = Shape("ResNet-20", _spec("resnet20", 32, 128), 5, _targets(3.0))
 RESNET18 = Shape("ResNet-18", _spec("resnet18", 224, 32, 1000), 2, _targets(4.0))
 # aot_eager: dynamo and autograd as for any backend, without the minute that generating C++ takes.
-TINY = Shape("ResNet-8", _spec("resnet8", 8, 4, width=4), 1, _targets(3.0), compiler="aot_eager")
+TINY = Shape("ResNet-8", _spec("resnet8", 16, 4, width=4), 1, _targets(3.0), ("aot_eager",), (True,))
 
 PLAIN = Shape("plain network", _spec("convnet", 32, 128, width=64), 1)
 TINY_PLAIN = Shape("plain network", _spec("convnet", 16, 8, width=8), 1)
@@ -72,9 +74,10 @@ def method_side(shape: Shape, method: str, random_bits: Bits, **options: Any) ->
 def baseline_sides(shape: Shape, method: str) -> list[Side]:
     """A float baseline in every way that may be its fastest."""
     sides = []
-    for compiler, how in (("", "eager"), (shape.compiler, "compiled")):
-        for channels_last, layout in ((True, "channels-last"), (False, "channels-first")):
+    for compiler in shape.compilers:
+        for channels_last in shape.layouts:
             spec = replace(shape.spec, method=method, compiler=compiler, channels_last=channels_last)
+            how, layout = "compiled" if compiler else "eager", "channels-last" if channels_last else "channels-first"
             sides.append(Side(f"{method} {how} {layout}", spec))
     return sides
 

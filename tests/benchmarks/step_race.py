@@ -155,7 +155,9 @@ def run(groups: Mapping[str, Sequence[Side]], course: Course) -> Race:
         line_ups: list[Iterable[Child]] = [_started(sides, course, stack) for sides in groups.values()]
         if course.at_once:
             line_ups = [list(children) for children in line_ups]
-        children = [child for line_up in line_ups for child in _chosen(race, line_up, course.steps)]
+        children = [
+            child for line_up in line_ups for child in _chosen(race, line_up, max(course.steps, course.warm_up))
+        ]
         for number in range(course.rounds):
             # Whoever follows a slow side finds other caches: nobody always follows the same one.
             turn = number % max(len(children), 1)

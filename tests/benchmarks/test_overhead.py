@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from scipy.stats import binom
+from bench_intervals import median_interval
 
 from qbench.cell import Cell
 from qbench.data import load_dataset
@@ -128,10 +128,3 @@ def _seconds(run: Callable[[int], float], epoch: int) -> float:
     started = time.perf_counter()
     run(epoch)
     return time.perf_counter() - started
-
-
-def median_interval(values: list[float]) -> tuple[float, float]:
-    """The distribution-free 95 % interval of the median: the order statistics that a sign test does not reject."""
-    outside = max(int(binom.ppf(0.025, len(values), 0.5)) - 1, 0)
-    ranked = sorted(values)
-    return ranked[outside], ranked[len(values) - 1 - outside]

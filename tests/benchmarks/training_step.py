@@ -98,9 +98,7 @@ class TrainingStep:
 
 def build(spec: StepSpec) -> BuiltCell:
     """The model converted and its optimiser, put together as for a cell of a suite."""
-    settings = TrainSettings(
-        epochs=1, batch_size=spec.batch_size, optimizer=OPTIMIZER, random_bits=spec.random_bits
-    )
+    settings = TrainSettings(epochs=1, batch_size=spec.batch_size, optimizer=OPTIMIZER, random_bits=spec.random_bits)
     cell = Cell(
         suite="benchmark", method=spec.method, label=spec.method, options=spec.options, model=spec.model,
         model_options=spec.model_options, dataset="random", seed=0, arithmetic="integer", device="cpu", train=settings,

@@ -14,9 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qbench.kernels import backends
-
-ISA_LEVELS = ("scalar", "avx2", "avxvnni", "avx512", "avx512vnni", "amx", "neon")
+from qbench.kernels import backends, cpu
 
 
 @dataclass(frozen=True)
@@ -38,8 +36,6 @@ class Implementation:
         reason = backends.why_not(self.name)
         if reason or self.level is None:
             return reason
-        from qbench.kernels import cpu
-
         return "" if self.level in cpu.levels() else f"this CPU has no {self.level}"
 
     def function(self, op: str) -> Callable[..., Any] | None:
@@ -48,13 +44,11 @@ class Implementation:
     def limited(self) -> AbstractContextManager[Any]:
         if self.level is None:
             return nullcontext()
-        from qbench.kernels import cpu
-
         return cpu.limited_to(self.level)
 
 
 IMPLEMENTATIONS = (
-    *(Implementation("cpp", level) for level in ISA_LEVELS),
+    *(Implementation("cpp", level) for level in cpu.LEVELS),
     Implementation("numba"),
     Implementation("onednn"),
     Implementation("cuda"),

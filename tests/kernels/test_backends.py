@@ -114,6 +114,16 @@ def test_kernel_that_raises_is_left_out_too(monkeypatch: pytest.MonkeyPatch) -> 
         assert backends.choose("matmul", "cpu") is reference.matmul
 
 
+def test_slow_products_say_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "why_not", lambda: "not built")
+    monkeypatch.setattr(backends, "_why_not_onednn", lambda: "no VNNI")
+    assert backends.why_slow() == (
+        "integer products run on the slow reference kernels (cpp: not built; onednn: no VNNI)"
+    )
+    with backends.forced("reference"):
+        assert backends.why_slow() == ""
+
+
 def test_operator_without_a_kernel_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends, "_why_not_cuda", lambda: "no device")
     with pytest.raises(backends.KernelUnavailableError, match=r"no kernel for matmul on cuda .*no device"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import kernel_cases_encoding
@@ -10,6 +11,7 @@ import kernel_cases_products
 import kernel_cases_range_norm
 import kernel_cases_updates
 import pytest
+import torch
 from kernel_matrix import IMPLEMENTATIONS, Case, Implementation, assert_same, results, runnable
 from torch import Tensor
 
@@ -67,3 +69,23 @@ def test_serves_every_operator(name: str) -> None:
 def test_names_of_cases_are_unique() -> None:
     names = [str(case) for case in CASES]
     assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(
+    "change", [lambda y: y.view(-1)[7:8].add_(1), lambda y: y.view(-1)[7:8].mul_(torch.nan)], ids=["one", "nan"]
+)
+def test_comparison_sees_one_wrong_element(change: Callable[[Tensor], Tensor]) -> None:
+    expected = [torch.arange(12.0).view(3, 4), torch.arange(12).to(torch.uint8)]
+    found = [value.clone() for value in expected]
+    assert_same(expected, found)
+    change(found[0])
+    with pytest.raises(AssertionError, match="result 0: 1 of 12 differ"):
+        assert_same(expected, found)
+
+
+def test_comparison_sees_shape_type_and_tolerance() -> None:
+    x = torch.tensor([1.0, 3.0], dtype=torch.float64)
+    assert_same([x], [x * (1 + 1e-12)], 1e-10)
+    for wrong in (x.float(), x.view(1, 2), x * (1 + 1e-9)):
+        with pytest.raises(AssertionError):
+            assert_same([x], [wrong], 1e-10)

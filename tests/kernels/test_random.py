@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from qbench.kernels import random
 from qbench.kernels.random import (
     Key,
     hash_words,
@@ -30,6 +31,14 @@ def test_compiled_rounding_equals_reference(count: int) -> None:
 
 def test_self_test_says_so() -> None:
     assert "bit for bit" in self_test()
+
+
+def test_rounds_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.linspace(-9.7, 9.3, 99)
+    expected = stochastic_round(x, KEY)
+    monkeypatch.setattr(random, "_compiled", lambda: None)
+    assert torch.equal(stochastic_round(x, KEY), expected)
+    assert "numba is not installed" in self_test()
 
 
 def test_words_do_not_depend_on_how_many_are_drawn() -> None:

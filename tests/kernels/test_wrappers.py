@@ -32,7 +32,7 @@ CASES = [
         kernel_cases_passes,
         kernel_cases_updates,
         kernel_cases_range_norm,
-    )  # fmt: skip
+    )
     for case in module.CASES
 ]
 

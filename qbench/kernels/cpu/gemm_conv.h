@@ -122,9 +122,7 @@ struct ConvJob {
                 Isa::Tiles::image(outputs, at, p.step_x * p.channels, packed, phase.chunks->segments,
                                   phase.chunks->count, vectors, sums);
                 if constexpr (Isa::raw) correct(sums, outputs, cols, columns, rows, column_part);
-                for (std::int64_t m = 0; m < outputs; ++m, place_out += step) {
-                    put<std::int32_t, columns>(p.target, place_out, first, sums + m * columns, cols, seen);
-                }
+                put_tile<Isa>(p.target, place_out, step, first, sums, outputs, cols, seen);
             } else {
                 total(phase, at, packed, digit_step, outputs, vectors);
                 if constexpr (Isa::raw) correct(totals, outputs, cols, columns, rows, column_part);

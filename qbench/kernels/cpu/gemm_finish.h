@@ -84,3 +84,59 @@ void put(const Target& target, std::int64_t place, std::int64_t column, const To
     }
     if (range) range->take(to, cols);
 }
+
+// The same for whole vectors of int32 sums of several outputs, `step` elements apart, in registers.
+template <class Isa, bool with_bias>
+void put_float_vectors(const Target& target, std::int64_t place, std::int64_t step, std::int64_t column,
+                       const std::int32_t* sums, std::int64_t rows, std::int64_t offset, Range<Isa::columns>* range) {
+    constexpr std::int64_t bytes = Isa::lanes * 4;
+    using Ints = std::int32_t __attribute__((vector_size(bytes)));
+    using Floats = float __attribute__((vector_size(bytes)));
+    const Floats first = Floats{} + target.first_scale;
+    Floats second = Floats{} + *target.second_scale, bias{};
+    if (target.second_step) __builtin_memcpy(&second, target.second_scale + column, bytes);
+    if constexpr (with_bias) __builtin_memcpy(&bias, target.bias + column, bytes);
+    Floats low{}, high{};
+    Ints nan{};
+    if (range) {
+        __builtin_memcpy(&low, range->low + offset, bytes);
+        __builtin_memcpy(&high, range->high + offset, bytes);
+        __builtin_memcpy(&nan, range->nan + offset, bytes);
+    }
+    float* to = static_cast<float*>(target.data) + place + column;
+    for (std::int64_t m = 0; m < rows; ++m, to += step, sums += Isa::columns) {
+        Ints total;
+        __builtin_memcpy(&total, sums, bytes);
+        Floats value = __builtin_convertvector(total, Floats) * first * second;
+        if constexpr (with_bias) value += bias;
+        __builtin_memcpy(to, &value, bytes);
+        low = value < low ? value : low;
+        high = value > high ? value : high;
+        nan |= value != value;
+    }
+    if (range) {
+        __builtin_memcpy(range->low + offset, &low, bytes);
+        __builtin_memcpy(range->high + offset, &high, bytes);
+        __builtin_memcpy(range->nan + offset, &nan, bytes);
+    }
+}
+
+// Results of a tile of int32 sums: `rows` outputs, `step` elements apart, of `cols` channels.
+template <class Isa>
+void put_tile(const Target& target, std::int64_t place, std::int64_t step, std::int64_t column,
+              const std::int32_t* sums, std::int64_t rows, std::int64_t cols, Range<Isa::columns>* range) {
+    std::int64_t done = 0;
+    if (target.kind == RESULT_FLOAT32) {
+        for (; done + Isa::lanes <= cols; done += Isa::lanes) {
+            if (target.bias) {
+                put_float_vectors<Isa, true>(target, place, step, column + done, sums + done, rows, done, range);
+            } else {
+                put_float_vectors<Isa, false>(target, place, step, column + done, sums + done, rows, done, range);
+            }
+        }
+    }
+    if (done == cols) return;
+    for (std::int64_t m = 0; m < rows; ++m, place += step) {
+        put<std::int32_t, Isa::columns>(target, place, column + done, sums + m * Isa::columns + done, cols - done, range);
+    }
+}

@@ -25,7 +25,7 @@ void pack_columns(const T* from, std::int64_t contract_stride, std::int64_t colu
 }
 
 // Sums of the prepared elements of each column and of the magnitudes of their true values.
-template <class T>
+template <class B, class T>
 void sum_columns(const T* from, std::int64_t contract_stride, std::int64_t column_stride, std::int64_t terms,
                  std::int64_t cols, std::int32_t zero, const Recode& rule, std::int64_t* sums,
                  std::int64_t* magnitudes) {
@@ -34,7 +34,7 @@ void sum_columns(const T* from, std::int64_t contract_stride, std::int64_t colum
         std::int64_t sum = 0, magnitude = 0;
         for (std::int64_t i = 0; i < terms; ++i) {
             const std::int32_t code = column[i * contract_stride], value = code - zero;
-            sum += recoded(code, rule);
+            sum += static_cast<B>(recoded(code, rule));
             magnitude += value < 0 ? -value : value;
         }
         sums[c] += sum;
@@ -67,7 +67,7 @@ void pack_panel(const ConvPlan& p, const Phase& phase, std::int64_t group, int d
                 } else {
                     pack_columns<Isa>(from, p.contract_stride, p.column_stride, p.in_group, cols, width, start, rule, to);
                 }
-                sum_columns(from, p.contract_stride, p.column_stride, p.in_group, cols, p.b.zero, rule, sums, magnitudes);
+                sum_columns<B>(from, p.contract_stride, p.column_stride, p.in_group, cols, p.b.zero, rule, sums, magnitudes);
             }
             to += run.units * width * Isa::unit;
         }

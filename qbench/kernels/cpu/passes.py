@@ -9,21 +9,6 @@ import torch
 from torch import Tensor
 
 from qbench.kernels.cpu.calls import KINDS, TYPES, call, drawing, number, pointer, rule_and_key
-from qbench.kernels.cpu.encode import decode as decode
-from qbench.kernels.cpu.encode import encode_affine as encode_affine
-from qbench.kernels.cpu.encode import encode_binary as encode_binary
-from qbench.kernels.cpu.encode import encode_flag as encode_flag
-from qbench.kernels.cpu.encode import encode_levels as encode_levels
-from qbench.kernels.cpu.encode import encode_scaled as encode_scaled
-from qbench.kernels.cpu.encode import extremes as extremes
-from qbench.kernels.cpu.encode import look_up as look_up
-from qbench.kernels.cpu.packing import pack_bits as pack_bits
-from qbench.kernels.cpu.packing import unpack_bits as unpack_bits
-from qbench.kernels.cpu.pooling import max_pool2d as max_pool2d
-from qbench.kernels.cpu.pooling import max_pool2d_backward as max_pool2d_backward
-from qbench.kernels.cpu.updates import adam_on_grid_ as adam_on_grid_
-from qbench.kernels.cpu.updates import quantized_momentum_ as quantized_momentum_
-from qbench.kernels.cpu.updates import sgd_on_grid_ as sgd_on_grid_
 
 
 def chunk_statistics(codes: Tensor, chunks: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:

@@ -16,6 +16,7 @@ namespace qbench {
 namespace products_avx512 {
 namespace {
 #include "gemm_kernels.h"
+#include "isa_interleave.h"
 
 struct Isa {
     using A = std::int16_t;
@@ -24,7 +25,9 @@ struct Isa {
     using Left = __m512i;
     using Right = __m512i;
     using Tiles = VectorTiles<Isa>;
-    static QBENCH_INLINE void interleave(const A* from, std::int64_t pixel, A* to) { interleave_plain<Isa>(from, pixel, to); }
+    static QBENCH_INLINE void interleave(const A* from, std::int64_t pixel, A* to) {
+        interleave_2x8(from, pixel, to);
+    }
     static constexpr bool raw = false, planar = false;
     static constexpr std::int64_t unit = 2, depth = 1, rows = 8, lanes = 16, vectors = 2, columns = lanes * vectors;
 

@@ -20,6 +20,7 @@ namespace qbench {
 namespace products_avx512vnni {
 namespace {
 #include "gemm_kernels.h"
+#include "isa_interleave.h"
 #include "isa_vnni.h"
 
 struct Isa {
@@ -29,7 +30,11 @@ struct Isa {
     using Left = __m512i;
     using Right = __m512i;
     using Tiles = VectorTiles<Isa>;
-    static QBENCH_INLINE void interleave(const A* from, std::int64_t pixel, A* to) { interleave_plain<Isa>(from, pixel, to); }
+    static QBENCH_INLINE void interleave(const A* from, std::int64_t pixel, A* to) {
+        const Halves halves = interleave_4x8(from, pixel);
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(to), halves.low);
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(to + 16), halves.high);
+    }
     static constexpr bool raw = true, planar = false;
     static constexpr std::int64_t unit = 4, depth = 1, rows = 8, lanes = 16, vectors = 2, columns = lanes * vectors;
 

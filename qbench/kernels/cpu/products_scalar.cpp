@@ -19,7 +19,9 @@ struct Isa {
         std::int32_t lane[4];
     };
     using Tiles = VectorTiles<Isa>;
-    static QBENCH_INLINE void interleave(const A* from, std::int64_t pixel, A* to) { interleave_plain<Isa>(from, pixel, to); }
+    static QBENCH_INLINE void interleave(const A* from, std::int64_t pixel, A* to) {
+        interleave_plain<Isa>(from, pixel, to);
+    }
     static constexpr bool raw = false, planar = false;
     static constexpr std::int64_t unit = 1, depth = 1, rows = 2, lanes = 4, vectors = 2, columns = lanes * vectors;
 

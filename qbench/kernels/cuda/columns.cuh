@@ -33,17 +33,29 @@ struct RowRange {
     }
 };
 
-// Partial: what one thread gathers for one channel, with merge(other). `include(partials, row)` takes one row into the
-// V partials of a thread; `publish(channel, partial)` hands out the block's result. Always merged in the same order.
-template <int V, typename Partial, typename Include, typename Publish>
-DEVICE void reduce_columns(const ColumnTile<V>& tile, RowRange rows, Include include, Publish publish) {
+// Rows that a thread reads before it works on the first.
+const int UNROLLED_ROWS = 4;
+
+// Partial: what one thread gathers for one channel, with merge(other). item = load(row), and then use(partials, item,
+// row) takes a row into the V partials of a thread; publish(channel, partial) hands out the block's result. Always
+// merged in the same order.
+template <int V, typename Partial, typename Load, typename Use, typename Publish>
+DEVICE void reduce_columns(const ColumnTile<V>& tile, RowRange rows, Load load, Use use, Publish publish) {
+    using Item = decltype(load((i64)0));
     __shared__ __align__(16) u8 memory[COLUMN_THREADS * V * sizeof(Partial)];
     Partial(*shared)[V] = reinterpret_cast<Partial(*)[V]>(memory);
     Partial partials[V];
 #pragma unroll
     for (int j = 0; j < V; ++j) partials[j].clear();
-    if (tile.is_active)
-        for (i64 row = rows.begin + tile.lane_row; row < rows.end; row += tile.row_step) include(partials, row);
+    for (i64 row = rows.begin + tile.lane_row; tile.is_active && row < rows.end; row += UNROLLED_ROWS * tile.row_step) {
+        Item items[UNROLLED_ROWS];
+#pragma unroll
+        for (int u = 0; u < UNROLLED_ROWS; ++u)
+            if (row + u * tile.row_step < rows.end) items[u] = load(row + u * tile.row_step);
+#pragma unroll
+        for (int u = 0; u < UNROLLED_ROWS; ++u)
+            if (row + u * tile.row_step < rows.end) use(partials, items[u], row + u * tile.row_step);
+    }
 #pragma unroll
     for (int j = 0; j < V; ++j) shared[threadIdx.x][j] = partials[j];
     __syncthreads();
@@ -82,3 +94,14 @@ template <typename T> DEVICE void store_row(T* target, i64 first, const T (&in)[
     for (int j = 0; j < 4; ++j) quad.element[j] = in[j];
     quad.store(target, first, 4);
 }
+
+// V consecutive elements of a row.
+template <int V, typename T> struct Cells {
+    T element[V];
+
+    DEVICE static Cells of(const T* source, i64 first) {
+        Cells cells;
+        load_row(source, first, cells.element);
+        return cells;
+    }
+};

@@ -13,6 +13,12 @@ template <typename T> DEVICE bool is_packed(const T* pointer) {
 template <typename T> struct Quad {
     T element[4];
 
+    DEVICE static Quad of(const T* source, i64 first, int live) {
+        Quad quad;
+        quad.load(source, first, live);
+        return quad;
+    }
+
     DEVICE void load(const T* source, i64 first, int live) {
         if (live == 4 && is_packed(source)) {
             const Packed<T> packed = *(const Packed<T>*)(source + first);
@@ -40,19 +46,15 @@ template <typename T> struct Quad {
 
 DEVICE i64 thread_index() { return (i64)blockIdx.x * blockDim.x + threadIdx.x; }
 DEVICE i64 thread_count() { return (i64)gridDim.x * blockDim.x; }
-DEVICE int live_elements(i64 first, i64 count) { return count - first < 4 ? (int)(count - first) : 4; }
-
-// body(first, live) for every group of four elements; `first` is a multiple of 4.
-template <typename Body> DEVICE void for_each_quad(i64 count, Body body) {
-    for (i64 first = 4 * thread_index(); first < count; first += 4 * thread_count())
-        body(first, live_elements(first, count));
-}
 
 template <typename Body> DEVICE void for_each(i64 count, Body body) {
     for (i64 i = thread_index(); i < count; i += thread_count()) body(i);
 }
 
-// The channel of an element that moves on by a fixed step: one remainder per thread, none per element.
+// Groups of four that a thread reads before it works on the first: memory is far away, and codes are small.
+const int UNROLLED = 4;
+
+// The channel of elements that are a fixed step apart: one remainder per thread, none per element.
 struct ChannelWalk {
     u32 channel, step, channels;
 
@@ -65,17 +67,48 @@ struct ChannelWalk {
     }
 };
 
-// body(first, live, channel of the first element): for_each_quad over rows of `channels` elements.
-template <typename Body> DEVICE void for_each_quad_of_rows(i64 count, i64 channels, Body body) {
-    const i64 stride = 4 * thread_count();
-    i64 first = 4 * thread_index();
-    if (first >= count) return;
-    for (ChannelWalk walk(first, stride, channels); first < count; first += stride, walk.advance())
-        body(first, live_elements(first, count), walk.channel);
+// item = load(first, live) and then use(item, first, live, channel of the first) for every group of four elements, of
+// which `live` exist; `first` is a multiple of 4. All threads of a block take part in every step, with live = 0 where
+// nothing is left for them.
+template <typename Load, typename Use> DEVICE void for_each_quad_of_rows(i64 count, i64 channels, Load load, Use use) {
+    using Item = decltype(load((i64)0, 0));
+    const i64 stride = 4 * (i64)blockDim.x, span = UNROLLED * stride;
+    i64 chunk = blockIdx.x * span;
+    // From the last group of one step to the first of the next.
+    const i64 jump = gridDim.x * span - (UNROLLED - 1) * stride;
+    ChannelWalk walk(chunk + 4 * threadIdx.x, stride, channels);
+    const u32 jump_step = (u32)(jump % channels);
+    for (; chunk < count; chunk += gridDim.x * span) {
+        Item items[UNROLLED];
+        int live[UNROLLED];
+#pragma unroll
+        for (int u = 0; u < UNROLLED; ++u) {
+            const i64 first = chunk + u * stride + 4 * threadIdx.x, left = count - first;
+            live[u] = left < 0 ? 0 : left < 4 ? (int)left : 4;
+            items[u] = load(first, live[u]);
+        }
+#pragma unroll
+        for (int u = 0; u < UNROLLED; ++u) {
+            use(items[u], chunk + u * stride + 4 * threadIdx.x, live[u], walk.channel);
+            if (u + 1 < UNROLLED) walk.advance();
+        }
+        walk.channel = (walk.channel + jump_step) % walk.channels;
+    }
+}
+
+// The same for a tensor without channels.
+template <typename Load, typename Use> DEVICE void for_each_quad(i64 count, Load load, Use use) {
+    for_each_quad_of_rows(count, 1, load, [&](auto& item, i64 first, int live, u32) { use(item, first, live); });
 }
 
 // One value per channel for the four elements that start at `channel`.
-template <typename T> DEVICE void load_channels(const T* values, u32 channel, u32 channels, T (&out)[4]) {
+DEVICE void load_channels(const float* values, u32 channel, u32 channels, float (&out)[4]) {
+    if (channels % 4 == 0 && is_packed(values)) {
+        const Packed<float> packed = *(const Packed<float>*)(values + channel);
+#pragma unroll
+        for (int j = 0; j < 4; ++j) out[j] = packed.element[j];
+        return;
+    }
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
         out[j] = values[channel];

@@ -14,9 +14,8 @@ extern "C" __global__ void reset_extremes(float* target) {
 
 extern "C" __global__ void tensor_extremes(const float* x, i64 count, float* target) {
     Extremes extremes;
-    for_each_quad(count, [&](i64 first, int live) {
-        Quad<float> quad;
-        quad.load(x, first, live);
+    auto load = [&](i64 first, int live) { return Quad<float>::of(x, first, live); };
+    for_each_quad(count, load, [&](const Quad<float>& quad, i64, int live) {
 #pragma unroll
         for (int j = 0; j < 4; ++j)
             if (j < live) extremes.include(quad.element[j]);
@@ -53,10 +52,9 @@ __global__ void encode(const float* x, i64 count, const float* scale, const floa
                        float high, i64 rounding, i64 seed, i64 tensor, i64 step, Code* codes) {
     const Encoder encoder(scale, zero, low, high, rounding, seed, tensor, step);
     bool has_nan = false;
-    for_each_quad(count, [&](i64 first, int live) {
-        Quad<float> quad;
+    auto load = [&](i64 first, int live) { return Quad<float>::of(x, first, live); };
+    for_each_quad(count, load, [&](const Quad<float>& quad, i64 first, int live) {
         Quad<Code> out;
-        quad.load(x, first, live);
         const Block words = encoder.rounder.words_of_quad(first);
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
@@ -72,10 +70,9 @@ extern "C" __global__ void encode_flag(const float* x, i64 count, const float* u
                                        i16* codes) {
     const float unit = *unit_;
     bool has_nan = false;
-    for_each_quad(count, [&](i64 first, int live) {
-        Quad<float> quad;
+    auto load = [&](i64 first, int live) { return Quad<float>::of(x, first, live); };
+    for_each_quad(count, load, [&](const Quad<float>& quad, i64 first, int live) {
         Quad<i16> out;
-        quad.load(x, first, live);
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
             has_nan = has_nan || is_nan(quad.element[j]);
@@ -94,10 +91,9 @@ extern "C" __global__ void encode_binary(const float* x, i64 count, const float*
     const Rounder rounder(rounding, seed, tensor, step);
     const float scale = *scale_;
     bool has_nan = false;
-    for_each_quad(count, [&](i64 first, int live) {
-        Quad<float> quad;
+    auto load = [&](i64 first, int live) { return Quad<float>::of(x, first, live); };
+    for_each_quad(count, load, [&](const Quad<float>& quad, i64 first, int live) {
         Quad<i8> out;
-        quad.load(x, first, live);
         const Block words = rounder.words_of_quad(first);
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
@@ -117,10 +113,9 @@ extern "C" __global__ void encode_levels(const float* x, i64 count, const float*
                                          u8* codes) {
     __shared__ float shared[MOST_THRESHOLDS];
     const Thresholds cuts(thresholds, num_thresholds, shared);
-    for_each_quad(count, [&](i64 first, int live) {
-        Quad<float> quad;
+    auto load = [&](i64 first, int live) { return Quad<float>::of(x, first, live); };
+    for_each_quad(count, load, [&](const Quad<float>& quad, i64 first, int live) {
         Quad<u8> out;
-        quad.load(x, first, live);
 #pragma unroll
         for (int j = 0; j < 4; ++j) out.element[j] = cuts.code_of(quad.element[j]);
         out.store(codes, first, live);
@@ -129,10 +124,9 @@ extern "C" __global__ void encode_levels(const float* x, i64 count, const float*
 
 template <typename Code>
 __global__ void look_up(const Code* codes, i64 count, const float* table, float* values) {
-    for_each_quad(count, [&](i64 first, int live) {
-        Quad<Code> quad;
+    auto load = [&](i64 first, int live) { return Quad<Code>::of(codes, first, live); };
+    for_each_quad(count, load, [&](const Quad<Code>& quad, i64 first, int live) {
         Quad<float> out;
-        quad.load(codes, first, live);
 #pragma unroll
         for (int j = 0; j < 4; ++j) out.element[j] = j < live ? table[(i64)quad.element[j]] : 0.0f;
         out.store(values, first, live);
@@ -142,10 +136,9 @@ __global__ void look_up(const Code* codes, i64 count, const float* table, float*
 template <typename Code>
 __global__ void decode(const Code* codes, i64 count, const float* scale, const float* zero, float* values) {
     const float unit = *scale, shift = zero ? *zero : 0.0f;
-    for_each_quad(count, [&](i64 first, int live) {
-        Quad<Code> quad;
+    auto load = [&](i64 first, int live) { return Quad<Code>::of(codes, first, live); };
+    for_each_quad(count, load, [&](const Quad<Code>& quad, i64 first, int live) {
         Quad<float> out;
-        quad.load(codes, first, live);
 #pragma unroll
         for (int j = 0; j < 4; ++j) out.element[j] = multiply(subtract((float)quad.element[j], shift), unit);
         out.store(values, first, live);
@@ -154,8 +147,8 @@ __global__ void decode(const Code* codes, i64 count, const float* scale, const f
 
 extern "C" __global__ void random_words(i64 count, i64 rounding, i64 seed, i64 tensor, i64 step, i64* words) {
     const Rounder rounder(rounding, seed, tensor, step);
-    for_each_quad(count, [&](i64 first, int live) {
-        const Block block = rounder.words_of_quad(first);
-        for (int j = 0; j < live; ++j) words[first + j] = block.word[j];
+    for_each((count + 3) / 4, [&](i64 quad) {
+        const Block block = rounder.words_of_quad(4 * quad);
+        for (int j = 0; j < 4 && 4 * quad + j < count; ++j) words[4 * quad + j] = block.word[j];
     });
 }

@@ -20,6 +20,9 @@ Argument = Tensor | int | float | None
 """Tensors are passed as pointers (None as a null pointer), int and bool as int64, float as float32."""
 
 THREADS = 256
+ELEMENTS_PER_THREAD = 16
+"""That a thread takes at a time in elements.cuh: groups of four, several of them under way."""
+
 WAVES = 8
 """Blocks of THREADS threads that one multiprocessor holds at a time, 2048 threads in all."""
 
@@ -88,7 +91,7 @@ def launch(
         current_driver().launch(Launch(kernel, (x, y, z), threads, shared_bytes, arguments, device))
 
 
-def flat_grid(elements: int, device: torch.device, *, per_thread: int = 4) -> int:
-    """Blocks for a loop over ``elements`` in which a thread takes ``per_thread`` at a time: no more than fit at once."""
+def flat_grid(elements: int, device: torch.device, *, per_thread: int = ELEMENTS_PER_THREAD) -> int:
+    """Blocks for a loop in which a thread takes ``per_thread`` elements at a time: no more than fit at once."""
     blocks = -(-elements // (THREADS * per_thread))
     return min(blocks, WAVES * current_driver().multiprocessors(device))

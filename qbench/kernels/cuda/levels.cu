@@ -44,24 +44,23 @@ template <int V> __global__ void partial_moments(const float* x, i64 rows, i64 c
 #pragma unroll
         for (int j = 0; j < V; ++j) shift[j] = is_finite(value[j]) ? value[j] : 0.0;
     }
-    auto include = [&](Moments(&mine)[V], i64 row) {
-        float value[V];
-        load_row(x, row * channels + tile.channel(), value);
+    auto load = [&](i64 row) { return Cells<V, float>::of(x, row * channels + tile.channel()); };
+    auto use = [&](Moments(&mine)[V], const Cells<V, float>& item, i64 row) {
         const bool is_last = row + tile.row_step >= range.end;
 #pragma unroll
         for (int j = 0; j < V; ++j) {
-            const double shifted = value[j] - shift[j];
+            const double shifted = item.element[j] - shift[j];
             sums[j] += shifted;
             squares[j] += shifted * shifted;
             mine[j].count += 1.0;
-            mine[j].sum += value[j];
-            mine[j].low = lower(mine[j].low, value[j]);
-            mine[j].high = higher(mine[j].high, value[j]);
+            mine[j].sum += item.element[j];
+            mine[j].low = lower(mine[j].low, item.element[j]);
+            mine[j].high = higher(mine[j].high, item.element[j]);
             if (is_last) mine[j].deviations = squares[j] - sums[j] * sums[j] / mine[j].count;
         }
     };
     auto publish = [&](i64 channel, const Moments& result) { partials[blockIdx.x * channels + channel] = result; };
-    reduce_columns<V, Moments>(tile, range, include, publish);
+    reduce_columns<V, Moments>(tile, range, load, use, publish);
 }
 
 // Threads of one block merge `parts` partials of one channel, in an order that depends on `parts` alone.
@@ -97,11 +96,10 @@ extern "C" __global__ void encode_normalised_levels(const float* x, i64 count, i
                                                     u8* codes) {
     __shared__ float shared[MOST_THRESHOLDS];
     const Thresholds cuts(thresholds, num_thresholds, shared);
-    for_each_quad_of_rows(count, channels, [&](i64 first, int live, u32 channel) {
-        Quad<float> quad;
+    auto load = [&](i64 first, int live) { return Quad<float>::of(x, first, live); };
+    for_each_quad_of_rows(count, channels, load, [&](const Quad<float>& quad, i64 first, int live, u32 channel) {
         Quad<u8> out;
         float means[4], inverses[4];
-        quad.load(x, first, live);
         load_channels(mean, channel, (u32)channels, means);
         load_channels(inverse, channel, (u32)channels, inverses);
 #pragma unroll
@@ -131,16 +129,19 @@ __global__ void partial_level_gradient_sums(const float* g, const u8* codes, i64
         load_row(slope, tile.channel(), slopes);
         load_row(offset, tile.channel(), offsets);
     }
-    auto include = [&](GradientSums(&mine)[V], i64 row) {
+    struct Item {
+        Cells<V, float> gradient;
+        Cells<V, u8> code;
+    };
+    auto load = [&](i64 row) {
         const i64 first = row * channels + tile.channel();
-        float gradient[V];
-        u8 code[V];
-        load_row(g, first, gradient);
-        load_row(codes, first, code);
+        return Item{Cells<V, float>::of(g, first), Cells<V, u8>::of(codes, first)};
+    };
+    auto use = [&](GradientSums(&mine)[V], const Item& item, i64) {
 #pragma unroll
         for (int j = 0; j < V; ++j) {
-            const float level = table[code[j]];
-            const double m = masked(gradient[j], linear_view(level, slopes[j], offsets[j]), relu);
+            const float level = table[item.code.element[j]];
+            const double m = masked(item.gradient.element[j], linear_view(level, slopes[j], offsets[j]), relu);
             mine[j].gradient += m;
             mine[j].product += m * level;
         }
@@ -148,7 +149,7 @@ __global__ void partial_level_gradient_sums(const float* g, const u8* codes, i64
     auto publish = [&](i64 channel, const GradientSums& result) {
         partials[blockIdx.x * channels + channel] = result;
     };
-    reduce_columns<V, GradientSums>(tile, RowRange(0, rows, blockIdx.x, gridDim.x), include, publish);
+    reduce_columns<V, GradientSums>(tile, RowRange(0, rows, blockIdx.x, gridDim.x), load, use, publish);
 }
 
 // One block per channel; sums [2, channels].
@@ -165,11 +166,8 @@ extern "C" __global__ void finish_level_gradient_sums(const GradientSums* partia
 extern "C" __global__ void level_gradient(const float* g, const u8* codes, i64 count, i64 channels, const float* table,
                                           const float* slope, const float* offset, i64 relu, const float* a,
                                           const float* b, const float* c, float* out_g) {
-    for_each_quad_of_rows(count, channels, [&](i64 first, int live, u32 channel) {
-        Quad<float> quad;
-        Quad<u8> code;
-        quad.load(g, first, live);
-        code.load(codes, first, live);
+    auto load = [&](i64 first, int live) { return GradientItem::of(g, codes, first, live); };
+    for_each_quad_of_rows(count, channels, load, [&](GradientItem& item, i64 first, int live, u32 channel) {
         const ChannelPair pair(slope, offset, channel, (u32)channels);
         float as[4], bs[4], cs[4];
         load_channels(a, channel, (u32)channels, as);
@@ -177,10 +175,10 @@ extern "C" __global__ void level_gradient(const float* g, const u8* codes, i64 c
         load_channels(c, channel, (u32)channels, cs);
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
-            const float level = j < live ? table[code.element[j]] : 0.0f;
-            const float m = masked(quad.element[j], linear_view(level, pair.slope[j], pair.offset[j]), relu);
-            quad.element[j] = add(add(multiply(as[j], m), bs[j]), multiply(cs[j], level));
+            const float level = j < live ? table[item.code.element[j]] : 0.0f;
+            const float m = masked(item.gradient.element[j], linear_view(level, pair.slope[j], pair.offset[j]), relu);
+            item.gradient.element[j] = add(add(multiply(as[j], m), bs[j]), multiply(cs[j], level));
         }
-        quad.store(out_g, first, live);
+        item.gradient.store(out_g, first, live);
     });
 }

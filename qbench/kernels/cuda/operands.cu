@@ -65,11 +65,10 @@ template <typename T> __global__ void row_sums(const T* source, i64 rows, i64 le
 // A 16-bit code is 256 * high + low, and so is its zero point; zeros [2]: of low and of high, unless zero is null.
 extern "C" __global__ void split_digits(const i16* source, i64 count, const float* zero, u8* low, i8* high,
                                         float* zeros) {
-    for_each_quad(count, [&](i64 first, int live) {
-        Quad<i16> quad;
+    auto load = [&](i64 first, int live) { return Quad<i16>::of(source, first, live); };
+    for_each_quad(count, load, [&](const Quad<i16>& quad, i64 first, int live) {
         Quad<u8> lows;
         Quad<i8> highs;
-        quad.load(source, first, live);
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
             lows.element[j] = (u8)(quad.element[j] & 255);

@@ -75,7 +75,7 @@ def packed_rows(
     """[rows, padded(columns)] of a strided matrix; the rest of a row is the zero point."""
     target = torch.empty((rows, padded(columns)), dtype=codes.dtype, device=codes.device)
     grid = flat_grid(target.numel() // VECTOR, codes.device, per_thread=1)
-    arguments = (codes, rows, columns, row_stride, column_stride, padded(columns), zero, target)
+    arguments = (_as_bytes(codes), rows, columns, row_stride, column_stride, padded(columns), zero, _as_bytes(target))
     launch("pack_rows", grid, *arguments, device=codes.device)
     return target
 
@@ -105,7 +105,12 @@ def _transpose(codes: Tensor, target: Tensor, sizes: tuple[int, ...], zero: Tens
     """sizes: rows, columns, taps; strides of a row, a column, a tap and a group; length of the target's rows."""
     columns, length = sizes[1], sizes[-1]
     grid = (-(-columns // TRANSPOSE_TILE), -(-length // TRANSPOSE_TILE), layers)
-    launch("transpose_rows", grid, codes, *sizes, zero, target, device=codes.device)
+    launch("transpose_rows", grid, _as_bytes(codes), *sizes, zero, _as_bytes(target), device=codes.device)
+
+
+def _as_bytes(codes: Tensor) -> Tensor:
+    """What moves codes about does not ask for their sign."""
+    return codes.view(torch.uint8)
 
 
 def row_sums(codes: Digit, rows: int, length: int) -> Tensor:

@@ -30,26 +30,30 @@ __global__ void sgd_on_grid(Code* codes, const float* grad, float* momentum, i64
                             float mu, i64 nesterov, i64 first_step, i64 kind, float scale, float low, float high,
                             i64 rounding, i64 seed, i64 tensor, i64 step) {
     const Grid grid(kind, scale, low, high, rounding, seed, tensor, step);
-    for_each_quad(count, [&](i64 first, int live) {
+    struct Item {
         Quad<Code> code;
         Quad<float> gradient, buffer;
-        code.load(codes, first, live);
-        gradient.load(grad, first, live);
-        if (momentum && !first_step) buffer.load(momentum, first, live);
+    };
+    auto load = [&](i64 first, int live) {
+        const int kept = momentum && !first_step ? live : 0;
+        return Item{Quad<Code>::of(codes, first, live), Quad<float>::of(grad, first, live),
+                    Quad<float>::of(momentum, first, kept)};
+    };
+    for_each_quad(count, load, [&](Item& item, i64 first, int live) {
         const Block words = grid.rounder.words_of_quad(first);
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
-            const float weight = multiply((float)code.element[j], scale);
-            float direction = add(gradient.element[j], multiply(weight_decay, weight));
+            const float weight = multiply((float)item.code.element[j], scale);
+            float direction = add(item.gradient.element[j], multiply(weight_decay, weight));
             if (momentum) {
-                buffer.element[j] = first_step ? direction : add(multiply(mu, buffer.element[j]), direction);
-                direction = nesterov ? add(direction, multiply(mu, buffer.element[j])) : buffer.element[j];
+                item.buffer.element[j] = first_step ? direction : add(multiply(mu, item.buffer.element[j]), direction);
+                direction = nesterov ? add(direction, multiply(mu, item.buffer.element[j])) : item.buffer.element[j];
             }
             const float moved = subtract(weight, multiply(lr, direction));
-            code.element[j] = (Code)grid.code_of(moved, words.word[j]);
+            item.code.element[j] = (Code)grid.code_of(moved, words.word[j]);
         }
-        if (momentum) buffer.store(momentum, first, live);
-        code.store(codes, first, live);
+        if (momentum) item.buffer.store(momentum, first, live);
+        item.code.store(codes, first, live);
     });
 }
 
@@ -60,27 +64,29 @@ __global__ void adam_on_grid(Code* codes, const float* grad, float* m, float* v,
                              float weight_decay, i64 kind, float scale, float low, float high, i64 rounding, i64 seed,
                              i64 tensor, i64 step) {
     const Grid grid(kind, scale, low, high, rounding, seed, tensor, step);
-    for_each_quad(count, [&](i64 first, int live) {
+    struct Item {
         Quad<Code> code;
         Quad<float> gradient, mean, square;
-        code.load(codes, first, live);
-        gradient.load(grad, first, live);
-        mean.load(m, first, live);
-        square.load(v, first, live);
+    };
+    auto load = [&](i64 first, int live) {
+        return Item{Quad<Code>::of(codes, first, live), Quad<float>::of(grad, first, live),
+                    Quad<float>::of(m, first, live), Quad<float>::of(v, first, live)};
+    };
+    for_each_quad(count, load, [&](Item& item, i64 first, int live) {
         const Block words = grid.rounder.words_of_quad(first);
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
-            const float weight = multiply((float)code.element[j], scale);
-            const float g = add(gradient.element[j], multiply(weight_decay, weight));
-            mean.element[j] = add(multiply(beta1, mean.element[j]), multiply(rest1, g));
-            square.element[j] = add(multiply(beta2, square.element[j]), multiply(rest2, multiply(g, g)));
-            const float denominator = add(divide(__fsqrt_rn(square.element[j]), correction), eps);
-            const float moved = subtract(weight, multiply(step_size, divide(mean.element[j], denominator)));
-            code.element[j] = (Code)grid.code_of(moved, words.word[j]);
+            const float weight = multiply((float)item.code.element[j], scale);
+            const float g = add(item.gradient.element[j], multiply(weight_decay, weight));
+            item.mean.element[j] = add(multiply(beta1, item.mean.element[j]), multiply(rest1, g));
+            item.square.element[j] = add(multiply(beta2, item.square.element[j]), multiply(rest2, multiply(g, g)));
+            const float denominator = add(divide(__fsqrt_rn(item.square.element[j]), correction), eps);
+            const float moved = subtract(weight, multiply(step_size, divide(item.mean.element[j], denominator)));
+            item.code.element[j] = (Code)grid.code_of(moved, words.word[j]);
         }
-        mean.store(m, first, live);
-        square.store(v, first, live);
-        code.store(codes, first, live);
+        item.mean.store(m, first, live);
+        item.square.store(v, first, live);
+        item.code.store(codes, first, live);
     });
 }
 
@@ -95,16 +101,20 @@ extern "C" __global__ void quantized_momentum(i32* weight, i32* accumulator, con
                                               i64 limit, i64 rounding, i64 seed, i64 tensor, i64 step) {
     const Rounder rounder(rounding, seed, tensor, step);
     const float unit = scale_of(*magnitude, POWER, levels), top = subtract(levels, 1.0f);
-    for_each_quad(count, [&](i64 first, int live) {
-        Quad<i32> w, a;
+    struct Item {
+        Quad<i32> weight, accumulator;
         Quad<float> gradient;
-        w.load(weight, first, live);
-        a.load(accumulator, first, live);
-        gradient.load(grad, first, live);
+    };
+    auto load = [&](i64 first, int live) {
+        return Item{Quad<i32>::of(weight, first, live), Quad<i32>::of(accumulator, first, live),
+                    Quad<float>::of(grad, first, live)};
+    };
+    for_each_quad(count, load, [&](Item& item, i64 first, int live) {
+        Quad<i32>&w = item.weight, &a = item.accumulator;
         const Block words = rounder.words_of_quad(first);
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
-            const float rounded = rounder.round(divide(gradient.element[j], unit), words.word[j]);
+            const float rounded = rounder.round(divide(item.gradient.element[j], unit), words.word[j]);
             a.element[j] = (i32)(quarters * quarter(a.element[j]) + (i64)clipped(rounded, -top, top));
             const i64 moved = w.element[j] - lr_code * a.element[j];
             w.element[j] = (i32)smaller(larger(moved, -limit), limit);

@@ -21,3 +21,13 @@ struct ChannelPair {
         load_channels(offsets, channel, channels, offset);
     }
 };
+
+// A gradient and the codes that it belongs to.
+struct GradientItem {
+    Quad<float> gradient;
+    Quad<u8> code;
+
+    DEVICE static GradientItem of(const float* g, const u8* codes, i64 first, int live) {
+        return GradientItem{Quad<float>::of(g, first, live), Quad<u8>::of(codes, first, live)};
+    }
+};

@@ -13,15 +13,19 @@ extern "C" __global__ void mark_elements(const i64* at, i64 points, u32* bits) {
 extern "C" __global__ void view_extremes(const u8* codes, i64 count, i64 channels, const float* slope,
                                          const float* offset, i64 relu, const u32* marked, float* target) {
     Extremes extremes;
-    for_each_quad_of_rows(count, channels, [&](i64 first, int live, u32 channel) {
+    struct Item {
         Quad<u8> quad;
-        quad.load(codes, first, live);
+        u32 skipped;
+    };
+    auto load = [&](i64 first, int live) {
+        return Item{Quad<u8>::of(codes, first, live), marked && live ? marked[first >> 5] >> (first & 31) : 0};
+    };
+    for_each_quad_of_rows(count, channels, load, [&](const Item& item, i64, int live, u32 channel) {
         const ChannelPair pair(slope, offset, channel, (u32)channels);
-        const u32 skipped = marked ? marked[first >> 5] >> (first & 31) : 0;
 #pragma unroll
         for (int j = 0; j < 4; ++j)
-            if (j < live && !(skipped >> j & 1))
-                extremes.include(rectified(linear_view(quad.element[j], pair.slope[j], pair.offset[j]), relu));
+            if (j < live && !(item.skipped >> j & 1))
+                extremes.include(rectified(linear_view(item.quad.element[j], pair.slope[j], pair.offset[j]), relu));
     });
     extremes.publish(target);
 }
@@ -32,10 +36,9 @@ __global__ void encode_view(const u8* codes, i64 count, i64 channels, const floa
                             i64 seed, i64 tensor, i64 step, Code* out_codes) {
     const Encoder encoder(scale, zero, low, high, rounding, seed, tensor, step);
     bool has_nan = false;
-    for_each_quad_of_rows(count, channels, [&](i64 first, int live, u32 channel) {
-        Quad<u8> quad;
+    auto load = [&](i64 first, int live) { return Quad<u8>::of(codes, first, live); };
+    for_each_quad_of_rows(count, channels, load, [&](const Quad<u8>& quad, i64 first, int live, u32 channel) {
         Quad<Code> out;
-        quad.load(codes, first, live);
         const ChannelPair pair(slope, offset, channel, (u32)channels);
         const Block words = encoder.rounder.words_of_quad(first);
 #pragma unroll
@@ -61,56 +64,56 @@ __global__ void encode_elements(const i64* at, const float* values, i64 points, 
     });
 }
 
-// value = relu(view + trunk), its extremes, and the bits [value > 0], one byte per thread and step.
+// value = relu(view + trunk), its extremes, and the bits [value > 0]: two lanes make a byte.
 extern "C" __global__ void finished_view(const u8* codes, i64 count, i64 channels, const float* table,
                                          const float* slope, const float* offset, i64 relu, const float* trunk,
                                          float* values, float* target, u8* mask) {
     Extremes extremes;
-    const i64 stride = 8 * thread_count();
-    i64 start = 8 * thread_index();
-    ChannelWalk walk(start, stride, channels);
-    for (; start < count; start += stride, walk.advance()) {
+    struct Item {
+        Quad<u8> code;
+        Quad<float> trunk;
+    };
+    auto load = [&](i64 first, int live) {
+        return Item{Quad<u8>::of(codes, first, live), Quad<float>::of(trunk, first, trunk ? live : 0)};
+    };
+    for_each_quad_of_rows(count, channels, load, [&](const Item& item, i64 first, int live, u32 channel) {
+        const ChannelPair pair(slope, offset, channel, (u32)channels);
+        Quad<float> out;
         u32 bits = 0;
 #pragma unroll
-        for (int half = 0; half < 2; ++half) {
-            const i64 first = start + 4 * half;
-            if (first >= count) break;
-            const int live = live_elements(first, count);
-            Quad<u8> quad;
-            Quad<float> other, out;
-            quad.load(codes, first, live);
-            if (trunk) other.load(trunk, first, live);
-            const ChannelPair pair(slope, offset, (walk.channel + 4 * half) % walk.channels, walk.channels);
-#pragma unroll
-            for (int j = 0; j < 4; ++j) {
-                float value = linear_view(code_value(quad.element[j], table), pair.slope[j], pair.offset[j]);
-                if (trunk) value = add(value, other.element[j]);
-                value = rectified(value, relu);
-                out.element[j] = value;
-                if (j < live) {
-                    extremes.include(value);
-                    bits |= (u32)(value > 0.0f) << (4 * half + j);
-                }
+        for (int j = 0; j < 4; ++j) {
+            float value = linear_view(code_value(item.code.element[j], table), pair.slope[j], pair.offset[j]);
+            if (trunk) value = add(value, item.trunk.element[j]);
+            value = rectified(value, relu);
+            out.element[j] = value;
+            if (j < live) {
+                extremes.include(value);
+                bits |= (u32)(value > 0.0f) << j;
             }
-            out.store(values, first, live);
         }
-        if (relu) mask[start >> 3] = (u8)bits;
-    }
+        out.store(values, first, live);
+        const u32 next = __shfl_xor_sync(ALL_LANES, bits, 1);
+        if (relu && live && threadIdx.x % 2 == 0) mask[first >> 3] = (u8)(bits | next << 4);
+    });
     extremes.publish(target);
 }
 
 extern "C" __global__ void apply_mask(const float* g, const u8* mask, i64 count, float* out_g, float* target) {
     Extremes extremes;
-    for_each_quad(count, [&](i64 first, int live) {
-        Quad<float> quad;
-        quad.load(g, first, live);
-        const u32 bits = mask[first >> 3] >> (first & 7);
+    struct Item {
+        Quad<float> gradient;
+        u32 bits;
+    };
+    auto load = [&](i64 first, int live) {
+        return Item{Quad<float>::of(g, first, live), live ? (u32)mask[first >> 3] >> (first & 7) : 0};
+    };
+    for_each_quad(count, load, [&](Item& item, i64 first, int live) {
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
-            if (!(bits >> j & 1)) quad.element[j] = 0.0f;
-            if (j < live) extremes.include(quad.element[j]);
+            if (!(item.bits >> j & 1)) item.gradient.element[j] = 0.0f;
+            if (j < live) extremes.include(item.gradient.element[j]);
         }
-        quad.store(out_g, first, live);
+        item.gradient.store(out_g, first, live);
     });
     extremes.publish(target);
 }
@@ -118,17 +121,14 @@ extern "C" __global__ void apply_mask(const float* g, const u8* mask, i64 count,
 extern "C" __global__ void view_gradient_extremes(const float* g, const u8* codes, i64 count, i64 channels,
                                                   const float* slope, const float* offset, i64 relu, float* target) {
     Extremes extremes;
-    for_each_quad_of_rows(count, channels, [&](i64 first, int live, u32 channel) {
-        Quad<float> quad;
-        Quad<u8> code;
-        quad.load(g, first, live);
-        code.load(codes, first, live);
+    auto load = [&](i64 first, int live) { return GradientItem::of(g, codes, first, live); };
+    for_each_quad_of_rows(count, channels, load, [&](const GradientItem& item, i64, int live, u32 channel) {
         const ChannelPair pair(slope, offset, channel, (u32)channels);
 #pragma unroll
-        for (int j = 0; j < 4; ++j)
-            if (j < live)
-                extremes.include(
-                    masked(quad.element[j], linear_view(code.element[j], pair.slope[j], pair.offset[j]), relu));
+        for (int j = 0; j < 4; ++j) {
+            const float value = linear_view(item.code.element[j], pair.slope[j], pair.offset[j]);
+            if (j < live) extremes.include(masked(item.gradient.element[j], value, relu));
+        }
     });
     extremes.publish(target);
 }
@@ -155,12 +155,17 @@ __global__ void encode_view_gradient(const float* g, const u8* codes, i64 rows, 
         load_row(slope, tile.channel(), slopes);
         load_row(offset, tile.channel(), offsets);
     }
-    auto include = [&](CodeSums(&partials)[V], i64 row) {
+    struct Item {
+        Cells<V, float> gradient;
+        Cells<V, u8> code;
+    };
+    auto load = [&](i64 row) {
         const i64 first = row * channels + tile.channel();
-        float gradient[V];
-        u8 code[V], out[V];
-        load_row(g, first, gradient);
-        load_row(codes, first, code);
+        return Item{Cells<V, float>::of(g, first), Cells<V, u8>::of(codes, first)};
+    };
+    auto use = [&](CodeSums(&partials)[V], const Item& item, i64 row) {
+        const i64 first = row * channels + tile.channel();
+        u8 out[V];
         Block words;
         if (V == 4)
             words = encoder.rounder.words_of_quad(first);
@@ -168,10 +173,11 @@ __global__ void encode_view_gradient(const float* g, const u8* codes, i64 rows, 
             words.word[0] = encoder.rounder.word_of(first);
 #pragma unroll
         for (int j = 0; j < V; ++j) {
-            const float value = masked(gradient[j], linear_view(code[j], slopes[j], offsets[j]), relu);
+            const u8 code = item.code.element[j];
+            const float value = masked(item.gradient.element[j], linear_view(code, slopes[j], offsets[j]), relu);
             out[j] = (u8)encoder.code_of(value, words.word[j]);
             partials[j].codes += out[j];
-            partials[j].products += (i64)out[j] * code[j];
+            partials[j].products += (i64)out[j] * code;
         }
         store_row(e, first, out);
     };
@@ -179,7 +185,7 @@ __global__ void encode_view_gradient(const float* g, const u8* codes, i64 rows, 
         atomicAdd((u64*)sums + channel, (u64)result.codes);
         atomicAdd((u64*)sums + channels + channel, (u64)result.products);
     };
-    reduce_columns<V, CodeSums>(tile, RowRange(0, rows, blockIdx.x, gridDim.x), include, publish);
+    reduce_columns<V, CodeSums>(tile, RowRange(0, rows, blockIdx.x, gridDim.x), load, use, publish);
 }
 
 // Sum, and the lowest and highest code with the row that first attains it, as keys that a minimum chooses by.
@@ -205,14 +211,14 @@ template <int V>
 __global__ void chunk_statistics(const u8* codes, i64 rows_per_chunk, i64 channels, i64* sums, u64* keys) {
     const ColumnTile<V> tile(channels);
     const i64 chunk = blockIdx.z, start = chunk * rows_per_chunk, chunks = gridDim.z;
-    auto include = [&](CodeStatistics(&partials)[V], i64 row) {
-        u8 code[V];
-        load_row(codes, row * channels + tile.channel(), code);
+    auto load = [&](i64 row) { return Cells<V, u8>::of(codes, row * channels + tile.channel()); };
+    auto use = [&](CodeStatistics(&partials)[V], const Cells<V, u8>& item, i64 row) {
 #pragma unroll
         for (int j = 0; j < V; ++j) {
-            partials[j].sum += code[j];
-            partials[j].low = smaller(partials[j].low, ((u64)code[j] << ROW_BITS) | (u64)row);
-            partials[j].high = smaller(partials[j].high, ((u64)(255 - code[j]) << ROW_BITS) | (u64)row);
+            const u8 code = item.element[j];
+            partials[j].sum += code;
+            partials[j].low = smaller(partials[j].low, ((u64)code << ROW_BITS) | (u64)row);
+            partials[j].high = smaller(partials[j].high, ((u64)(255 - code) << ROW_BITS) | (u64)row);
         }
     };
     auto publish = [&](i64 channel, const CodeStatistics& result) {
@@ -221,7 +227,7 @@ __global__ void chunk_statistics(const u8* codes, i64 rows_per_chunk, i64 channe
         atomicMin(keys + (chunks + chunk) * channels + channel, result.high);
     };
     const RowRange rows(start, start + rows_per_chunk, blockIdx.x, gridDim.x);
-    reduce_columns<V, CodeStatistics>(tile, rows, include, publish);
+    reduce_columns<V, CodeStatistics>(tile, rows, load, use, publish);
 }
 
 // Keys [2, count] taken apart again.

@@ -170,11 +170,12 @@ def output_size(
     dilation: Sequence[int],
 ) -> tuple[int, int]:
     """(H', W') = (H + 2 padding - dilation (R - 1) - 1) / stride + 1, rounded down; not positive where nothing fits."""
-    height, width = (
-        (input_shape[2 + i] + 2 * padding[i] - dilation[i] * (weight_shape[2 + i] - 1) - 1) // stride[i] + 1
-        for i in (0, 1)
+    _, _, height, width = input_shape
+    _, _, rows, columns = weight_shape
+    return (
+        (height + 2 * padding[0] - dilation[0] * (rows - 1) - 1) // stride[0] + 1,
+        (width + 2 * padding[1] - dilation[1] * (columns - 1) - 1) // stride[1] + 1,
     )
-    return height, width
 
 
 def _centred(x: Tensor, zero: Tensor | None) -> Tensor:

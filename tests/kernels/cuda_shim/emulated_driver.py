@@ -91,7 +91,9 @@ class EmulatedDriver:
 
 def build(text: str, kernels: tuple[str, ...], folder: Path) -> Path:
     """A shared library of the kernels in one source text, compiled unless it is there from before."""
-    entries = "\n".join(f'    if (name == "{kernel}") return emulated::bind({kernel}, slots, letters);' for kernel in kernels)
+    entries = "\n".join(
+        f'    if (name == "{kernel}") return emulated::bind({kernel}, slots, letters);' for kernel in kernels
+    )
     program = (
         f'#include "{HEADER}"\n{text}\n'
         "emulated::Call bind_kernel(const std::string& name, const uint64_t* slots, const char* letters) {\n"

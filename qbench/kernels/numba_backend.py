@@ -1,0 +1,87 @@
+"""Encoding by numba's compiled loops, where the C++ library is missing: as :mod:`qbench.kernels.reference.encode`, bit
+for bit. Everything else of the CPU is left to the reference.
+
+Tensors are dense, so element i of the flat memory is element i of the random bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qbench.kernels import loops_numba as loops
+from qbench.kernels.reference.encode import affine_parameters, limits_of, scale_of
+
+HASH = 1
+"""Place of the generator in a key's list."""
+
+
+def encode_affine(
+    x: Tensor, low: Tensor, high: Tensor, bits: int, integer_zero_point: bool, key: Sequence[int] | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Codes, scale, zero. low, high: 0-d."""
+    scale, zero = affine_parameters(low, high, bits, integer_zero_point)
+    zero = torch.where(scale.isnan(), 0.0, zero)
+    codes = torch.empty_like(x, dtype=torch.uint8 if bits <= 8 else torch.int32)
+    _encode(x, codes, scale, zero, (0.0, 2.0**bits - 1), "nearest" if key is None else "stochastic", key)
+    return codes, scale, zero
+
+
+def encode_scaled(
+    x: Tensor,
+    magnitude: Tensor,
+    kind: str,
+    divisor: float,
+    low: float,
+    high: float,
+    rounding: str,
+    key: Sequence[int] | None,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    """Codes, scale."""
+    scale, zero = scale_of(magnitude, kind, divisor), torch.zeros(())
+    codes = torch.empty_like(x, dtype=dtype)
+    nan = _encode(x, codes, scale, zero, limits_of(dtype, low, high), rounding, key)
+    return codes, torch.full((), torch.nan) if nan else scale
+
+
+def encode_levels(x: Tensor, thresholds: Tensor) -> Tensor:
+    """Codes."""
+    codes = torch.empty_like(x, dtype=torch.uint8)
+    loops.encode_levels(_flat(x), _flat(codes), _flat(thresholds.contiguous()))
+    return codes
+
+
+def look_up(codes: Tensor, table: Tensor) -> Tensor:
+    """table[code]."""
+    values = torch.empty_like(codes, dtype=torch.float32)
+    loops.look_up(_flat(codes), _flat(table.contiguous()), _flat(values))
+    return values
+
+
+def _encode(
+    x: Tensor,
+    codes: Tensor,
+    scale: Tensor,
+    zero: Tensor,
+    limits: tuple[float, float],
+    rounding: str,
+    key: Sequence[int] | None,
+) -> bool:
+    """Fill ``codes``; whether x holds a NaN."""
+    numbers = (np.float32(value) for value in (scale, zero, *limits))
+    arguments = (_flat(x), _flat(codes), *numbers)
+    with np.errstate(all="ignore"):
+        if key is None:
+            return bool(loops.encode_nearest(*arguments, rounding == "half_up"))
+        loop = loops.encode_hash if key[3] == HASH else loops.encode_philox
+        return bool(loop(*arguments, *(np.uint32(word) for word in key[:3])))
+
+
+def _flat(x: Tensor) -> np.ndarray[Any, Any]:
+    """The elements in the order of the memory, without a copy."""
+    return x.detach().as_strided((x.numel(),), (1,)).numpy()

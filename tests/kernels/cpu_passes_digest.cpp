@@ -1,0 +1,321 @@
+// Prints one digest per elementwise function and input, for the instruction set given by its number. Two builds of the
+// library agree where they print the same lines.
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+
+#include "jobs.h"
+
+using namespace qbench;
+
+extern "C" {
+void qbench_extremes(const float*, i64, float*, int, int);
+void qbench_encode_affine(const float*, i64, const float*, const float*, int, int, u32, u32, u32, int, void*, float*,
+                          float*, int, int);
+void qbench_encode_scaled(const float*, i64, const float*, int, double, double, double, int, u32, u32, u32, int, void*,
+                          float*, int, int);
+void qbench_encode_flag(const float*, i64, const float*, int, i16*, float*, int, int);
+void qbench_encode_binary(const float*, i64, const float*, u32, u32, u32, int, i8*, float*, int, int);
+void qbench_encode_levels(const float*, i64, i64, const float*, const float*, const float*, i64, u8*, int, int);
+void qbench_look_up(const u8*, i64, const float*, i64, float*, int, int);
+void qbench_decode(const void*, int, i64, const float*, const float*, float*, int, int);
+void qbench_encode_affine_view(const u8*, i64, i64, const float*, const float*, int, const float*, const float*, int,
+                               int, u32, u32, u32, int, const i64*, const float*, i64, void*, float*, float*, int, int);
+void qbench_view_extremes(const u8*, i64, i64, const float*, const float*, int, const i64*, const float*, i64, float*,
+                          int, int);
+void qbench_view(const u8*, i64, i64, const float*, i64, const float*, const float*, int, const float*, float*, u8*,
+                 float*, int, int);
+void qbench_apply_mask(const float*, i64, const u8*, float*, float*, int, int);
+void qbench_view_gradient_extremes(const float*, const u8*, i64, i64, const float*, const float*, int, float*, int, int);
+void qbench_encode_view_gradient(const float*, const u8*, i64, i64, const float*, const float*, int, const float*,
+                                 const float*, int, int, u32, u32, u32, int, u8*, float*, float*, i64*, int, int);
+void qbench_chunk_statistics(const u8*, i64, i64, i64, i64*, u8*, u8*, i64*, i64*, int, int);
+void qbench_moments(const float*, i64, i64, double*, double*, float*, float*, int, int);
+void qbench_level_gradient_sums(const float*, const u8*, i64, i64, const float*, i64, const float*, const float*, int,
+                                double*, int, int);
+void qbench_level_gradient(const float*, const u8*, i64, i64, const float*, i64, const float*, const float*, int,
+                           const float*, const float*, const float*, float*, int, int);
+void qbench_sgd_on_grid(void*, int, i64, const float*, float*, double, double, double, int, int, double, double, double,
+                        int, u32, u32, u32, int, int);
+void qbench_adam_on_grid(void*, int, i64, const float*, float*, float*, double, double, double, double, double, double,
+                         double, double, double, int, u32, u32, u32, int, int);
+void qbench_quantized_momentum(i32*, i32*, i64, const float*, const float*, i64, i64, i64, i64, u32, u32, u32, int, int,
+                               int);
+void qbench_max_pool(const float*, i64, i64, const i64*, float*, u8*, int, int);
+void qbench_max_pool_backward(const float*, const u8*, i64, i64, const i64*, float*, int, int);
+void qbench_pack_bits(const u8*, i64, int, u8*, int, int);
+void qbench_unpack_bits(const u8*, i64, int, u8*, int, int);
+}
+
+namespace {
+
+int isa;
+constexpr int THREADS = 3;
+u64 state = 88172645463325252ull;
+
+u32 random_word() {
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    return static_cast<u32>(state >> 32);
+}
+
+float random_float() { return static_cast<float>(static_cast<i32>(random_word())) / 1073741824.0f; }
+
+std::vector<float> floats(i64 n, bool awkward) {
+    const float values[] = {0.0f, -0.0f, INFINITY, -INFINITY, NAN, 1e-45f, -1e-40f, 0.5f, -0.5f, 3e38f};
+    std::vector<float> x(static_cast<std::size_t>(n));
+    for (float& value : x) value = awkward && random_word() % 8 == 0 ? values[random_word() % 10] : random_float();
+    return x;
+}
+
+std::vector<u8> bytes(i64 n, u32 below) {
+    std::vector<u8> codes(static_cast<std::size_t>(n));
+    for (u8& code : codes) code = static_cast<u8>(random_word() % below);
+    return codes;
+}
+
+struct Digest {
+    u64 hash = 1469598103934665603ull;
+
+    void add(const void* data, std::size_t size) {
+        for (std::size_t i = 0; i < size; ++i) hash = (hash ^ static_cast<const u8*>(data)[i]) * 1099511628211ull;
+    }
+    // Every NaN counts as one, and so do the two zeros.
+    void add_floats(const std::vector<float>& values) {
+        for (float value : values) {
+            value = std::isnan(value) ? NAN : value == 0 ? 0.0f : value;
+            add(&value, sizeof value);
+        }
+    }
+    template <class T>
+    void add_all(const std::vector<T>& values) { add(values.data(), values.size() * sizeof(T)); }
+    void print(const std::string& name) const { std::printf("%s %016llx\n", name.c_str(), (unsigned long long)hash); }
+};
+
+template <class T>
+std::vector<T> room(i64 n) { return std::vector<T>(static_cast<std::size_t>(n)); }
+
+void encoders(i64 n, bool awkward) {
+    const std::string input = std::to_string(n) + (awkward ? " awkward" : "");
+    const auto x = floats(n, awkward);
+    const float low = -0.7f, high = 0.9f, magnitude = 0.8f;
+    auto scale = room<float>(3);
+    {
+        Digest digest;
+        qbench_extremes(x.data(), n, scale.data(), THREADS, isa);
+        digest.add_floats(scale);
+        digest.print("extremes " + input);
+    }
+    for (int generator = -1; generator < 2; ++generator) {
+        Digest digest;
+        auto codes = room<u8>(n);
+        qbench_encode_affine(x.data(), n, &low, &high, 8, 1, 1, 2, 3, generator, codes.data(), &scale[0], &scale[1],
+                             THREADS, isa);
+        digest.add_all(codes);
+        auto signs = room<i8>(n);
+        qbench_encode_binary(x.data(), n, &magnitude, 1, 2, 3, generator, signs.data(), &scale[2], THREADS, isa);
+        digest.add_all(signs);
+        digest.add_floats(scale);
+        digest.print("affine and binary " + std::to_string(generator) + " " + input);
+    }
+    for (int rule = NEAREST; rule <= HASH; ++rule) {
+        Digest digest;
+        auto codes8 = room<i8>(n);
+        auto codes16 = room<i16>(n);
+        auto codes32 = room<i32>(n);
+        void* const out[] = {codes8.data(), codes16.data(), codes32.data()};
+        for (int type = INT8; type <= INT32; ++type)
+            qbench_encode_scaled(x.data(), n, &magnitude, 1, 90.0, -INFINITY, INFINITY, rule, 1, 2, 3, type,
+                                 out[type - 1], &scale[0], THREADS, isa);
+        digest.add_all(codes8);
+        digest.add_all(codes16);
+        digest.add_all(codes32);
+        auto decoded = room<float>(n);
+        qbench_decode(codes16.data(), INT16, n, &magnitude, &high, decoded.data(), THREADS, isa);
+        digest.add_floats(decoded);
+        digest.print("scaled " + std::to_string(rule) + " " + input);
+    }
+    {
+        Digest digest;
+        auto codes = room<i16>(n);
+        qbench_encode_flag(x.data(), n, &magnitude, 8, codes.data(), &scale[0], THREADS, isa);
+        digest.add_all(codes);
+        digest.print("flag " + input);
+    }
+    for (i64 count : {1, 2, 3, 7, 15, 20, 31, 63, 100, 127, 255}) {
+        Digest digest;
+        auto thresholds = room<float>(count), table = floats(count + 1, false);
+        for (i64 i = 0; i < count; ++i)
+            thresholds[static_cast<std::size_t>(i)] = 1.6f * static_cast<float>(i + 1) / static_cast<float>(count + 1) - 0.8f;
+        auto codes = room<u8>(n);
+        qbench_encode_levels(x.data(), n, 1, nullptr, nullptr, thresholds.data(), count, codes.data(), THREADS, isa);
+        digest.add_all(codes);
+        auto values = room<float>(n);
+        qbench_look_up(codes.data(), n, table.data(), count + 1, values.data(), THREADS, isa);
+        digest.add_floats(values);
+        digest.print("levels " + std::to_string(count) + " " + input);
+    }
+    for (int bits = 1; bits <= 4; ++bits) {
+        Digest digest;
+        const auto codes = bytes(n, 1u << bits);
+        auto packed = room<u8>((n * bits + 7) / 8), back = room<u8>(n);
+        qbench_pack_bits(codes.data(), n, bits, packed.data(), THREADS, isa);
+        qbench_unpack_bits(packed.data(), n, bits, back.data(), THREADS, isa);
+        digest.add_all(packed);
+        digest.add_all(back);
+        digest.print("packing " + std::to_string(bits) + " " + input);
+    }
+}
+
+void passes(i64 rows, i64 channels, int relu) {
+    const i64 n = rows * channels;
+    const std::string input = std::to_string(rows) + "x" + std::to_string(channels) + (relu ? " relu" : "");
+    const auto codes = bytes(n, 256);
+    const auto g = floats(n, false);
+    auto slope = floats(channels, false), offset = floats(channels, false);
+    for (float& value : slope) value *= 0.01f;
+    const float low = -0.9f, high = 1.7f;
+    auto numbers = room<float>(4);
+    std::vector<i64> at;
+    for (i64 i = 0; i < n; i += 37) at.push_back(i);
+    const auto values = floats(static_cast<i64>(at.size()), false);
+    const i64 replaced = static_cast<i64>(at.size());
+    for (int generator = -1; generator < 2; ++generator) {
+        Digest digest;
+        auto encoded = room<u8>(n), e = room<u8>(n);
+        auto sums = room<i64>(2 * channels);
+        qbench_encode_affine_view(codes.data(), n, channels, slope.data(), offset.data(), relu, &low, &high, 8, 1, 1, 2,
+                                  3, generator, at.data(), values.data(), replaced, encoded.data(), &numbers[0],
+                                  &numbers[1], THREADS, isa);
+        qbench_encode_view_gradient(g.data(), codes.data(), n, channels, slope.data(), offset.data(), relu, &low, &high,
+                                    8, 1, 1, 2, 3, generator, e.data(), &numbers[2], &numbers[3], sums.data(), THREADS,
+                                    isa);
+        digest.add_all(encoded);
+        digest.add_all(e);
+        digest.add_all(sums);
+        digest.add_floats(numbers);
+        digest.print("views " + std::to_string(generator) + " " + input);
+    }
+    {
+        Digest digest;
+        auto value = room<float>(n);
+        auto mask = room<u8>((n + 7) / 8);
+        qbench_view(codes.data(), n, channels, nullptr, 0, slope.data(), offset.data(), relu, g.data(), value.data(),
+                    mask.data(), &numbers[0], THREADS, isa);
+        qbench_view_extremes(codes.data(), n, channels, slope.data(), offset.data(), relu, at.data(), values.data(),
+                             replaced, &numbers[2], THREADS, isa);
+        digest.add_floats(value);
+        digest.add_floats(numbers);
+        if (relu) {
+            digest.add_all(mask);
+            qbench_apply_mask(g.data(), n, mask.data(), value.data(), &numbers[0], THREADS, isa);
+            digest.add_floats(value);
+        }
+        qbench_view_gradient_extremes(g.data(), codes.data(), n, channels, slope.data(), offset.data(), relu,
+                                      &numbers[2], THREADS, isa);
+        digest.add_floats(numbers);
+        digest.print("view and extremes " + input);
+    }
+    {
+        Digest digest;
+        const i64 chunks = rows % 4 ? 1 : 4;
+        auto sums = room<i64>(channels), low_at = room<i64>(chunks * channels), high_at = low_at;
+        auto lows = room<u8>(chunks * channels), highs = lows;
+        qbench_chunk_statistics(codes.data(), rows, channels, chunks, sums.data(), lows.data(), highs.data(),
+                                low_at.data(), high_at.data(), THREADS, isa);
+        digest.add_all(sums);
+        digest.add_all(lows);
+        digest.add_all(highs);
+        digest.add_all(low_at);
+        digest.add_all(high_at);
+        digest.print("statistics " + input);
+    }
+    for (i64 entries : {16, 32, 200}) {
+        Digest digest;
+        const auto table = floats(entries, false);
+        const auto levels = bytes(n, static_cast<u32>(entries));
+        auto value = room<float>(n);
+        auto mask = room<u8>((n + 7) / 8);
+        qbench_view(levels.data(), n, channels, table.data(), entries, slope.data(), offset.data(), relu, nullptr,
+                    value.data(), mask.data(), &numbers[0], THREADS, isa);
+        digest.add_floats(value);
+        qbench_level_gradient(g.data(), levels.data(), n, channels, table.data(), entries, slope.data(), offset.data(),
+                              relu, slope.data(), offset.data(), slope.data(), value.data(), THREADS, isa);
+        digest.add_floats(value);
+        // The order of the sums depends on the vector's width where it does not divide the number of channels.
+        if (channels % 16 == 0) {
+            auto sums = room<double>(2 * channels), mean = room<double>(channels), variance = mean;
+            auto lows = room<float>(channels), highs = lows;
+            qbench_level_gradient_sums(g.data(), levels.data(), rows, channels, table.data(), entries, slope.data(),
+                                       offset.data(), relu, sums.data(), THREADS, isa);
+            qbench_moments(g.data(), rows, channels, mean.data(), variance.data(), lows.data(), highs.data(), THREADS,
+                           isa);
+            digest.add_all(sums);
+            digest.add_all(mean);
+            digest.add_all(variance);
+            digest.add_floats(lows);
+            digest.add_floats(highs);
+        }
+        digest.print("level passes " + std::to_string(entries) + " " + input);
+    }
+}
+
+void updates(i64 n) {
+    const auto grad = floats(n, false);
+    for (int rule = NEAREST; rule <= SIGN_HASH; ++rule) {
+        Digest digest;
+        auto codes = bytes(n, 256);
+        auto first = room<float>(n), second = first;
+        for (int step = 1; step < 3; ++step) {
+            qbench_sgd_on_grid(codes.data(), INT8, n, grad.data(), first.data(), 0.1, 1e-3, 0.9, 1, step == 1, 0.02,
+                               -128, 127, rule, 1, 2, 3, THREADS, isa);
+            qbench_adam_on_grid(codes.data(), INT8, n, grad.data(), first.data(), second.data(), 0.01, 0.9, 0.99, 1e-8,
+                                0.5, 1e-3, 0.02, -128, 127, rule, 1, 2, 3, THREADS, isa);
+        }
+        digest.add_all(codes);
+        digest.add_floats(first);
+        digest.add_floats(second);
+        digest.print("updates " + std::to_string(rule) + " " + std::to_string(n));
+    }
+    Digest digest;
+    auto weight = room<i32>(n), accumulator = weight;
+    const float magnitude = 1.3f;
+    for (i32& value : weight) value = static_cast<i32>(random_word()) >> 8;
+    for (i32& value : accumulator) value = static_cast<i32>(random_word()) >> 18;
+    qbench_quantized_momentum(weight.data(), accumulator.data(), n, grad.data(), &magnitude, 128, 1, 26, 8388607, 1, 2, 3,
+                              0, THREADS, isa);
+    digest.add_all(weight);
+    digest.add_all(accumulator);
+    digest.print("momentum " + std::to_string(n));
+}
+
+void pooling(i64 channels) {
+    Digest digest;
+    const i64 geometry[] = {9, 7, 5, 4, 3, 3, 2, 2, 1, 1};
+    const auto x = floats(2 * 9 * 7 * channels, true);
+    auto y = room<float>(2 * 5 * 4 * channels), grad = room<float>(2 * 9 * 7 * channels);
+    auto window = room<u8>(2 * 5 * 4 * channels);
+    qbench_max_pool(x.data(), 2, channels, geometry, y.data(), window.data(), THREADS, isa);
+    digest.add_floats(y);
+    digest.add_all(window);
+    qbench_max_pool_backward(y.data(), window.data(), 2, channels, geometry, grad.data(), THREADS, isa);
+    digest.add_floats(grad);
+    digest.print("pooling " + std::to_string(channels));
+}
+
+}  // namespace
+
+int main(int, char** arguments) {
+    isa = std::atoi(arguments[1]);
+    for (i64 n : {0, 1, 15, 16, 17, 63, 64, 65, 1000, 70001}) {
+        encoders(n, false);
+        encoders(n, true);
+        updates(n);
+    }
+    for (i64 channels : {1, 3, 16, 20, 64, 100})
+        for (i64 rows : {1, 7, 64, 1028})
+            for (int relu = 0; relu < 2; ++relu) passes(rows, channels, relu);
+    for (i64 channels : {1, 5, 16, 33}) pooling(channels);
+}
