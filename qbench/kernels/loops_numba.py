@@ -73,7 +73,7 @@ def _clip(value: Any, low: Any, high: Any) -> Any:  # pragma: no cover - compile
     return min(max(value, low), high)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def stochastic_round_all(
     source: Any, result: Any, seed: Any, tensor: Any, step: Any
 ) -> None:  # pragma: no cover - compiled
@@ -85,7 +85,7 @@ def stochastic_round_all(
             result[i] = _round(source[i], _word(words, i & 3))
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def encode_nearest(
     source: Any, result: Any, scale: Any, zero: Any, low: Any, high: Any, half_up: Any
 ) -> Any:  # pragma: no cover - compiled
@@ -103,7 +103,7 @@ def encode_nearest(
     return nan
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def encode_philox(
     source: Any, result: Any, scale: Any, zero: Any, low: Any, high: Any, seed: Any, tensor: Any, step: Any
 ) -> Any:  # pragma: no cover - compiled
@@ -117,7 +117,7 @@ def encode_philox(
     return nan
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def encode_hash(
     source: Any, result: Any, scale: Any, zero: Any, low: Any, high: Any, seed: Any, tensor: Any, step: Any
 ) -> Any:  # pragma: no cover - compiled
@@ -130,7 +130,7 @@ def encode_hash(
     return nan
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def encode_levels(source: Any, result: Any, thresholds: Any) -> None:  # pragma: no cover - compiled
     """result[i] = number of thresholds below source[i], by binary search; NaN gives the last code."""
     count = thresholds.size
@@ -145,7 +145,7 @@ def encode_levels(source: Any, result: Any, thresholds: Any) -> None:  # pragma:
         result[i] = low
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def look_up(codes: Any, table: Any, result: Any) -> None:  # pragma: no cover - compiled
     """result[i] = table[codes[i]]."""
     for i in range(codes.size):

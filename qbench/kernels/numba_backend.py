@@ -75,11 +75,10 @@ def _encode(
     """Fill ``codes``; whether x holds a NaN."""
     numbers = (np.float32(value) for value in (scale, zero, *limits))
     arguments = (_flat(x), _flat(codes), *numbers)
-    with np.errstate(all="ignore"):
-        if key is None:
-            return bool(loops.encode_nearest(*arguments, rounding == "half_up"))
-        loop = loops.encode_hash if key[3] == HASH else loops.encode_philox
-        return bool(loop(*arguments, *(np.uint32(word) for word in key[:3])))
+    if key is None:
+        return bool(loops.encode_nearest(*arguments, rounding == "half_up"))
+    loop = loops.encode_hash if key[3] == HASH else loops.encode_philox
+    return bool(loop(*arguments, *(np.uint32(word) for word in key[:3])))
 
 
 def _flat(x: Tensor) -> np.ndarray[Any, Any]:

@@ -176,7 +176,7 @@ class _RangeBlock(torch.autograd.Function):
         block: RangeBlock = ctx.block
         (a, w, norm_input), others = kept(ctx)
         mask, gamma, *vectors = others
-        line = Line(*vectors, ctx.constant)
+        line = Line._make([*vectors, ctx.constant])
         q = cast(QTensor, norm_input.value)
         view = View(q.codes, q.codes.shape, 8, line.slope, line.offset, block.relu, line.extremes)
         e, sums, grad_trunk = block.encode_gradient(grads[0], view, mask)

@@ -193,6 +193,10 @@ class Flag(Quantizer):
         return 2.0 ** (self.bits - 1) * (2.0 ** (self.bits - 1) - 1)
 
     @property
+    def code_dtype(self) -> CodeType:
+        return "int16"
+
+    @property
     def storage_bits(self) -> float:
         return self.bits + 1
 

@@ -79,7 +79,8 @@ def _symmetric(spec: Symmetric, x: Tensor, key: Key, limits: Range | None) -> QT
 def _symmetric_channels(spec: Symmetric, x: Tensor, key: Key) -> QTensor:
     """One scale per channel (dimension 0), in plain operations: only weights are quantised so."""
     top = spec.largest_integer
-    largest = x.abs().flatten(1).amax(1).view(-1, *[1] * (x.dim() - 1)) if x.numel() else x.new_zeros(x.shape[:1])
+    shape = (*x.shape[:1], *[1] * (x.dim() - 1))
+    largest = x.abs().reshape(x.shape[0], -1).amax(1).view(shape) if x.numel() else x.new_zeros(shape)
     scale = largest / top
     scale = torch.where(scale < torch.finfo(scale.dtype).tiny, 1.0, scale)
     scale = torch.where(scale.isfinite(), scale, torch.nan)

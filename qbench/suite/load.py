@@ -52,6 +52,7 @@ class _Loader:
         self.source = source
         self.profile = profile
         self.overrides = overrides
+        _refuse_theory(root)
         self.overlays = [*self._profile_overlay(root), *_command_line(overrides)]
         self.root = root
         for overlay in self.overlays:
@@ -143,8 +144,14 @@ class _Loader:
 _TAKEN_OVER = ("name", "description", "protocol", "arithmetic", "seeds", "train", "measure")
 
 
+def _refuse_theory(root: Node) -> None:
+    kind = root.get("kind")
+    if kind is not None and kind.value == "theory":
+        raise SuiteError(f"{kind.where}: a suite of kind 'theory' trains no methods; use load_theory_suite")
+
+
 def _check_profile(name: str, overlay: Node, root: Node) -> None:
-    for key in ("name", "profiles"):
+    for key in ("name", "kind", "profiles"):
         if overlay.get(key):
             raise SuiteError(f"{overlay.at([key]).where}: profile '{name}' cannot change '{key}'")
     if isinstance(overlay.value, dict):

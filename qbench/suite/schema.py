@@ -18,12 +18,17 @@ from qbench.train.settings import MeasureSettings, Settings, TrainSettings
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Protocol = Literal["same", "paper"]
+SuiteKind = Literal["train", "theory"]
+
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
 class SuiteFile(Settings):
     """The top level of a suite file. ``model``, ``dataset`` and ``methods`` are read by :mod:`qbench.suite.choices`."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="names the results directory too")
+    name: str = Field(pattern=NAME, description="names the results directory too")
+    kind: SuiteKind = Field(default="train", description="theory: see TheoryFile")
     description: str = ""
     model: Any = Field(description="a name, {name: ..., option: ...}, or a list of these")
     dataset: Any = Field(description="a name, {name: ..., root: DIR, option: ...}, or a list of these")
@@ -33,6 +38,17 @@ class SuiteFile(Settings):
     train: TrainSettings = TrainSettings()
     measure: MeasureSettings = MeasureSettings()
     methods: list[Any] = Field(min_length=1)
+    profiles: dict[str, dict[str, Any]] = Field(default={}, description="named overlays, chosen with --profile")
+
+
+class TheoryFile(Settings):
+    """The top level of a suite file of ``kind: theory``. Options are checked by each experiment."""
+
+    name: str = Field(pattern=NAME, description="names the results directory too")
+    kind: Literal["theory"]
+    description: str = ""
+    seed: Seed = Field(default=0, description="of every experiment's random numbers")
+    experiments: dict[str, dict[str, Any] | None] = Field(min_length=1, description="name to options")
     profiles: dict[str, dict[str, Any]] = Field(default={}, description="named overlays, chosen with --profile")
 
 

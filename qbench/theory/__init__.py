@@ -27,7 +27,9 @@ def _experiment(name: str, description: str) -> Experiment:
 registry = registry_of(
     "experiment",
     [
-        _experiment("stochastic_floor", "loss at which SR, R and SGD stop on least squares, by spacing, step and batch"),
+        _experiment(
+            "stochastic_floor", "loss at which SR, R and SGD stop on least squares, by spacing, step and batch"
+        ),
         _experiment("quadratic_chain", "SR on one quadratic against its stationary law"),
         _experiment("binaryconnect_convex", "where BinaryConnect's two copies of the weights go on convex problems"),
         _experiment("toy_landscape", "stationary laws of SR and BinaryConnect on three valleys, by step size"),

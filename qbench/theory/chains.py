@@ -57,7 +57,7 @@ class Chain:
     def _run(self, law: Array, steps: int) -> tuple[Array, Array]:
         """The law ``steps`` steps later, and the sum of the ``steps`` laws until then."""
         if len(self.points) <= _DENSE:
-            return _doubled(self.forward.toarray(), law, steps)
+            return _doubled(np.asarray(self.forward.toarray(), np.float64), law, steps)
         total = np.zeros_like(law)
         for done in range(steps):
             total += law
@@ -90,7 +90,7 @@ def stochastic_rounding(slope: Slope, step: float, noise: float, spacing: float,
     A value y is rounded to the grid point k with probability max(0, 1 - |y - k| / spacing), so the transition
     probability is the mean of that hat over a Gaussian y.
     """
-    grid = np.arange(round(low / spacing), round(high / spacing) + 1) * spacing
+    grid: Array = np.arange(round(low / spacing), round(high / spacing) + 1, dtype=np.float64) * spacing
     mean = (grid - step * slope(grid))[:, None] - grid[None, :]
     m, s = mean / spacing, step * noise / spacing
     matrix = positive_part(m + 1, s) - 2 * positive_part(m, s) + positive_part(m - 1, s)
@@ -110,7 +110,7 @@ def binaryconnect(slope: Slope, step: float, noise: float, spacing: float, low: 
     deviation = step * noise
     per_half = math.ceil(spacing / 2 / min(deviation / 2, spacing / 8))
     width = spacing / 2 / per_half
-    points = (np.arange(round(low / width), round(high / width)) + 0.5) * width
+    points: Array = (np.arange(round(low / width), round(high / width), dtype=np.float64) + 0.5) * width
     values = np.floor(points / spacing + 0.5) * spacing
     sharpened = math.sqrt(deviation**2 - width**2 / 12)
     mean = points - step * slope(values)

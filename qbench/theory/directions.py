@@ -52,7 +52,7 @@ class Levels:
         """The ``count`` levels behind codes that start at 0."""
         assert q.scale is not None
         zero = 0.0 if q.zero_point is None else float(q.zero_point)
-        return cls((np.arange(count) - zero) * float(q.scale))
+        return cls((np.arange(count, dtype=np.float64) - zero) * float(q.scale))
 
     def gaussian_cosine(self) -> float:
         """cos(x, Q(x)) of infinitely many values x ~ N(0, 1): E[x Q] / sqrt(E[Q^2])."""

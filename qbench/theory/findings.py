@@ -64,7 +64,8 @@ class Answer(Plain):
 
 
 class Series(Plain):
-    """One set of points of a panel. role: whose they are, ``known`` or a method's name; it gives the colour.
+    """One set of points of a panel. role: ``known``, a method's name or any other group; it gives the colour, and
+    series of one role differ in lightness.
 
     style ``backdrop`` is a faint line on a scale of its own, behind everything else.
     """
@@ -171,8 +172,8 @@ def beside(quantity: str, setting: str, measured: Estimate, known: float | None,
 
 def _reason(measured: Estimate, extra: float, because: str) -> str:
     parts = [f"{STANDARD_ERRORS:g} standard errors"] if measured.error else []
-    parts += [f"{extra:.3g} {because}"] if extra else []
-    return " + ".join(parts) or "exact"
+    parts += [f"an allowance {because}"] if extra else []
+    return " and ".join(parts) or "none"
 
 
 def estimate(values: Sequence[float]) -> Estimate:

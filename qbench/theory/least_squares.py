@@ -25,10 +25,11 @@ class LeastSquares:
     def excess(self, w: Tensor) -> Tensor:
         """F(w) - F(best) of each row of w [..., dimensions], in float64."""
         away = w.double() - self.best
-        return 0.5 * ((away @ self._hessian) * away).sum(-1)
+        excess: Tensor = 0.5 * ((away @ self._hessian) * away).sum(-1)
+        return excess
 
     def draw(self, chains: int, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """A batch of samples, with replacement, for each chain: A's rows [chains, batch, dimensions], y [chains, batch]."""
+        """A batch of samples for each chain, with replacement: A's rows [chains, batch, dimensions], y [chains, batch]."""
         index = torch.randint(len(self._y), (chains, batch), generator=generator)
         return self._a[index], self._y[index]
 

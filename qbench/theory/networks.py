@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from qbench.catalog import find_method
 from qbench.cell import Cell, Outcome, Status
+from qbench.optim.base import quantized_layers
+from qbench.quant.qtensor import QTensor
 from qbench.recipe import Arithmetic
 from qbench.theory.progress import Progress
-from qbench.train import build_cell, train_cell
+from qbench.train.build import BuiltCell, build_cell
 from qbench.train.device import float_kernels
-from qbench.train.loop import Training
+from qbench.train.loop import Training, train_cell
 from qbench.train.settings import OptimizerSettings, ScheduleSettings, TrainSettings
-
-EpochDone = Callable[[int, Training], None]
 
 
 def cell(
@@ -51,13 +52,15 @@ def cell(
     )
 
 
-def adam(epochs: int, batch_size: int, lr: float, *, augment: bool = True, constant: bool = False) -> TrainSettings:
-    """Adam with a cosine schedule, or a constant rate; as in the suite ``digits`` but for the labels."""
+def adam(
+    epochs: int, batch_size: int, lr: float, *, schedule: ScheduleSettings | None = None, augment: bool = True
+) -> TrainSettings:
+    """Adam, with a cosine schedule unless another is given; validated once, at the end."""
     return TrainSettings(
         epochs=epochs,
         batch_size=batch_size,
         optimizer=OptimizerSettings(name="adam", lr=lr),
-        schedule=ScheduleSettings(name="constant" if constant else "cosine"),
+        schedule=schedule or ScheduleSettings(),
         augment=augment,
         eval_every=epochs,
     )
@@ -71,25 +74,48 @@ def accuracy(cell: Cell, progress: Progress, start: float, end: float) -> float:
     return outcome.top1 if outcome.status is Status.OK and outcome.top1 is not None else float("nan")
 
 
-def train(cell: Cell, after_epoch: EpochDone) -> Training:
-    """Train all epochs of ``cell``; ``after_epoch`` is called with the epoch, 0 before the first, and the run.
+@dataclass(frozen=True)
+class Run:
+    """A training run that an experiment looks into. epoch: how many are done."""
+
+    built: BuiltCell
+    training: Training
+    epoch: int
+
+    def accuracy(self) -> float:
+        """Test accuracy in percent."""
+        return self.training.evaluate(self.built.dataset.test, "test").top1
+
+
+def epochs(cell: Cell) -> Iterator[Run]:
+    """Train ``cell``, giving the run before the first epoch and after each.
 
     Raises DivergedError where the loss is no number.
     """
     built = build_cell(cell)
     training = Training(built, lambda _: None)
-    after_epoch(0, training)
-    with float_kernels(reproducible=True):
-        for epoch in range(built.plan.epochs):
+    yield Run(built, training, 0)
+    for epoch in range(built.plan.epochs):
+        with float_kernels(reproducible=True):
             training.train_epoch(epoch)
-            after_epoch(epoch + 1, training)
-    return training
+        yield Run(built, training, epoch + 1)
 
 
-def signals(training: Training, images: Tensor, labels: Tensor) -> dict[str, list[Tensor]]:
+def binary_codes(run: Run) -> dict[str, Tensor]:
+    """The codes, -1 and +1, that each binary layer multiplies with when it rounds to nearest."""
+    model = run.built.model
+    model.eval()
+    try:
+        encoded = {name: layer.encode_weight() for name, layer in quantized_layers(run.built.converted)}
+    finally:
+        model.train()
+    return {name: cast(QTensor, value).codes.clone() for name, value in encoded.items()}
+
+
+def signals(run: Run, images: Tensor, labels: Tensor) -> dict[str, list[Tensor]]:
     """Weights, activations (inputs) and errors (gradients of the outputs) of every convolution and linear layer of a
     float network, in the order of the network, for one batch in training mode."""
-    built = training.built
+    built = run.built
     found: dict[str, list[Tensor]] = {"weight": [], "activation": [], "error": []}
     layers = [m for m in built.model.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
     outputs: list[Tensor] = []

@@ -1,7 +1,7 @@
 """Update rules on plain tensors, with the kernels that train networks: float SGD, R and SR, BinaryConnect.
 
-Weights lie on a grid of ``spacing`` (a power of two, broadcastable to the weights), so that many problems with different
-grids are one tensor. Inside, everything is counted in units of the spacing, which is exact.
+Weights lie on a grid of ``spacing`` (a power of two, broadcastable to the weights), so that many problems with
+different grids are one tensor. Inside, everything is counted in units of the spacing, which is exact.
 """
 
 from __future__ import annotations

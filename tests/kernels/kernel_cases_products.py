@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -98,8 +99,16 @@ class Shape:
 
 
 BASIC = Shape("3x3", (2, 5, 6, 7), 9, (3, 3), padding=(1, 1))
+TILED = Shape("3x3-tiled", (1, 64, 9, 10), 48, (3, 3), padding=(1, 1))
+"""Large enough for what is only taken where it pays: whole tiles, transformed 3x3 kernels."""
+
+DEEP = Shape("3x3-deep", (1, 1024, 5, 4), 32, (3, 3), padding=(1, 0))
+"""Sums beyond 2^29, which int32 still holds, but not four times them."""
+
 SHAPES = (
     BASIC,
+    TILED,
+    DEEP,
     Shape("1x1", (2, 7, 5, 3), 11, (1, 1)),
     Shape("1x1-stride2", (2, 8, 5, 6), 4, (1, 1), (2, 2)),
     Shape("1x1-stride3", (1, 3, 8, 7), 5, (1, 1), (3, 3)),
@@ -226,9 +235,10 @@ def _convolutions() -> Iterator[Case]:
             for fill in RANDOM:
                 yield Case(kind, f"{shape.label}-{fill}", partial(convolution, kind, shape, fill))
             yield Case(f"{kind}_scaled", f"{shape.label}-{RANDOM[0]}", partial(scaled, kind, shape, RANDOM[0]))
-        for fill in FILLS:
-            yield Case(kind, f"basic-{fill}", partial(convolution, kind, BASIC, fill))
-            yield Case(f"{kind}_scaled", f"basic-{fill}", partial(scaled, kind, BASIC, fill))
+        for shape, fill in product((BASIC, TILED, DEEP), FILLS):
+            name = f"{shape.label}-{fill}-filled"
+            yield Case(kind, name, partial(convolution, kind, shape, fill))
+            yield Case(f"{kind}_scaled", name, partial(scaled, kind, shape, fill))
         for shape in LONG_SHAPES:
             for fill in (Fill(U8, 255, None, U8, 255, None), Fill(U8, 0, 255.0, S8, -128, 127.0), *RANDOM):
                 yield Case(kind, f"{shape.label}-{fill}", partial(convolution, kind, shape, fill))

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -67,15 +66,9 @@ class Case:
     def __str__(self) -> str:
         return f"{self.op}-{self.label}"
 
-    def arguments(self, device: str = "cpu") -> list[Any]:
-        """Fresh copies, which an operator may change."""
-        return [copy_to(value, device) for value in built(self)]
-
-
-@lru_cache(maxsize=1)
-def built(case: Case) -> tuple[Any, ...]:
-    """A case's arguments, kept while one implementation after the other meets them."""
-    return case.build()
+    def arguments(self) -> list[Any]:
+        """Built anew: an operator may change them."""
+        return list(self.build())
 
 
 def copy_to(value: Any, device: str) -> Any:
@@ -86,42 +79,45 @@ def copy_to(value: Any, device: str) -> Any:
     return same.copy_(value)
 
 
-def results(function: Callable[..., Any], arguments: Sequence[Any]) -> list[Tensor]:
-    """What a call returns, and then its tensor arguments, which it may have changed."""
-    returned = function(*arguments)
+def results(implementation: Implementation, op: str, arguments: Sequence[Any]) -> list[Tensor]:
+    """What a call with copies of the arguments returns, and then its tensor arguments, which it may have changed."""
+    function = implementation.function(op)
+    assert function is not None
+    copies = [copy_to(value, implementation.device) for value in arguments]
+    with implementation.limited():
+        returned = function(*copies)
     outputs = [] if returned is None else [returned] if isinstance(returned, Tensor) else list(returned)
     for output in outputs:
         layout = torch.channels_last if output.dim() == 4 else torch.contiguous_format
         assert not output.numel() or output.is_contiguous(memory_format=layout), (output.shape, output.stride())
-    return [*outputs, *(value for value in arguments if isinstance(value, Tensor))]
+    return [*outputs, *(value for value in copies if isinstance(value, Tensor))]
 
 
-def assert_same(expected: Sequence[Tensor], found: Sequence[Tensor], relative: float = 0.0) -> None:
-    """Equal shapes, types and elements (NaN equals NaN); float64 within the tolerance."""
-    assert len(expected) == len(found)
+def difference(expected: Sequence[Tensor], found: Sequence[Tensor], relative: float = 0.0) -> str:
+    """Where two lists of results first differ in shape, type or an element (NaN equals NaN); empty where nowhere.
+
+    relative: what float64 elements may differ by, relative to the largest of the tensor.
+    """
+    if len(expected) != len(found):
+        return f"{len(found)} results instead of {len(expected)}"
     for place, (wanted, result) in enumerate(zip(expected, found, strict=True)):
         got = result.cpu()
-        assert got.shape == wanted.shape and got.dtype == wanted.dtype, (place, got.shape, got.dtype)
-        if wanted.dtype == torch.float64:
-            scale = float(wanted.nan_to_num(0).abs().max()) if wanted.numel() else 0.0
-            torch.testing.assert_close(got, wanted, rtol=relative, atol=relative * scale, equal_nan=True)
-        else:
-            torch.testing.assert_close(got, wanted, rtol=0, atol=0, equal_nan=True, msg=_difference(place, wanted, got))
+        if got.shape != wanted.shape or got.dtype != wanted.dtype:
+            return f"result {place}: {got.dtype} {tuple(got.shape)} instead of {wanted.dtype} {tuple(wanted.shape)}"
+        differs = ~same(wanted, got, relative)
+        if differs.any():
+            first = [int(index[0]) for index in differs.nonzero(as_tuple=True)]
+            values = f"{got[differs][:4].tolist()} instead of {wanted[differs][:4].tolist()}"
+            return f"result {place}: {int(differs.sum())} of {wanted.numel()} differ, first at {first}: {values}"
+    return ""
 
 
-def _difference(place: int, wanted: Tensor, got: Tensor) -> str:
-    differs = (wanted != got) & ~(wanted.isnan() & got.isnan())
-    first = [int(index[0]) for index in differs.nonzero(as_tuple=True)] if differs.any() else None
-    return (
-        f"result {place}: {int(differs.sum())} of {wanted.numel()} differ, first at {first}: "
-        f"{got[differs][:4].tolist()} instead of {wanted[differs][:4].tolist()}"
-    )
-
-
-def runnable(cases: Sequence[Case]) -> list[tuple[Case, Implementation]]:
-    """Every case on every implementation of this machine that serves its operator, case by case."""
-    present = [implementation for implementation in IMPLEMENTATIONS if not implementation.why_not()]
-    return [(case, implementation) for case in cases for implementation in present if implementation.function(case.op)]
+def same(wanted: Tensor, got: Tensor, relative: float) -> Tensor:
+    """Element by element."""
+    equal = (wanted == got) | (wanted.isnan() & got.isnan())
+    if wanted.dtype != torch.float64 or not wanted.numel():
+        return equal
+    return equal | ((wanted - got).abs() <= relative * wanted.nan_to_num(0, 0, 0).abs().max())
 
 
 def image(x: Tensor) -> Tensor:

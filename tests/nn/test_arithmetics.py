@@ -65,7 +65,8 @@ class Recorder:
 
 def digest(x: Tensor) -> str:
     ordered = x.permute(0, 2, 3, 1) if x.dim() == 4 else x
-    return hashlib.blake2b(ordered.contiguous().view(torch.uint8).numpy().tobytes(), digest_size=12).hexdigest()
+    flat = ordered.reshape(-1).contiguous()
+    return hashlib.blake2b(flat.view(torch.uint8).numpy().tobytes(), digest_size=12).hexdigest()
 
 
 def steps(method: str, options: dict[str, object], arithmetic: str, recorder: Recorder) -> Iterator[list[object]]:

@@ -1,17 +1,27 @@
-"""Quantised layers: exactness of the simulated products, bifurcation, conversion, manifest."""
+"""Quantised layers: exact products in both arithmetics, bifurcation, every slot of a recipe, conversion, manifest."""
+
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
+from qbench.errors import InputError
+from qbench.kernels.random import Key
 from qbench.models import build_model
 from qbench.nn import convert
-from qbench.nn.arithmetic import Geometry, conv, conv_input_grad, conv_weight_grad, linear
-from qbench.nn.layers import QuantizedLayer
+from qbench.nn.blocks import ConvNormAct
+from qbench.nn.geometry import Geometry
+from qbench.nn.layers import FUNCTIONS, QuantizedLayer
+from qbench.nn.norms.layer_scale import LayerScaling, ScaledLayer
 from qbench.nn.site import Clock
-from qbench.quant.formats import Affine, Binary, Symmetric
+from qbench.quant.formats import Affine, Binary, Direct, FixedPoint, Shift, Symmetric
 from qbench.quant.qtensor import QTensor
-from qbench.recipe import Recipe
+from qbench.quant.quantize import quantize
+from qbench.recipe import Arithmetic, LayerScale, Recipe
+
+ARITHMETICS: list[Arithmetic] = ["integer", "simulated"]
+both_arithmetics = pytest.mark.parametrize("arithmetic", ARITHMETICS)
 
 GEOMETRIES = [
     Geometry(), Geometry((2, 2), (1, 1)), Geometry((1, 2), (0, 1), (2, 1)), Geometry((1, 1), (1, 1), (1, 1), 2),
@@ -20,39 +30,43 @@ GEOMETRIES = [
 
 def codes(*shape: int, value: int | None = None, seed: int = 0) -> QTensor:
     """An int8 tensor: random, or every element the same."""
-    data = torch.randint(-128, 128, shape, generator=torch.Generator().manual_seed(seed)).float()
-    return QTensor(data if value is None else torch.full(shape, float(value)), torch.tensor(1.0), None, Symmetric(8))
+    data = torch.randint(-128, 128, shape, generator=torch.Generator().manual_seed(seed))
+    data = data if value is None else torch.full(shape, value)
+    return QTensor(data.to(torch.int8), torch.tensor(1.0), None, Symmetric(8))
 
 
+@both_arithmetics
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 @pytest.mark.parametrize("value", [None, 127, -128])
-def test_convolution_products_are_exact(geometry: Geometry, value: int | None) -> None:
+def test_convolution_products_are_exact(geometry: Geometry, value: int | None, arithmetic: Arithmetic) -> None:
     """Equal to float64 on random codes and on the worst case: every product with the same sign."""
+    functions = FUNCTIONS[arithmetic]
     x, w = codes(3, 10, 9, 8, value=value), codes(6, 10 // geometry.groups, 3, 3, value=value, seed=1)
-    exact = nn.functional.conv2d(
-        x.codes.double(), w.codes.double(), None, geometry.stride, geometry.padding, geometry.dilation, geometry.groups
-    )
-    assert torch.equal(conv(x, w, geometry).double(), exact)
-    e = codes(*exact.shape, value=value, seed=2)
     inputs = (x.codes.double().requires_grad_(), w.codes.double().requires_grad_())
     y = nn.functional.conv2d(*inputs, None, geometry.stride, geometry.padding, geometry.dilation, geometry.groups)
+    assert torch.equal(functions.conv(x, w, geometry).double(), y)
+    e = codes(*y.shape, value=value, seed=2)
     grad_x, grad_w = torch.autograd.grad(y, inputs, e.codes.double())
-    assert torch.equal(conv_input_grad(e, w, x.codes.shape, geometry).double(), grad_x)
-    assert torch.equal(conv_weight_grad(x, e, w.codes.shape, geometry).double(), grad_w)
+    assert torch.equal(functions.conv_input_grad(e, w, x.codes.shape, geometry).double(), grad_x)
+    assert torch.equal(functions.conv_weight_grad(x, e, w.codes.shape, geometry).double(), grad_w)
 
 
-def test_weight_gradient_beyond_float32_is_exact() -> None:
+@both_arithmetics
+def test_sums_beyond_float32_are_exact(arithmetic: Arithmetic) -> None:
     """K = 2 * 40 * 40 = 3200 products of 127 * 127 pass 2^24, where float32 sums go wrong."""
+    functions = FUNCTIONS[arithmetic]
     x, e = codes(2, 1, 40, 40, value=127), codes(2, 1, 40, 40, value=127)
-    got = conv_weight_grad(x, e, torch.Size([1, 1, 1, 1]), Geometry())
+    got = functions.conv_weight_grad(x, e, torch.Size([1, 1, 1, 1]), Geometry())
     assert float(got) == float(torch.tensor(3200 * 127 * 127).float())
-    big = linear(codes(1, 4097, value=127), codes(1, 4097, value=127))
+    big = functions.linear(codes(1, 4097, value=127), codes(1, 4097, value=127))
     assert float(big) == float(torch.tensor(4097 * 127 * 127).float())
 
 
-def test_per_channel_weight_scales() -> None:
+@both_arithmetics
+def test_per_channel_weight_scales(arithmetic: Arithmetic) -> None:
     x, w = torch.randn(2, 3, 5, 5), torch.randn(4, 3, 3, 3) * torch.tensor([0.1, 1, 10, 100]).view(4, 1, 1, 1)
-    layer = QuantizedLayer(_conv(w), Recipe(weight=Symmetric(8, granularity="channel")), "l", Clock())
+    recipe = Recipe(weight=Symmetric(8, granularity="channel"))
+    layer = QuantizedLayer(_conv(w), recipe, "l", Clock(), arithmetic)
     assert isinstance(layer.encode_weight(), QTensor)
     expected = nn.functional.conv2d(x, layer.encode_weight().dequantize())  # type: ignore[union-attr]
     assert torch.allclose(layer(x), expected, rtol=1e-5, atol=1e-4)
@@ -68,9 +82,9 @@ def _conv(weight: torch.Tensor) -> nn.Conv2d:
     return layer
 
 
-def gradients(recipe: Recipe) -> tuple[torch.Tensor, torch.Tensor]:
+def gradients(recipe: Recipe, arithmetic: Arithmetic) -> tuple[torch.Tensor, torch.Tensor]:
     torch.manual_seed(0)
-    layer = QuantizedLayer(nn.Conv2d(3, 4, 3), recipe, "l", Clock())
+    layer = QuantizedLayer(nn.Conv2d(3, 4, 3), recipe, "l", Clock(), arithmetic)
     x = torch.randn(2, 3, 6, 6).requires_grad_()
     y = layer(x)
     y.backward(torch.randn(y.shape))
@@ -79,33 +93,155 @@ def gradients(recipe: Recipe) -> tuple[torch.Tensor, torch.Tensor]:
     return x.grad, layer.weight.grad
 
 
-def test_bifurcation() -> None:
+@both_arithmetics
+def test_bifurcation(arithmetic: Arithmetic) -> None:
     """Fewer error bits change the input gradient and leave the weight gradient bit-identical."""
     operands = {"weight": Affine(8), "activation": Affine(8), "wgrad_error": Symmetric(16)}
-    x8, w8 = gradients(Recipe(error=Affine(8), **operands))  # type: ignore[arg-type]
-    x4, w4 = gradients(Recipe(error=Affine(4), **operands))  # type: ignore[arg-type]
+    x8, w8 = gradients(Recipe(error=Affine(8), **operands), arithmetic)  # type: ignore[arg-type]
+    x4, w4 = gradients(Recipe(error=Affine(4), **operands), arithmetic)  # type: ignore[arg-type]
     assert not torch.equal(x8, x4)
     assert torch.equal(w8, w4)
-    shared = gradients(Recipe(error=Affine(4), weight=Affine(8), activation=Affine(8)))
+    shared = gradients(Recipe(error=Affine(4), weight=Affine(8), activation=Affine(8)), arithmetic)
     assert not torch.equal(shared[1], w4)
 
 
+@both_arithmetics
 @pytest.mark.parametrize("layer", [nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.Linear(7, 5)], ids=str)
-def test_a_recipe_that_quantises_nothing_changes_no_bit(layer: nn.Module) -> None:
+def test_a_recipe_that_quantises_nothing_changes_no_bit(layer: nn.Module, arithmetic: Arithmetic) -> None:
     x = torch.randn(2, 3, 6, 6) if isinstance(layer, nn.Conv2d) else torch.randn(2, 7)
     plain, converted = x.clone().requires_grad_(), x.clone().requires_grad_()
+    layer.zero_grad()
     expected = layer(plain)
     expected.square().sum().backward()
     assert isinstance(layer, nn.Conv2d | nn.Linear)
     wanted = [p.grad.clone() for p in layer.parameters() if p.grad is not None]
     layer.zero_grad()
-    y = QuantizedLayer(layer, Recipe(), "l", Clock())(converted)
+    y = QuantizedLayer(layer, Recipe(), "l", Clock(), arithmetic)(converted)
     y.square().sum().backward()
     assert torch.equal(y, expected)
     assert plain.grad is not None
     assert converted.grad is not None
     assert torch.equal(converted.grad, plain.grad)
     assert all(torch.equal(p.grad, w) for p, w in zip(layer.parameters(), wanted, strict=True) if p.grad is not None)
+
+
+@both_arithmetics
+def test_output_is_rounded_once_behind_products_and_bias(arithmetic: Arithmetic) -> None:
+    """x * W + b in float64, then one conversion to <4, 4> (Gupta et al. 2015); exact, because grids are coarse."""
+    factor, out = FixedPoint(2, 3), FixedPoint(4, 4)
+    recipe = Recipe(weight=factor, activation=factor, bias=factor, output=out)
+    torch.manual_seed(0)
+    linear = nn.Linear(9, 5)
+    layer = QuantizedLayer(linear, recipe, "l", Clock(), arithmetic)
+    x = torch.randn(6, 9).requires_grad_()
+    y = layer(x)
+
+    def on(spec: FixedPoint, t: torch.Tensor) -> torch.Tensor:
+        return quantize(t.detach(), spec, Key(0, 0, 0)).dequantize().double()
+
+    exact = on(factor, x) @ on(factor, linear.weight).t() + on(factor, linear.bias)
+    step = 2.0**-4
+    assert torch.equal(y.double(), ((exact / step + 0.5).floor() * step).clamp(-8, 8 - step))
+    y.sum().backward()
+    assert x.grad is not None
+    assert torch.equal(x.grad.double(), on(factor, linear.weight).sum(0).expand(6, 9))
+
+
+def test_input_format_belongs_to_the_first_layer_alone() -> None:
+    recipe = Recipe(activation=Direct(8, 1 - 2.0**-7), input=Direct(6, 4 - 2.0**-5))
+    layers = [layer for _, layer in convert(small_model(), recipe).layers()]
+    specs = [layer.activation_site.spec for layer in layers]  # type: ignore[union-attr]
+    assert specs == [recipe.input, *[recipe.activation] * (len(layers) - 1)]
+
+
+BOUNDED = Recipe(
+    weight=Direct(2, 0.5), activation=Direct(4, 0.875), error=Shift(5), error_at="activation", norm=LayerScale()
+)
+
+
+def block(recipe: Recipe, arithmetic: Arithmetic, *, activation: bool = True) -> tuple[nn.Module, torch.Tensor]:
+    """A block of few channels whose weights are -1/2, 0 and 1/2; and its layer's ternary weights."""
+    torch.manual_seed(1)
+    model = nn.Sequential(ConvNormAct(3, 4, 3, activation=activation))
+    weight = (torch.randint(-1, 2, (4, 3, 3, 3)) / 2).float()
+    with torch.no_grad():
+        model[0].conv.weight.copy_(weight)
+    converted = convert(model, recipe, arithmetic=arithmetic)
+    assert isinstance(converted.model[0].norm, LayerScaling)  # type: ignore[index]
+    return converted.model[0], weight  # type: ignore[index]
+
+
+@both_arithmetics
+@pytest.mark.parametrize("activation", [True, False])
+def test_block_with_errors_at_the_activation(activation: bool, arithmetic: Arithmetic) -> None:
+    """The order of operators of WAGE's authors, written out in float64: forward conv, scale, trunk, ReLU, clip, round;
+    backward clip, quantise, ReLU's mask, scale, products."""
+    module, weight = block(BOUNDED, arithmetic, activation=activation)
+    x = torch.randn(2, 3, 6, 6).requires_grad_()
+    trunk = torch.randn(2, 4, 6, 6).mul(2).requires_grad_()
+    y = module(x, trunk)
+    upstream = torch.randn(y.shape)
+    y.backward(upstream)
+
+    alpha = 2.0  # Shift(0.75 / sqrt(6 / 27)) = 2^round(0.67)
+    a = (x.detach().double() * 8).round().clamp(-7, 7) / 8
+    pre = nn.functional.conv2d(a, weight.double(), padding=1) / alpha + trunk.detach().double()
+    rectified = pre.clamp(min=0) if activation else pre
+    assert torch.equal(y.detach().double(), (rectified * 8).round().clamp(-7, 7) / 8)
+
+    passed = torch.where(rectified.abs() > 0.875, 0.0, upstream.double())
+    shift = 2.0 ** passed.abs().max().log2().round()
+    error = (passed / shift * 16).round().clamp(-15, 15) / 16 * shift
+    if activation:
+        error = torch.where(pre <= 0, 0.0, error)
+    inputs = (a.requires_grad_(), weight.double().requires_grad_())
+    products = nn.functional.conv2d(*inputs, padding=1)
+    grad_x, grad_w = torch.autograd.grad(products, inputs, error / alpha)
+    assert trunk.grad is not None
+    assert torch.equal(trunk.grad.double(), error)
+    assert x.grad is not None
+    assert torch.equal(x.grad.double(), grad_x)
+    (handle,) = [p for p in module.parameters() if p.grad is not None]
+    assert handle.grad is not None
+    assert torch.equal(handle.grad.double(), grad_w)
+
+
+@both_arithmetics
+def test_block_with_float_errors_at_the_activation(arithmetic: Arithmetic) -> None:
+    module, weight = block(replace(BOUNDED, error=None), arithmetic)
+    x = torch.randn(2, 3, 6, 6).requires_grad_()
+    module(x).sum().backward()
+    with torch.no_grad():
+        a = (x * 8).round().clamp(-7, 7) / 8
+        pre = nn.functional.conv2d(a, weight, padding=1) / 2
+        error = ((pre > 0) & (pre <= 0.875)).float() / 2
+        expected = nn.functional.conv_transpose2d(error, weight, padding=1)
+    assert x.grad is not None
+    assert torch.allclose(x.grad, expected, atol=1e-6)
+
+
+def test_block_evaluates_as_it_trains() -> None:
+    module, _ = block(BOUNDED, "integer")
+    x = torch.randn(2, 3, 6, 6)
+    trained = module(x)
+    assert torch.equal(module.eval()(x), trained)
+
+
+def test_errors_at_the_activation_refuse_what_they_leave_no_room_for() -> None:
+    with pytest.raises(InputError, match="LayerScale"):
+        Recipe(error=Shift(8), error_at="activation")
+    with pytest.raises(InputError, match="slot trunk"):
+        replace(BOUNDED, trunk=Direct(8))
+
+
+def test_a_layer_without_a_norm_carries_its_own_layer_scale() -> None:
+    torch.manual_seed(0)
+    linear = nn.Linear(1024, 10)
+    x = torch.randn(3, 1024)
+    expected = linear(x) / 8  # Shift(0.75 / sqrt(6 / 1024)) = 2^round(3.29)
+    converted = convert(nn.Sequential(linear), Recipe(norm=LayerScale()))
+    assert isinstance(converted.model[0], ScaledLayer)  # type: ignore[index]
+    assert torch.equal(converted.model(x), expected)
 
 
 def small_model() -> nn.Module:
@@ -136,16 +272,25 @@ def test_first_and_last_layer_policy() -> None:
     assert floats == [next(iter(layers)), list(layers)[-1]]
 
 
-def test_manifest_shows_what_was_seen() -> None:
-    recipe = Recipe(weight=Affine(8), activation=Affine(8), error=Affine(4, "stochastic"), last_layer="float")
-    converted = convert(small_model(), recipe)
+@both_arithmetics
+def test_manifest_shows_what_was_seen(arithmetic: Arithmetic) -> None:
+    recipe = Recipe(
+        weight=Affine(8), activation=Affine(8), error=Affine(4, "stochastic"), bias=Affine(8), output=Affine(8),
+        last_layer="float",
+    )  # fmt: skip
+    converted = convert(small_model(), recipe, arithmetic=arithmetic)
     converted.model(torch.randn(4, 1, 8, 8)).sum().backward()
     rows = {(row.layer, row.path): row for row in converted.manifest()}
     errors = [row for (_, path), row in rows.items() if path == "error"]
     assert errors
     assert all(row.needs_bits is not None and row.needs_bits <= 4 for row in errors)
-    floats = [row.layer for row in converted.manifest() if row.arithmetic == "float"]
-    assert floats == [list(dict(converted.layers()))[-1]]
+    assert {row.arithmetic for row in errors} == {arithmetic}
+    last = list(dict(converted.layers()))[-1]
+    # What a layer puts out is rounded to its grid but used as float32: nothing multiplies its codes.
+    outputs = {(row.layer, row.path) for row in converted.manifest() if row.path == "output"}
+    floats = {(row.layer, row.path) for row in converted.manifest() if row.arithmetic == "float"}
+    assert floats == {(last, "all"), *outputs}
+    assert len(outputs) == len(list(converted.layers())) - 1
 
 
 def test_model_bytes_count_the_storage_format() -> None:
@@ -158,5 +303,6 @@ def test_model_bytes_count_the_storage_format() -> None:
 
 
 def test_arithmetic_must_be_offered() -> None:
+    recipe = Recipe(weight=Affine(8), arithmetics=("simulated",))
     with pytest.raises(ValueError, match="offers simulated arithmetic, not integer"):
-        convert(small_model(), Recipe(weight=Affine(8)), arithmetic="integer")
+        convert(small_model(), recipe, arithmetic="integer")

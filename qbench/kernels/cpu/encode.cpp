@@ -52,9 +52,8 @@ void set_limits(EncodeJob& job, double low, double high, int type) {
 }
 
 bool encode_all(const EncodeJob& job, i64 n, int threads, int isa) {
-    const Loops& loops = loops_for(isa);
     bool nan = false;
-    in_parallel(threads, n, GRAIN, [&](int, Range range) {
+    for_elements(threads, n, isa, [&](const Loops& loops, Range range) {
         if (loops.encode(job, range)) {
 #pragma omp atomic write
             nan = true;
@@ -68,8 +67,8 @@ bool encode_all(const EncodeJob& job, i64 n, int threads, int isa) {
 using namespace qbench;
 
 QBENCH_EXPORT void qbench_extremes(const float* x, i64 n, float* out, int threads, int isa) {
-    const Loops& loops = loops_for(isa);
-    finish_extremes(extremes_in_parallel(threads, n, [&](Range range) { return loops.extremes(x, range); }), n, out);
+    const auto part = [&](const Loops& loops, Range range) { return loops.extremes(x, range); };
+    finish_extremes(extremes_of(threads, n, isa, part), n, out);
 }
 
 QBENCH_EXPORT void qbench_encode_affine(
@@ -102,7 +101,6 @@ QBENCH_EXPORT void qbench_encode_scaled(
 QBENCH_EXPORT void qbench_encode_flag(
     const float* x, i64 n, const float* magnitude, int bits, i16* codes, float* scale, int threads, int isa) {
     const float steps = std::ldexp(1.0f, bits - 1);
-    const Loops& loops = loops_for(isa);
     EncodeJob job;
     job.x = x;
     job.out = codes;
@@ -110,7 +108,7 @@ QBENCH_EXPORT void qbench_encode_flag(
     job.high = steps - 1;
     job.low = -job.high;
     bool nan = false;
-    in_parallel(threads, n, GRAIN, [&](int, Range range) {
+    for_elements(threads, n, isa, [&](const Loops& loops, Range range) {
         if (loops.encode_flag(job, range)) {
 #pragma omp atomic write
             nan = true;
@@ -141,15 +139,15 @@ QBENCH_EXPORT void qbench_encode_binary(
 
 QBENCH_EXPORT void qbench_decode(
     const void* codes, int type, i64 n, const float* scale, const float* zero, float* out, int threads, int isa) {
-    const Loops& loops = loops_for(isa);
     const float offset = zero ? *zero : 0.0f;
-    in_parallel(threads, n, GRAIN, [&](int, Range range) { loops.decode(codes, type, *scale, offset, out, range); });
+    for_elements(threads, n, isa, [&](const Loops& loops, Range range) {
+        loops.decode(codes, type, *scale, offset, out, range);
+    });
 }
 
 QBENCH_EXPORT void qbench_encode_levels(
     const float* x, i64 n, i64 channels, const float* mean, const float* inverse, const float* thresholds, i64 count,
     u8* codes, int threads, int isa) {
-    const Loops& loops = loops_for(isa);
     LevelsJob job;
     job.x = x;
     job.count = static_cast<int>(count);
@@ -168,14 +166,13 @@ QBENCH_EXPORT void qbench_encode_levels(
         job.mean = (means = repeated(mean, channels, channels)).data();
         job.inverse = (inverses = repeated(inverse, channels, channels)).data();
     }
-    in_parallel(threads, n, GRAIN, [&](int, Range range) { loops.encode_levels(job, range); });
+    for_elements(threads, n, isa, [&](const Loops& loops, Range range) { loops.encode_levels(job, range); });
 }
 
 QBENCH_EXPORT void qbench_look_up(
     const u8* codes, i64 n, const float* table, i64 entries, float* out, int threads, int isa) {
-    const Loops& loops = loops_for(isa);
     const Table padded(table, entries);
-    in_parallel(threads, n, GRAIN, [&](int, Range range) {
+    for_elements(threads, n, isa, [&](const Loops& loops, Range range) {
         loops.look_up(codes, padded.values, static_cast<int>(entries), out, range);
     });
 }

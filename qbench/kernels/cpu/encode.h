@@ -28,12 +28,12 @@ int drawing_rule(int generator);
 // Encodes n elements; whether a NaN was among the values.
 bool encode_all(const EncodeJob& job, i64 n, int threads, int isa);
 
-// What `part` finds in each thread's range, joined.
+// What part(loops, range) finds in all ranges, joined.
 template <class Part>
-Extremes extremes_in_parallel(int threads, i64 n, const Part& part) {
+Extremes extremes_of(int threads, i64 n, int isa, const Part& part) {
     Extremes all = no_extremes();
-    in_parallel(threads, n, GRAIN, [&](int, Range range) {
-        const Extremes mine = part(range);
+    for_elements(threads, n, isa, [&](const Loops& loops, Range range) {
+        const Extremes mine = part(loops, range);
 #pragma omp critical(qbench_extremes)
         all = joined(all, mine);
     });

@@ -94,6 +94,7 @@ struct ConvPlan {
     std::int64_t phase_count;
     std::int64_t padded_columns;                   // out_group, rounded up to whole vectors
     void* packed;
+    void* winograd;                                // filters transformed for 3x3 kernels, or null
     std::int64_t* column_sums;
     std::int64_t* column_magnitudes;               // sums of the magnitudes of the centred filters, a phase after another
     bool narrow;                                   // int32 sums are exact, or exact modulo 2^32 and that is enough
@@ -131,6 +132,8 @@ struct Kernels {
     bool raw;
     void (*pack)(const ConvPlan&, std::int64_t task);
     void (*conv)(const ConvPlan&, std::int64_t job, void* scratch);
+    void (*winograd_pack)(const ConvPlan&, std::int64_t panel);  // null where direct products are faster
+    void (*winograd)(const ConvPlan&, std::int64_t job, void* scratch);
     void (*wgrad)(const WgradPlan&, std::int64_t part, void* scratch, const WgradSums&);
     std::int64_t (*wgrad_scratch)(const WgradPlan&);
 };

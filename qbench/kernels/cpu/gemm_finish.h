@@ -85,15 +85,43 @@ void put(const Target& target, std::int64_t place, std::int64_t column, const To
     if (range) range->take(to, cols);
 }
 
+// Vectors of so many 32-bit lanes, which every compiler that knows vector_size turns into what the target has.
+template <std::int64_t lanes>
+struct Vectors;
+template <>
+struct Vectors<4> {
+    typedef std::int32_t Ints __attribute__((vector_size(16)));
+    typedef std::uint32_t Bits __attribute__((vector_size(16)));
+    typedef std::uint16_t Halves __attribute__((vector_size(16)));
+    typedef float Floats __attribute__((vector_size(16)));
+};
+template <>
+struct Vectors<8> {
+    typedef std::int32_t Ints __attribute__((vector_size(32)));
+    typedef std::uint32_t Bits __attribute__((vector_size(32)));
+    typedef std::uint16_t Halves __attribute__((vector_size(32)));
+    typedef float Floats __attribute__((vector_size(32)));
+};
+template <>
+struct Vectors<16> {
+    typedef std::int32_t Ints __attribute__((vector_size(64)));
+    typedef std::uint32_t Bits __attribute__((vector_size(64)));
+    typedef std::uint16_t Halves __attribute__((vector_size(64)));
+    typedef float Floats __attribute__((vector_size(64)));
+};
+
 // The same for whole vectors of int32 sums of several outputs, `step` elements apart, in registers.
 template <class Isa, bool with_bias>
 void put_float_vectors(const Target& target, std::int64_t place, std::int64_t step, std::int64_t column,
                        const std::int32_t* sums, std::int64_t rows, std::int64_t offset, Range<Isa::columns>* range) {
     constexpr std::int64_t bytes = Isa::lanes * 4;
-    using Ints = std::int32_t __attribute__((vector_size(bytes)));
-    using Floats = float __attribute__((vector_size(bytes)));
-    const Floats first = Floats{} + target.first_scale;
-    Floats second = Floats{} + *target.second_scale, bias{};
+    using Ints = typename Vectors<Isa::lanes>::Ints;
+    using Floats = typename Vectors<Isa::lanes>::Floats;
+    Floats first, second, bias{};
+    for (std::int64_t i = 0; i < Isa::lanes; ++i) {
+        first[i] = target.first_scale;
+        second[i] = *target.second_scale;
+    }
     if (target.second_step) __builtin_memcpy(&second, target.second_scale + column, bytes);
     if constexpr (with_bias) __builtin_memcpy(&bias, target.bias + column, bytes);
     Floats low{}, high{};

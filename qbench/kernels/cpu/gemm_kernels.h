@@ -9,11 +9,27 @@
 
 #include "gemm_conv.h"
 
+#include "gemm_winograd.h"
+
 #include "gemm_wgrad.h"
 
 template <class Isa>
 constexpr Kernels kernels_of() {
-    return {Isa::rows,       Isa::columns,   Isa::lanes,       Isa::unit,
-            Isa::depth,      sizeof(typename Isa::A), Isa::raw, pack_task<Isa>,
-            conv_job<Isa>,   wgrad_job<Isa>, wgrad_scratch<Isa>};
+    Kernels k{};
+    k.rows = Isa::rows;
+    k.columns = Isa::columns;
+    k.lanes = Isa::lanes;
+    k.unit = Isa::unit;
+    k.depth = Isa::depth;
+    k.element_bytes = sizeof(typename Isa::A);
+    k.raw = Isa::raw;
+    k.pack = pack_task<Isa>;
+    k.conv = conv_job<Isa>;
+    if constexpr (!Isa::raw && Isa::unit == 2) {
+        k.winograd_pack = winograd_pack<Isa>;
+        k.winograd = winograd_job<Isa>;
+    }
+    k.wgrad = wgrad_job<Isa>;
+    k.wgrad_scratch = wgrad_scratch<Isa>;
+    return k;
 }

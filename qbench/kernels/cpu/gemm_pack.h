@@ -1,44 +1,110 @@
 // Filters into panels of columns: [unit][column][term of the unit]. Included inside each instruction set's namespace.
 
-// Where the panel's columns lie next to each other in memory: a term of all columns at a time.
+// `terms` terms (at most a unit) of `cols` columns that lie next to each other: [column][term], zero where there is none.
 template <class Isa, class T>
-void pack_terms(const T* from, std::int64_t contract_stride, std::int64_t terms, std::int64_t cols, std::int64_t width,
-                std::int64_t start, const Recode& rule, typename Isa::B* to) {
-    for (std::int64_t i = 0; i < terms; ++i, from += contract_stride) {
-        const std::int64_t k = start + i;
-        typename Isa::B* row = to + k / Isa::unit * width * Isa::unit + k % Isa::unit;
-        for (std::int64_t c = 0; c < cols; ++c) row[c * Isa::unit] = static_cast<typename Isa::B>(recoded(from[c], rule));
+void zip_terms(const T* from, std::int64_t term_stride, std::int64_t terms, std::int64_t cols, const Recode& rule,
+               typename Isa::B* to) {
+    using B = typename Isa::B;
+    if (terms >= Isa::unit && rule.shift == 0 && rule.mask == -1) {
+        const B offset = static_cast<B>(rule.add);
+        for (std::int64_t c = 0; c < cols; ++c) {
+#pragma GCC unroll 4
+            for (std::int64_t j = 0; j < Isa::unit; ++j) {
+                to[c * Isa::unit + j] = static_cast<B>(static_cast<B>(from[j * term_stride + c]) + offset);
+            }
+        }
+        return;
+    }
+    for (std::int64_t c = 0; c < cols; ++c) {
+        for (std::int64_t j = 0; j < Isa::unit; ++j) {
+            to[c * Isa::unit + j] = j < terms ? static_cast<B>(recoded(from[j * term_stride + c], rule)) : B{0};
+        }
     }
 }
 
-// Otherwise: all terms of a column at a time.
+// The same of columns `column_stride` apart.
 template <class Isa, class T>
-void pack_columns(const T* from, std::int64_t contract_stride, std::int64_t column_stride, std::int64_t terms,
-                  std::int64_t cols, std::int64_t width, std::int64_t start, const Recode& rule, typename Isa::B* to) {
+void zip_columns(const T* from, std::int64_t term_stride, std::int64_t column_stride, std::int64_t terms,
+                 std::int64_t cols, const Recode& rule, typename Isa::B* to) {
     for (std::int64_t c = 0; c < cols; ++c, from += column_stride) {
+        for (std::int64_t j = 0; j < terms; ++j) {
+            to[c * Isa::unit + j] = static_cast<typename Isa::B>(recoded(from[j * term_stride], rule));
+        }
+    }
+}
+
+// One tap of a panel; `start` terms of the run come before it.
+template <class Isa, class T>
+void pack_tap(const ConvPlan& p, const T* from, std::int64_t start, std::int64_t cols, std::int64_t width,
+              const Recode& rule, typename Isa::B* to) {
+    const std::int64_t terms = p.in_group, stride = p.contract_stride;
+    if (start % Isa::unit) {  // units that two taps share
         for (std::int64_t i = 0; i < terms; ++i) {
             const std::int64_t k = start + i;
-            to[(k / Isa::unit * width + c) * Isa::unit + k % Isa::unit] =
-                static_cast<typename Isa::B>(recoded(from[i * contract_stride], rule));
+            for (std::int64_t c = 0; c < cols; ++c) {
+                to[(k / Isa::unit * width + c) * Isa::unit + k % Isa::unit] =
+                    static_cast<typename Isa::B>(recoded(from[i * stride + c * p.column_stride], rule));
+            }
+        }
+        return;
+    }
+    to += start * width;
+    for (std::int64_t i = 0; i < terms; i += Isa::unit, to += Isa::unit * width) {
+        const std::int64_t left = terms - i < Isa::unit ? terms - i : Isa::unit;
+        if (p.column_stride == 1) {
+            zip_terms<Isa>(from + i * stride, stride, left, cols, rule, to);
+        } else {
+            zip_columns<Isa>(from + i * stride, stride, p.column_stride, left, cols, rule, to);
         }
     }
 }
 
-// Sums of the prepared elements of each column and of the magnitudes of their true values.
+// Sum of the prepared elements of a column, and of the magnitudes of their true values.
 template <class B, class T>
-void sum_columns(const T* from, std::int64_t contract_stride, std::int64_t column_stride, std::int64_t terms,
-                 std::int64_t cols, std::int32_t zero, const Recode& rule, std::int64_t* sums,
+void sum_column(const T* from, std::int64_t stride, std::int64_t terms, std::int32_t zero, const Recode& rule,
+                std::int64_t& sums, std::int64_t& magnitudes) {
+    std::int32_t sum = 0;
+    std::int64_t magnitude = 0;
+    for (std::int64_t i = 0; i < terms; ++i) {
+        const std::int32_t code = from[i * stride], value = code - zero;
+        sum += static_cast<B>(recoded(code, rule));
+        magnitude += value < 0 ? -value : value;
+    }
+    sums += sum;
+    magnitudes += magnitude;
+}
+
+// The same of all columns of a panel.
+template <class Isa, class T>
+void sum_columns(const ConvPlan& p, const T* from, std::int64_t cols, const Recode& rule, std::int64_t* sums,
                  std::int64_t* magnitudes) {
-    for (std::int64_t c = 0; c < cols; ++c) {
-        const T* column = from + c * column_stride;
-        std::int64_t sum = 0, magnitude = 0;
-        for (std::int64_t i = 0; i < terms; ++i) {
-            const std::int32_t code = column[i * contract_stride], value = code - zero;
-            sum += static_cast<B>(recoded(code, rule));
-            magnitude += value < 0 ? -value : value;
+    using B = typename Isa::B;
+    constexpr std::int64_t MOST = 4096;  // terms of which an int32 takes the magnitudes, 2^17 at most
+    if (p.column_stride != 1) {
+        for (std::int64_t c = 0; c < cols; ++c, from += p.column_stride) {
+            if (p.contract_stride == 1) {
+                sum_column<B>(from, 1, p.in_group, p.b.zero, rule, sums[c], magnitudes[c]);
+            } else {
+                sum_column<B>(from, p.contract_stride, p.in_group, p.b.zero, rule, sums[c], magnitudes[c]);
+            }
         }
-        sums[c] += sum;
-        magnitudes[c] += magnitude;
+        return;
+    }
+    for (std::int64_t begin = 0; begin < p.in_group; begin += MOST) {
+        std::int32_t sum[Isa::columns] = {}, magnitude[Isa::columns] = {};
+        const std::int64_t end = begin + MOST < p.in_group ? begin + MOST : p.in_group;
+        for (std::int64_t i = begin; i < end; ++i) {
+            const T* term = from + i * p.contract_stride;
+            for (std::int64_t c = 0; c < cols; ++c) {
+                const std::int32_t code = term[c], value = code - p.b.zero;
+                sum[c] += static_cast<B>(recoded(code, rule));
+                magnitude[c] += value < 0 ? -value : value;
+            }
+        }
+        for (std::int64_t c = 0; c < cols; ++c) {
+            sums[c] += sum[c];
+            magnitudes[c] += magnitude[c];
+        }
     }
 }
 
@@ -61,13 +127,8 @@ void pack_panel(const ConvPlan& p, const Phase& phase, std::int64_t group, int d
             const Run& run = phase.runs[r];
             for (std::int64_t t = 0; t < run.taps; ++t) {
                 const auto* from = codes + p.tap_offset[run.tap + t] + group * p.group_stride + column * p.column_stride;
-                const std::int64_t start = t * p.in_group;
-                if (p.column_stride == 1) {
-                    pack_terms<Isa>(from, p.contract_stride, p.in_group, cols, width, start, rule, to);
-                } else {
-                    pack_columns<Isa>(from, p.contract_stride, p.column_stride, p.in_group, cols, width, start, rule, to);
-                }
-                sum_columns<B>(from, p.contract_stride, p.column_stride, p.in_group, cols, p.b.zero, rule, sums, magnitudes);
+                pack_tap<Isa>(p, from, t * p.in_group, cols, width, rule, to);
+                sum_columns<Isa>(p, from, cols, rule, sums, magnitudes);
             }
             to += run.units * width * Isa::unit;
         }

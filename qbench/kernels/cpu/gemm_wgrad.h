@@ -203,20 +203,11 @@ struct WgradJob {
             auto* from = codes + image * p.b.stride[0] + y * p.b.stride[1] + first * channel;
             for (std::int64_t u = 0; u < at.units; ++u, from += Isa::unit * pixel, to += Isa::unit * width) {
                 const std::int64_t left = p.out_w - u * Isa::unit;
-                if (left >= Isa::unit && channel == 1 && rule.shift == 0 && rule.mask == -1) {
-                    for (std::int64_t c = 0; c < cols; ++c) {
-#pragma GCC unroll 4
-                        for (std::int64_t j = 0; j < Isa::unit; ++j) {
-                            to[c * Isa::unit + j] = static_cast<B>(from[j * pixel + c] + rule.add);
-                        }
-                    }
+                if (channel == 1) {
+                    zip_terms<Isa>(from, pixel, left, cols, rule, to);
                 } else {
-                    for (std::int64_t c = 0; c < cols; ++c) {
-                        for (std::int64_t j = 0; j < Isa::unit; ++j) {
-                            to[c * Isa::unit + j] =
-                                j < left ? static_cast<B>(recoded(from[j * pixel + c * channel], rule)) : B{0};
-                        }
-                    }
+                    fill(to, cols * Isa::unit, B{0});
+                    zip_columns<Isa>(from, pixel, channel, left < Isa::unit ? left : Isa::unit, cols, rule, to);
                 }
                 fill(to + cols * Isa::unit, (width - cols) * Isa::unit, B{0});
             }

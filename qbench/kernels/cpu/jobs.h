@@ -115,8 +115,10 @@ struct PoolJob {
     const Range *down = nullptr, *across = nullptr;  // backwards: which outputs' windows hold a row, and a column
 };
 
-// The loops of one instruction set. Ranges are of elements, or of rows of images for pooling.
+// The loops of one instruction set. Ranges are of elements, whole groups of `group` of them, or of rows of columns and
+// of images.
 struct Loops {
+    i64 group;
     bool (*encode)(const EncodeJob&, Range);
     bool (*encode_flag)(const EncodeJob&, Range);
     void (*decode)(const void* codes, int type, float scale, float zero, float* out, Range);
@@ -156,6 +158,21 @@ inline const Loops& loops_for(int isa) {
     if (isa == NEON) return neon_loops;
 #endif
     return scalar_loops;
+}
+
+// body(loops, range): whole groups by the loops given, what is left of one at the end by the scalar loops.
+template <class Body>
+void in_groups(const Loops& loops, Range range, const Body& body) {
+    const i64 whole = range.begin + (range.end - range.begin) / loops.group * loops.group;
+    if (range.begin < whole) body(loops, Range{range.begin, whole});
+    if (whole < range.end) body(scalar_loops, Range{whole, range.end});
+}
+
+// The same for n elements on several threads.
+template <class Body>
+void for_elements(int threads, i64 n, int isa, const Body& body) {
+    const Loops& loops = loops_for(isa);
+    in_parallel(threads, n, GRAIN, [&](int, Range range) { in_groups(loops, range, body); });
 }
 
 // An array at the start of a cache line: vectors that lie across two lines cost as much as two.

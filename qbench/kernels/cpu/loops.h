@@ -12,6 +12,7 @@
 // clang-format on
 
 const Loops LOOPS = {
+    Vector::GROUP * Vector::WIDTH,
     encode,          encode_flag,     decode,     extremes,          apply_mask, view,
     gradient_extremes, encode_gradient, level_gradient, column_ends, column_statistics, moments,
     gradient_sums,   encode_levels,   look_up,    encode_at,         sgd,        adam,

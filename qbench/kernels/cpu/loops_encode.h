@@ -44,42 +44,38 @@ struct View {
     }
 };
 
-// Calls body(i, vectors) for each group of vectors from `begin` that ends by `end`; for single elements up to `end`
-// itself, the last time with fewer of them. Returns where it stopped.
+// Calls body(i, vectors) for each group of vectors; for single elements the last one may have fewer.
 template <class V, class Body>
-QBENCH_INLINE i64 for_each_group(i64 begin, i64 end, const Body& body) {
+QBENCH_INLINE void for_each_group(Range range, const Body& body) {
     constexpr i64 GROUP = V::GROUP * V::WIDTH;
-    i64 i = begin;
-    for (; i + GROUP <= end; i += GROUP) body(i, V::GROUP);
-    if (V::WIDTH == 1 && i < end) {
-        body(i, (int)((u64)(end - i) % V::GROUP));
-        i = end;
-    }
-    return i;
+    i64 i = range.begin;
+    for (; i + GROUP <= range.end; i += GROUP) body(i, V::GROUP);
+    if (V::WIDTH == 1 && i < range.end) body(i, (int)((u64)(range.end - i) % V::GROUP));
 }
 
 // The same with body(i, u) for each vector, u its place in the group.
 template <class V, class Body>
-QBENCH_INLINE i64 for_each_vector(i64 begin, i64 end, const Body& body) {
-    return for_each_group<V>(begin, end, [&](i64 i, int vectors) __attribute__((always_inline)) {
+QBENCH_INLINE void for_each_vector(Range range, const Body& body) {
+    for_each_group<V>(range, [&](i64 i, int vectors) __attribute__((always_inline)) {
 #pragma GCC unroll 4
         for (int u = 0; u < vectors; ++u) body(i + u * V::WIDTH, u);
     });
 }
 
 // The divisions of a group come before its random words: the divider is slow, and works on while the words are made.
-template <class V, int RULE, class Source, class T>
-bool encode_part(const EncodeJob& job, i64& begin, i64 end) {
+template <int RULE, class T, template <class> class Source>
+bool encode_range(const EncodeJob& job, Range range) {
+    using V = Vector;
     using F = typename V::F;
     constexpr bool IS_SIGNED = T(-1) < T(0);
     Rounder<V, RULE> round(job.key);
-    Source source(job);
+    Source<V> source(job);
     T* const out = static_cast<T*>(job.out);
     const i64 out_from = job.out_from;
     const F scale = V::set(job.scale), zero = V::set(job.zero), low = V::set(job.low), high = V::set(job.high);
     auto nan = V::none();
-    source.seek(begin);
-    begin = for_each_group<V>(begin, end, [&](i64 i, int vectors) __attribute__((always_inline)) {
+    source.seek(range.begin);
+    for_each_group<V>(range, [&](i64 i, int vectors) __attribute__((always_inline)) {
         F x[V::GROUP], y[V::GROUP];
 #pragma GCC unroll 4
         for (int u = 0; u < vectors; ++u) {
@@ -98,13 +94,6 @@ bool encode_part(const EncodeJob& job, i64& begin, i64 end) {
         }
     });
     return V::any(nan);
-}
-
-template <int RULE, class T, template <class> class Source>
-bool encode_range(const EncodeJob& job, Range range) {
-    i64 i = range.begin;
-    const bool nan = encode_part<Vector, RULE, Source<Vector>, T>(job, i, range.end);
-    return encode_part<Single, RULE, Source<Single>, T>(job, i, range.end) || nan;
 }
 
 template <class T, template <class> class Source>
@@ -171,14 +160,14 @@ void encode_at(const EncodeJob& job, const i64* at, Range range) {
 }
 
 // where |y| >= 1: round(y) within +-(steps - 1), times steps; else round(y * steps). y = x / scale.
-template <class V>
-bool encode_flag_part(const EncodeJob& job, i64& begin, i64 end) {
+bool encode_flag(const EncodeJob& job, Range range) {
+    using V = Vector;
     using F = typename V::F;
     i16* const out = static_cast<i16*>(job.out);
     const F scale = V::set(job.scale), steps = V::set(job.high + 1), low = V::set(job.low), high = V::set(job.high);
     const auto whole_steps = V::set_int((i32)job.high + 1);
     auto nan = V::none();
-    begin = for_each_vector<V>(begin, end, [&](i64 i, int) __attribute__((always_inline)) {
+    for_each_vector<V>(range, [&](i64 i, int) __attribute__((always_inline)) {
         const F x = V::load(job.x + i);
         const F y = V::div(x, scale);
         const F near = V::min(V::max(y, V::set(-1.0f)), V::set(1.0f));
@@ -191,28 +180,15 @@ bool encode_flag_part(const EncodeJob& job, i64& begin, i64 end) {
     return V::any(nan);
 }
 
-bool encode_flag(const EncodeJob& job, Range range) {
-    i64 i = range.begin;
-    const bool nan = encode_flag_part<Vector>(job, i, range.end);
-    return encode_flag_part<Single>(job, i, range.end) || nan;
-}
-
 // (code - zero) * scale.
-template <class V, class T>
-i64 decode_part(const T* codes, float scale, float zero, float* out, i64 begin, i64 end) {
-    return for_each_vector<V>(
-        begin, end,
-        [&](i64 i, int) __attribute__((always_inline)) {
-            const auto code = V::to_float(V::load(codes + i));
-            V::store(out + i, V::mul(V::sub(code, V::set(zero)), V::set(scale)));
-        });
-}
-
 template <class T>
 void decode_range(const void* codes, float scale, float zero, float* out, Range range) {
+    using V = Vector;
     const T* const typed = static_cast<const T*>(codes);
-    const i64 i = decode_part<Vector>(typed, scale, zero, out, range.begin, range.end);
-    decode_part<Single>(typed, scale, zero, out, i, range.end);
+    for_each_vector<V>(range, [&](i64 i, int) __attribute__((always_inline)) {
+        const auto code = V::to_float(V::load(typed + i));
+        V::store(out + i, V::mul(V::sub(code, V::set(zero)), V::set(scale)));
+    });
 }
 
 void decode(const void* codes, int type, float scale, float zero, float* out, Range range) {

@@ -19,27 +19,20 @@ QBENCH_INLINE typename V::I levels_below(typename V::F x, const float* tree) {
     return found;
 }
 
-template <class V, int BITS, bool NORMALISED>
-i64 encode_levels_part(const LevelsJob& job, i64 begin, i64 end) {
-    Place<V> place(job.period);
-    place.seek(begin);
-    return for_each_vector<V>(
-        begin, end,
-        [&](i64 i, int) __attribute__((always_inline)) {
-            auto x = V::load(job.x + i);
-            if constexpr (NORMALISED) {
-                const i64 c = place.next();
-                x = V::mul(V::sub(x, V::load(job.mean + c)), V::load(job.inverse + c));
-            }
-            const auto code = levels_below<V, BITS>(x, job.tree);
-            V::store(job.out + i, V::min(code, V::set_int(job.count)));
-        });
-}
-
 template <int BITS, bool NORMALISED>
 void encode_levels_range(const LevelsJob& job, Range range) {
-    const i64 i = encode_levels_part<Vector, BITS, NORMALISED>(job, range.begin, range.end);
-    encode_levels_part<Single, BITS, NORMALISED>(job, i, range.end);
+    using V = Vector;
+    Place<V> place(job.period);
+    place.seek(range.begin);
+    for_each_vector<V>(range, [&](i64 i, int) __attribute__((always_inline)) {
+        auto x = V::load(job.x + i);
+        if constexpr (NORMALISED) {
+            const i64 c = place.next();
+            x = V::mul(V::sub(x, V::load(job.mean + c)), V::load(job.inverse + c));
+        }
+        const auto code = levels_below<V, BITS>(x, job.tree);
+        V::store(job.out + i, V::min(code, V::set_int(job.count)));
+    });
 }
 
 template <bool NORMALISED>
@@ -62,19 +55,12 @@ void encode_levels(const LevelsJob& job, Range range) {
     encode_levels_by_bits<false>(job, range);
 }
 
-template <class V, int ENTRIES>
-i64 look_up_part(const u8* codes, const float* table, float* out, i64 begin, i64 end) {
-    return for_each_vector<V>(
-        begin, end,
-        [&](i64 i, int) __attribute__((always_inline)) {
-            V::store(out + i, read_code<V, ENTRIES>(codes + i, table));
-        });
-}
-
 template <int ENTRIES>
 void look_up_range(const u8* codes, const float* table, float* out, Range range) {
-    const i64 i = look_up_part<Vector, ENTRIES>(codes, table, out, range.begin, range.end);
-    look_up_part<Single, ENTRIES>(codes, table, out, i, range.end);
+    using V = Vector;
+    for_each_vector<V>(range, [&](i64 i, int) __attribute__((always_inline)) {
+        V::store(out + i, read_code<V, ENTRIES>(codes + i, table));
+    });
 }
 
 // table[code]; the table has 256 entries, of which the first `entries` are in use.

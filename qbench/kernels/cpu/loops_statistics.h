@@ -83,49 +83,35 @@ void column_statistics(const ColumnsJob& job) {
     }
 }
 
-template <class V>
-i64 moments_part(const SumsJob& job, i64 begin, i64 end) {
-    Place<V> place(job.period);
-    place.seek(begin);
-    return for_each_vector<V>(
-        begin, end,
-        [&](i64 i, int) __attribute__((always_inline)) {
-            const i64 c = place.next();
-            const auto x = V::load(job.x + i);
-            const auto d = V::sub(V::to_double(x), V::to_double(V::load(job.shift + c)));
-            V::store(job.first + c, V::add(V::load(job.first + c), d));
-            V::store(job.second + c, V::add(V::load(job.second + c), V::mul(d, d)));
-            V::store(job.lows + c, V::min(x, V::load(job.lows + c)));
-            V::store(job.highs + c, V::max(x, V::load(job.highs + c)));
-        });
-}
-
 // Adds a range of elements to the sums and extremes of their places. NaN shows in the sums alone.
 void moments(const SumsJob& job, Range range) {
-    const i64 i = moments_part<Vector>(job, range.begin, range.end);
-    moments_part<Single>(job, i, range.end);
-}
-
-template <class V, int ENTRIES>
-i64 gradient_sums_part(const GradientJob& job, const SumsJob& sums, i64 begin, i64 end) {
-    Place<V> place(job.view.period);
-    place.seek(begin);
-    return for_each_vector<V>(
-        begin, end,
-        [&](i64 i, int) __attribute__((always_inline)) {
-            const i64 c = place.next();
-            const Masked<V, ENTRIES> masked(job, i, c);
-            const auto m = V::to_double(masked.m);
-            V::store(sums.first + c, V::add(V::load(sums.first + c), m));
-            const auto product = V::mul(m, V::to_double(masked.q));
-            V::store(sums.second + c, V::add(V::load(sums.second + c), product));
-        });
+    using V = Vector;
+    Place<V> place(job.period);
+    place.seek(range.begin);
+    for_each_vector<V>(range, [&](i64 i, int) __attribute__((always_inline)) {
+        const i64 c = place.next();
+        const auto x = V::load(job.x + i);
+        const auto d = V::sub(V::to_double(x), V::to_double(V::load(job.shift + c)));
+        V::store(job.first + c, V::add(V::load(job.first + c), d));
+        V::store(job.second + c, V::add(V::load(job.second + c), V::mul(d, d)));
+        V::store(job.lows + c, V::min(x, V::load(job.lows + c)));
+        V::store(job.highs + c, V::max(x, V::load(job.highs + c)));
+    });
 }
 
 template <int ENTRIES>
 void gradient_sums_range(const GradientJob& job, const SumsJob& sums, Range range) {
-    const i64 i = gradient_sums_part<Vector, ENTRIES>(job, sums, range.begin, range.end);
-    gradient_sums_part<Single, ENTRIES>(job, sums, i, range.end);
+    using V = Vector;
+    Place<V> place(job.view.period);
+    place.seek(range.begin);
+    for_each_vector<V>(range, [&](i64 i, int) __attribute__((always_inline)) {
+        const i64 c = place.next();
+        const Masked<V, ENTRIES> masked(job, i, c);
+        const auto m = V::to_double(masked.m);
+        V::store(sums.first + c, V::add(V::load(sums.first + c), m));
+        const auto product = V::mul(m, V::to_double(masked.q));
+        V::store(sums.second + c, V::add(V::load(sums.second + c), product));
+    });
 }
 
 void gradient_sums(const GradientJob& job, const SumsJob& sums, Range range) {

@@ -16,13 +16,14 @@ QBENCH_INLINE void store_moved(const UpdateJob& job, Rounder<V, RULE>& round, co
     }
 }
 
-template <class V, int RULE, class T>
-i64 sgd_part(const UpdateJob& job, i64 begin, i64 end) {
+template <int RULE, class T>
+void sgd_range(const UpdateJob& job, Range range) {
+    using V = Vector;
     using F = typename V::F;
     Rounder<V, RULE> round(job.key);
     const T* const codes = static_cast<const T*>(job.codes);
     const F scale = V::set(job.scale), decay = V::set(job.weight_decay), mu = V::set(job.mu), lr = V::set(job.lr);
-    return for_each_group<V>(begin, end, [&](i64 start, int vectors) __attribute__((always_inline)) {
+    for_each_group<V>(range, [&](i64 start, int vectors) __attribute__((always_inline)) {
         F moved[V::GROUP];
 #pragma GCC unroll 4
         for (int u = 0; u < vectors; ++u) {
@@ -40,15 +41,16 @@ i64 sgd_part(const UpdateJob& job, i64 begin, i64 end) {
     });
 }
 
-template <class V, int RULE, class T>
-i64 adam_part(const UpdateJob& job, i64 begin, i64 end) {
+template <int RULE, class T>
+void adam_range(const UpdateJob& job, Range range) {
+    using V = Vector;
     using F = typename V::F;
     Rounder<V, RULE> round(job.key);
     const T* const codes = static_cast<const T*>(job.codes);
     const F scale = V::set(job.scale), decay = V::set(job.weight_decay), size = V::set(job.lr);
     const F beta1 = V::set(job.beta1), beta2 = V::set(job.beta2), rest1 = V::set(job.rest1), rest2 = V::set(job.rest2);
     const F correction = V::set(job.correction), eps = V::set(job.eps);
-    return for_each_group<V>(begin, end, [&](i64 start, int vectors) __attribute__((always_inline)) {
+    for_each_group<V>(range, [&](i64 start, int vectors) __attribute__((always_inline)) {
         F moved[V::GROUP];
 #pragma GCC unroll 4
         for (int u = 0; u < vectors; ++u) {
@@ -64,18 +66,6 @@ i64 adam_part(const UpdateJob& job, i64 begin, i64 end) {
         }
         store_moved<V, RULE, T>(job, round, moved, vectors, start);
     });
-}
-
-template <int RULE, class T>
-void sgd_range(const UpdateJob& job, Range range) {
-    const i64 i = sgd_part<Vector, RULE, T>(job, range.begin, range.end);
-    sgd_part<Single, RULE, T>(job, i, range.end);
-}
-
-template <int RULE, class T>
-void adam_range(const UpdateJob& job, Range range) {
-    const i64 i = adam_part<Vector, RULE, T>(job, range.begin, range.end);
-    adam_part<Single, RULE, T>(job, i, range.end);
 }
 
 template <class T>

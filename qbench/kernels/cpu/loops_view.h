@@ -30,38 +30,22 @@ struct Span {
 };
 
 
-template <class V>
-Extremes extremes_part(const float* x, i64& begin, i64 end) {
-    Span<V> span;
-    begin = for_each_vector<V>(
-        begin, end,
-        [&](i64 i, int u) __attribute__((always_inline)) { span.add(V::load(x + i), u); });
-    return span.result();
-}
-
 Extremes extremes(const float* x, Range range) {
-    i64 i = range.begin;
-    const Extremes most = extremes_part<Vector>(x, i, range.end);
-    return joined(most, extremes_part<Single>(x, i, range.end));
-}
-
-template <class V>
-Extremes apply_mask_part(const float* x, const u8* mask, float* out, i64& begin, i64 end) {
+    using V = Vector;
     Span<V> span;
-    begin = for_each_vector<V>(
-        begin, end,
-        [&](i64 i, int u) __attribute__((always_inline)) {
-            const auto y = V::keep(V::load_bits(mask, i), V::load(x + i));
-            span.add(y, u);
-            V::store(out + i, y);
-        });
+    for_each_vector<V>(range, [&](i64 i, int u) __attribute__((always_inline)) { span.add(V::load(x + i), u); });
     return span.result();
 }
 
 Extremes apply_mask(const float* x, const u8* mask, float* out, Range range) {
-    i64 i = range.begin;
-    const Extremes most = apply_mask_part<Vector>(x, mask, out, i, range.end);
-    return joined(most, apply_mask_part<Single>(x, mask, out, i, range.end));
+    using V = Vector;
+    Span<V> span;
+    for_each_vector<V>(range, [&](i64 i, int u) __attribute__((always_inline)) {
+        const auto y = V::keep(V::load_bits(mask, i), V::load(x + i));
+        span.add(y, u);
+        V::store(out + i, y);
+    });
+    return span.result();
 }
 
 // How a code is read: ENTRIES 0 as the number itself, 16, 32 or 256 through a table of that many entries.
@@ -74,33 +58,25 @@ QBENCH_INLINE typename V::F read_code(const u8* codes, const float* table) {
     else return V::look_up256(table, code);
 }
 
-template <class V, int ENTRIES, bool HAS_TRUNK, bool HAS_RELU>
-Extremes view_part(const ViewJob& job, i64& begin, i64 end) {
-    Span<V> span;
-    Place<V> place(job.period);
-    place.seek(begin);
-    begin = for_each_vector<V>(
-        begin, end,
-        [&](i64 i, int u) __attribute__((always_inline)) {
-            const i64 c = place.next();
-            const auto q = read_code<V, ENTRIES>(job.codes + i, job.table);
-            auto value = V::add(V::mul(q, V::load(job.slope + c)), V::load(job.offset + c));
-            if constexpr (HAS_TRUNK) value = V::add(value, V::load(job.trunk + i));
-            if constexpr (HAS_RELU) {
-                value = V::max(V::set(0.0f), value);
-                V::store_bits(job.mask, i, V::less(V::set(0.0f), value));
-            }
-            span.add(value, u);
-            V::store(job.value + i, value);
-        });
-    return span.result();
-}
-
 template <int ENTRIES, bool HAS_TRUNK, bool HAS_RELU>
 Extremes view_range(const ViewJob& job, Range range) {
-    i64 i = range.begin;
-    const Extremes most = view_part<Vector, ENTRIES, HAS_TRUNK, HAS_RELU>(job, i, range.end);
-    return joined(most, view_part<Single, ENTRIES, HAS_TRUNK, HAS_RELU>(job, i, range.end));
+    using V = Vector;
+    Span<V> span;
+    Place<V> place(job.period);
+    place.seek(range.begin);
+    for_each_vector<V>(range, [&](i64 i, int u) __attribute__((always_inline)) {
+        const i64 c = place.next();
+        const auto q = read_code<V, ENTRIES>(job.codes + i, job.table);
+        auto value = V::add(V::mul(q, V::load(job.slope + c)), V::load(job.offset + c));
+        if constexpr (HAS_TRUNK) value = V::add(value, V::load(job.trunk + i));
+        if constexpr (HAS_RELU) {
+            value = V::max(V::set(0.0f), value);
+            V::store_bits(job.mask, i, V::less(V::set(0.0f), value));
+        }
+        span.add(value, u);
+        V::store(job.value + i, value);
+    });
+    return span.result();
 }
 
 template <int ENTRIES>
@@ -133,33 +109,28 @@ struct Masked {
     }
 };
 
-template <class V>
-Extremes gradient_extremes_part(const GradientJob& job, i64& begin, i64 end) {
+Extremes gradient_extremes(const GradientJob& job, Range range) {
+    using V = Vector;
     Span<V> span;
     Place<V> place(job.view.period);
-    place.seek(begin);
-    begin = for_each_vector<V>(
-        begin, end,
-        [&](i64 i, int u) __attribute__((always_inline)) { span.add(Masked<V, 0>(job, i, place.next()).m, u); });
+    place.seek(range.begin);
+    for_each_vector<V>(range, [&](i64 i, int u) __attribute__((always_inline)) {
+        span.add(Masked<V, 0>(job, i, place.next()).m, u);
+    });
     return span.result();
 }
 
-Extremes gradient_extremes(const GradientJob& job, Range range) {
-    i64 i = range.begin;
-    const Extremes most = gradient_extremes_part<Vector>(job, i, range.end);
-    return joined(most, gradient_extremes_part<Single>(job, i, range.end));
-}
-
-template <class V, int RULE>
-i64 encode_gradient_part(const GradientJob& job, i64 begin, i64 end) {
+template <int RULE>
+void encode_gradient_range(const GradientJob& job, Range range) {
+    using V = Vector;
     using F = typename V::F;
     const EncodeJob& encode = job.encode;
     Rounder<V, RULE> round(encode.key);
     u8* const out = static_cast<u8*>(encode.out);
     const F scale = V::set(encode.scale), zero = V::set(encode.zero), low = V::set(0.0f), high = V::set(encode.high);
     Place<V> place(job.view.period);
-    place.seek(begin);
-    return for_each_group<V>(begin, end, [&](i64 i, int vectors) __attribute__((always_inline)) {
+    place.seek(range.begin);
+    for_each_group<V>(range, [&](i64 i, int vectors) __attribute__((always_inline)) {
         F m[V::GROUP], y[V::GROUP];
         i64 c[V::GROUP];
 #pragma GCC unroll 4
@@ -180,12 +151,6 @@ i64 encode_gradient_part(const GradientJob& job, i64 begin, i64 end) {
     });
 }
 
-template <int RULE>
-void encode_gradient_range(const GradientJob& job, Range range) {
-    const i64 i = encode_gradient_part<Vector, RULE>(job, range.begin, range.end);
-    encode_gradient_part<Single, RULE>(job, i, range.end);
-}
-
 void encode_gradient(const GradientJob& job, Range range) {
     switch (job.encode.rule) {
         case PHILOX: return encode_gradient_range<PHILOX>(job, range);
@@ -194,24 +159,17 @@ void encode_gradient(const GradientJob& job, Range range) {
     }
 }
 
-template <class V, int ENTRIES>
-i64 level_gradient_part(const GradientJob& job, i64 begin, i64 end) {
-    Place<V> place(job.view.period);
-    place.seek(begin);
-    return for_each_vector<V>(
-        begin, end,
-        [&](i64 i, int) __attribute__((always_inline)) {
-            const i64 c = place.next();
-            const Masked<V, ENTRIES> masked(job, i, c);
-            const auto linear = V::add(V::mul(V::load(job.a + c), masked.m), V::load(job.b + c));
-            V::store(job.out + i, V::add(linear, V::mul(V::load(job.c + c), masked.q)));
-        });
-}
-
 template <int ENTRIES>
 void level_gradient_range(const GradientJob& job, Range range) {
-    const i64 i = level_gradient_part<Vector, ENTRIES>(job, range.begin, range.end);
-    level_gradient_part<Single, ENTRIES>(job, i, range.end);
+    using V = Vector;
+    Place<V> place(job.view.period);
+    place.seek(range.begin);
+    for_each_vector<V>(range, [&](i64 i, int) __attribute__((always_inline)) {
+        const i64 c = place.next();
+        const Masked<V, ENTRIES> masked(job, i, c);
+        const auto linear = V::add(V::mul(V::load(job.a + c), masked.m), V::load(job.b + c));
+        V::store(job.out + i, V::add(linear, V::mul(V::load(job.c + c), masked.q)));
+    });
 }
 
 void level_gradient(const GradientJob& job, Range range) {

@@ -43,11 +43,10 @@ EncodeJob encode_job(const u8* codes, ViewTables& tables, int relu, Key key, voi
 // Encodes the view, then again the elements that have a value of their own; whether a NaN was among the values.
 bool encode_view(
     EncodeJob job, i64 n, const i64* at, const float* values, i64 count, int threads, int isa) {
-    const Loops& loops = loops_for(isa);
     bool nan = encode_all(job, n, threads, isa);
     if (!count) return nan;
     job.x = values;
-    in_parallel(threads, count, 1, [&](int, Range range) { loops.encode_at(job, at, range); });
+    in_parallel(threads, count, 1, [&](int, Range range) { loops_for(isa).encode_at(job, at, range); });
     for (i64 p = 0; p < count; ++p) nan = nan || std::isnan(values[p]);
     return nan;
 }
@@ -92,7 +91,6 @@ QBENCH_EXPORT void qbench_view(
     const u8* codes, i64 n, i64 channels, const float* table, i64 entries, const float* slope, const float* offset,
     int relu, const float* trunk, float* value, u8* mask, float* extremes, int threads, int isa) {
     if (!n) return finish_extremes(no_extremes(), 0, extremes);
-    const Loops& loops = loops_for(isa);
     ViewTables tables(slope, offset, channels, 1);
     const Table padded(table, table ? entries : 0);
     ViewJob job = view_job(codes, tables, relu);
@@ -101,29 +99,28 @@ QBENCH_EXPORT void qbench_view(
     job.trunk = trunk;
     job.value = value;
     job.mask = mask;
-    finish_extremes(extremes_in_parallel(threads, n, [&](Range range) { return loops.view(job, range); }), n, extremes);
+    const auto part = [&](const Loops& loops, Range range) { return loops.view(job, range); };
+    finish_extremes(extremes_of(threads, n, isa, part), n, extremes);
 }
 
 QBENCH_EXPORT void qbench_apply_mask(
     const float* g, i64 n, const u8* mask, float* out, float* extremes, int threads, int isa) {
-    const Loops& loops = loops_for(isa);
-    const auto part = [&](Range range) { return loops.apply_mask(g, mask, out, range); };
-    finish_extremes(extremes_in_parallel(threads, n, part), n, extremes);
+    const auto part = [&](const Loops& loops, Range range) { return loops.apply_mask(g, mask, out, range); };
+    finish_extremes(extremes_of(threads, n, isa, part), n, extremes);
 }
 
 QBENCH_EXPORT void qbench_view_gradient_extremes(
     const float* g, const u8* codes, i64 n, i64 channels, const float* slope, const float* offset, int relu, float* out,
     int threads, int isa) {
     if (!n) return finish_extremes(no_extremes(), 0, out);
-    const Loops& loops = loops_for(isa);
     ViewTables tables(slope, offset, channels, 1);
     GradientJob job;
     job.view = view_job(codes, tables, relu);
     job.g = g;
-    const auto part = [&](Range range) {
+    const auto part = [&](const Loops& loops, Range range) {
         return relu ? loops.gradient_extremes(job, range) : loops.extremes(g, range);
     };
-    finish_extremes(extremes_in_parallel(threads, n, part), n, out);
+    finish_extremes(extremes_of(threads, n, isa, part), n, out);
 }
 
 // sums: [2, channels], of the codes e and of e * code.
@@ -140,7 +137,6 @@ QBENCH_EXPORT void qbench_encode_view_gradient(
     *zero = encode.zero;
     std::memset(sums, 0, static_cast<std::size_t>(2 * channels) * sizeof(i64));
     if (!n) return;
-    const Loops& loops = loops_for(isa);
     ViewTables tables(slope, offset, channels, APART);
     constexpr i64 ROWS = 32768;  // 255 * 255 * 2^15 fits 32 bits
     const i64 places = tables.period + TABLE_MARGIN, segment = ROWS * tables.period;
@@ -156,7 +152,8 @@ QBENCH_EXPORT void qbench_encode_view_gradient(
         for (i64 i = range.begin; i < range.end; i += segment) {  // a multiple of GRAIN, because ROWS is one
             sums_of_codes.clear();
             products.clear();
-            loops.encode_gradient(job, {i, i + segment < range.end ? i + segment : range.end});
+            in_groups(loops_for(isa), {i, i + segment < range.end ? i + segment : range.end},
+                      [&](const Loops& loops, Range part) { loops.encode_gradient(job, part); });
             for (i64 p = 0; p < places; ++p) {
                 mine[static_cast<std::size_t>(p % channels)] += job.sums[p];
                 mine[static_cast<std::size_t>(channels + p % channels)] += job.products[p];
@@ -172,7 +169,6 @@ QBENCH_EXPORT void qbench_level_gradient(
     const float* g, const u8* codes, i64 n, i64 channels, const float* table, i64 entries, const float* slope,
     const float* offset, int relu, const float* a, const float* b, const float* c, float* out, int threads, int isa) {
     if (!n) return;
-    const Loops& loops = loops_for(isa);
     ViewTables tables(slope, offset, channels, 1);
     const Table padded(table, entries);
     auto as = repeated(a, channels, tables.period), bs = repeated(b, channels, tables.period),
@@ -186,5 +182,5 @@ QBENCH_EXPORT void qbench_level_gradient(
     job.b = bs.data();
     job.c = cs.data();
     job.out = out;
-    in_parallel(threads, n, GRAIN, [&](int, Range range) { loops.level_gradient(job, range); });
+    for_elements(threads, n, isa, [&](const Loops& loops, Range range) { loops.level_gradient(job, range); });
 }

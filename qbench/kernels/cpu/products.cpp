@@ -74,6 +74,27 @@ bool is_narrow(const PlannedConv& conv) {
     return largest <= INT32_MAX / true_bound(p.a);
 }
 
+// Fewer channels do not make up for the transforms.
+constexpr std::int64_t LEAST_WINOGRAD_CHANNELS = 32;
+
+// Whether F(2x2, 3x3) is exact and pays: transformed inputs within int16, outputs below 2^29.
+bool takes_winograd(const PlannedConv& conv, const Kernels& kernels) {
+    const ConvPlan& p = conv.plan;
+    const bool is_3x3 = p.phase_count == 1 && conv.taps[0].size() == 9 && p.step_y == 1 && p.step_x == 1 &&
+                        p.high_y - p.low_y == 2 && p.high_x - p.low_x == 2;
+    if (!kernels.winograd || !is_3x3 || p.groups != 1 || !p.narrow || p.in_group % kernels.unit) return false;
+    if (std::min(p.in_group, p.out_group) < LEAST_WINOGRAD_CHANNELS) return false;
+    if (4 * true_bound(p.a) > INT16_MAX || 9 * true_bound(p.b) > INT16_MAX) return false;
+    const std::int64_t largest = *std::max_element(p.column_magnitudes, p.column_magnitudes + conv.sum_count());
+    return largest < (std::int64_t{1} << 29) / true_bound(p.a);
+}
+
+void pack_winograd(PlannedConv& conv, const Kernels& kernels, int threads) {
+    ConvPlan& p = conv.plan;
+    p.winograd = scratch(USE_WINOGRAD, 16 * p.in_group * p.padded_columns * kernels.element_bytes + SLACK);
+    in_jobs(threads, pieces(p.out_group, kernels.columns), [&](std::int64_t i) { kernels.winograd_pack(p, i); });
+}
+
 void finish_extremes(const ConvPlan& p, float* result) {
     Extremes all{__builtin_inff(), -__builtin_inff(), false};
     for (std::int64_t i = 0; i < p.job_count; ++i) {
@@ -99,9 +120,15 @@ void run(PlannedConv& conv, const Kernels& kernels, int threads, float* extremes
         pack(conv, kernels, threads);
     }
     conv.limit(kernels, p.narrow ? 0 : int32_terms(p.a, p.b));
+    p.winograd = nullptr;
+    if (takes_winograd(conv, kernels)) {
+        pack_winograd(conv, kernels, threads);
+        conv.find_winograd_jobs(kernels, threads);
+    }
+    const auto job = p.winograd ? kernels.winograd : kernels.conv;
     std::vector<Extremes> seen(extremes ? conv.jobs.size() : 0);
     p.extremes = extremes ? seen.data() : nullptr;
-    in_jobs(threads, p.job_count, [&](std::int64_t job) { kernels.conv(p, job, scratch(USE_JOB, p.scratch_bytes)); });
+    in_jobs(threads, p.job_count, [&](std::int64_t index) { job(p, index, scratch(USE_JOB, p.scratch_bytes)); });
     if (extremes) finish_extremes(p, extremes);
 }
 

@@ -42,7 +42,7 @@ struct ProductError {
 enum Side { LEFT, RIGHT };
 
 // Memory of a thread that is kept from call to call, a block for each use.
-enum Use { USE_PACKED, USE_SUMS, USE_JOB, USES };
+enum Use { USE_PACKED, USE_WINOGRAD, USE_SUMS, USE_JOB, USES };
 void* scratch(Use use, std::int64_t bytes);
 
 const Kernels& kernels_of_level(int level);
@@ -76,6 +76,8 @@ struct PlannedConv {
     void lay_out(const Kernels& kernels, int threads);
     // Segments of at most `terms` terms; 0 for no limit.
     void limit(const Kernels& kernels, std::int64_t terms);
+    // Jobs that count rows of 2x2 tiles.
+    void find_winograd_jobs(const Kernels& kernels, int threads);
     std::int64_t packed_elements(const Kernels& kernels) const;
     std::int64_t sum_count() const;
 

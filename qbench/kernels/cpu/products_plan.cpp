@@ -9,6 +9,8 @@ namespace {
 // Prepared input of a job, chosen to stay in a core's second cache beside a panel of filters.
 constexpr std::int64_t JOB_BYTES = 256 << 10;
 constexpr std::int64_t JOBS_PER_THREAD = 4;
+// Transformed input of a job: larger, because the transformed filters are read once for each.
+constexpr std::int64_t WINOGRAD_JOB_BYTES = 512 << 10;
 
 }  // namespace
 
@@ -158,6 +160,26 @@ void PlannedConv::find_jobs(const Kernels& kernels, int threads) {
     const std::int64_t held = ((rows_each - 1) * plan.step_y + span_y) * ((cols_each - 1) * plan.step_x + span_x);
     const std::int64_t overread = kernels.rows * plan.step_x * plan.channels * kernels.element_bytes;
     plan.scratch_bytes = (outputs + 8) * 8 + images_each * held * pixel + overread + SLACK;
+}
+
+void PlannedConv::find_winograd_jobs(const Kernels& kernels, int threads) {
+    const std::int64_t down = pieces(phases[0].rows, 2), across = pieces(phases[0].cols, 2);
+    const std::int64_t row = 16 * across * plan.channels * kernels.element_bytes;
+    const std::int64_t wanted = threads > 1 ? threads * JOBS_PER_THREAD : 1;
+    const std::int64_t most = std::max<std::int64_t>(1, WINOGRAD_JOB_BYTES / std::max<std::int64_t>(1, row));
+    std::int64_t images_each = 1, rows_each = std::min(down, most);
+    if (rows_each == down) images_each = std::max<std::int64_t>(1, std::min(most / down, plan.images / wanted));
+    if (plan.images < wanted) rows_each = std::min(rows_each, pieces(down * plan.images, wanted));
+    jobs.clear();
+    for (std::int64_t n = 0; n < plan.images; n += images_each) {
+        for (std::int64_t y = 0; y < down; y += rows_each) {
+            jobs.push_back({{n, std::min(n + images_each, plan.images)}, {y, std::min(y + rows_each, down)}, {0, 0}});
+        }
+    }
+    plan.jobs = jobs.data();
+    plan.job_count = static_cast<std::int64_t>(jobs.size());
+    const std::int64_t image = (2 * rows_each + 2) * (2 * across + 2) * plan.channels * kernels.element_bytes;
+    plan.scratch_bytes = images_each * rows_each * row + image + 2 * SLACK;
 }
 
 }  // namespace qbench

@@ -197,7 +197,6 @@ QBENCH_EXPORT void qbench_moments(
         for (i64 c = 0; c < channels; ++c) mean[c] = variance[c] = lows[c] = highs[c] = 0;
         return;
     }
-    const Loops& loops = loops_for(isa);
     // Deviations from the first row keep the digits that squares of values far from zero would lose.
     Array<float> first_row(x, x + channels);
     for (float& value : first_row)
@@ -209,8 +208,9 @@ QBENCH_EXPORT void qbench_moments(
     Array<double> sums(size(2 * channels));
     sum_blocks(rows, channels, period, sums.data(), parts, [&](Range range, double* first, double* second, int thread) {
         PlaceExtremes& mine = extremes[size(thread)];
-        loops.moments({x, shift.data(), period, first, second, mine.lows.data(), mine.highs.data()},
-                      {range.begin * channels, range.end * channels});
+        const SumsJob job = {x, shift.data(), period, first, second, mine.lows.data(), mine.highs.data()};
+        in_groups(loops_for(isa), {range.begin * channels, range.end * channels},
+                  [&](const Loops& loops, Range elements) { loops.moments(job, elements); });
     });
     for (i64 c = 0; c < channels; ++c) {
         const double deviation = sums[size(c)] / (double)rows, square = sums[size(channels + c)] / (double)rows;
@@ -235,7 +235,6 @@ QBENCH_EXPORT void qbench_level_gradient_sums(
         std::memset(sums, 0, size(2 * channels) * sizeof(double));
         return;
     }
-    const Loops& loops = loops_for(isa);
     const i64 period = period_of(channels, VECTOR_BYTES);
     auto slopes = repeated(slope, channels, period), offsets = repeated(offset, channels, period);
     const Table padded(table, entries);
@@ -253,6 +252,7 @@ QBENCH_EXPORT void qbench_level_gradient_sums(
         SumsJob tables;
         tables.first = first;
         tables.second = second;
-        loops.gradient_sums(job, tables, {range.begin * channels, range.end * channels});
+        in_groups(loops_for(isa), {range.begin * channels, range.end * channels},
+                  [&](const Loops& loops, Range elements) { loops.gradient_sums(job, tables, elements); });
     });
 }

@@ -29,7 +29,6 @@ QBENCH_EXPORT void qbench_sgd_on_grid(
     void* codes, int type, i64 n, const float* grad, float* momentum, double lr, double weight_decay, double mu,
     int nesterov, int first, double scale, double low, double high, int rule, u32 seed, u32 tensor, u32 step, int threads,
     int isa) {
-    const Loops& loops = loops_for(isa);
     UpdateJob job = grid_job(codes, type, grad, scale, low, high, rule, {seed, tensor, step});
     job.momentum = momentum;
     job.lr = static_cast<float>(lr);
@@ -37,7 +36,7 @@ QBENCH_EXPORT void qbench_sgd_on_grid(
     job.mu = static_cast<float>(mu);
     job.nesterov = nesterov != 0;
     job.first = first != 0;
-    in_parallel(threads, n, GRAIN, [&](int, Range range) { loops.sgd(job, range); });
+    for_elements(threads, n, isa, [&](const Loops& loops, Range range) { loops.sgd(job, range); });
 }
 
 // size and correction: lr / (1 - beta1^step) and sqrt(1 - beta2^step).
@@ -45,7 +44,6 @@ QBENCH_EXPORT void qbench_adam_on_grid(
     void* codes, int type, i64 n, const float* grad, float* m, float* v, double size, double beta1, double beta2,
     double eps, double correction, double weight_decay, double scale, double low, double high, int rule, u32 seed,
     u32 tensor, u32 step, int threads, int isa) {
-    const Loops& loops = loops_for(isa);
     UpdateJob job = grid_job(codes, type, grad, scale, low, high, rule, {seed, tensor, step});
     job.momentum = m;
     job.second = v;
@@ -57,7 +55,7 @@ QBENCH_EXPORT void qbench_adam_on_grid(
     job.rest2 = static_cast<float>(1 - beta2);
     job.eps = static_cast<float>(eps);
     job.correction = static_cast<float>(correction);
-    in_parallel(threads, n, GRAIN, [&](int, Range range) { loops.adam(job, range); });
+    for_elements(threads, n, isa, [&](const Loops& loops, Range range) { loops.adam(job, range); });
 }
 
 QBENCH_EXPORT void qbench_quantized_momentum(
@@ -81,7 +79,7 @@ QBENCH_EXPORT void qbench_quantized_momentum(
         for (i64 i = range.begin; i < range.end; i += AT_ONCE) {
             const Range part = {i, i + AT_ONCE < range.end ? i + AT_ONCE : range.end};
             mine.out_from = i;
-            loops.encode(mine, part);
+            in_groups(loops, part, [&](const Loops& here, Range elements) { here.encode(mine, elements); });
             loops.momentum(job, gradient, part);
         }
     });

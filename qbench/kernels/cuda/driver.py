@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qbench.kernels.cuda.launch import Argument, Launch
+from qbench.kernels.cuda.launch import Argument, Double, Launch
 from qbench.kernels.cuda.sources import FILES, OPTIONS, source
 
 STATIC_SHARED_BYTES = 48 * 1024
@@ -68,4 +68,6 @@ def _passed(argument: Argument) -> Any:
         return np.intp(0)
     if isinstance(argument, Tensor):
         return np.intp(argument.data_ptr())
+    if isinstance(argument, Double):
+        return np.float64(argument)
     return np.float32(argument) if isinstance(argument, float) else np.int64(argument)

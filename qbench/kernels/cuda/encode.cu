@@ -122,13 +122,12 @@ extern "C" __global__ void encode_levels(const float* x, i64 count, const float*
     });
 }
 
-template <typename Code>
-__global__ void look_up(const Code* codes, i64 count, const float* table, float* values) {
-    auto load = [&](i64 first, int live) { return Quad<Code>::of(codes, first, live); };
-    for_each_quad(count, load, [&](const Quad<Code>& quad, i64 first, int live) {
+extern "C" __global__ void look_up(const u8* codes, i64 count, const float* table, float* values) {
+    auto load = [&](i64 first, int live) { return Quad<u8>::of(codes, first, live); };
+    for_each_quad(count, load, [&](const Quad<u8>& quad, i64 first, int live) {
         Quad<float> out;
 #pragma unroll
-        for (int j = 0; j < 4; ++j) out.element[j] = j < live ? table[(i64)quad.element[j]] : 0.0f;
+        for (int j = 0; j < 4; ++j) out.element[j] = j < live ? table[quad.element[j]] : 0.0f;
         out.store(values, first, live);
     });
 }

@@ -112,10 +112,9 @@ def encode_levels(x: Tensor, thresholds: Tensor) -> Tensor:
 
 
 def look_up(codes: Tensor, table: Tensor) -> Tensor:
-    """table[code]."""
+    """table[code] of uint8 codes."""
     values = dense(codes.shape, torch.float32, codes.device)
-    kernel = f"look_up<{CODE_NAMES[codes.dtype]}>"
-    launch(kernel, flat_grid(codes.numel(), codes.device), codes, codes.numel(), table, values, device=codes.device)
+    launch("look_up", flat_grid(codes.numel(), codes.device), codes, codes.numel(), table, values, device=codes.device)
     return values
 
 

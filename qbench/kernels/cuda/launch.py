@@ -16,8 +16,13 @@ from torch import Tensor
 
 from qbench.kernels.cuda.sources import FILES
 
+
+class Double(float):
+    """A float64 argument."""
+
+
 Argument = Tensor | int | float | None
-"""Tensors are passed as pointers (None as a null pointer), int and bool as int64, float as float32."""
+"""Tensors are passed as pointers (None as a null pointer), int and bool as int64, float as float32 but for Double."""
 
 THREADS = 256
 ELEMENTS_PER_THREAD = 16

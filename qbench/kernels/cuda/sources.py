@@ -26,7 +26,7 @@ KERNELS: dict[str, tuple[str, ...]] = {
     "encode": (
         "reset_extremes", "tensor_extremes", "prepare_affine", "prepare_scaled", "prepare_flag", "encode_flag",
         "encode_binary", "encode_levels", "random_words",
-        *_instances("encode", CODES), *_instances("look_up", CODES), *_instances("decode", CODES),
+        *_instances("encode", CODES), "look_up", *_instances("decode", CODES),
     ),
     "views": (
         "mark_elements", "view_extremes", "finished_view", "apply_mask", "view_gradient_extremes", "unpack_chunk_keys",
@@ -41,6 +41,7 @@ KERNELS: dict[str, tuple[str, ...]] = {
         "quantized_momentum",
         *_instances("sgd_on_grid", ("i8", "i16")), *_instances("adam_on_grid", ("i8", "i16")),
     ),
+    "range_norm": ("range_line", "range_gradient_line"),
     "packing": ("pack_bits", "unpack_bits"),
     "pooling": (
         *_instances("max_pool2d", ("i32", "i64"), ("1", "4")),

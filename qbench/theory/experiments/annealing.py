@@ -13,7 +13,6 @@ import torch
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor
 
-from qbench.options import PositiveInt
 from qbench.theory import chains as exact
 from qbench.theory.experiments.toy_landscape import (
     AT_BEST,

@@ -172,7 +172,7 @@ def _ratio(a: Estimate, b: Estimate) -> Estimate:
 
 
 def _picture(spacings: Sequence[float], found: Mapping[str, Sequence[Estimate]]) -> Picture:
-    roles = {"sr": "sr", "nearest, wr": "binaryconnect", "nearest, Q(wr)": "r", "stochastic, wr": "banner8"}
+    roles = {"sr": "sr", "nearest, wr": "binaryconnect", "nearest, Q(wr)": "rounded", "stochastic, wr": "stochastic"}
     labels = {"sr": "SR: w", **{name: f"BC {name}" for name in found if name != "sr"}}
     series = [
         Series(

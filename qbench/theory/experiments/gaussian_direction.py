@@ -26,7 +26,7 @@ from qbench.theory.directions import (
     right_triangle,
     ternary_cosine,
 )
-from qbench.theory.findings import Answer, Estimate, Findings, Panel, Picture, Series, bounded, equals, estimate
+from qbench.theory.findings import Answer, Estimate, Findings, Panel, Picture, Series, bounded, equals
 from qbench.theory.progress import Progress, tracked
 
 Bits = Annotated[int, Interval(ge=1, le=12)]
@@ -165,11 +165,9 @@ def _few_levels(x: Tensor) -> Iterator[Answer]:
 def _picture(
     bits: Sequence[int], cosines: dict[tuple[Scheme, int], Answer], vectors: Sequence[Tensor], count: int
 ) -> Picture:
-    roles = {"magnitude": "banner8", "sign": "wageubn", "affine": "graham"}
     below_one = partial(_below_one, bits)
     series = [
-        below_one(NAMES[scheme], roles[scheme], [cosines[scheme, m].measured for m in bits], "points")
-        for scheme in NAMES
+        below_one(NAMES[scheme], scheme, [cosines[scheme, m].measured for m in bits], "points") for scheme in NAMES
     ]
     fine = sum(float(x.abs().max()) for x in vectors) / len(vectors)
     series.append(

@@ -174,10 +174,12 @@ class _Watched:
     def stay(self) -> Stay:
         """The means over time."""
         drift = (self._squared_distance() - self._distance) / self._moves
-        return Stay(*(self._sums / self._looks), drift, self._problem.excess(self._mean / self._moves))
+        excess, norm_1, norm_2, overshoot = self._sums / self._looks
+        return Stay(excess, norm_1, norm_2, overshoot, drift, self._problem.excess(self._mean / self._moves))
 
     def _squared_distance(self) -> Tensor:
-        return (self._rule.point() - self._problem.best).square().sum(-1)
+        distance: Tensor = (self._rule.point() - self._problem.best).square().sum(-1)
+        return distance
 
 
 def _floor(stay: Stay, index: int, grid: Problem, batch: int) -> Answer:

@@ -249,7 +249,9 @@ def _panel(setting: Setting, visits: Visits) -> Panel:
         y_label="share of time",
         series=(
             Series(label="f", role="backdrop", style="backdrop", x=tuple(fine), y=tuple(objective(fine))),
-            Series(label=RULES[setting.rule], role=setting.rule, style="bars", x=tuple(shown), y=tuple(visits.histogram)),
+            Series(
+                label=RULES[setting.rule], role=setting.rule, style="bars", x=tuple(shown), y=tuple(visits.histogram)
+            ),
             Series(label="SR's limit", role="known", style="points", x=tuple(grid[inside]), y=tuple(law[inside])),
         ),
     )  # fmt: skip

@@ -11,14 +11,14 @@ import hashlib
 import mmap
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from qbench.kernels.cuda.launch import Argument, Launch
+from qbench.kernels.cuda.launch import Argument, Double, Launch
 from qbench.kernels.cuda.sources import FILES, KERNELS, source
 
 HEADER = Path(__file__).parent / "emulation.h"
@@ -40,7 +40,7 @@ class EmulationError(RuntimeError):
 
 
 class EmulatedDriver:
-    """seed: of the schedules. mutate: changes the source text of a file before it is compiled."""
+    """seed: of the schedules. kernels: by file, those to compile. mutate: changes the source text of a file."""
 
     def __init__(
         self,
@@ -48,14 +48,14 @@ class EmulatedDriver:
         *,
         seed: int = 1,
         multiprocessors: int = 2,
+        kernels: Mapping[str, tuple[str, ...]] = KERNELS,
         mutate: Callable[[str, str], str] | None = None,
-        kernels: dict[str, tuple[str, ...]] | None = None,
     ) -> None:
         self.folder = folder
         self.seed = seed
         self.num_multiprocessors = multiprocessors
+        self.kernels = kernels
         self.mutate = mutate
-        self.kernels = kernels or KERNELS
         self.launched: list[str] = []
         self._libraries: dict[str, ctypes.CDLL] = {}
 
@@ -69,7 +69,7 @@ class EmulatedDriver:
         places = {id(a): Guarded(a, bool(rng.integers(2))) for a in launch.arguments if isinstance(a, Tensor)}
         slots = np.array([_slot(argument, places) for argument in launch.arguments], dtype=np.uint64)
         letters = "".join(_letter(argument) for argument in launch.arguments)
-        failure = self._library(FILES[launch.kernel]).emulated_launch(
+        failure = self.library(FILES[launch.kernel]).emulated_launch(
             launch.kernel.encode(), (ctypes.c_uint * 3)(*launch.grid), launch.threads, launch.shared_bytes,
             slots.ctypes.data_as(ctypes.POINTER(ctypes.c_uint64)), letters.encode(), ctypes.c_uint64(self.seed),
         )  # fmt: skip
@@ -78,11 +78,10 @@ class EmulatedDriver:
         for guarded in places.values():
             guarded.copy_back(launch.kernel)
 
-    def _library(self, file: str) -> ctypes.CDLL:
+    def library(self, file: str) -> ctypes.CDLL:
+        """The kernels of one source file, compiled at the first call."""
         if file not in self._libraries:
-            text = source(file)
-            if self.mutate is not None:
-                text = self.mutate(file, text)
+            text = source(file) if self.mutate is None else self.mutate(file, source(file))
             library = ctypes.CDLL(str(build(text, self.kernels[file], self.folder)))
             library.emulated_launch.restype = ctypes.c_char_p
             self._libraries[file] = library
@@ -91,13 +90,16 @@ class EmulatedDriver:
 
 def build(text: str, kernels: tuple[str, ...], folder: Path) -> Path:
     """A shared library of the kernels in one source text, compiled unless it is there from before."""
-    entries = "\n".join(
-        f'    if (name == "{kernel}") return emulated::bind({kernel}, slots, letters);' for kernel in kernels
-    )
-    program = (
-        f'#include "{HEADER}"\n{text}\n'
-        "emulated::Call bind_kernel(const std::string& name, const uint64_t* slots, const char* letters) {\n"
-        f'{entries}\n    throw emulated::Failure{{"no kernel " + name}};\n}}\n'
+    entries = [f'if (name == "{kernel}") return emulated::bind({kernel}, slots, letters);' for kernel in kernels]
+    program = "\n".join(
+        [
+            f'#include "{HEADER}"',
+            text,
+            "emulated::Call bind_kernel(const std::string& name, const uint64_t* slots, const char* letters) {",
+            *entries,
+            'throw emulated::Failure{"no kernel " + name};',
+            "}\n",
+        ]
     )
     digest = hashlib.sha256((program + HEADER.read_text() + " ".join(FLAGS)).encode()).hexdigest()[:24]
     library = folder / f"{digest}.so"
@@ -105,7 +107,8 @@ def build(text: str, kernels: tuple[str, ...], folder: Path) -> Path:
         unfinished = folder / f"{digest}.{os.getpid()}"
         unfinished.with_suffix(".cpp").write_text(program)
         command = ["g++", *FLAGS, str(unfinished.with_suffix(".cpp")), "-o", str(unfinished)]
-        subprocess.run(command, check=True, capture_output=True, text=True)
+        result = subprocess.run(command, check=False, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr[:4000]
         unfinished.with_suffix(".cpp").unlink()
         unfinished.rename(library)  # at once, for other processes of the same test run
     return library
@@ -116,31 +119,27 @@ class Guarded:
 
     def __init__(self, tensor: Tensor, at_end: bool) -> None:
         self.tensor = tensor
-        self.nbytes = _extent(tensor)
-        pages = -(-(self.nbytes + VECTOR) // PAGE)
+        self.num_bytes = _extent(tensor)
+        pages = -(-(self.num_bytes + VECTOR) // PAGE)
         self._map = mmap.mmap(-1, (pages + 2) * PAGE)
         base = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
         _protect(base)
         _protect(base + (pages + 1) * PAGE)
         # The same place within 16 bytes as before: kernels choose their accesses by it.
-        alignment = tensor.data_ptr() % VECTOR
-        self.start = PAGE + alignment
+        start = tensor.data_ptr() % VECTOR
         if at_end:
-            last = (pages + 1) * PAGE - self.nbytes
-            self.start = last - (last - alignment) % VECTOR
-        self.address = base + self.start
+            last = pages * PAGE - self.num_bytes
+            start = last - (last - start) % VECTOR
+        self.address = base + PAGE + start
         whole = np.frombuffer(self._map, dtype=np.uint8)[PAGE : (pages + 1) * PAGE]
         whole[:] = CANARY
-        self._before, self._after = whole[: self.start - PAGE], whole[self.start - PAGE + self.nbytes :]
-        self._bytes = whole[self.start - PAGE : self.start - PAGE + self.nbytes]
-        if self.nbytes:
-            ctypes.memmove(self.address, tensor.data_ptr(), self.nbytes)
+        self._around = (whole[:start], whole[start + self.num_bytes :])
+        ctypes.memmove(self.address, tensor.data_ptr(), self.num_bytes)
 
     def copy_back(self, kernel: str) -> None:
-        if (self._before != CANARY).any() or (self._after != CANARY).any():
+        if any((side != CANARY).any() for side in self._around):
             raise EmulationError(f"{kernel} wrote outside of a tensor of shape {tuple(self.tensor.shape)}")
-        if self.nbytes:
-            ctypes.memmove(self.tensor.data_ptr(), self.address, self.nbytes)
+        ctypes.memmove(self.tensor.data_ptr(), self.address, self.num_bytes)
 
 
 def _extent(tensor: Tensor) -> int:
@@ -156,11 +155,13 @@ def _protect(address: int) -> None:
         raise OSError(ctypes.get_errno(), "mprotect")
 
 
-def _slot(argument: Argument, places: dict[int, Guarded]) -> int:
+def _slot(argument: Argument, places: Mapping[int, Guarded]) -> int:
     if argument is None:
         return 0
     if isinstance(argument, Tensor):
         return places[id(argument)].address
+    if isinstance(argument, Double):
+        return int(np.float64(argument).view(np.uint64))
     if isinstance(argument, float):
         return int(np.float32(argument).view(np.uint32))
     return int(argument) % 2**64
@@ -171,4 +172,6 @@ def _letter(argument: Argument) -> str:
         return "n"
     if isinstance(argument, Tensor):
         return LETTERS[argument.dtype]
+    if isinstance(argument, Double):
+        return "d"
     return "f" if isinstance(argument, float) else "i"

@@ -134,6 +134,9 @@ struct Block {
 static Block block;
 static uint64_t random_state;
 
+// Which of the planted bugs of a mutated source is at work; 0: none.
+static int mutant = 0;
+
 inline unsigned random_below(unsigned bound) {
     random_state = random_state * 6364136223846793005u + 1442695040888963407u;
     return unsigned((random_state >> 33) % bound);
@@ -333,6 +336,10 @@ inline float __fsub_rn(float a, float b) { return a - b; }
 inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __fdiv_rn(float a, float b) { return a / b; }
 inline float __fsqrt_rn(float a) { return std::sqrt(a); }
+inline double __dadd_rn(double a, double b) { return a + b; }
+inline double __dsub_rn(double a, double b) { return a - b; }
+inline double __dmul_rn(double a, double b) { return a * b; }
+inline double __ddiv_rn(double a, double b) { return a / b; }
 inline float __int2float_rn(int a) { return (float)a; }
 inline float __ll2float_rn(long long a) { return (float)a; }
 inline unsigned __float_as_uint(float value) {
@@ -445,7 +452,7 @@ inline unsigned char* dynamic_shared() { return emulated::block.shared; }
 // ---------------------------------------------------------------------------------------------- calling kernels
 namespace emulated {
 
-// One letter per type of argument: i int64, f float32, n null pointer, and for tensors the type of the elements.
+// One letter per type of argument: i int64, f float32, d float64, n null pointer, and for tensors the type of the elements.
 template <typename T> struct Letter { static const char value = '*'; };  // void and the kernels' own structures
 template <> struct Letter<float> { static const char value = 'F'; };
 template <> struct Letter<double> { static const char value = 'D'; };
@@ -463,7 +470,7 @@ template <typename P> struct Slot {
         std::memcpy(&value, &bits, sizeof(P));
         return value;
     }
-    static bool fits(char letter) { return letter == (std::is_same_v<P, float> ? 'f' : 'i'); }
+    static bool fits(char letter) { return letter == (std::is_same_v<P, float> ? 'f' : std::is_same_v<P, double> ? 'd' : 'i'); }
 };
 template <typename T> struct Slot<T*> {
     static T* read(uint64_t bits) { return reinterpret_cast<T*>(bits); }
@@ -495,6 +502,8 @@ static std::string last_failure;
 
 // The generated file defines bind_kernel, which names every kernel of one source file.
 emulated::Call bind_kernel(const std::string& name, const uint64_t* slots, const char* letters);
+
+extern "C" __attribute__((visibility("default"))) void choose_mutant(int number) { emulated::mutant = number; }
 
 extern "C" __attribute__((visibility("default"))) const char* emulated_launch(
     const char* kernel, const unsigned* grid, unsigned threads, unsigned shared_bytes, const uint64_t* slots,

@@ -1,0 +1,110 @@
+"""Accuracy of 8-bit training when all its widths shrink together, beside the figure of Banner et al. 2018.
+
+Theirs is ResNet-18 on CIFAR-10; this is another network on another data set, so their figures are not known answers.
+The shape is: two bits fail, and from six bits on nothing is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Interval
+
+from qbench.options import PositiveInt
+from qbench.theory.findings import Answer, Findings, Panel, Picture, Series, beside, bounded, estimate
+from qbench.theory.networks import accuracy, cell
+from qbench.theory.progress import Progress
+from qbench.train.settings import OptimizerSettings, ScheduleSettings, TrainSettings
+
+Bits = Annotated[int, Interval(ge=2, le=16)]
+
+PUBLISHED = {
+    2: 17.26, 4: 83.13, 6: 89.47, 7: 89.38, 8: 89.04, 9: 88.98, 10: 89.31, 12: 89.37, 14: 89.56, 16: 89.62
+}  # fmt: skip
+"""Final validation accuracy in percent, read from the vector graphics of figure 2 (left)."""
+
+FIGURE = "Banner et al. 2018, Fig. 2: ResNet-18 on CIFAR-10, another data set"
+SHAPE_LOW = "Fig. 2: two bits fail (17 % of 90 %)"
+SHAPE_HIGH = "Fig. 2: eight bits lose less than a point"
+_FAILS = 20.0
+_LOSS = -2.0
+
+
+def accuracy_by_bits(
+    *,
+    seed: int,
+    progress: Progress,
+    bits: tuple[Bits, ...] = (2, 4, 6, 8),
+    model: str = "resnet8",
+    num_train: PositiveInt = 4000,
+    num_test: PositiveInt = 1000,
+    training_epochs: PositiveInt = 8,
+    batch_size: PositiveInt = 64,
+    lr: Annotated[float, Gt(0)] = 0.1,
+    seeds: Annotated[int, Ge(2)] = 2,
+) -> Findings:
+    """Accuracy of banner8 by its bits on rendered characters (glyphs), beside float32.
+
+    bits: of weights, activations and layer gradients. num_train, num_test: images of the data set that are used.
+    seeds: runs of each width, which share weights and batches.
+    """
+    widths: list[int | None] = [None, *bits]
+    data = {"num_train": num_train, "num_validation": max(num_test // 4, 1), "num_test": num_test}
+    train = TrainSettings(
+        epochs=training_epochs,
+        batch_size=batch_size,
+        optimizer=OptimizerSettings(name="sgd", lr=lr, weight_decay=1e-4),
+        schedule=ScheduleSettings(name="cosine"),
+        eval_every=training_epochs,
+    )
+    top1: dict[int | None, list[float]] = {width: [] for width in widths}
+    runs = [(width, seed + index) for index in range(seeds) for width in widths]
+    for number, (width, own_seed) in enumerate(runs):
+        method, options = ("fp32", {}) if width is None else ("banner8", {"bits": width, "error_bits": width})
+        described = cell(
+            method, options, model=model, dataset="glyphs", dataset_options=data, train=train, seed=own_seed
+        )
+        top1[width].append(accuracy(described, progress, number / len(runs), (number + 1) / len(runs)))
+    text = f"{model} on glyphs ({num_train} images), {training_epochs} epochs, {seeds} seeds"
+    return Findings(answers=tuple(_answers(top1, text)), pictures=(_picture(top1, bits, f"{model} on glyphs"),))
+
+
+def _answers(top1: Mapping[int | None, Sequence[float]], text: str) -> list[Answer]:
+    answers = [beside("test accuracy (%), float32", text, estimate(top1[None]), PUBLISHED[16], f"{FIGURE}, 16 bits")]
+    for width, values in top1.items():
+        if width is not None:
+            quantity = f"test accuracy (%), {width} bits"
+            answers.append(beside(quantity, text, estimate(values), PUBLISHED.get(width), FIGURE))
+    if 2 in top1:
+        lost = estimate([a - b for a, b in zip(top1[None], top1[2], strict=True)])
+        answers.append(bounded("points lost by 2 bits", text, lost, "at least", _FAILS, SHAPE_LOW))
+    if 8 in top1:
+        gained = estimate([a - b for a, b in zip(top1[8], top1[None], strict=True)])
+        answers.append(bounded("8 bits less float32 (points)", text, gained, "at least", _LOSS, SHAPE_HIGH))
+    return answers
+
+
+def _picture(top1: Mapping[int | None, Sequence[float]], bits: Sequence[int], where: str) -> Picture:
+    found = [estimate(top1[width]) for width in bits]
+    measured = Series(
+        label=f"{where} (measured here)", role="banner8", style="points", x=tuple(bits),
+        y=tuple(one.value for one in found), error=tuple(4 * one.error for one in found),
+    )  # fmt: skip
+    published = Series(
+        label="ResNet-18 on CIFAR-10 (Banner et al. 2018, Fig. 2)", role="known", style="dashed", x=tuple(PUBLISHED),
+        y=tuple(PUBLISHED.values()),
+    )  # fmt: skip
+    panel = Panel(
+        x_label="bits of weights, activations and layer gradients",
+        y_label="test accuracy [%]",
+        series=(measured, published),
+        level=(estimate(top1[None]).value, "float32, measured here"),
+    )
+    return Picture(
+        name="accuracy-by-bits",
+        title="8-bit training with fewer bits: accuracy",
+        note="two data sets: the heights are not comparable, the shapes are; bars: 4 standard errors over seeds",
+        columns=1,
+        panels=(panel,),
+    )

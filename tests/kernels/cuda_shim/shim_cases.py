@@ -1,0 +1,157 @@
+"""Which cases the emulated kernels meet: a cross-section of the exactness test's, and what tiles and pipelines ask for,
+and every type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cache, partial
+from importlib import import_module
+from itertools import product
+from typing import Any
+
+import kernel_cases_encoding
+import kernel_cases_passes
+import kernel_cases_products
+import kernel_cases_range_norm
+import kernel_cases_updates
+import torch
+from emulated_driver import EmulatedDriver
+from kernel_cases_products import Fill, Shape, convolution, scaled
+from kernel_matrix import Case, Implementation, difference, results
+from torch import Tensor
+
+from qbench.kernels.cuda.launch import driven_by
+
+U8, S8, S16 = torch.uint8, torch.int8, torch.int16
+EVERY = 5
+"""Of the shared cases, so many are left out between two that are taken; on a GPU all of them run."""
+
+FULL = Fill(U8, None, 131.0, S8, None, -7.0)
+FILLS = (
+    Fill(U8, None, None, S8, None, None),
+    Fill(S8, None, None, U8, None, 9.0),
+    Fill(U8, None, 255.0, U8, None, None),
+    Fill(S8, None, -128.0, S8, None, 127.0),
+    FULL,
+    Fill(S16, None, None, U8, None, 5.0),
+)
+SHAPES = (
+    Shape("two-tiles-deep-pipeline", (2, 64, 9, 9), 130, (3, 3), padding=(1, 1)),
+    Shape("stride2", (1, 32, 10, 9), 48, (3, 3), (2, 2), (1, 1)),
+    Shape("one-step-of-depth", (3, 16, 7, 8), 64, (1, 1)),
+    Shape("ragged-depth", (1, 48, 6, 6), 72, (3, 3), (1, 1), (2, 2), (2, 2)),
+    Shape("groups-of-vectors", (1, 96, 5, 6), 32, (3, 3), (2, 1), (1, 1), groups=2),
+    Shape("stem", (1, 3, 20, 18), 65, (7, 7), (2, 2), (3, 3)),
+    Shape("1x1-stride2", (2, 80, 8, 7), 144, (1, 1), (2, 2)),
+    Shape("many-pixels", (5, 16, 13, 11), 16, (3, 3), padding=(1, 1)),
+)
+SMALL_GROUPS = Shape("small-groups", (1, 6, 4, 4), 4, (2, 3), (1, 2), (1, 1), groups=2)
+KINDS = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad")
+FAMILIES = ("encode", "passes", "updates", "packing", "pooling", "range_norm", "products")
+
+
+def _tiles() -> Iterator[Case]:
+    for i, shape in enumerate(SHAPES):
+        for j, kind in enumerate(KINDS):
+            fill = FILLS[(i + j) % len(FILLS)]
+            yield Case(kind, f"{shape.label}-{fill}", partial(convolution, kind, shape, fill))
+            yield Case(f"{kind}_scaled", f"{shape.label}-{FULL}", partial(scaled, kind, shape, FULL))
+    for fill in FILLS:
+        yield Case("matmul", f"vectors-{fill}", partial(vectors, fill))
+    for (a, b), zero_point in product(product((U8, S8), repeat=2), (None, 1.0)):
+        fill = Fill(a, None, zero_point, b, None, zero_point)
+        for filters, channels in ((16, 80), (80, 16), (16, 16)):
+            shape = Shape(f"{channels}-to-{filters}", (2, channels, 9, 9), filters, (1, 1))
+            for kind in KINDS:
+                yield Case(kind, f"{shape.label}-{fill}", partial(convolution, kind, shape, fill))
+    for a, b in product((U8, S8, S16), repeat=2):
+        fill = Fill(a, None, 2.0, b, None, None)
+        for kind in KINDS:
+            yield Case(kind, f"{SMALL_GROUPS.label}-{fill}", partial(convolution, kind, SMALL_GROUPS, fill))
+    yield Case("encode_scaled_view", "int32", long_codes)
+
+
+def long_codes() -> tuple[Any, ...]:
+    """Codes of 20 bits."""
+    *view, _, _ = kernel_cases_passes.extremes_of_view((2, 6, 5, 3), False, True)
+    at, values = kernel_cases_passes.replaced((2, 6, 5, 3))
+    top = 2.0**19 - 1
+    return (*view, torch.tensor(3.0), "linear", top, -top, top, "nearest", None, torch.int32, at, values)
+
+
+def vectors(fill: Fill) -> tuple[Any, ...]:
+    """A weight gradient of a linear layer: both factors lie with the reduction outermost, in whole vectors."""
+    a, a_zero, b, b_zero, wide = kernel_cases_products.matmul((80, 150, 208), fill)
+    return a.t().contiguous().t(), a_zero, b, b_zero, wide
+
+
+def unaligned(case: Case) -> list[Any]:
+    """A case's arguments in memory that starts between two vectors."""
+    return [_moved(value) if isinstance(value, Tensor) and value.dim() > 1 else value for value in case.arguments()]
+
+
+def _moved(x: Tensor) -> Tensor:
+    room = torch.empty(x.numel() + 1, dtype=x.dtype)
+    return room[1:].as_strided(x.shape, x.stride(), 1).copy_(x)
+
+
+TILES = tuple(_tiles())
+SHARED = (
+    *kernel_cases_encoding.CASES,
+    *kernel_cases_passes.CASES,
+    *kernel_cases_updates.CASES,
+    *kernel_cases_range_norm.CASES,
+    *kernel_cases_products.CASES,
+)
+OPS = tuple(dict.fromkeys(case.op for case in SHARED))
+
+
+def cases_of(op: str) -> list[Case]:
+    """The cross-section for one operator. Sums of tens of thousands of terms take the emulation long; few are kept."""
+    mine = [case for case in SHARED if case.op == op]
+    short = [case for case in mine if not is_long(case)]
+    return [*short[::EVERY], *[case for case in mine if is_long(case)][:1], *(c for c in TILES if c.op == op)]
+
+
+def is_long(case: Case) -> bool:
+    return "long-" in case.label or "K=" in case.label
+
+
+def launcher(op: str) -> Callable[..., Any]:
+    """The CUDA launcher of an operator."""
+    modules = (import_module(f"qbench.kernels.cuda.{family}") for family in FAMILIES)
+    function: Callable[..., Any] = next(getattr(module, op) for module in modules if hasattr(module, op))
+    return function
+
+
+@dataclass(frozen=True)
+class Emulated(Implementation):
+    """The CUDA launchers, driven by an emulation."""
+
+    name: str = "cuda"
+    driver: EmulatedDriver | None = None
+
+    @property
+    def device(self) -> str:
+        return "cpu"
+
+    def function(self, op: str) -> Callable[..., Any]:
+        return launcher(op)
+
+    def limited(self) -> AbstractContextManager[Any]:
+        assert self.driver is not None
+        return driven_by(self.driver)
+
+
+@cache
+def expected(case: Case) -> list[Tensor]:
+    """The reference's results."""
+    return results(Implementation("reference"), case.op, case.arguments())
+
+
+def wrong(case: Case, driver: EmulatedDriver, arguments: Sequence[Any] | None = None) -> str:
+    """Where the emulated kernels differ from the reference; empty where nowhere."""
+    found = results(Emulated(driver=driver), case.op, case.arguments() if arguments is None else arguments)
+    return difference(expected(case), found, case.relative)

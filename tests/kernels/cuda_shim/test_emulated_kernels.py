@@ -1,0 +1,100 @@
+"""The CUDA kernels, emulated on the CPU, give the reference's results whatever the schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from emulated_driver import EmulatedDriver
+from kernel_matrix import Case, results
+from shim_cases import OPS, SHARED, TILES, Emulated, cases_of, launcher, unaligned, wrong
+
+from qbench.kernels.cuda import encode, pooling
+from qbench.kernels.cuda.launch import Launch, driven_by
+from qbench.kernels.cuda.sources import FILES, KERNELS
+from qbench.kernels.random import Key
+from qbench.kernels.random import random_words as reference_words
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_equals_the_reference(op: str, build_folder: Path) -> None:
+    driver = EmulatedDriver(build_folder)
+    assert failures(cases_of(op), driver) == {}
+
+
+def failures(cases: Sequence[Case], driver: EmulatedDriver) -> dict[str, str]:
+    """What is wrong, by case."""
+    found = {str(case): wrong(case, driver) for case in cases}
+    return {case: text for case, text in found.items() if text}
+
+
+SPLIT = ("moments", "chunk_statistics", "encode_view_gradient", "view_extremes", "level_gradient_sums")
+"""Operators whose work is split by the size of the device; so is that of the products."""
+
+
+@pytest.mark.parametrize("multiprocessors", [1, 7, 40])
+def test_is_the_same_on_devices_of_any_size(multiprocessors: int, build_folder: Path) -> None:
+    """How the work is split, and in which order it runs, changes nothing."""
+    driver = EmulatedDriver(build_folder, seed=1000 * multiprocessors, multiprocessors=multiprocessors)
+    large = [next(case for case in SHARED if case.op == op and "large" in case.label) for op in SPLIT]
+    assert failures([*large, *TILES[:6]], driver) == {}
+
+
+@pytest.mark.parametrize(
+    "op", ["encode_affine", "affine_view", "sgd_on_grid_", "conv2d", "conv2d_weight_grad", "matmul"]
+)
+def test_takes_memory_that_starts_anywhere(op: str, build_folder: Path) -> None:
+    driver = EmulatedDriver(build_folder)
+    assert [wrong(case, driver, unaligned(case)) for case in cases_of(op)[-2:]] == ["", ""]
+
+
+@pytest.mark.parametrize("op", ["moments", "level_gradient_sums"])
+def test_float_sums_are_reproducible(op: str, build_folder: Path) -> None:
+    case = next(case for case in SHARED if case.op == op and "large" in case.label)
+    drivers = [EmulatedDriver(build_folder, seed=seed) for seed in (3, 4)]
+    first, second = (results(Emulated(driver=driver), op, case.arguments()) for driver in drivers)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("generator", ["philox", "hash"])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 1023])
+def test_random_words(generator: str, count: int, build_folder: Path) -> None:
+    key = Key(0xFFFFFFFF, 0x12345678, 0x9ABCDEF0, generator)  # type: ignore[arg-type]
+    with driven_by(EmulatedDriver(build_folder)):
+        words = encode.random_words(count, key.words(), torch.device("cpu"))
+    assert torch.equal(words, reference_words(count, key))
+
+
+def test_pooling_with_64_bit_indices(build_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pooling, "LARGEST_INT32", 0)
+    driver = EmulatedDriver(build_folder)
+    assert failures([case for op in ("max_pool2d", "max_pool2d_backward") for case in cases_of(op)[:4]], driver) == {}
+    assert all("i64" in kernel for kernel in driver.launched)
+
+
+class Recorder:
+    """A driver that only takes notes."""
+
+    def __init__(self) -> None:
+        self.kernels: set[str] = set()
+
+    def launch(self, launch: Launch) -> None:
+        self.kernels.add(launch.kernel)
+
+    def multiprocessors(self, device: torch.device) -> int:
+        return 2
+
+
+def test_the_cases_reach_every_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = Recorder()
+    with driven_by(recorder):
+        encode.random_words(1, [0, 0, 0, 0], torch.device("cpu"))
+        for case in (case for op in OPS for case in cases_of(op)):
+            launcher(case.op)(*case.arguments())
+        monkeypatch.setattr(pooling, "LARGEST_INT32", 0)
+        for case in (case for case in SHARED if "pool" in case.op):
+            launcher(case.op)(*case.arguments())
+    assert recorder.kernels == set(FILES), set(FILES) - recorder.kernels
+    assert sum(len(kernels) for kernels in KERNELS.values()) == len(FILES)

@@ -1,0 +1,201 @@
+"""The C++ elementwise kernels: the number of threads changes no bit, no size is special, the instruction sets agree."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from kernel_matrix import Implementation, difference, integers, normal, number, results
+from torch import Tensor
+
+from qbench.kernels import backends, cpu
+from qbench.kernels.random import Key, hash_words, philox
+
+pytestmark = pytest.mark.skipif(bool(backends.why_not("cpp")), reason=str(backends.why_not("cpp")))
+
+SOURCES = Path(cpu.__file__).parent
+CPP, REFERENCE = Implementation("cpp"), Implementation("reference")
+KEYS = ([1, 2, 3, 0], [0xFFFFFFFF, 0x80000000, 7, 1])
+THREADS = (1, 2, 3, 4, 5)
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def levels() -> list[str]:
+    return [level for level in ("scalar", "avx2", "avx512", "neon") if level in cpu.levels()]
+
+
+# --- threads
+
+
+def calls_on(shape: tuple[int, ...]) -> dict[str, tuple[Any, ...]]:
+    """Every operator that works on several threads, with inputs too large for one."""
+    x, g, codes = normal(shape, seed=1), normal(shape, seed=2), integers(shape, torch.uint8, seed=3)
+    slope, offset = normal((shape[1],), seed=4) * 0.01, normal((shape[1],), seed=5)
+    few, table, thresholds = (codes & 15), torch.linspace(-2, 2, 16), torch.linspace(-2, 2, 15)
+    low, high, scale = number(-1.5), number(2.5), number(1.7)
+    at, values = torch.arange(7, x.numel(), 1001), normal((x.numel() // 1001 + 1,), seed=6)
+    at, values = at[: values.numel()], values[: at.numel()]
+    mask = integers(((x.numel() + 7) // 8,), torch.uint8, seed=7)
+    key, other = KEYS
+    return {
+        "extremes": (x,),
+        "encode_affine": (x, low, high, 8, True, key),
+        "encode_scaled": (x, scale, "linear", 127.0, -127.0, 127.0, "stochastic", other, torch.int8),
+        "encode_flag": (x, scale, 8),
+        "encode_binary": (x, scale, key),
+        "encode_levels": (x, thresholds),
+        "look_up": (few, table),
+        "decode": (codes, scale, low),
+        "chunk_statistics": (codes, 1 if codes.numel() // shape[1] % 16 else 16),
+        "encode_affine_view": (codes, slope, offset, True, low, high, 8, True, other, at, values),
+        "encode_scaled_view": (
+            codes, slope, offset, False, scale, "power", 128.0, -127.0, 127.0, "stochastic", key, torch.int8, at, values,
+        ),
+        "view_extremes": (codes, slope, offset, True, at, values),
+        "affine_view": (codes, slope, offset, True, x),
+        "apply_mask": (g, mask),
+        "view_gradient_extremes": (g, codes, slope, offset, True),
+        "encode_view_gradient": (g, codes, slope, offset, True, low, high, 8, True, key),
+        "moments": (x,),
+        "encode_normalised_levels": (x, offset, slope, thresholds),
+        "level_view": (few, table, slope, offset, True, x),
+        "level_gradient_sums": (g, few, table, slope, offset, True),
+        "level_gradient": (g, few, table, slope, offset, True, slope, offset, slope),
+        "sgd_on_grid_": (
+            integers(shape, torch.int8, seed=8), g, x, 0.1, 1e-3, 0.9, True, False, 0.02, -128.0, 127.0, "stochastic", key,
+        ),
+        "adam_on_grid_": (
+            integers(shape, torch.int8, seed=8), g, x, x.abs(), 0.1, 0.9, 0.99, 1e-8, 3, 1e-3, 0.02, -128.0, 127.0,
+            "stochastic", other,
+        ),
+        "quantized_momentum_": (
+            integers(shape, torch.int32, seed=9) >> 8, integers(shape, torch.int32, seed=10) >> 18, g, scale, 128, 1, 26,
+            2**23 - 1, key,
+        ),
+        "pack_bits": (codes & 7, 3),
+        "unpack_bits": (integers(((x.numel() * 3 + 7) // 8,), torch.uint8, seed=11), 3, list(shape)),
+        "max_pool2d": (x, [3, 3], [2, 2], [1, 1]),
+    }  # fmt: skip
+
+
+SHAPES = [(5, 33, 31, 33), (8, 64, 16, 16), (4111, 41)]
+PLACES = [(shape, op) for shape in SHAPES for op in calls_on((2, 3, 2, 2)) if len(shape) == 4 or op != "max_pool2d"]
+
+
+@pytest.mark.parametrize(("shape", "op"), PLACES, ids=lambda value: str(value).replace(" ", ""))
+def test_threads_change_no_bit(shape: tuple[int, ...], op: str) -> None:
+    """Float64 sums too: they are taken over blocks of rows that depend on the shape alone."""
+    arguments = calls_on(shape)[op]
+    found = on_threads(op, arguments)
+    for other in found[1:]:
+        assert difference(found[0], other) == ""
+
+
+def on_threads(op: str, arguments: Sequence[Any]) -> list[list[Tensor]]:
+    """The results of a call for each number of threads."""
+    found = []
+    for threads in THREADS:
+        torch.set_num_threads(threads)
+        found.append(results(CPP, op, arguments))
+    return found
+
+
+def test_backward_of_pooling_does_not_depend_on_threads() -> None:
+    x, geometry = normal((5, 33, 31, 33)), ([3, 3], [2, 2], [1, 1])
+    y, window, _ = results(CPP, "max_pool2d", (x, *geometry))
+    found = on_threads("max_pool2d_backward", (y, window, list(x.shape), *geometry))
+    assert all(torch.equal(found[0][0], other[0]) for other in found[1:])
+
+
+# --- sizes
+
+
+@pytest.mark.parametrize("level", levels())
+@pytest.mark.parametrize("key", [None, *KEYS], ids=["nearest", "philox", "hash"])
+def test_every_size_around_the_vectors(level: str, key: list[int] | None) -> None:
+    """The first elements get the codes that they get in the largest tensor."""
+    x, rest = normal((200,), scale=2.0), (number(-2.0), number(2.0), 8, True, key)
+    expected = results(REFERENCE, "encode_affine", (x, *rest))[0]
+    for size in range(200):
+        codes = results(Implementation("cpp", level), "encode_affine", (x[:size].clone(), *rest))[0]
+        assert torch.equal(codes, expected[:size]), size
+
+
+ROUNDINGS = [("nearest", None), ("half_up", None), ("stochastic", KEYS[0]), ("stochastic", KEYS[1])]
+
+
+@pytest.mark.parametrize("level", levels())
+@pytest.mark.parametrize(("rounding", "key"), ROUNDINGS, ids=["nearest", "half-up", "philox", "hash"])
+def test_values_between_codes(level: str, rounding: str, key: list[int] | None) -> None:
+    """x / scale lands exactly on halves, integers and their float32 neighbours, within limits that are no integers."""
+    halves = torch.arange(-300, 301, dtype=torch.float32) / 2
+    x = torch.cat([halves, *(torch.nextafter(halves, number(side)) for side in (-torch.inf, torch.inf))])
+    arguments = (x, number(1.0), "fixed", 1.0, -100.5, 100.5, rounding, key, torch.int16)
+    expected = results(REFERENCE, "encode_scaled", arguments)
+    assert difference(expected, results(Implementation("cpp", level), "encode_scaled", arguments)) == ""
+
+
+# --- the library by itself
+
+ELEMENTWISE = ("encode", "passes", "statistics", "extremes", "updates", "packing", "pooling")
+FLAGS = ("-O1", "-std=c++17", "-fopenmp", "-ffp-contract=off", "-fno-math-errno", "-w", f"-I{SOURCES}")
+
+
+def build(compiler: str, program: str, out: Path, *units: str) -> Path:
+    sources = [str(SOURCES / f"{name}.cpp") for name in (*units, *ELEMENTWISE)]
+    target = out / compiler
+    source = str(Path(__file__).with_name(program))
+    subprocess.run([compiler, *FLAGS, source, *sources, "-static", "-o", str(target)], check=True, timeout=600)
+    return target
+
+
+def lines(*command: str | Path) -> list[str]:
+    printed = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True, timeout=600).stdout
+    return printed.splitlines()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("aarch64-linux-gnu-g++"), reason="no compiler for AArch64")
+@pytest.mark.skipif(not shutil.which("qemu-aarch64"), reason="no emulator of AArch64")
+@pytest.mark.skipif(not shutil.which("g++"), reason="no compiler")
+def test_neon_agrees_with_scalar(tmp_path: Path) -> None:
+    """NEON under emulation against the scalar loops of this machine, which the reference vouches for."""
+    here = build("g++", "cpu_passes_digest.cpp", tmp_path, "elementwise_scalar", "elementwise_avx2", "elementwise_avx512")
+    there = build("aarch64-linux-gnu-g++", "cpu_passes_digest.cpp", tmp_path, "elementwise_scalar", "elementwise_neon")
+    expected = lines(here, "0")
+    assert len(expected) > 900
+    assert lines("qemu-aarch64", there, "3") == expected
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="no compiler")
+def test_random_words_of_far_elements(tmp_path: Path) -> None:
+    """Elements beyond 2^34, where the number of a Philox block passes 32 bits: more than memory holds, so the loops are
+    called as for a part of a larger tensor."""
+    units = ("elementwise_scalar", "elementwise_avx2", "elementwise_avx512", "elementwise_neon")
+    program = build("g++", "cpu_far_elements.cpp", tmp_path, *units)
+    for line in {line for number_of in ("0", "1", "2") for line in lines(program, number_of)}:
+        generator, start, *codes = map(int, line.split())
+        assert codes == expected_halves(generator, start, len(codes))
+
+
+def expected_halves(generator: int, start: int, count: int) -> list[int]:
+    """Of values of one half: 1 where the top bit of the element's word is clear."""
+    index = torch.arange(start, start + count)
+    if generator:
+        words: Tensor = hash_words(index, Key(1, 2, 3, "hash"))
+    else:
+        blocks = torch.stack(philox(index // 4, Key(1, 2, 3)))
+        words = blocks.gather(0, (index % 4)[None])[0]
+    return (words < 2**31).to(torch.int64).tolist()
