@@ -3,6 +3,7 @@
 The library uses neither Python's nor PyTorch's headers, so one build serves every Python version of a platform. It is
 optional: without a compiler the installation goes on, and the slower kernels in numba and torch are used. The
 environment variable QBENCH_NATIVE changes that: ``require`` makes a failing build an error, ``off`` leaves it out.
+QBENCH_CXXFLAGS holds more flags for the compiler.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from setuptools.command.build_ext import build_ext
 
 LIBRARY = "qbench.kernels.cpu._native"
 FOLDER = Path("qbench/kernels/cpu")
-COMPILE = ["-O3", "-g0", "-std=c++17", "-fopenmp", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-Wall"]
+COMPILE = ["-O3", "-g0", "-std=c++17", "-fopenmp", "-fvisibility=hidden", "-Wall"]
+# Every float operation is rounded, so that all backends agree bit for bit.
+COMPILE += ["-ffp-contract=off", "-fno-math-errno"]
 # GCC's own vector intrinsics start from variables that nothing sets.
-COMPILE += ["-Wno-maybe-uninitialized"]
+COMPILE += ["-Wno-uninitialized", "-Wno-maybe-uninitialized"]
 LINK = ["-fopenmp"]
 
 WARNING = """
@@ -56,12 +59,14 @@ class BuildLibrary(build_ext):
     """Compiles the sources in parallel and links them. Objects newer than what they are made of are kept."""
 
     def run(self) -> None:
-        if mode() == "off":
-            self._give_up("QBENCH_NATIVE=off")
-            return
+        is_in_place = self.inplace or self.editable_mode
         try:
+            if mode() == "off":
+                raise OSError("QBENCH_NATIVE=off")
             super().run()
         except (Exception, SystemExit) as error:  # distutils raises both, for a missing and for a failing compiler
+            if is_in_place:
+                Path(self.get_ext_filename(LIBRARY)).unlink(missing_ok=True)  # one of other sources must not be used
             if mode() == "require":
                 raise
             self._give_up(f"{type(error).__name__}: {error}")
@@ -70,16 +75,20 @@ class BuildLibrary(build_ext):
         print(WARNING.format(reason="\n* ".join(reason.splitlines())), file=sys.stderr, flush=True)
         self.extensions = []
         self.distribution.ext_modules = []
+        wheel = self.distribution.get_command_obj("bdist_wheel", create=False)
+        if wheel is not None:
+            wheel.root_is_pure = True  # what is left serves every platform
 
     def build_extension(self, ext: Extension) -> None:
         target = Path(self.get_ext_fullpath(ext.name))
         target.parent.mkdir(parents=True, exist_ok=True)
+        flags = COMPILE + os.environ.get("QBENCH_CXXFLAGS", "").split()
 
         def compiled(source: str) -> str:
             (name,) = self.compiler.object_filenames([source], output_dir=self.build_temp)
             newest = max(path.stat().st_mtime for path in {Path(__file__), *files_of(Path(source))})
             if not Path(name).exists() or Path(name).stat().st_mtime < newest:
-                self.compiler.compile([source], output_dir=self.build_temp, extra_postargs=COMPILE)
+                self.compiler.compile([source], output_dir=self.build_temp, extra_postargs=flags)
             return name
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -98,9 +107,8 @@ class PlatformWheel(bdist_wheel):
     """py3-none-<platform>: any Python, one platform. py3-none-any where the library was left out."""
 
     def get_tag(self) -> tuple[str, str, str]:
-        if not self.distribution.ext_modules:
-            return "py3", "none", "any"
-        return "py3", "none", super().get_tag()[2]
+        python, abi, platform = super().get_tag()
+        return (python, abi, platform) if self.root_is_pure else ("py3", "none", platform)
 
 
 def extension() -> Extension:

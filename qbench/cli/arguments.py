@@ -19,6 +19,14 @@ def seed_list(text: str | None) -> tuple[int, ...] | None:
     return None if text is None else tuple(seed for part in text.split(",") for seed in _seeds(part.strip(), text))
 
 
+def one_seed(text: str | None) -> int | None:
+    """The seed of a suite that has but one. Raises InputError for a list of several."""
+    seeds = seed_list(text)
+    if seeds is not None and len(seeds) > 1:
+        raise InputError(f"--seeds: a theory suite has one seed, and '{text}' names {len(seeds)}")
+    return None if seeds is None else seeds[0]
+
+
 def one_of(value: str | None, *choices: T, option: str) -> T | None:
     """``value`` if it is one of ``choices``; None for None. Raises InputError."""
     if value is None:

@@ -86,6 +86,12 @@ def _datasets() -> Iterator[Item]:
     return _factories(registry)
 
 
+def _experiments() -> Iterator[Item]:
+    from qbench.theory import registry
+
+    return _factories(registry)
+
+
 def _suites() -> Iterator[Item]:
     from qbench.suite.source import suite_names
 
@@ -105,7 +111,11 @@ def _suite_description(name: str) -> str:
 
 def _suite_details(name: str) -> Iterator[str]:
     from qbench.suite import load_suite
+    from qbench.suite.theory import load_theory_suite, suite_kind
 
+    if suite_kind(name) == "theory":
+        yield f"experiments: {', '.join(experiment.name for experiment in load_theory_suite(name).experiments)}"
+        return
     suite = load_suite(name)
     yield f"models: {', '.join(choice.name for choice in suite.models)}"
     yield f"data sets: {', '.join(choice.name for choice in suite.datasets)}"
@@ -125,5 +135,6 @@ _KINDS: dict[str, Callable[[], Iterator[Item]]] = {
     "models": _models,
     "datasets": _datasets,
     "suites": _suites,
+    "experiments": _experiments,
     "plots": _plots,
 }

@@ -31,10 +31,16 @@ def plot(
     As PNG and SVG: accuracy by method, learning curves, accuracy against speed and against memory.
     """
     from qbench.cli.results import open_run, print_paths, read_run
+    from qbench.cli.theory import read_theory
     from qbench.report.plots import find_plot, write_plots
+    from qbench.report.plots.theory import write_pictures
+    from qbench.theory.results import is_theory
 
-    names = [find_plot(name).name for name in only or ()]
     store = open_run(run)
+    if is_theory(store):
+        print_paths("plots", write_pictures(read_theory(store), out or store.path / "plots", only=only or ()))
+        return
+    names = [find_plot(name).name for name in only or ()]
     records, measures = read_run(store)
     drawn = write_plots(records, measures, out or store.path / "plots", only=names, baseline=baseline)
     print_paths("plots", drawn.paths)

@@ -12,7 +12,8 @@ Examples:
   qbench run digits
   qbench run digits --profile quick --dry-run
   qbench run digits -m fp32 -m "graham[bits=2,3,4]" --seeds 0,1,2
-  qbench run suites/imagenet.yaml --data ~/imagenet"""
+  qbench run suites/imagenet.yaml --data ~/imagenet
+  qbench run rounding_theory --profile quick"""
 
 
 def run(
@@ -44,8 +45,23 @@ def run(
     """Run a suite: train, measure, table and plots.
 
     Trains every cell of SUITE that has no result yet, measures speed and memory, and writes tables and plots.
-    Running again continues where it stopped.
+    A suite of kind theory compares experiments with known answers instead. Running again continues where it stopped.
     """
+    from qbench.suite.theory import suite_kind
+
+    if suite_kind(suite) == "theory":
+        from qbench.cli.theory import run_theory_suite
+
+        meaningless = {
+            "--method": method, "--epochs": epochs, "--data": data, "--arithmetic": arithmetic,
+            "--device": None if device in {"auto", "cpu"} else device, "--no-measure": no_measure or None,
+        }  # fmt: skip
+        raise typer.Exit(
+            run_theory_suite(
+                suite, out, meaningless, profile=profile, seeds=seeds, jobs=jobs, threads=threads, dry_run=dry_run,
+                retry=not no_retry,
+            )
+        )  # fmt: skip
     from qbench.cli.arguments import one_of, seed_list
     from qbench.cli.conclusion import conclude
     from qbench.cli.planning import print_plan

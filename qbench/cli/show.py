@@ -30,10 +30,18 @@ def show(
     """
     from qbench.cli.overview import manifest_grid, overview_lines
     from qbench.cli.results import open_run, print_grids
+    from qbench.cli.theory import show_theory
+    from qbench.errors import InputError
     from qbench.report.aggregate import method_table
     from qbench.report.grid import method_grids
+    from qbench.theory.results import is_theory
 
     store = open_run(run)
+    if is_theory(store):
+        if manifest is not None:
+            raise InputError(f"--manifest: '{run}' is a theory run, in which no method declares data paths")
+        show_theory(store)
+        return
     records, measures = store.records(), store.measures()
     if manifest is not None:
         print_grids([manifest_grid(records, manifest)])

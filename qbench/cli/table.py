@@ -36,16 +36,22 @@ def table(
     One row per method with its differences to fp32, or one row per cell.
     """
     from qbench.cli.results import open_run, print_grids, read_run
+    from qbench.cli.theory import table_theory
     from qbench.report.aggregate import method_table
     from qbench.report.cells import STABLE_COLUMNS, cells_frame
     from qbench.report.files import refuse_overwrite, write_file
     from qbench.report.grid import cells_grid, method_grids
     from qbench.report.render import find_format
+    from qbench.theory.results import is_theory
 
     chosen = find_format(format_)
     if output is not None:
         refuse_overwrite(output, force=force)
-    records, measures = read_run(open_run(run))
+    store = open_run(run)
+    if is_theory(store):
+        table_theory(store, chosen.name, output, cells=cells)
+        return
+    records, measures = read_run(store)
     frame = cells_frame(records, measures) if cells else None
     methods = method_table(records, measures, baseline=baseline)
     if chosen.name == "terminal" and output is None:

@@ -68,9 +68,7 @@ def _round(value: Any, word: Any) -> Any:  # pragma: no cover - compiled
 @numba.njit(inline="always")
 def _clip(value: Any, low: Any, high: Any) -> Any:  # pragma: no cover - compiled
     """0 for NaN."""
-    if value != value:
-        return min(max(ZERO, low), high)
-    return min(max(value, low), high)
+    return min(max(ZERO if np.isnan(value) else value, low), high)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

@@ -73,12 +73,13 @@ def _encode(
     key: Sequence[int] | None,
 ) -> bool:
     """Fill ``codes``; whether x holds a NaN."""
-    numbers = (np.float32(value) for value in (scale, zero, *limits))
-    arguments = (_flat(x), _flat(codes), *numbers)
-    if key is None:
-        return bool(loops.encode_nearest(*arguments, rounding == "half_up"))
-    loop = loops.encode_hash if key[3] == HASH else loops.encode_philox
-    return bool(loop(*arguments, *(np.uint32(word) for word in key[:3])))
+    loop: Any = loops.encode_nearest
+    last: list[Any] = [rounding == "half_up"]
+    if key is not None:
+        loop = loops.encode_hash if key[3] == HASH else loops.encode_philox
+        last = [np.uint32(word) for word in key[:3]]
+    numbers = (np.float32(float(value)) for value in (scale, zero, *limits))
+    return bool(loop(_flat(x), _flat(codes), *numbers, *last))
 
 
 def _flat(x: Tensor) -> np.ndarray[Any, Any]:

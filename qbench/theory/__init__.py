@@ -14,7 +14,7 @@ from qbench.factory import Factory, registry_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from qbench.theory.findings import Findings
+    from qbench.theory.findings import Findings as Findings
 
 Experiment = Factory["Findings"]
 """Its function takes ``seed`` and ``progress``, which the runner gives, and options."""
@@ -27,9 +27,7 @@ def _experiment(name: str, description: str) -> Experiment:
 registry = registry_of(
     "experiment",
     [
-        _experiment(
-            "stochastic_floor", "loss at which SR, R and SGD stop on least squares, by spacing, step and batch"
-        ),
+        _experiment("stochastic_floor", "loss at which SR, R and SGD stop on least squares"),
         _experiment("quadratic_chain", "SR on one quadratic against its stationary law"),
         _experiment("binaryconnect_convex", "where BinaryConnect's two copies of the weights go on convex problems"),
         _experiment("toy_landscape", "stationary laws of SR and BinaryConnect on three valleys, by step size"),

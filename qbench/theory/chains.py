@@ -104,8 +104,8 @@ def stochastic_rounding(slope: Slope, step: float, noise: float, spacing: float,
 def binaryconnect(slope: Slope, step: float, noise: float, spacing: float, low: float, high: float) -> Chain:
     """BinaryConnect with nearest rounding: w <- w - step * (slope(Q(w)) + noise * N(0, 1)), w in [low, high].
 
-    Cells are at most half as wide as a step's standard deviation; that a weight may be anywhere in its cell adds width^2 / 12
-    to each step's variance, which is taken off again. Decision points of Q are edges of cells.
+    Cells are at most half as wide as a step's standard deviation; that a weight may be anywhere in its cell adds
+    width^2 / 12 to each step's variance, which is taken off again. Decision points of Q are edges of cells.
     """
     deviation = step * noise
     per_half = math.ceil(spacing / 2 / min(deviation / 2, spacing / 8))

@@ -29,7 +29,7 @@ class LeastSquares:
         return excess
 
     def draw(self, chains: int, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """A batch of samples for each chain, with replacement: A's rows [chains, batch, dimensions], y [chains, batch]."""
+        """A batch for each chain, with replacement: rows of A [chains, batch, dimensions] and y [chains, batch]."""
         index = torch.randint(len(self._y), (chains, batch), generator=generator)
         return self._a[index], self._y[index]
 

@@ -1,5 +1,6 @@
-// Prints one digest per elementwise function and input, for the instruction set given by its number. Two builds of the
-// library agree where they print the same lines.
+// For the instruction set given by its number: prints one digest per elementwise function and input (two builds of the
+// library agree where they print the same lines), or, with a second argument, codes of elements far beyond what memory
+// holds.
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -305,10 +306,34 @@ void pooling(i64 channels) {
     digest.print("pooling " + std::to_string(channels));
 }
 
+// Codes of halves, rounded stochastically, at indices beyond 2^32 and 2^34, as for a part of a larger tensor. A line is the
+// generator, the first index and the codes.
+void far_elements() {
+    const i64 count = 256, starts[] = {(1ll << 32) - 128, (1ll << 34) - 128, (1ll << 40) + 64};
+    const std::vector<float> halves(256, 0.5f);
+    for (int rule : {PHILOX, HASH})
+        for (i64 start : starts) {
+            auto codes = room<u8>(count);
+            EncodeJob job;
+            // The first element of the arrays has the index `start`.
+            job.x = reinterpret_cast<const float*>(reinterpret_cast<std::uintptr_t>(halves.data()) - 4 * start);
+            job.out = codes.data();
+            job.out_from = start;
+            job.high = 1;
+            job.rule = rule;
+            job.key = {1, 2, 3};
+            loops_for(isa).encode(job, {start, start + count});
+            std::printf("%d %lld", rule == HASH, static_cast<long long>(start));
+            for (u8 code : codes) std::printf(" %d", code);
+            std::printf("\n");
+        }
+}
+
 }  // namespace
 
-int main(int, char** arguments) {
+int main(int count, char** arguments) {
     isa = std::atoi(arguments[1]);
+    if (count > 2) return far_elements(), 0;
     for (i64 n : {0, 1, 15, 16, 17, 63, 64, 65, 1000, 70001}) {
         encoders(n, false);
         encoders(n, true);

@@ -14,6 +14,7 @@ from kernel_matrix import Implementation, difference, integers, normal, number, 
 from torch import Tensor
 
 from qbench.kernels import backends, cpu
+from qbench.kernels.cpu.calls import ISA_NUMBERS
 from qbench.kernels.random import Key, hash_words, philox
 
 pytestmark = pytest.mark.skipif(bool(backends.why_not("cpp")), reason=str(backends.why_not("cpp")))
@@ -48,6 +49,10 @@ def calls_on(shape: tuple[int, ...]) -> dict[str, tuple[Any, ...]]:
     at, values = at[: values.numel()], values[: at.numel()]
     mask = integers(((x.numel() + 7) // 8,), torch.uint8, seed=7)
     key, other = KEYS
+    weights = integers(shape, torch.int8, seed=8)
+    master, state = integers(shape, torch.int32, seed=9) >> 8, integers(shape, torch.int32, seed=10) >> 18
+    grid = (0.02, -128.0, 127.0, "stochastic")
+    signed = ("stochastic", key, torch.int8)
     return {
         "extremes": (x,),
         "encode_affine": (x, low, high, 8, True, key),
@@ -60,7 +65,7 @@ def calls_on(shape: tuple[int, ...]) -> dict[str, tuple[Any, ...]]:
         "chunk_statistics": (codes, 1 if codes.numel() // shape[1] % 16 else 16),
         "encode_affine_view": (codes, slope, offset, True, low, high, 8, True, other, at, values),
         "encode_scaled_view": (
-            codes, slope, offset, False, scale, "power", 128.0, -127.0, 127.0, "stochastic", key, torch.int8, at, values,
+            codes, slope, offset, False, scale, "power", 128.0, -127.0, 127.0, *signed, at, values,
         ),
         "view_extremes": (codes, slope, offset, True, at, values),
         "affine_view": (codes, slope, offset, True, x),
@@ -72,17 +77,9 @@ def calls_on(shape: tuple[int, ...]) -> dict[str, tuple[Any, ...]]:
         "level_view": (few, table, slope, offset, True, x),
         "level_gradient_sums": (g, few, table, slope, offset, True),
         "level_gradient": (g, few, table, slope, offset, True, slope, offset, slope),
-        "sgd_on_grid_": (
-            integers(shape, torch.int8, seed=8), g, x, 0.1, 1e-3, 0.9, True, False, 0.02, -128.0, 127.0, "stochastic", key,
-        ),
-        "adam_on_grid_": (
-            integers(shape, torch.int8, seed=8), g, x, x.abs(), 0.1, 0.9, 0.99, 1e-8, 3, 1e-3, 0.02, -128.0, 127.0,
-            "stochastic", other,
-        ),
-        "quantized_momentum_": (
-            integers(shape, torch.int32, seed=9) >> 8, integers(shape, torch.int32, seed=10) >> 18, g, scale, 128, 1, 26,
-            2**23 - 1, key,
-        ),
+        "sgd_on_grid_": (weights, g, x, 0.1, 1e-3, 0.9, True, False, *grid, key),
+        "adam_on_grid_": (weights, g, x, x.abs(), 0.1, 0.9, 0.99, 1e-8, 3, 1e-3, *grid, other),
+        "quantized_momentum_": (master, state, g, scale, 128, 1, 26, 2**23 - 1, key),
         "pack_bits": (codes & 7, 3),
         "unpack_bits": (integers(((x.numel() * 3 + 7) // 8,), torch.uint8, seed=11), 3, list(shape)),
         "max_pool2d": (x, [3, 3], [2, 2], [1, 1]),
@@ -146,46 +143,50 @@ def test_values_between_codes(level: str, rounding: str, key: list[int] | None) 
     assert difference(expected, results(Implementation("cpp", level), "encode_scaled", arguments)) == ""
 
 
-# --- the library by itself
+# --- the loops in a program of their own
 
-ELEMENTWISE = ("encode", "passes", "statistics", "extremes", "updates", "packing", "pooling")
+UNITS = ("encode", "passes", "statistics", "extremes", "updates", "packing", "pooling")
+ISA_UNITS = ("elementwise_scalar", "elementwise_avx2", "elementwise_avx512", "elementwise_neon")
 FLAGS = ("-O1", "-std=c++17", "-fopenmp", "-ffp-contract=off", "-fno-math-errno", "-w", f"-I{SOURCES}")
 
 
-def build(compiler: str, program: str, out: Path, *units: str) -> Path:
-    sources = [str(SOURCES / f"{name}.cpp") for name in (*units, *ELEMENTWISE)]
-    target = out / compiler
-    source = str(Path(__file__).with_name(program))
-    subprocess.run([compiler, *FLAGS, source, *sources, "-static", "-o", str(target)], check=True, timeout=600)
-    return target
+def build(compiler: str, out: Path) -> Path:
+    sources = [str(SOURCES / f"{name}.cpp") for name in (*UNITS, *ISA_UNITS)]
+    program = str(Path(__file__).with_name("cpu_passes_digest.cpp"))
+    subprocess.run([compiler, *FLAGS, program, *sources, "-static", "-o", str(out)], check=True, timeout=900)
+    return out
 
 
-def lines(*command: str | Path) -> list[str]:
+def lines(*command: str | int | Path) -> list[str]:
     printed = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True, timeout=600).stdout
     return printed.splitlines()
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if not shutil.which("g++"):
+        pytest.skip("no compiler")
+    return build("g++", tmp_path_factory.mktemp("native") / "digest")
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("aarch64-linux-gnu-g++"), reason="no compiler for AArch64")
 @pytest.mark.skipif(not shutil.which("qemu-aarch64"), reason="no emulator of AArch64")
-@pytest.mark.skipif(not shutil.which("g++"), reason="no compiler")
-def test_neon_agrees_with_scalar(tmp_path: Path) -> None:
+def test_neon_agrees_with_scalar(program: Path, tmp_path: Path) -> None:
     """NEON under emulation against the scalar loops of this machine, which the reference vouches for."""
-    here = build("g++", "cpu_passes_digest.cpp", tmp_path, "elementwise_scalar", "elementwise_avx2", "elementwise_avx512")
-    there = build("aarch64-linux-gnu-g++", "cpu_passes_digest.cpp", tmp_path, "elementwise_scalar", "elementwise_neon")
-    expected = lines(here, "0")
+    expected = lines(program, ISA_NUMBERS["scalar"])
     assert len(expected) > 900
-    assert lines("qemu-aarch64", there, "3") == expected
+    there = build("aarch64-linux-gnu-g++", tmp_path / "digest")
+    assert lines("qemu-aarch64", there, ISA_NUMBERS["neon"]) == expected
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not shutil.which("g++"), reason="no compiler")
-def test_random_words_of_far_elements(tmp_path: Path) -> None:
-    """Elements beyond 2^34, where the number of a Philox block passes 32 bits: more than memory holds, so the loops are
-    called as for a part of a larger tensor."""
-    units = ("elementwise_scalar", "elementwise_avx2", "elementwise_avx512", "elementwise_neon")
-    program = build("g++", "cpu_far_elements.cpp", tmp_path, *units)
-    for line in {line for number_of in ("0", "1", "2") for line in lines(program, number_of)}:
+@pytest.mark.parametrize("level", levels())
+def test_random_words_of_far_elements(program: Path, level: str) -> None:
+    """Elements beyond 2^34, where the number of a Philox block passes 32 bits."""
+    printed = lines(program, ISA_NUMBERS[level], "far")
+    assert len(printed) == 6
+    for line in printed:
         generator, start, *codes = map(int, line.split())
         assert codes == expected_halves(generator, start, len(codes))
 

@@ -80,7 +80,7 @@ def _function(name: str) -> Callable[..., None]:
     return function  # type: ignore[no-any-return]
 
 
-def call(name: str, *arguments: float | None) -> None:
+def call(name: str, *arguments: float | ctypes.Array[Any] | None) -> None:
     """Call ``qbench_<name>`` with these arguments on PyTorch's number of threads."""
     _function(name)(*arguments, torch.get_num_threads(), ISA_NUMBERS[cpu.isa()])
 

@@ -1,19 +1,27 @@
 // Filters into panels of columns: [unit][column][term of the unit]. Included inside each instruction set's namespace.
 
+template <class Isa, class T>
+QBENCH_INLINE void zip_units(const T* __restrict from, std::int64_t term_stride, std::int64_t cols,
+                             typename Isa::B offset, typename Isa::B* __restrict to) {
+    using B = typename Isa::B;
+    for (std::int64_t c = 0; c < cols; ++c) {
+#pragma GCC unroll 4
+        for (std::int64_t j = 0; j < Isa::unit; ++j) {
+            to[c * Isa::unit + j] = static_cast<B>(static_cast<B>(from[j * term_stride + c]) + offset);
+        }
+    }
+}
+
 // `terms` terms (at most a unit) of `cols` columns that lie next to each other: [column][term], zero where there is none.
 template <class Isa, class T>
-void zip_terms(const T* from, std::int64_t term_stride, std::int64_t terms, std::int64_t cols, const Recode& rule,
-               typename Isa::B* to) {
+QBENCH_INLINE void zip_terms(const T* from, std::int64_t term_stride, std::int64_t terms, std::int64_t cols,
+                             const Recode& rule, typename Isa::B* to) {
     using B = typename Isa::B;
     if (terms >= Isa::unit && rule.shift == 0 && rule.mask == -1) {
         const B offset = static_cast<B>(rule.add);
-        for (std::int64_t c = 0; c < cols; ++c) {
-#pragma GCC unroll 4
-            for (std::int64_t j = 0; j < Isa::unit; ++j) {
-                to[c * Isa::unit + j] = static_cast<B>(static_cast<B>(from[j * term_stride + c]) + offset);
-            }
-        }
-        return;
+        if (cols == Isa::columns) return zip_units<Isa>(from, term_stride, Isa::columns, offset, to);
+        if (cols == Isa::lanes) return zip_units<Isa>(from, term_stride, Isa::lanes, offset, to);
+        return zip_units<Isa>(from, term_stride, cols, offset, to);
     }
     for (std::int64_t c = 0; c < cols; ++c) {
         for (std::int64_t j = 0; j < Isa::unit; ++j) {

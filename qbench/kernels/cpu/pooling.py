@@ -11,7 +11,9 @@ from torch import Tensor
 from qbench.kernels.cpu.calls import call
 
 
-def max_pool2d(x: Tensor, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]) -> tuple[Tensor, Tensor]:
+def max_pool2d(
+    x: Tensor, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]
+) -> tuple[Tensor, Tensor]:
     """y, window."""
     height, width = ((x.shape[2 + i] + 2 * padding[i] - kernel[i]) // stride[i] + 1 for i in (0, 1))
     y = torch.empty((*x.shape[:2], height, width), dtype=torch.float32, memory_format=torch.channels_last)

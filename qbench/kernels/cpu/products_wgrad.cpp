@@ -110,39 +110,63 @@ class Reduction {
         std::int64_t part = 0;
         while (all * (part + 1) / p_.parts_panels <= index) ++part;
         const std::int64_t local = (index - all * part / p_.parts_panels) * size_.panel;
+        std::vector<std::int64_t> totals(k_.rows * k_.columns);
         for (std::int64_t r = 0; r < p_.taps_y; ++r) {
-            for (std::int64_t m = 0; m < rows; ++m) {
+            for (std::int64_t block = 0; block < size_.blocks; ++block) {
+                const std::int64_t first = block * k_.rows, count = std::min(k_.rows, rows - first);
+                add_up({part, local, group, r, block, column}, totals);
                 for (std::int64_t n = 0; n < cols; ++n) {
-                    const std::int64_t place = ((group * p_.out_group + column + n) * p_.taps_y + r) * rows + m;
-                    write(place, total(part, local, group, r, m, column, n));
+                    const std::int64_t place = ((group * p_.out_group + column + n) * p_.taps_y + r) * rows + first;
+                    for (std::int64_t m = 0; m < count; ++m) write(place + m, totals[m * k_.columns + n]);
                 }
             }
         }
     }
 
   private:
-    std::int64_t total(std::int64_t part, std::int64_t local, std::int64_t group, std::int64_t r, std::int64_t m,
-                       std::int64_t column, std::int64_t n) const {
-        const std::int64_t tile = k_.rows * k_.columns, padded = size_.blocks * k_.rows;
-        const std::int64_t block = m / k_.rows, inside = m % k_.rows * k_.columns + n;
-        std::uint64_t total = 0;  // int32 results are exact modulo 2^32 only, so sums may wrap
+    struct Tile {
+        std::int64_t part, local, group, tap, block, column;
+    };
+
+    // A tile's totals over all jobs and digits. int32 results are exact modulo 2^32 only, so int64 may wrap here.
+    void add_up(const Tile& t, std::vector<std::int64_t>& totals) const {
+        std::fill(totals.begin(), totals.end(), 0);
         for (int da = 0; da < p_.a.digits; ++da) {
             for (int db = 0; db < p_.b.digits; ++db) {
-                const std::int64_t pair = ((block * p_.taps_y + r) * p_.a.digits + da) * p_.b.digits + db;
-                std::int64_t sum = p_.groups ? terms_ * p_.a.digit_zero[da] * p_.b.digit_zero[db] : 0;
+                const std::int64_t pair = ((t.block * p_.taps_y + t.tap) * p_.a.digits + da) * p_.b.digits + db;
+                const std::int64_t at = t.local + pair * k_.rows * k_.columns;
                 for (std::int64_t i = 0; i < p_.parts_rows; ++i) {
-                    const WgradSums& s = parts_.sums[i * p_.parts_panels + part];
-                    const std::int64_t at = local + pair * tile + inside;
-                    sum += p_.limit ? s.wide[at] : s.narrow[at];
-                    if (!k_.raw) continue;
-                    sum -= p_.b.digit_zero[db] * s.row_sums[((da * p_.groups + group) * p_.taps_y + r) * padded + m];
-                    sum -= p_.a.digit_zero[da] *
-                           s.column_sums[(db * p_.groups + group) * size_.panels * k_.columns + column + n];
+                    const WgradSums& s = parts_.sums[i * p_.parts_panels + t.part];
+                    if (p_.limit) {
+                        add(s.wide + at, 8 * (da + db), totals);
+                    } else {
+                        add(s.narrow + at, 8 * (da + db), totals);
+                    }
+                    if (k_.raw) correct(t, s, i == 0, da, db, totals);
                 }
-                total += static_cast<std::uint64_t>(sum) << 8 * (da + db);
             }
         }
-        return static_cast<std::int64_t>(total);
+    }
+
+    template <class Sum>
+    static void add(const Sum* from, int shift, std::vector<std::int64_t>& totals) {
+        const std::int64_t factor = std::int64_t{1} << shift, count = static_cast<std::int64_t>(totals.size());
+        std::int64_t* to = totals.data();
+        for (std::int64_t i = 0; i < count; ++i) to[i] += from[i] * factor;
+    }
+
+    // Takes the zero points of raw digits off one job's sums.
+    void correct(const Tile& t, const WgradSums& s, bool first, int da, int db, std::vector<std::int64_t>& totals) const {
+        const std::int64_t padded = size_.blocks * k_.rows, panels = size_.panels * k_.columns;
+        const std::int64_t za = p_.a.digit_zero[da], zb = p_.b.digit_zero[db], factor = std::int64_t{1} << 8 * (da + db);
+        const std::int64_t* rows = s.row_sums + ((da * p_.groups + t.group) * p_.taps_y + t.tap) * padded + t.block * k_.rows;
+        const std::int64_t* columns = s.column_sums + (db * p_.groups + t.group) * panels + t.column;
+        const std::int64_t constant = first ? terms_ * za * zb : 0;
+        for (std::int64_t m = 0; m < k_.rows; ++m) {
+            for (std::int64_t n = 0; n < k_.columns; ++n) {
+                totals[m * k_.columns + n] += (constant - zb * rows[m] - za * columns[n]) * factor;
+            }
+        }
     }
 
     void write(std::int64_t place, std::int64_t total) const {

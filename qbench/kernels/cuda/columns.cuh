@@ -58,14 +58,14 @@ DEVICE void reduce_columns(const ColumnTile<V>& tile, RowRange rows, Load load, 
     }
 #pragma unroll
     for (int j = 0; j < V; ++j) shared[threadIdx.x][j] = partials[j];
-    __syncthreads();
+    __syncthreads();  // every thread's partials are there
     int alive = (int)tile.row_step;
     while (alive > 1) {
         const int half = (alive + 1) / 2;
         if (tile.lane_row + half < alive)
 #pragma unroll
             for (int j = 0; j < V; ++j) shared[threadIdx.x][j].merge(shared[threadIdx.x + half * tile.width][j]);
-        __syncthreads();
+        __syncthreads();  // the stage is done
         alive = half;
     }
     if (tile.is_active && tile.lane_row == 0)

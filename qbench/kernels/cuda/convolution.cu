@@ -328,7 +328,7 @@ __global__ void __launch_bounds__(THREADS, TILE_FILTERS == 128 ? 2 : 3)
     }
     __syncthreads();  // all are done with the last stage
     accumulator.share(shared_sums, shared_row_sums, has_row_sums);
-    __syncthreads();
+    __syncthreads();  // the sums are there
 
     const i64 x_shift = zero_point(x_zero), w_shift = zero_point(w_zero);
     const i64 constant = is_closing ? x_shift * w_shift * problem.window.taps() * group_channels : 0;

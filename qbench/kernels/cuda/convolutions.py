@@ -74,7 +74,7 @@ def backward(shape: Shape) -> Shape:
 def run(
     sources: list[Digit], filters: list[Digit], shape: Shape, outcome: Outcome, *, is_transposed: bool = False
 ) -> None:
-    """All products of digits, and all parts of a depth too long for int32, added up in int64 where there are several."""
+    """All products of digits, and all parts of a depth too long for int32, added up in int64 if there are several."""
     vectors = shape.num_taps * padded(shape.channels) // VECTOR
     parts = [
         (source, w, begin, min(begin + step, vectors))

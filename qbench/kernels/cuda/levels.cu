@@ -74,7 +74,7 @@ template <typename Partial> DEVICE Partial merged_parts(const Partial* partials,
     __syncthreads();
     for (int half = COLUMN_THREADS / 2; half; half /= 2) {
         if (threadIdx.x < half) shared[threadIdx.x].merge(shared[threadIdx.x + half]);
-        __syncthreads();
+        __syncthreads();  // the parts are merged
     }
     return shared[0];
 }

@@ -90,7 +90,7 @@ def transposed_rows(
 
 
 def transposed_filters(w: Digit, groups: int) -> Digit:
-    """Filters [K, C / groups, R, S] (channels-last) as those of the gradient of the input: [C, R * S, padded(K / groups)],
+    """Filters [K, C / groups, R, S] (channels-last) as those of the input gradient: [C, R * S, padded(K / groups)],
     a group's channels after the other's. The rest of a row is 0."""
     filters, channels, taps = w.codes.shape[0] // groups, w.codes.shape[1], w.codes.shape[2:].numel()
     shape = (groups * channels, taps, padded(filters))

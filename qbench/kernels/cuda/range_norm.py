@@ -37,8 +37,8 @@ def range_gradient_line(
     values = _vector(2 * chunks * channels, torch.float32, device)
     launch(
         "range_gradient_line", flat_grid(channels, device, per_thread=1),
-        sums, channels, chunks, rows, scale, zero, step, mean, inverse, weight, Double(constant), codes, low_at, high_at,
-        slope, offset, at, values, grad_weight, grad_bias, device=device,
+        sums, channels, chunks, rows, scale, zero, step, mean, inverse, weight, Double(constant), codes,
+        low_at, high_at, slope, offset, at, values, grad_weight, grad_bias, device=device,
     )  # fmt: skip
     return slope, offset, at, values, grad_weight, grad_bias
 

@@ -11,7 +11,7 @@ from qbench.kernels.reference.products import output_size
 
 @dataclass(frozen=True)
 class Shape:
-    """A convolution: images [images, channels, *size] -> [images, filters, *out_size]; channels, filters of one group."""
+    """A convolution: images [images, channels, *size] -> [images, filters, *out_size]; both of one group."""
 
     images: int
     size: tuple[int, int]

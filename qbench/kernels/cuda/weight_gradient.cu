@@ -280,7 +280,7 @@ __global__ void __launch_bounds__(THREADS, 2)
     static_assert(TILE_FILTERS * TILE_COLUMNS * sizeof(i32) <= STAGES * STAGE_BYTES, "the sums fit");
     __syncthreads();  // all are done with the last stage
     accumulator.share(shared_sums);
-    __syncthreads();
+    __syncthreads();  // the sums are there
 
     const i64 factor = (i64)1 << shift, columns = problem.columns();
     const int live_filters = problem.filters - first_filter, live_columns = problem.columns() - first_column;

@@ -23,6 +23,12 @@ from qbench.kernels.cuda.outcome import Outcome
 from qbench.kernels.cuda.shapes import Shape
 
 TILE_PIXELS = 64
+PIXELS_OF_A_THREAD = 256
+"""In the plain kernel, which has no other parallelism than its few weights."""
+
+MOST_PARTS = 65535
+"""Blocks along y."""
+
 BLOCKS_PER_MULTIPROCESSOR = 4
 """Wanted: two run at a time, and a second wave evens out what the first leaves."""
 
@@ -99,6 +105,6 @@ def _plain(x: Factor, e: Factor, shape: Shape, outcome: Outcome) -> None:
     sums = torch.zeros_like(outcome.y, dtype=torch.int64)
     names = f"{CODE_NAMES[x[0].dtype]}, {CODE_NAMES[e[0].dtype]}"
     grid = flat_grid(sums.numel(), sums.device, per_thread=1)
-    parts = max(1, min(flat_grid(shape.pixels, sums.device), 65535))
+    parts = max(1, min(-(-shape.pixels // PIXELS_OF_A_THREAD), MOST_PARTS))
     launch(f"plain_weight_gradient<{names}>", (grid, parts), *x, *e, *plain_shape(shape), sums, device=sums.device)
     outcome.finish(sums, outcome.y.shape[1])

@@ -88,13 +88,17 @@ def find_plot(name: str) -> Plot:
 
 def _write(plot: Plot, scene: Scene, stem: Path) -> list[Path]:
     with plot_style():
-        figure = plot.draw(scene)
-        # The layout is the same for both files: settled once, it costs half the time.
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
-        paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in SUFFIXES]
-        for path, suffix in zip(paths, SUFFIXES, strict=True):
-            write_file(path, _encoded(figure, suffix))
+        return save_figure(plot.draw(scene), stem)
+
+
+def save_figure(figure: Figure, stem: Path) -> list[Path]:
+    """Write ``figure`` beside ``stem`` with each of the suffixes, within :func:`plot_style`."""
+    # The layout is the same for both files: settled once, it costs half the time.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in SUFFIXES]
+    for path, suffix in zip(paths, SUFFIXES, strict=True):
+        write_file(path, _encoded(figure, suffix))
     return paths
 
 

@@ -52,6 +52,9 @@ _OTHERS = {
     ("stochastic, wr", 0.5): 0.0005, ("stochastic, wr", 0.25): 0.0002, ("stochastic, wr", 0.125): 0.00005,
 }  # fmt: skip
 
+_OTHERS_PROBLEM = (50, 400, 0.1)
+"""Dimensions, samples and label noise behind these figures."""
+
 _NAMES = {
     "sr": "SR: F - F* at the mean of w",
     "nearest, wr": "BC nearest: F - F* at the mean of wr",
@@ -93,7 +96,8 @@ def binaryconnect_convex(
     losses = _on_least_squares(problem, spacings, chains, seed, iterations, work)
     found = {name: [estimate(values.tolist()) for values in rows] for name, rows in losses.items()}
     for index, spacing in enumerate(spacings):
-        answers += _least_squares_answers(problem, spacing, {name: rows[index] for name, rows in found.items()})
+        others = _OTHERS if (dimensions, samples, label_noise) == _OTHERS_PROBLEM else {}
+        answers += _least_squares_answers(problem, spacing, {name: rows[index] for name, rows in found.items()}, others)
     return Findings(answers=tuple(answers), pictures=(_picture(spacings, found),))
 
 
@@ -153,10 +157,15 @@ def _on_least_squares(
     return {name: problem.excess(total / (iterations - iterations // 2)) for name, total in sums.items()}
 
 
-def _least_squares_answers(problem: LeastSquares, spacing: float, found: Mapping[str, Estimate]) -> Iterator[Answer]:
+def _least_squares_answers(
+    problem: LeastSquares,
+    spacing: float,
+    found: Mapping[str, Estimate],
+    others: Mapping[tuple[str, float], float],
+) -> Iterator[Answer]:
     text = f"least squares, spacing 1/{round(1 / spacing)}"
     for name, measured in found.items():
-        yield beside(_NAMES[name], text, measured, _OTHERS.get((name, spacing)), OTHERS)
+        yield beside(_NAMES[name], text, measured, others.get((name, spacing)), OTHERS)
     bound = float(problem.curvatures[-1]) * len(problem.best) * spacing**2 / 8
     yield bounded(_NAMES["nearest, wr"], f"{text}, bound", found["nearest, wr"], "at most", bound, HALF_SPACING)
     yield bounded(

@@ -158,7 +158,7 @@ def _picture(
     names = {"weight": "weights", "activation": "activations", "error": "errors"}
     series = [
         Series(
-            label=f"{label}, mean and sd over layers", role=kind, style="points", x=tuple(bits),
+            label=label, role=kind, style="points", x=tuple(bits),
             y=tuple(found[kind, width].mean.value for width in bits),
             error=tuple(found[kind, width].deviation for width in bits),
         )
@@ -176,7 +176,7 @@ def _picture(
     return Picture(
         name="layer-direction",
         title=f"{where}: cosine between tensors and their quantised copies",
-        note="dashed: Banner et al. 2018, another network and data set",
+        note="points: mean and sd over layers; dashed: Banner et al. 2018, another network and data set",
         columns=1,
         panels=(Panel(x_label="bits", y_label="cosine", series=tuple(series)),),
     )

@@ -1,4 +1,4 @@
-"""Range batch norm's scale C(n) * range over the standard deviation, for Gaussian values (Banner et al. 2018, Eq. 2-4)."""
+"""Range batch norm's scale C(n) * range over the standard deviation, for Gaussian values (Banner et al. 2018)."""
 
 from __future__ import annotations
 

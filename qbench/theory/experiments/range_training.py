@@ -37,8 +37,8 @@ def range_training(
 ) -> Findings:
     """Accuracy of range batch norm less that of batch norm, in float32.
 
-    constants: of the scale. chunks: over which ranges are averaged. model, dataset: trained with Adam at lr and a cosine
-    schedule. seeds: runs of each; both norms see the same weights and batches.
+    constants: of the scale. chunks: over which ranges are averaged. model, dataset: trained with Adam at lr and a
+    cosine schedule. seeds: runs of each; both norms see the same weights and batches.
     """
     norms: list[tuple[str, dict[str, object]]] = [("batch norm", {"norm": "batch"})]
     norms += [
@@ -66,7 +66,7 @@ def _answers(top1: dict[str, list[float]], text: str) -> list[Answer]:
         answers.append(
             equals(
                 f"accuracy less batch norm's (points), {name}", text, difference, 0.0, SOURCE, extra=_MARGIN,
-                because="points, below what such runs can tell",
+                because="of a point, below what such runs can tell",
             )
         )  # fmt: skip
     return answers

@@ -233,20 +233,19 @@ def _picture(
 ) -> Picture:
     spacings = list(dict.fromkeys(grid.spacing for grid in grids))
     first = batches[0]
-    by_spacing = [
-        _series(f"SR, step {step:g}", "sr", spacings, [floors[first, Problem(d, step)] for d in spacings])
-        for step in steps
-    ]
-    known = [floors[first, Problem(d, steps[0])].known or 0.0 for d in spacings]
-    by_spacing.append(_line("(spacing / 4) E|g|\u2081", "known", spacings, known))
+    by_spacing: list[Series] = []
+    for step in steps:
+        answers = [floors[first, Problem(d, step)] for d in spacings]
+        by_spacing.append(_series(f"SR, step {step:g}", f"step {step}", spacings, answers))
+        by_spacing.append(_line("known answer", spacings, answers))
     by_batch: list[Series] = []
     for d in spacings:
         answers = [floors[batch, Problem(d, steps[-1])] for batch in batches]
-        by_batch.append(_series(f"SR, spacing 1/{round(1 / d)}", "sr", batches, answers))
-        by_batch.append(_line("", "known", batches, [answer.known or 0.0 for answer in answers]))
+        by_batch.append(_series(f"SR, spacing 1/{round(1 / d)}", f"spacing {d}", batches, answers))
+        by_batch.append(_line("", batches, answers))
     in_float = [floats[batch, steps[-1]] for batch in batches]
     by_batch.append(_series("float SGD", "fp32", batches, in_float))
-    by_batch.append(_line("", "known", batches, [answer.known or 0.0 for answer in in_float]))
+    by_batch.append(_line("", batches, in_float))
     return Picture(
         name="floor",
         title="least squares: the loss at which stochastic rounding stops",
@@ -276,5 +275,6 @@ def _series(label: str, role: str, x: Sequence[float], answers: Sequence[Answer]
     )
 
 
-def _line(label: str, role: str, x: Sequence[float], y: Sequence[float]) -> Series:
-    return Series(label=label, role=role, x=tuple(x), y=tuple(y), style="dashed")
+def _line(label: str, x: Sequence[float], answers: Sequence[Answer]) -> Series:
+    known = tuple(answer.known or 0.0 for answer in answers)
+    return Series(label=label, role="known", x=tuple(x), y=known, style="dashed")

@@ -26,6 +26,7 @@ FLAGS = ("-O1", "-std=c++17", "-shared", "-fPIC", "-fvisibility=hidden", "-ffp-c
 PAGE = mmap.PAGESIZE
 VECTOR = 16
 CANARY = 0xA5
+SIZES = (1, 2, 5)
 
 LETTERS = {
     torch.float32: "F", torch.float64: "D", torch.int8: "B", torch.uint8: "U", torch.int16: "H", torch.int32: "I",
@@ -40,14 +41,15 @@ class EmulationError(RuntimeError):
 
 
 class EmulatedDriver:
-    """seed: of the schedules. kernels: by file, those to compile. mutate: changes the source text of a file."""
+    """seed: of the schedules. multiprocessors: of the device, None for another number at every question, so that work
+    is split in many ways. kernels: by file, those to compile. mutate: changes the source text of a file."""
 
     def __init__(
         self,
         folder: Path,
         *,
         seed: int = 1,
-        multiprocessors: int = 2,
+        multiprocessors: int | None = None,
         kernels: Mapping[str, tuple[str, ...]] = KERNELS,
         mutate: Callable[[str, str], str] | None = None,
     ) -> None:
@@ -56,11 +58,15 @@ class EmulatedDriver:
         self.num_multiprocessors = multiprocessors
         self.kernels = kernels
         self.mutate = mutate
+        self.questions = seed
         self.launched: list[str] = []
         self._libraries: dict[str, ctypes.CDLL] = {}
 
     def multiprocessors(self, device: torch.device) -> int:
-        return self.num_multiprocessors
+        if self.num_multiprocessors is not None:
+            return self.num_multiprocessors
+        self.questions += 1
+        return SIZES[self.questions % len(SIZES)]
 
     def launch(self, launch: Launch) -> None:
         self.launched.append(launch.kernel)

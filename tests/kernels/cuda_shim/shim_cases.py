@@ -19,14 +19,15 @@ import kernel_cases_updates
 import torch
 from emulated_driver import EmulatedDriver
 from kernel_cases_products import Fill, Shape, convolution, scaled
-from kernel_matrix import Case, Implementation, difference, results
+from kernel_matrix import Case, Implementation, difference, normal, results
 from torch import Tensor
 
 from qbench.kernels.cuda.launch import driven_by
 
 U8, S8, S16 = torch.uint8, torch.int8, torch.int16
-EVERY = 5
-"""Of the shared cases, so many are left out between two that are taken; on a GPU all of them run."""
+MOST = 70
+MOST_PRODUCTS = 30
+"""Cases of one operator taken from the shared ones, evenly; on a GPU all of them run."""
 
 FULL = Fill(U8, None, 131.0, S8, None, -7.0)
 FILLS = (
@@ -45,6 +46,7 @@ SHAPES = (
     Shape("groups-of-vectors", (1, 96, 5, 6), 32, (3, 3), (2, 1), (1, 1), groups=2),
     Shape("stem", (1, 3, 20, 18), 65, (7, 7), (2, 2), (3, 3)),
     Shape("1x1-stride2", (2, 80, 8, 7), 144, (1, 1), (2, 2)),
+    Shape("stride2-dilation2", (1, 32, 13, 12), 32, (3, 3), (2, 2), (2, 2), (2, 2)),
     Shape("many-pixels", (5, 16, 13, 11), 16, (3, 3), padding=(1, 1)),
 )
 SMALL_GROUPS = Shape("small-groups", (1, 6, 4, 4), 4, (2, 3), (1, 2), (1, 1), groups=2)
@@ -70,15 +72,53 @@ def _tiles() -> Iterator[Case]:
         fill = Fill(a, None, 2.0, b, None, None)
         for kind in KINDS:
             yield Case(kind, f"{SMALL_GROUPS.label}-{fill}", partial(convolution, kind, SMALL_GROUPS, fill))
+    yield Case("conv2d_scaled", "digits", partial(scaled, "conv2d", SHAPES[1], FILLS[-1], per_channel=True))
+    many = Shape("small-groups-many-pixels", (2, 6, 13, 21), 4, (1, 1), groups=2)
+    yield Case("conv2d_weight_grad", many.label, partial(convolution, "conv2d_weight_grad", many, FULL))
+
+
+def _others() -> Iterator[Case]:
     yield Case("encode_scaled_view", "int32", long_codes)
+    yield Case("view_extremes", "replaced-extremes", replaced_extremes)
+    yield Case("encode_normalised_levels", "at-the-thresholds", at_the_thresholds)
+    for op in ("encode_view_gradient", "chunk_statistics"):
+        yield Case(op, "uneven-parts", partial(uneven_parts, op))
 
 
 def long_codes() -> tuple[Any, ...]:
     """Codes of 20 bits."""
-    *view, _, _ = kernel_cases_passes.extremes_of_view((2, 6, 5, 3), False, True)
-    at, values = kernel_cases_passes.replaced((2, 6, 5, 3))
-    top = 2.0**19 - 1
+    shape, top = (2, 6, 5, 3), 2.0**19 - 1
+    *view, at, values = kernel_cases_passes.extremes_of_view(shape, False, True)
     return (*view, torch.tensor(3.0), "linear", top, -top, top, "nearest", None, torch.int32, at, values)
+
+
+def replaced_extremes() -> tuple[Any, ...]:
+    """What is replaced would be the extremes, and stands side by side."""
+    shape = (2, 16, 5, 3)
+    codes, slope, offset, relu = kernel_cases_passes.view(shape, False)
+    codes = kernel_cases_products.integers(shape, U8, 100)
+    flat = codes.permute(0, 2, 3, 1).view(-1, 16)
+    slope = slope.abs() + 0.1
+    flat[7, 2:6], flat[11, 9:12] = 255, 0
+    at = torch.tensor([7 * 16 + 3, 7 * 16 + 2, 11 * 16 + 9, 11 * 16 + 11, 7 * 16 + 5, 7 * 16 + 4, 11 * 16 + 10])
+    return codes, slope, offset, relu, at, torch.linspace(-0.1, 0.1, len(at))
+
+
+def at_the_thresholds() -> tuple[Any, ...]:
+    """Every threshold is the value of an element."""
+    x, mean, inverse = (normal(shape, seed=seed) for seed, shape in enumerate([(40, 12), (12,), (12,)]))
+    values = ((x - mean) * inverse).flatten().sort().values
+    return x, mean, inverse, values[3::8][:60].clone()
+
+
+def uneven_parts(op: str) -> tuple[Any, ...]:
+    """A number of rows that no number of parts divides."""
+    shape = (1, 24, 37, 41)
+    if op == "chunk_statistics":
+        return kernel_cases_passes.statistics(shape, None, 1)
+    codes, slope, offset, relu = kernel_cases_passes.view(shape, True)
+    key = kernel_cases_passes.KEYS["philox"]
+    return normal(shape), codes, slope, offset, relu, torch.tensor(-2.0), torch.tensor(2.0), 8, True, key
 
 
 def vectors(fill: Fill) -> tuple[Any, ...]:
@@ -105,6 +145,8 @@ SHARED = (
     *kernel_cases_range_norm.CASES,
     *kernel_cases_products.CASES,
 )
+OWN = (*TILES, *_others())
+PRODUCTS = {case.op for case in kernel_cases_products.CASES}
 OPS = tuple(dict.fromkeys(case.op for case in SHARED))
 
 
@@ -112,7 +154,8 @@ def cases_of(op: str) -> list[Case]:
     """The cross-section for one operator. Sums of tens of thousands of terms take the emulation long; few are kept."""
     mine = [case for case in SHARED if case.op == op]
     short = [case for case in mine if not is_long(case)]
-    return [*short[::EVERY], *[case for case in mine if is_long(case)][:1], *(c for c in TILES if c.op == op)]
+    step = max(1, len(short) // (MOST_PRODUCTS if op in PRODUCTS else MOST))
+    return [*short[::step], *[case for case in mine if is_long(case)][:1], *(c for c in OWN if c.op == op)]
 
 
 def is_long(case: Case) -> bool:

@@ -106,7 +106,14 @@ def driver() -> Any:
 
 def test_launches_on_the_current_stream_of_the_device(cupy: FakeCupy) -> None:
     driver().launch(Launch("pack_bits", (5, 1, 1), 256, 0, (), torch.device("cuda", 1)))
-    assert [asked[0] for asked in cupy.asked] == ["device", "compile", "stream", "run", "end of stream", "end of device"]
+    assert [asked[0] for asked in cupy.asked] == [
+        "device",
+        "compile",
+        "stream",
+        "run",
+        "end of stream",
+        "end of device",
+    ]
     assert cupy.asked[0] == ("device", 1)
     assert cupy.asked[2] == ("stream", 1001, 1)
     assert cupy.asked[3][1:4] == ("pack_bits", (5, 1, 1), (256, 1, 1))

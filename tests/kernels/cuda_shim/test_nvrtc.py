@@ -67,7 +67,9 @@ def test_tensor_core_kernels_keep_their_sums_in_registers(file: str, tmp_path: P
     """Nothing spills, and two blocks of 128 threads fit on a multiprocessor."""
     kernel = KERNELS[file][-1]  # the largest tile
     name, arguments = kernel.removesuffix(">").split("<")
-    (tmp_path / "kernel.cu").write_text(f"{source(file)}\ntemplate __global__ decltype({name}<{arguments}>) {kernel};\n")
+    (tmp_path / "kernel.cu").write_text(
+        f"{source(file)}\ntemplate __global__ decltype({name}<{arguments}>) {kernel};\n"
+    )
     command = ["nvcc", "-arch=sm_90", *OPTIONS, "-cubin", "-Xptxas", "-v", "-o", "kernel.cubin", "kernel.cu"]
     log = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stderr
     spilled = re.findall(r"(\d+) bytes spill stores", log)

@@ -1,0 +1,159 @@
+// Random convolutions and their gradients, at every level this machine runs, against plain loops in int64.
+// For machines without Python and for sanitizers. Prints the levels and the number of comparisons; exit code 1 where
+// two differ.
+#include <cstdio>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "isa.h"
+#include "products.h"
+
+extern "C" {
+int qbench_conv2d(int level, int threads, const qbench::Call* call);
+int qbench_conv2d_input_grad(int level, int threads, const qbench::Call* call);
+int qbench_conv2d_weight_grad(int level, int threads, const qbench::Call* call);
+}
+
+namespace {
+
+using qbench::Geometry;
+using std::int64_t;
+
+std::mt19937 random_bits(1);
+
+int64_t between(int64_t low, int64_t high) {
+    return std::uniform_int_distribution<int64_t>(low, high)(random_bits);
+}
+
+// Codes of one type with channels last, and a zero point.
+struct Factor {
+    int code;
+    float zero;
+    int64_t shape[4];  // image or filter, row, column, channel
+    std::vector<char> bytes;
+
+    Factor(int code_, const std::vector<int64_t>& shape_) : code(code_) {
+        std::memcpy(shape, shape_.data(), sizeof shape);
+        const int64_t count = shape[0] * shape[1] * shape[2] * shape[3];
+        bytes.resize(static_cast<std::size_t>(count * size()));
+        const bool extreme = between(0, 2) == 0;
+        for (auto& byte : bytes) byte = static_cast<char>(extreme ? (code == qbench::CODE_UINT8 ? 255 : -128) : between(0, 255));
+        zero = static_cast<float>(between(0, 1) ? 0 : between(code == qbench::CODE_UINT8 ? 0 : -128, 127));
+    }
+
+    int64_t size() const { return code == qbench::CODE_INT16 ? 2 : 1; }
+
+    int64_t at(int64_t n, int64_t y, int64_t x, int64_t c) const {
+        if (y < 0 || x < 0 || y >= shape[1] || x >= shape[2]) return 0;
+        const char* from = bytes.data() + (((n * shape[1] + y) * shape[2] + x) * shape[3] + c) * size();
+        std::int16_t wide;
+        std::memcpy(&wide, from, size());
+        const int64_t value = code == qbench::CODE_UINT8  ? static_cast<unsigned char>(*from)
+                              : code == qbench::CODE_INT8 ? static_cast<signed char>(*from)
+                                                          : wide;
+        return value - static_cast<int64_t>(zero);
+    }
+
+    qbench::CallFactor call() const {
+        const auto address = [](const void* p) { return reinterpret_cast<int64_t>(p); };
+        const int64_t column = shape[3], row = column * shape[2], image = row * shape[1];
+        return {address(bytes.data()), address(&zero), 0, 0, code, {image, row, column, 1}};
+    }
+};
+
+Geometry random_geometry() {
+    Geometry g{};
+    g.groups = between(0, 3) ? 1 : between(1, 3);
+    g.images = between(1, 3);
+    g.channels = g.groups * (between(0, 3) ? between(1, 20) : 2 * between(16, 24));
+    g.filters = g.groups * between(1, 40);
+    g.taps_y = between(0, 2) ? 3 : between(1, 4);
+    g.taps_x = between(0, 2) ? 3 : between(1, 4);
+    const bool plain = between(0, 1);
+    g.stride_y = plain ? 1 : between(1, 3);
+    g.stride_x = plain ? 1 : between(1, 3);
+    g.dilation_y = plain ? 1 : between(1, 2);
+    g.dilation_x = plain ? 1 : between(1, 2);
+    if (between(0, 2) == 0) {  // what Winograd's form takes
+        g.groups = g.stride_y = g.stride_x = g.dilation_y = g.dilation_x = 1;
+        g.taps_y = g.taps_x = 3;
+        g.channels = 2 * between(16, 24);
+        g.filters = between(32, 48);
+    }
+    g.pad_y = between(0, 2);
+    g.pad_x = between(0, 2);
+    g.height = between(1, 12);
+    g.width = between(1, 24);
+    g.out_h = (g.height + 2 * g.pad_y - g.dilation_y * (g.taps_y - 1) - 1) / g.stride_y + 1;
+    g.out_w = (g.width + 2 * g.pad_x - g.dilation_x * (g.taps_x - 1) - 1) / g.stride_x + 1;
+    return g;
+}
+
+// Adds every product to all three results: forward, gradient of the input, gradient of the filters.
+struct Expected {
+    std::vector<int64_t> forward, input, filters;
+
+    Expected(const Geometry& g, const Factor& x, const Factor& w, const Factor& e)
+        : forward(g.images * g.out_h * g.out_w * g.filters), input(g.images * g.height * g.width * g.channels),
+          filters(g.filters * g.taps_y * g.taps_x * (g.channels / g.groups)) {
+        const int64_t each = g.channels / g.groups, per_group = g.filters / g.groups;
+        for (int64_t n = 0; n < g.images; ++n)
+            for (int64_t y = 0; y < g.out_h; ++y)
+                for (int64_t z = 0; z < g.out_w; ++z)
+                    for (int64_t k = 0; k < g.filters; ++k)
+                        for (int64_t r = 0; r < g.taps_y; ++r)
+                            for (int64_t s = 0; s < g.taps_x; ++s)
+                                for (int64_t c = 0; c < each; ++c) {
+                                    const int64_t row = y * g.stride_y + r * g.dilation_y - g.pad_y;
+                                    const int64_t col = z * g.stride_x + s * g.dilation_x - g.pad_x;
+                                    if (row < 0 || col < 0 || row >= g.height || col >= g.width) continue;
+                                    const int64_t channel = k / per_group * each + c;
+                                    const int64_t a = x.at(n, row, col, channel), b = w.at(k, r, s, c);
+                                    const int64_t error = e.at(n, y, z, k);
+                                    forward[((n * g.out_h + y) * g.out_w + z) * g.filters + k] += a * b;
+                                    input[((n * g.height + row) * g.width + col) * g.channels + channel] += error * b;
+                                    filters[((k * g.taps_y + r) * g.taps_x + s) * each + c] += a * error;
+                                }
+    }
+};
+
+template <class Function>
+bool same(Function function, int level, const Factor& first, const Factor& second, const Geometry& g,
+          const std::vector<int64_t>& expected) {
+    std::vector<int64_t> result(expected.size(), 77);
+    qbench::Call call{first.call(), second.call(), {reinterpret_cast<int64_t>(result.data()), qbench::RESULT_INT64, 0, 0}, g};
+    return function(level, static_cast<int>(between(1, 3)), &call) == qbench::STATUS_DONE && result == expected;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    const int rounds = argc > 1 ? std::atoi(argv[1]) : 100;
+    int compared = 0, wrong = 0;
+    for (int i = 0; i < rounds; ++i) {
+        const Geometry g = random_geometry();
+        if (g.out_h <= 0 || g.out_w <= 0) continue;
+        const Factor x(between(0, 2), {g.images, g.height, g.width, g.channels});
+        const Factor w(between(0, 2), {g.filters, g.taps_y, g.taps_x, g.channels / g.groups});
+        const Factor e(between(0, 2), {g.images, g.out_h, g.out_w, g.filters});
+        const Expected expected(g, x, w, e);
+        for (int level = 0; level < qbench::LEVELS; ++level) {
+            if (!qbench::level_available(level)) continue;
+            const bool right[] = {same(qbench_conv2d, level, x, w, g, expected.forward),
+                                  same(qbench_conv2d_input_grad, level, e, w, g, expected.input),
+                                  same(qbench_conv2d_weight_grad, level, x, e, g, expected.filters)};
+            for (int op = 0; op < 3; ++op, ++compared) {
+                if (right[op]) continue;
+                ++wrong;
+                std::printf("round %d, level %d, operation %d differs\n", i, level, op);
+            }
+        }
+    }
+    std::printf("levels");
+    for (int level = 0; level < qbench::LEVELS; ++level) {
+        if (qbench::level_available(level)) std::printf(" %d", level);
+    }
+    std::printf("\n%d comparisons, %d wrong\n", compared, wrong);
+    return wrong || !compared;
+}

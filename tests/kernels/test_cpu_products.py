@@ -1,0 +1,320 @@
+"""The C++ integer products on instruction sets this machine lacks, on random geometries, and on what only they do:
+Winograd's form, digits, partial sums that must leave int32 in time."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import kernel_cases_products as cases
+import pytest
+import torch
+from filelock import FileLock
+from kernel_cases_products import Fill, Shape
+from kernel_matrix import Implementation, difference, results
+
+from qbench.kernels import backends, cpu
+from qbench.kernels.cpu import products
+from qbench.kernels.reference import products as reference
+
+SOURCES = Path(cpu.__file__).parent
+RUNNER = Path(__file__).with_name("cpu_products_runner.cpp")
+FLAGS = ("-O1", "-g0", "-std=c++17", "-fopenmp", "-ffp-contract=off", "-fPIC")
+EMULATED = ("avxvnni", "avx512vnni", "amx")
+CXX = shutil.which("g++")
+ARM_CXX, ARM_CPU = shutil.which("aarch64-linux-gnu-g++"), shutil.which("qemu-aarch64")
+
+needs_compiler = pytest.mark.skipif(CXX is None, reason="needs g++")
+needs_library = pytest.mark.skipif(bool(backends.why_not("cpp")), reason=str(backends.why_not("cpp")))
+
+
+def sources(folder: Path = SOURCES) -> list[Path]:
+    return sorted([*folder.glob("products*.cpp"), *folder.glob("isa*.cpp")])
+
+
+def compile_all(compiler: str, files: list[Path], headers: Path, to: Path, *flags: str) -> list[Path]:
+    def compiled(file: Path) -> Path:
+        target = to / f"{file.stem}.o"
+        command = [compiler, *FLAGS, *flags, f"-I{headers}", "-c", str(file), "-o", str(target)]
+        subprocess.run(command, check=True, capture_output=True, text=True)
+        return target
+
+    to.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(compiled, files))
+
+
+@dataclass(frozen=True)
+class Build:
+    """Object files by the name of their source, the runner's among them, and a library of them."""
+
+    objects: dict[str, Path]
+    library: Path
+    runner: Path
+
+
+def link(objects: dict[str, Path], target: Path, *flags: str) -> Path:
+    subprocess.run([str(CXX), "-fopenmp", *flags, *map(str, objects.values()), "-o", str(target)], check=True)
+    return target
+
+
+@pytest.fixture(scope="session")
+def emulated(tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """A build in which plain C++ stands for the instructions of VNNI and AMX; one for all test processes."""
+    if CXX is None:
+        pytest.skip("needs g++")
+    shared = tmp_path_factory.getbasetemp()
+    folder = (shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared) / "emulated"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "done").exists():
+            compile_all(CXX, [*sources(), RUNNER], SOURCES, folder, "-DQBENCH_EMULATE")
+        objects = {file.stem: folder / f"{file.stem}.o" for file in [*sources(), RUNNER]}
+        if not (folder / "done").exists():
+            kernels = {name: path for name, path in objects.items() if name != RUNNER.stem}
+            link(kernels, folder / "library.so", "-shared")
+            link(objects, folder / "runner")
+            (folder / "done").touch()
+    return Build(objects, folder / "library.so", folder / "runner")
+
+
+@pytest.fixture
+def emulation(emulated: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The emulated build in place of the package's library."""
+    library = ctypes.CDLL(str(emulated.library))
+    names = tuple(name for number, name in enumerate(cpu.LEVELS) if library.qbench_level_available(number))
+    monkeypatch.setattr(cpu, "library", lambda: library)
+    monkeypatch.setattr(cpu, "levels", lambda: names)
+
+
+# --- instruction sets that this machine may lack
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("op", sorted({case.op for case in cases.CASES}))
+@pytest.mark.parametrize("level", EMULATED)
+@pytest.mark.usefixtures("emulation")
+def test_emulated_level_equals_reference(level: str, op: str) -> None:
+    if level not in cpu.levels():
+        pytest.skip(f"the vectors around the instructions of {level} are missing here")
+    wrong = {}
+    for case in cases.CASES:
+        if case.op != op or ("long" in case.label and "pixels" not in case.label):
+            continue
+        arguments = case.build()
+        with cpu.limited_to(level):
+            found = getattr(products, op)(*arguments)
+        expected = getattr(reference, op)(*arguments)
+        one = isinstance(found, torch.Tensor)
+        text = difference([expected] if one else list(expected), [found] if one else list(found))
+        if text:
+            wrong[case.label] = text
+    assert wrong == {}
+
+
+@pytest.mark.slow
+def test_random_geometries_at_every_level(emulated: Build) -> None:
+    done = subprocess.run([str(emulated.runner), "150"], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (ARM_CXX and ARM_CPU), reason="needs aarch64-linux-gnu-g++ and qemu-aarch64")
+def test_random_geometries_on_neon(tmp_path: Path) -> None:
+    objects = compile_all(str(ARM_CXX), [*sources(), RUNNER], SOURCES, tmp_path)
+    command = [str(ARM_CXX), "-fopenmp", "-static", *map(str, objects), "-o", str(tmp_path / "runner")]
+    subprocess.run(command, check=True, capture_output=True)
+    done = subprocess.run([str(ARM_CPU), str(tmp_path / "runner"), "60"], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"levels {cpu.LEVELS.index('scalar')} {cpu.LEVELS.index('neon')}" in done.stdout
+
+
+# --- mistakes that these comparisons must see
+
+
+@dataclass(frozen=True)
+class Mutation:
+    file: str
+    right: str
+    wrong: str
+    recompiled: tuple[str, ...]
+
+
+MUTATIONS = {
+    "product of zero points": Mutation(
+        "gemm_conv.h", "phase.terms * za * zb - za", "-za", ("products_avx512vnni", "products_avxvnni")
+    ),
+    "row sums": Mutation("gemm_conv.h", "= -factor * total", "= 0 * total", ("products_avxvnni",)),
+    "row sums of the weight gradient": Mutation(
+        "products_wgrad.cpp", "constant - zb * rows[m]", "constant", ("products_wgrad",)
+    ),
+    "column sums of the weight gradient": Mutation(
+        "gemm_wgrad.h", "column_sums[c] += total[c]", "(void)total", ("products_amx",)
+    ),
+    "weight of the high digit": Mutation(
+        "gemm_finish.h", "(std::int64_t{1} << shift)", "(std::int64_t{1} + 0 * shift)", ("products_avx2",)
+    ),
+    "flush before overflow": Mutation("gemm_wgrad.h", "pending + terms > p.limit", "false", ("products_avx2",)),
+    "sign in Winograd's outputs": Mutation(
+        "gemm_winograd.h", "half[1][x] = d[1] - d[2] - d[3]", "half[1][x] = d[1] - d[2] + d[3]", ("products_avx2",)
+    ),
+    "merged taps": Mutation("products_plan.cpp", "list[t].x == list[t - 1].x + 1", "true", ("products_plan",)),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_random_geometries_see(name: str, emulated: Build, tmp_path: Path) -> None:
+    mutation = MUTATIONS[name]
+    shutil.copytree(SOURCES, tmp_path / "cpu", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    file = tmp_path / "cpu" / mutation.file
+    text = file.read_text()
+    assert mutation.right in text
+    file.write_text(text.replace(mutation.right, mutation.wrong))
+    changed = [tmp_path / "cpu" / f"{name}.cpp" for name in mutation.recompiled]
+    new = compile_all(str(CXX), changed, tmp_path / "cpu", tmp_path, "-DQBENCH_EMULATE")
+    runner = link(emulated.objects | {path.stem: path for path in new}, tmp_path / "runner")
+    done = subprocess.run([str(runner), "150"], check=False, capture_output=True, text=True)
+    assert done.returncode != 0
+
+
+# --- what only some inputs reach
+
+U8, S8, S16 = torch.uint8, torch.int8, torch.int16
+CPP, REFERENCE = Implementation("cpp"), Implementation("reference")
+WINOGRAD = (
+    Shape("even", (2, 32, 8, 8), 32, (3, 3), padding=(1, 1)),
+    Shape("odd", (3, 34, 7, 9), 33, (3, 3), padding=(1, 1)),
+    Shape("no-padding", (1, 48, 5, 4), 47, (3, 3)),
+    Shape("one-output", (1, 32, 3, 3), 40, (3, 3)),
+    Shape("wide-padding", (1, 32, 1, 2), 64, (3, 3), padding=(2, 2)),
+    Shape("many-images", (40, 32, 4, 4), 32, (3, 3), padding=(1, 1)),
+    # Outputs reach 9 * 255 * 128 * C, on either side of 2^29.
+    Shape("below-bound", (1, 1826, 3, 3), 34, (3, 3)),
+    Shape("beyond-bound", (1, 1830, 3, 3), 34, (3, 3)),
+)
+FILLS = (
+    Fill(U8, 255, 0.0, S8, -128, None),
+    Fill(U8, 0, 255.0, S8, 127, None),
+    Fill(U8, 255, 0.0, U8, 255, 0.0),
+    Fill(U8, 0, 255.0, U8, 255, 0.0),
+    Fill(U8, None, 131.0, S8, None, None),
+    Fill(U8, None, 7.0, U8, None, 200.0),
+)
+
+
+def levels() -> list[str]:
+    return [name for name in cpu.levels() if name in ("scalar", "avx2", "avx512", "neon")] if cpu.available() else []
+
+
+def assert_equal(op: str, arguments: tuple[Any, ...]) -> None:
+    expected = results(REFERENCE, op, arguments)
+    for level in levels():
+        assert difference(expected, results(Implementation("cpp", level), op, arguments)) == "", level
+
+
+@needs_library
+@pytest.mark.parametrize("fill", FILLS, ids=str)
+@pytest.mark.parametrize("shape", WINOGRAD, ids=lambda shape: shape.label)
+def test_winograd(shape: Shape, fill: Fill) -> None:
+    for kind in ("conv2d", "conv2d_input_grad"):
+        assert_equal(kind, cases.convolution(kind, shape, fill))
+    assert_equal("conv2d_scaled", cases.scaled("conv2d", shape, fill, per_channel=True))
+
+
+LONG = (
+    # int32 takes 257 products of int16 and uint8, one of two int16.
+    Shape("channels", (1, 700, 2, 3), 5, (1, 1)),
+    Shape("taps", (1, 90, 6, 5), 3, (3, 3), padding=(1, 1)),
+    Shape("filters", (1, 3, 4, 5), 600, (1, 1)),
+    Shape("pixels", (3, 3, 20, 21), 2, (3, 3), padding=(1, 1)),
+    Shape("one-row", (1, 2, 1, 700), 3, (1, 1)),
+    Shape("no-reuse", (1, 8, 9, 700), 3, (3, 3), (2, 2), (1, 1), groups=1),
+)
+INT16 = (
+    Fill(S16, -32768, None, U8, 255, 0.0),
+    Fill(U8, 255, 0.0, S16, -32768, None),
+    Fill(S16, -32768, None, S16, -32768, None),
+    Fill(S16, -32768, 32767.0, S16, -32768, 32767.0),
+    Fill(S16, None, None, S8, None, None),
+    Fill(S16, None, -5.0, S16, None, None),
+)
+
+
+@needs_library
+@pytest.mark.parametrize("fill", INT16, ids=str)
+@pytest.mark.parametrize("shape", LONG, ids=lambda shape: shape.label)
+def test_long_sums_of_int16(shape: Shape, fill: Fill) -> None:
+    for kind in cases.KINDS:
+        assert_equal(kind, cases.convolution(kind, shape, fill))
+        assert_equal(f"{kind}_scaled", cases.scaled(kind, shape, fill))
+
+
+@needs_library
+@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+def test_threads_change_nothing(threads: int) -> None:
+    shape = Shape("threads", (3, 32, 14, 13), 40, (3, 3), padding=(1, 1))
+    strided = Shape("strided", (2, 24, 15, 17), 40, (3, 3), (2, 2), (1, 1))
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for case in (shape, strided):
+            for kind in cases.KINDS:
+                assert_equal(f"{kind}_scaled", cases.scaled(kind, case, FILLS[-1]))
+    finally:
+        torch.set_num_threads(before)
+
+
+@needs_library
+def test_extremes_are_nan_only_where_a_result_is() -> None:
+    shape = Shape("3x3", (1, 32, 5, 5), 35, (3, 3), padding=(1, 1))
+    arguments = list(cases.scaled("conv2d", shape, FILLS[-1], per_channel=True))
+    bias = arguments[6].clone()
+    bias[34] = torch.nan
+    arguments[6] = bias
+    assert_equal("conv2d_scaled", tuple(arguments))
+
+
+@needs_library
+@pytest.mark.parametrize(("dtype", "zero"), [(U8, -1.0), (U8, 256.0), (S8, 128.0), (U8, 0.5), (U8, torch.nan)])
+def test_zero_point_outside_its_type(dtype: torch.dtype, zero: float) -> None:
+    a, b = torch.ones((2, 3), dtype=dtype), torch.ones((3, 2), dtype=S8)
+    with pytest.raises(ValueError, match="conv2d: a zero point must be an integer"):
+        products.matmul(a, torch.tensor(zero), b, None, True)
+
+
+# --- choice of the level
+
+
+@needs_library
+def test_levels() -> None:
+    assert cpu.levels()[0] == "scalar"
+    for level in cpu.levels():
+        with cpu.limited_to(level):
+            assert cpu.isa() == level
+            assert cpu.LEVELS[cpu.level()] == level
+    assert cpu.isa() == os.environ.get("QBENCH_ISA", cpu.levels()[-1])
+
+
+@needs_library
+@pytest.mark.parametrize("name", ["sse9", "neon" if "avx2" in cpu.levels() else "amx"] if cpu.available() else [])
+def test_level_that_is_not_here(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = "unknown" if name == "sse9" else "cannot run it"
+    with pytest.raises(cpu.NativeLibraryError, match=expected), cpu.limited_to(name):
+        pass
+    monkeypatch.setenv("QBENCH_ISA", name)
+    with pytest.raises(cpu.NativeLibraryError, match=f"QBENCH_ISA={name}: .*{expected}"):
+        cpu.isa()
+
+
+def test_library_that_is_not_there(tmp_path: Path) -> None:
+    code = "from qbench.kernels import cpu; print(cpu.available(), cpu.why_not())"
+    environment = os.environ | {"QBENCH_NATIVE_LIBRARY": str(tmp_path / "none.so")}
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
+    assert done.stdout.startswith("False") and "none.so does not exist" in done.stdout
