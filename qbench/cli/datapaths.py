@@ -59,11 +59,21 @@ def data_paths(recipe: Recipe) -> list[DataPath]:
         spec = getattr(recipe, slot)
         if spec is not None:
             rows.append(DataPath("E", slot, describe(spec)))
-    rows.append(DataPath("G", "gradient", describe(recipe.gradient)))
+    rows.append(DataPath("G", "gradient", _gradient(recipe)))
     rows.append(DataPath("U", "update", describe_update(recipe.update)))
     rows.append(DataPath("N", "norm", describe_norm(recipe.norm)))
     rows += _exceptions(recipe)
     return sorted(rows, key=lambda row: "WAEGUN".index(row.path))
+
+
+def _gradient(recipe: Recipe) -> str:
+    """The weight gradient's format; two update rules quantise it themselves."""
+    update = recipe.update
+    if recipe.gradient is None and isinstance(update, QuantizedMomentum):
+        return f"{describe(update.gradient)}, by the update"
+    if recipe.gradient is None and isinstance(update, ShiftStep) and update.master is not None:
+        return "stochastically rounded multiples of the stored weights' step, magnitude discarded, by the update"
+    return describe(recipe.gradient)
 
 
 _ERROR_AT = {"product": "", "activation": ", in front of the ReLU's mask"}
@@ -111,8 +121,11 @@ def _affine(spec: Affine) -> str:
 
 
 def _direct(spec: Direct) -> str:
-    limit = "not clipped" if spec.limit is None else f"clipped at ±{spec.limit:.10g}"
-    return f"multiples of {_power(1 - spec.bits)} {limit}, {_rounding(spec)}"
+    step = _power(1 - spec.bits)
+    limit = "not clipped" if spec.limit is None else f"clipped at ±{spec.limit:g}"
+    if spec.limit == 1 - 2.0 ** (1 - spec.bits) and spec.bits > 2:
+        limit = f"clipped at ±(1 - {step})"
+    return f"multiples of {step} {limit}, {_rounding(spec)}"
 
 
 def _shift(spec: Shift) -> str:

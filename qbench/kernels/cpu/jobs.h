@@ -62,10 +62,11 @@ struct GradientJob {
     float* out = nullptr;
 };
 
-// Sums over the rows of a block, per place of the table: of x - shift and its square, or of m and m * q.
+// Sums over the rows of a block, per place of the table: of x - shift and its square, or of a gradient's m and m * q.
 struct SumsJob {
     const float* x = nullptr;
     const float* shift = nullptr;
+    const GradientJob* gradient = nullptr;
     i64 period = 1;
     double *first = nullptr, *second = nullptr;
     float *lows = nullptr, *highs = nullptr;
@@ -131,7 +132,7 @@ struct Loops {
     void (*column_ends)(const u8* codes, i64 columns, Range rows, u8* lows, u8* highs);
     void (*column_statistics)(const ColumnsJob&);
     void (*moments)(const SumsJob&, Range);
-    void (*gradient_sums)(const GradientJob&, const SumsJob&, Range);
+    void (*gradient_sums)(const SumsJob&, Range);
     void (*encode_levels)(const LevelsJob&, Range);
     void (*look_up)(const u8* codes, const float* table, int entries, float* out, Range);
     void (*encode_at)(const EncodeJob&, const i64* at, Range);

@@ -83,39 +83,87 @@ void column_statistics(const ColumnsJob& job) {
     }
 }
 
-// Adds a range of elements to the sums and extremes of their places. NaN shows in the sums alone.
-void moments(const SumsJob& job, Range range) {
+// Sums of an element's two terms and, for some, its extremes: in registers for the places of one vector.
+struct MomentsAt {
     using V = Vector;
-    Place<V> place(job.period);
-    place.seek(range.begin);
-    for_each_vector<V>(range, [&](i64 i, int) __attribute__((always_inline)) {
-        const i64 c = place.next();
+    V::F low, high;
+    V::D shift, first, second;
+
+    QBENCH_INLINE MomentsAt(const SumsJob& job, i64 c)
+        : low(V::load(job.lows + c)), high(V::load(job.highs + c)), shift(V::to_double(V::load(job.shift + c))),
+          first(V::load(job.first + c)), second(V::load(job.second + c)) {}
+    QBENCH_INLINE void add(const SumsJob& job, i64 i, i64) {
         const auto x = V::load(job.x + i);
-        const auto d = V::sub(V::to_double(x), V::to_double(V::load(job.shift + c)));
-        V::store(job.first + c, V::add(V::load(job.first + c), d));
-        V::store(job.second + c, V::add(V::load(job.second + c), V::mul(d, d)));
-        V::store(job.lows + c, V::min(x, V::load(job.lows + c)));
-        V::store(job.highs + c, V::max(x, V::load(job.highs + c)));
-    });
-}
+        const auto d = V::sub(V::to_double(x), shift);
+        first = V::add(first, d);
+        second = V::add(second, V::mul(d, d));
+        low = V::min(x, low);
+        high = V::max(x, high);
+    }
+    QBENCH_INLINE void store(const SumsJob& job, i64 c) const {
+        V::store(job.lows + c, low);
+        V::store(job.highs + c, high);
+        V::store(job.first + c, first);
+        V::store(job.second + c, second);
+    }
+};
 
 template <int ENTRIES>
-void gradient_sums_range(const GradientJob& job, const SumsJob& sums, Range range) {
+struct GradientSumsAt {
     using V = Vector;
-    Place<V> place(job.view.period);
-    place.seek(range.begin);
-    for_each_vector<V>(range, [&](i64 i, int) __attribute__((always_inline)) {
-        const i64 c = place.next();
-        const Masked<V, ENTRIES> masked(job, i, c);
+    V::D first, second;
+
+    QBENCH_INLINE GradientSumsAt(const SumsJob& job, i64 c) : first(V::load(job.first + c)), second(V::load(job.second + c)) {}
+    QBENCH_INLINE void add(const SumsJob& job, i64 i, i64 c) {
+        const Masked<V, ENTRIES> masked(*job.gradient, i, c);
         const auto m = V::to_double(masked.m);
-        V::store(sums.first + c, V::add(V::load(sums.first + c), m));
-        const auto product = V::mul(m, V::to_double(masked.q));
-        V::store(sums.second + c, V::add(V::load(sums.second + c), product));
+        first = V::add(first, m);
+        second = V::add(second, V::mul(m, V::to_double(masked.q)));
+    }
+    QBENCH_INLINE void store(const SumsJob& job, i64 c) const {
+        V::store(job.first + c, first);
+        V::store(job.second + c, second);
+    }
+};
+
+// Adds a range of elements to the sums of their places. Where the table's period is a multiple of two vectors, a pair of
+// vectors stays in registers for some rows; each place meets its elements in the same order either way.
+template <class At>
+QBENCH_INLINE void add_range(const SumsJob& job, Range range) {
+    using V = Vector;
+    constexpr i64 PAIR = 2 * V::WIDTH, ROWS = 32;
+    i64 start = range.begin;
+    if (V::WIDTH > 1 && start % job.period == 0 && job.period % PAIR == 0) {
+        for (i64 rows; (rows = (range.end - start) / job.period) > 0; start += rows * job.period) {
+            if (rows > ROWS) rows = ROWS;
+            for (i64 c = 0; c < job.period; c += PAIR) {
+                At one(job, c), other(job, c + V::WIDTH);
+                for (i64 i = start + c, end = i + rows * job.period; i < end; i += job.period) {
+                    one.add(job, i, c);
+                    other.add(job, i + V::WIDTH, c + V::WIDTH);
+                }
+                one.store(job, c);
+                other.store(job, c + V::WIDTH);
+            }
+        }
+    }
+    Place<V> place(job.period);
+    place.seek(start);
+    for_each_vector<V>({start, range.end}, [&](i64 i, int) __attribute__((always_inline)) {
+        const i64 c = place.next();
+        At at(job, c);
+        at.add(job, i, c);
+        at.store(job, c);
     });
 }
 
-void gradient_sums(const GradientJob& job, const SumsJob& sums, Range range) {
-    if (job.view.entries <= 16) return gradient_sums_range<16>(job, sums, range);
-    if (job.view.entries <= 32) return gradient_sums_range<32>(job, sums, range);
-    gradient_sums_range<256>(job, sums, range);
+// Of x - shift and its square, with the extremes. NaN shows in the sums alone.
+void moments(const SumsJob& job, Range range) { add_range<MomentsAt>(job, range); }
+
+// Of the masked gradient m and m * q.
+void gradient_sums(const SumsJob& job, Range range) {
+    const int entries = job.gradient->view.entries;
+    if (entries <= 16) return add_range<GradientSumsAt<16>>(job, range);
+    if (entries <= 32) return add_range<GradientSumsAt<32>>(job, range);
+    add_range<GradientSumsAt<256>>(job, range);
 }

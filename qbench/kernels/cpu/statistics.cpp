@@ -208,7 +208,7 @@ QBENCH_EXPORT void qbench_moments(
     Array<double> sums(size(2 * channels));
     sum_blocks(rows, channels, period, sums.data(), parts, [&](Range range, double* first, double* second, int thread) {
         PlaceExtremes& mine = extremes[size(thread)];
-        const SumsJob job = {x, shift.data(), period, first, second, mine.lows.data(), mine.highs.data()};
+        const SumsJob job = {x, shift.data(), nullptr, period, first, second, mine.lows.data(), mine.highs.data()};
         in_groups(loops_for(isa), {range.begin * channels, range.end * channels},
                   [&](const Loops& loops, Range elements) { loops.moments(job, elements); });
     });
@@ -249,10 +249,8 @@ QBENCH_EXPORT void qbench_level_gradient_sums(
     job.g = g;
     const int parts = useful_threads(threads, rows * channels);
     sum_blocks(rows, channels, period, sums, parts, [&](Range range, double* first, double* second, int) {
-        SumsJob tables;
-        tables.first = first;
-        tables.second = second;
+        const SumsJob tables = {nullptr, nullptr, &job, period, first, second, nullptr, nullptr};
         in_groups(loops_for(isa), {range.begin * channels, range.end * channels},
-                  [&](const Loops& loops, Range elements) { loops.gradient_sums(job, tables, elements); });
+                  [&](const Loops& loops, Range elements) { loops.gradient_sums(tables, elements); });
     });
 }

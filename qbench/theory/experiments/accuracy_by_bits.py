@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Interval
 
@@ -37,27 +37,26 @@ def accuracy_by_bits(
     *,
     seed: int,
     progress: Progress,
-    bits: tuple[Bits, ...] = (2, 4, 6, 8),
+    bits: tuple[Bits, ...] = (2, 3, 4, 6, 8),
     model: str = "resnet8",
-    num_train: PositiveInt = 4000,
-    num_test: PositiveInt = 1000,
-    training_epochs: PositiveInt = 8,
+    dataset: str = "digits",
+    training_epochs: PositiveInt = 12,
     batch_size: PositiveInt = 64,
-    lr: Annotated[float, Gt(0)] = 0.1,
+    optimizer: Literal["sgd", "adam"] = "adam",
+    lr: Annotated[float, Gt(0)] = 0.01,
     seeds: Annotated[int, Ge(2)] = 2,
 ) -> Findings:
-    """Accuracy of banner8 by its bits on rendered characters (glyphs), beside float32.
+    """Accuracy of banner8 by its bits, beside float32.
 
-    bits: of weights, activations and layer gradients. num_train, num_test: images of the data set that are used.
-    seeds: runs of each width, which share weights and batches. A run that diverges counts as guessing.
+    bits: of weights, activations and layer gradients. model, dataset: trained with the optimizer at lr and a cosine
+    schedule. seeds: runs of each width, which share weights and batches. A run that diverges counts as guessing.
     """
     widths: list[int | None] = [None, *bits]
-    data = {"num_train": num_train, "num_validation": max(num_test // 4, 1), "num_test": num_test}
-    guessing = 100 / load_dataset("glyphs", options=data).num_classes
+    guessing = 100 / load_dataset(dataset).num_classes
     train = TrainSettings(
         epochs=training_epochs,
         batch_size=batch_size,
-        optimizer=OptimizerSettings(name="sgd", lr=lr, weight_decay=1e-4),
+        optimizer=OptimizerSettings(name=optimizer, lr=lr),
         schedule=ScheduleSettings(name="cosine"),
         eval_every=training_epochs,
     )
@@ -65,13 +64,11 @@ def accuracy_by_bits(
     runs = [(width, seed + index) for index in range(seeds) for width in widths]
     for number, (width, own_seed) in enumerate(runs):
         method, options = ("fp32", {}) if width is None else ("banner8", {"bits": width, "error_bits": width})
-        described = cell(
-            method, options, model=model, dataset="glyphs", dataset_options=data, train=train, seed=own_seed
-        )
+        described = cell(method, options, model=model, dataset=dataset, train=train, seed=own_seed)
         reached = accuracy(described, progress, number / len(runs), (number + 1) / len(runs))
         top1[width].append(guessing if math.isnan(reached) else reached)
-    text = f"{model} on glyphs ({num_train} images), {training_epochs} epochs, {seeds} seeds"
-    return Findings(answers=tuple(_answers(top1, text)), pictures=(_picture(top1, bits, f"{model} on glyphs"),))
+    text = f"{model} on {dataset}, {training_epochs} epochs, {seeds} seeds"
+    return Findings(answers=tuple(_answers(top1, text)), pictures=(_picture(top1, bits, f"{model} on {dataset}"),))
 
 
 def _answers(top1: Mapping[int | None, Sequence[float]], text: str) -> list[Answer]:

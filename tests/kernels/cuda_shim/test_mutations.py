@@ -8,7 +8,7 @@ import os
 import signal
 import warnings
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
