@@ -224,7 +224,7 @@ class Recipe:
     branch_error (E1): gradient with respect to what enters a layer, summed over its consumers.
     error_at: where a block's error is taken: at the ``product``'s output, behind the gradients of ReLU and norm, or at
         the ``activation``, in front of the ReLU's mask (WAGE), where no error passes an activation that was clipped;
-        a block's output is then an activation in its format, and the norm must be a LayerScale.
+        a block's output is then an activation on its Direct grid, and the norm must be a LayerScale.
     norm_error: gradient at the norm's output. gradient (G): the weight gradient. trunk: the residual stream.
     norm (N), update (U): see their classes.
     first_layer, last_layer: whether the first convolution and the classifier follow the recipe too.
@@ -269,6 +269,8 @@ class Recipe:
     def _check_block(self) -> None:
         if not isinstance(self.norm, LayerScale) or self.wgrad_error != "error":
             raise InputError("errors at the activation go with norm LayerScale and one error for both products")
+        if self.activation is not None and not isinstance(self.activation, Direct):
+            raise InputError(f"errors at the activation go with activations on a Direct grid, not on {self.activation}")
         beside = [name for name in ("output", "branch_error", "norm_error", "trunk") if getattr(self, name) is not None]
         if beside:
             raise InputError(f"errors at the activation leave no room for the slot {beside[0]}")

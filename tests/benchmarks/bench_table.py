@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from rich.console import Console
 from rich.table import Table as RichTable
 
@@ -122,3 +123,8 @@ def require(rows: Sequence[Row]) -> None:
     """Raises AssertionError where a ratio surely misses its bound."""
     missed = [f"{row.subject} against {row.against}: {row.verdict}, {row.cells()[2]}" for row in rows if row.is_missed]
     assert not missed, "; ".join(missed)
+
+
+def is_tiny(config: pytest.Config) -> bool:
+    """With ``--benchmark-disable`` everything runs once, on sizes that say nothing about speed."""
+    return bool(config.getoption("benchmark_disable", default=False))

@@ -11,7 +11,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from bench_table import BenchTable, Row, require
+from bench_table import BenchTable, Row, is_tiny, require
 
 TABLE = pytest.StashKey[BenchTable]()
 SAVED = Path(__file__).parents[2] / "results" / "reference" / "bench"
@@ -30,11 +30,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[TABLE] = BenchTable()
-
-
-def is_tiny(config: pytest.Config) -> bool:
-    """With ``--benchmark-disable`` everything runs once, on sizes that say nothing about speed."""
-    return bool(config.getoption("benchmark_disable", default=False))
 
 
 @pytest.fixture

@@ -14,8 +14,7 @@ from pathlib import Path
 from statistics import median
 
 import pytest
-from bench_table import Row, Target
-from conftest import is_tiny
+from bench_table import Row, Target, is_tiny
 from step_plan import (
     GRAHAM_BITS,
     LIMITS,

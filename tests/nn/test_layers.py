@@ -230,6 +230,8 @@ def test_block_evaluates_as_it_trains() -> None:
 def test_errors_at_the_activation_refuse_what_they_leave_no_room_for() -> None:
     with pytest.raises(InputError, match="LayerScale"):
         Recipe(error=Shift(8), error_at="activation")
+    with pytest.raises(InputError, match="Direct grid"):
+        replace(BOUNDED, activation=FixedPoint(1, 7))
     with pytest.raises(InputError, match="slot trunk"):
         replace(BOUNDED, trunk=Direct(8))
 

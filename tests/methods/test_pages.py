@@ -1,0 +1,95 @@
+"""The pages of docs/methods and the tables of ``qbench list methods -v``: made from the recipes, never stale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from qbench import Affine, Binary, FixedPoint, Quantizer, Recipe
+from qbench.catalog import find_method, methods
+from qbench.cli.app import app
+from qbench.cli.datapaths import data_paths, describe
+from qbench.cli.method_pages import COMMAND, method_pages, write_pages
+
+DOCS = Path(__file__).parents[2] / "docs" / "methods"
+
+
+def test_pages_are_what_the_command_makes() -> None:
+    """Run the command, ``qbench list methods --docs docs/methods``, where this fails."""
+    there = {path.name: path.read_text(encoding="utf-8") for path in DOCS.glob("*")}
+    assert there == method_pages(), f"docs/methods is stale: run {COMMAND}"
+
+
+def test_command_writes_the_pages_and_removes_old_ones(tmp_path: Path) -> None:
+    folder = tmp_path / "pages"
+    folder.mkdir()
+    (folder / "gone.md").write_text("a method that was renamed", encoding="utf-8")
+    (folder / "notes.txt").write_text("not a page", encoding="utf-8")
+    result = CliRunner().invoke(app, ["list", "methods", "--docs", str(folder)])
+    assert result.exit_code == 0
+    assert f"{len(method_pages())} pages" in result.stdout
+    assert {path.name for path in folder.iterdir()} == {*method_pages(), "notes.txt"}
+    assert all(path.stat().st_size for path in write_pages(folder))
+
+
+def test_only_methods_have_pages(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["list", "models", "--docs", str(tmp_path / "pages")])
+    assert result.exit_code == 2
+    assert "only methods have pages" in result.stderr
+    assert not (tmp_path / "pages").exists()
+
+
+@pytest.mark.parametrize("name", methods().names())
+def test_every_page_tells_the_whole_method(name: str) -> None:
+    method = find_method(name)
+    page = method_pages()[f"{name}.md"]
+    assert method.summary in page
+    assert all(f"| {option.name} |" in page for option in method.options)
+    assert all(f"`{preset}`" in page for preset in method.presets)
+    assert all(deviation in page for deviation in method.deviations)
+    assert all(f"| {path} |" in page for path in "WAEGUN")
+
+
+def test_listing_shows_every_data_path() -> None:
+    lines = CliRunner().invoke(app, ["list", "methods", "-v"]).stdout.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("wage "))
+    block = lines[start : lines.index("", start)]
+    shown = {tuple(line.split()[:2]) for line in block if line[4:6] in {f"{path} " for path in "WAEGUN"}}
+    assert shown == {
+        ("W", "weight"), ("A", "activation"), ("A", "input"), ("E", "error"), ("G", "gradient"), ("U", "update"),
+        ("N", "norm"),
+    }  # fmt: skip
+    text = "\n".join(block)
+    assert "multiples of 2^-1 clipped at ±0.5, nearest" in text
+    assert "option gradient_bits: int from 2 to 16 | 32 = 8" in text
+    assert "deviates: errors keep their power-of-two scale" in text
+
+
+def test_formats_in_words() -> None:
+    assert describe(None) == "float32"
+    assert describe(FixedPoint(2, 14, "stochastic")) == "fixed point <2, 14>, stochastic rounding"
+    assert describe(Binary("glorot")) == "±the layer's Glorot coefficient, the sign"
+    assert describe(Affine(8)) == "8-bit affine per tensor, whole zero point, extremes, nearest"
+
+
+def test_a_strangers_format_describes_itself() -> None:
+    @dataclass(frozen=True)
+    class Posit(Quantizer):
+        bits: int = 8
+
+    rows = data_paths(Recipe(weight=Posit()))
+    assert rows[0].format.endswith("Posit(bits=8)")
+
+
+@pytest.mark.parametrize("name", methods().names())
+def test_rows_name_every_slot_in_use(name: str) -> None:
+    """For each preset too: no quantised path is left out of the table."""
+    method = find_method(name)
+    for options in ({}, *({"preset": preset} for preset in method.presets)):
+        recipe = method.build(options)
+        shown = {row.slot for row in data_paths(recipe)}
+        used = {slot for slot, value in recipe.slots().items() if isinstance(value, Quantizer)}
+        assert used <= shown
