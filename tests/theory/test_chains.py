@@ -57,12 +57,13 @@ def test_small_steps_of_the_chain_have_the_limit_law():
 
 @pytest.mark.parametrize("spacing", [1.0, 0.5, 0.25])
 def test_floor_of_one_quadratic(spacing):
-    """The mean loss is (spacing / 4) E|g| exactly: two computations that share nothing but the transition law."""
+    """The mean loss is (spacing / 4) E|g| exactly where no step is longer than the spacing (at 0.02 and 0.25 that takes
+    noise of twelve standard deviations): two computations that share nothing but the transition law."""
 
     def gradient(w: np.ndarray) -> np.ndarray:
         return w - 0.3
 
-    chain = stochastic_rounding(gradient, 0.05, 1.0, spacing, -12, 12)
+    chain = stochastic_rounding(gradient, 0.02, 1.0, spacing, -12, 12)
     law = settled(chain)
     away = chain.points - 0.3
     length = chains.positive_part(away, 1.0) + chains.positive_part(-away, 1.0)

@@ -84,12 +84,9 @@ MISTAKES = [
 @pytest.mark.parametrize(("text", "message"), MISTAKES, ids=range(len(MISTAKES)))
 def test_mistakes_name_file_and_line(write, text, message):
     file = write(text)
-    with pytest.raises((SuiteError, UnknownNameError), match=rf"^{message}$"):
+    with pytest.raises((SuiteError, UnknownNameError), match=rf"^{message}$") as caught:
         load_theory_suite(file)
-    try:
-        load_theory_suite(file)
-    except (SuiteError, UnknownNameError) as error:
-        assert error.exit_code == 2
+    assert caught.value.exit_code == 2
 
 
 def test_an_unknown_profile(write):

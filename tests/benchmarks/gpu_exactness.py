@@ -1,0 +1,180 @@
+"""Sections on whether the kernels are exact."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from typing import Any
+
+import kernel_cases_encoding
+import kernel_cases_passes
+import kernel_cases_products
+import kernel_cases_range_norm
+import kernel_cases_updates
+import torch
+from gpu_layers import Layer, layers, operands
+from gpu_timing import Bench
+from kernel_matrix import Case, Implementation, difference, results
+from torch import Tensor
+
+from qbench.kernels import backends
+from qbench.kernels.cuda.sources import FILES
+
+CASES = (
+    *kernel_cases_products.CASES,
+    *kernel_cases_encoding.CASES,
+    *kernel_cases_passes.CASES,
+    *kernel_cases_updates.CASES,
+    *kernel_cases_range_norm.CASES,
+)
+FAILURES_KEPT = 30
+TINY_STEP = 40
+"""Of the cases, every so many-th is tried where sizes are tiny."""
+
+PROCESSES = 8
+
+
+def compile_all(bench: Bench) -> None:
+    """Every kernel, in several processes: CuPy keeps the machine code on disk for the sections that follow."""
+    if not bench.on_gpu:
+        bench.results["skipped"] = "the CPU's kernels are compiled already"
+        return
+    kernels: dict[str, dict[str, Any]] = {}
+    processes = min(PROCESSES, os.cpu_count() or 1)
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        futures = [pool.submit(compile_one, kernel) for kernel in FILES]
+        for future in as_completed(futures):
+            kernel, facts = future.result()
+            kernels[kernel] = facts
+    bench.results["failures"] = [kernel for kernel, facts in kernels.items() if "error" in facts]
+    bench.results["spills"] = [kernel for kernel, facts in kernels.items() if facts.get("local_bytes")]
+    bench.results["kernels"] = dict(sorted(kernels.items()))
+
+
+def compile_one(kernel: str) -> tuple[str, dict[str, Any]]:
+    """Registers and bytes of one kernel, or why it does not compile."""
+    from qbench.kernels.cuda.driver import compiled
+
+    start = time.monotonic()
+    try:
+        attributes = compiled(kernel).attributes
+    except Exception as error:  # CuPy's own hierarchy; one kernel must not hide the others
+        return kernel, {"error": f"{type(error).__name__}: {error}"[:2000]}
+    return kernel, {
+        "registers": attributes["num_regs"],
+        "local_bytes": attributes["local_size_bytes"],
+        "shared_bytes": attributes["shared_size_bytes"],
+        "seconds": time.monotonic() - start,
+    }
+
+
+def all_cases(bench: Bench) -> None:
+    """Every case of the exactness test against the reference on the CPU."""
+    tested, wrong = Implementation(bench.implementation), Implementation("reference")
+    counts: Counter[str] = Counter()
+    failures: list[str] = []
+    bench.results |= {"cases": 0, "failed": 0, "failures": failures, "by_op": counts}
+    for case in CASES[:: TINY_STEP if bench.tiny else 1]:
+        bench.check_time()
+        text = compared(case, tested, wrong)
+        counts[case.op] += 1
+        bench.results["cases"] += 1
+        bench.results["failed"] += bool(text)
+        if text and len(failures) < FAILURES_KEPT:
+            failures.append(f"{case}: {text}")
+
+
+def compared(case: Case, tested: Implementation, reference: Implementation) -> str:
+    """Where an implementation differs from the reference; empty where nowhere."""
+    arguments = case.arguments()
+    expected = results(reference, case.op, arguments)
+    try:
+        return difference(expected, results(tested, case.op, arguments), case.relative)
+    except (RuntimeError, ValueError, TypeError, NotImplementedError, AssertionError) as error:
+        return f"{type(error).__name__}: {error}"[:300]
+
+
+def real_sizes(bench: Bench) -> None:
+    """Layers of ResNet-50 against the reference on the same device, and twice the same bits."""
+    failures: list[str] = []
+    bench.results |= {"layers": 0, "failures": failures}
+    for layer in layers(bench):
+        for op, arguments in products(layer, bench):
+            bench.check_time()
+            first, second = (bench.function(op)(*arguments) for _ in range(2))
+            reference = backends.find(op, "reference")
+            assert reference is not None
+            expected = reference(*arguments)
+            if not same(expected, first):
+                failures.append(f"{op} of {layer.name} differs from the reference")
+            if not same(first, second):
+                failures.append(f"{op} of {layer.name} is not reproducible")
+        bench.results["layers"] += 1
+
+
+def products(layer: Layer, bench: Bench) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """The three scaled products of a layer, on codes with zero points."""
+    x, w, e = operands(layer, bench)
+    scale, zero = (torch.tensor(value, device=bench.device) for value in (0.013, 117.0))
+    geometry = layer.geometry
+    yield "conv2d_scaled", (x, zero, scale, w, None, scale, None, *geometry)
+    yield "conv2d_input_grad_scaled", (e, zero, scale, w, None, scale, list(x.shape), *geometry)
+    yield "conv2d_weight_grad_scaled", (x, zero, scale, e, zero, scale, list(w.shape), *geometry)
+
+
+def same(a: Tensor | tuple[Tensor, ...], b: Tensor | tuple[Tensor, ...]) -> bool:
+    """Equality of one or several results."""
+    first, second = ((value,) if isinstance(value, Tensor) else value for value in (a, b))
+    return all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+
+
+def graphs(bench: Bench) -> None:
+    """A chain of kernels captured in a CUDA graph and replayed on new data; no launch waits for the host."""
+    failures: list[str] = []
+    bench.results["failures"] = failures
+    generator = torch.Generator().manual_seed(5)
+    inputs = [torch.randn((4, 32, 14, 14), generator=generator) for _ in range(3)]
+    x = inputs[0].to(bench.device, memory_format=torch.channels_last)
+    w = torch.randn((48, 32, 3, 3), generator=generator).to(bench.device, memory_format=torch.channels_last)
+    if not bench.on_gpu:
+        bench.results["skipped"] = "graphs are CUDA's"
+        assert all(torch.equal(a, b) for a, b in zip(chain(bench, x, w), chain(bench, x, w), strict=True))
+        return
+    expected = []
+    for values in inputs:
+        x.copy_(values)
+        expected.append([value.clone() for value in chain(bench, x, w)])
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        with torch.cuda.graph(graph):
+            captured = chain(bench, x, w)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    for number, (values, wanted) in enumerate(zip(inputs, expected, strict=True)):
+        x.copy_(values)
+        graph.replay()
+        if not all(torch.equal(a, b) for a, b in zip(wanted, captured, strict=True)):
+            failures.append(f"replay {number} differs from eager execution")
+
+
+def chain(bench: Bench, x: Tensor, w: Tensor) -> list[Tensor]:
+    """Quantise both operands, multiply, quantise the result, and take the gradients: every kind of launch."""
+    call, key = bench.function, [1, 2, 3, 0]
+    low, high = call("extremes")(x).unbind()
+    codes, scale, zero = call("encode_affine")(x, low, high, 8, True, key)
+    weights, w_scale = call("encode_scaled")(
+        w, call("extremes")(w).abs().amax(), "linear", 127.0, -127.0, 127.0, "stochastic", key, torch.int8
+    )
+    geometry = ([1, 1], [1, 1], [1, 1], 1)
+    y, extremes = call("conv2d_scaled")(codes, zero, scale, weights, None, w_scale, None, *geometry)
+    e, e_scale, e_zero = call("encode_affine")(y, extremes[0], extremes[1], 8, True, key)
+    sums, *_ = call("chunk_statistics")(e, 4)
+    back = call("conv2d_input_grad_scaled")(e, e_zero, e_scale, weights, None, w_scale, list(x.shape), *geometry)
+    grad = call("conv2d_weight_grad_scaled")(codes, zero, scale, e, e_zero, e_scale, list(w.shape), *geometry)
+    return [y, extremes, sums, back, grad]

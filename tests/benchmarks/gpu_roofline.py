@@ -1,0 +1,64 @@
+"""What the device can do at best: copies, and matrix products on its tensor cores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gpu_timing import Bench
+
+SOURCE = Path(__file__).with_name("gpu_peak.cu")
+COPIED_BYTES = 2**31
+PEAK_BLOCKS_PER_MULTIPROCESSOR = 4
+PEAK_THREADS = 256
+PEAK_STEPS = 4096
+PEAK_PRODUCTS = 8
+"""Independent products per step of a warp in gpu_peak.cu, so that none waits for another."""
+
+OPERATIONS = 2.0 * 16 * 8 * 32
+"""Of one m16n8k32."""
+
+
+def measure(bench: Bench) -> None:
+    """Rates in GB/s (read and written together) and 10^12 operations per second."""
+    size = 2**16 if bench.tiny else COPIED_BYTES
+    with bench.noted("copy") as part:
+        source = torch.zeros(size, dtype=torch.uint8, device=bench.device)
+        target = torch.empty_like(source)
+        part["gb_per_s"] = 2 * size / bench.seconds(lambda: target.copy_(source)) / 1e9
+    with bench.noted("bf16_matmul") as part:
+        part.update(matmul(bench, torch.bfloat16))
+    with bench.noted("int8_matmul") as part:
+        part.update(matmul(bench, torch.int8))
+    if bench.on_gpu:
+        with bench.noted("int8_mma") as part:
+            part.update(mma_peak(bench))
+
+
+def matmul(bench: Bench, dtype: torch.dtype) -> dict[str, float]:
+    """PyTorch's own product of square matrices (cuBLAS on a GPU)."""
+    n = 64 if bench.tiny else 8192
+    a = torch.ones((n, n), device=bench.device).to(dtype)
+    b = a.clone().t()
+    seconds = bench.seconds(lambda: torch._int_mm(a, b) if dtype == torch.int8 else a @ b)
+    return {"tops": 2.0 * n**3 / seconds / 1e12}
+
+
+def mma_peak(bench: Bench) -> dict[str, Any]:
+    """Nothing but mma.sync from registers: what kernels built on it can reach."""
+    import cupy
+
+    from qbench.kernels.cuda.sources import OPTIONS
+
+    blocks = PEAK_BLOCKS_PER_MULTIPROCESSOR * torch.cuda.get_device_properties(bench.device).multi_processor_count
+    out = torch.zeros(blocks * PEAK_THREADS, dtype=torch.int32, device=bench.device)
+    kernel = cupy.RawModule(code=SOURCE.read_text(), options=OPTIONS).get_function("mma_peak")
+
+    def run() -> None:
+        with cupy.cuda.ExternalStream(torch.cuda.current_stream(bench.device).cuda_stream):
+            kernel((blocks,), (PEAK_THREADS,), (np.int64(PEAK_STEPS), np.intp(out.data_ptr())))
+
+    warps = blocks * PEAK_THREADS // 32
+    return {"tops": warps * PEAK_STEPS * PEAK_PRODUCTS * OPERATIONS / bench.seconds(run) / 1e12}

@@ -1,0 +1,106 @@
+"""Time on a device, and the time that is left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from statistics import median
+from typing import Any
+
+import torch
+
+from qbench.kernels import backends, cuda
+
+WARM_UP = 3
+REPETITIONS = 10
+MOST_SECONDS = 1.0
+"""Of one measurement; a slow call is repeated less often."""
+
+
+class OutOfTimeError(Exception):
+    """A section has used its share of the budget."""
+
+
+class Bench:
+    """Device and sizes of a run, and the results of the section that is running."""
+
+    def __init__(self, device: torch.device, tiny: bool) -> None:
+        self.device = device
+        self.tiny = tiny
+        self.results: dict[str, Any] = {}
+        self._deadline = float("inf")
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the CUDA kernels are meant."""
+        return self.device.type == "cuda"
+
+    @property
+    def implementation(self) -> str:
+        """The name, in qbench.kernels.backends, of what is tested: the fastest of the device that is complete."""
+        if self.on_gpu:
+            return "cuda"
+        return "reference" if backends.why_not("cpp") else "cpp"
+
+    def why_not(self) -> str:
+        """Why nothing can be measured on this device; empty where it can."""
+        return cuda.why_not() if self.on_gpu else ""
+
+    def begin(self, deadline: float) -> None:
+        """A section starts; it may run until ``deadline`` of time.monotonic()."""
+        self.results = {}
+        self._deadline = deadline
+
+    def check_time(self) -> None:
+        """Raises OutOfTimeError behind the deadline."""
+        if time.monotonic() > self._deadline:
+            raise OutOfTimeError
+
+    def left_s(self) -> float:
+        """Seconds until the deadline."""
+        return self._deadline - time.monotonic()
+
+    def function(self, op: str) -> Callable[..., Any]:
+        """The kernel that is tested."""
+        found = backends.find(op, self.implementation)
+        assert found is not None, op
+        return found
+
+    def synchronize(self) -> None:
+        """Waits for the device."""
+        if self.on_gpu:
+            torch.cuda.synchronize(self.device)
+
+    def seconds(self, call: Callable[[], object]) -> float:
+        """Median time of one call, between events on the device."""
+        self.check_time()
+        for _ in range(1 if self.tiny else WARM_UP):
+            call()
+        self.synchronize()
+        first = self._once(call)
+        wanted = 1 if self.tiny else REPETITIONS
+        count = max(1, min(wanted, int(MOST_SECONDS / max(first, 1e-9))))
+        return median(self._once(call) for _ in range(count))
+
+    def _once(self, call: Callable[[], object]) -> float:
+        if not self.on_gpu:
+            start = time.perf_counter()
+            call()
+            return time.perf_counter() - start
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        call()
+        end.record()
+        end.synchronize()
+        return begin.elapsed_time(end) / 1000
+
+    @contextmanager
+    def noted(self, key: str, where: dict[str, Any] | None = None) -> Iterator[dict[str, Any]]:
+        """A part of a section: an error in it is noted beside its results, and the section goes on."""
+        part: dict[str, Any] = {}
+        (self.results if where is None else where)[key] = part
+        try:
+            yield part
+        except (RuntimeError, ValueError, TypeError, NotImplementedError, ImportError) as error:
+            part["error"] = f"{type(error).__name__}: {error}"[:500]

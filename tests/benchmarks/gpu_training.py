@@ -1,0 +1,204 @@
+"""A whole training step of ResNet-50: banner8 on integer kernels against bfloat16, eager and compiled."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from statistics import median
+from types import ModuleType
+from typing import Any
+
+import torch
+from gpu_timing import Bench
+from torch import Tensor, nn
+from torch.nn import functional
+
+import qbench
+from qbench.nn import convert
+from qbench.optim import build_optimizer
+from qbench.quant.formats import Affine, Symmetric
+from qbench.recipe import RangeNorm, Recipe
+from qbench.train.memory import peak_step_bytes, peak_step_bytes_cuda, saved_bytes
+
+BATCH_SIZES = (256, 128, 64)
+"""The first that fits."""
+
+CLASSES = 1000
+TINY_BATCH = 8
+"""The least at which a chunk of Range BN has two values in the last stage."""
+
+ROUNDS = 8
+STEPS = 4
+"""Timed together; one round of every side before the next."""
+
+TOTAL_STEPS = 10_000
+
+
+@dataclass(frozen=True)
+class Sgd:
+    """Settings of the optimiser, as qbench.optim takes them."""
+
+    name: str = "sgd"
+    lr: float = 0.01
+    momentum: float = 0.9
+    beta2: float = 0.999
+    weight_decay: float = 1e-4
+    nesterov: bool = False
+
+
+def banner8() -> Recipe:
+    """The recipe of methods/banner8.py with default options, which needs packages that this script does without."""
+    activation, error = Affine(8, tracked=True), Affine(8, "stochastic")
+    return Recipe(
+        weight=Affine(8), activation=activation, error=error, wgrad_error=Symmetric(16), norm_error=error,
+        norm=RangeNorm("code", 16, "one", 0.1, input=activation),
+    )  # fmt: skip
+
+
+def float32() -> Recipe:
+    """Changes nothing."""
+    return Recipe()
+
+
+@dataclass(frozen=True)
+class Side:
+    """One way to train."""
+
+    name: str
+    recipe: Callable[[], Recipe]
+    autocast: bool = False
+    compiled: bool = False
+    generator: str = "philox"
+
+
+SIDES = (
+    Side("bf16 compiled", float32, autocast=True, compiled=True),
+    Side("bf16", float32, autocast=True),
+    Side("banner8", banner8),
+    Side("banner8 hash", banner8, generator="hash"),
+)
+BASELINE = SIDES[0].name
+
+
+def measure(bench: Bench) -> None:
+    """Seconds of a step by side, interleaved; then the ratio to the compiled baseline, and bytes."""
+    torch.backends.cudnn.benchmark = True
+    batch_size = fitting_batch(bench)
+    bench.results |= {"batch_size": batch_size, "model": "resnet18" if bench.tiny else "resnet50", "sides": {}}
+    runs: dict[str, Step] = {}
+    for side in SIDES:
+        bench.check_time()
+        if side.compiled and not bench.on_gpu:
+            continue  # minutes of code generation that say nothing here
+        with bench.noted(side.name, bench.results["sides"]) as part:
+            runs[side.name] = Step(side, batch_size, bench)
+            part["memory"] = runs[side.name].memory()
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    try:
+        for _ in range(1 if bench.tiny else ROUNDS):
+            for name, step in runs.items():
+                seconds[name].append(bench.seconds(step.run_several) / STEPS)
+    finally:
+        summarise(bench, seconds, batch_size)
+
+
+def summarise(bench: Bench, seconds: dict[str, list[float]], batch_size: int) -> None:
+    """Medians, images per second, and the median of the ratios round by round."""
+    for name, mine in seconds.items():
+        part = bench.results["sides"][name]
+        if not mine:
+            continue
+        part |= {"step_s": mine, "images_per_s": batch_size / median(mine)}
+        ratios = [base / own for base, own in zip(seconds.get(BASELINE, []), mine, strict=False)]
+        if ratios:
+            part["speed_of_baseline"] = median(ratios)
+
+
+def fitting_batch(bench: Bench) -> int:
+    """The largest batch that every side can train."""
+    if bench.tiny or not bench.on_gpu:
+        return TINY_BATCH
+    for batch_size in BATCH_SIZES:
+        try:
+            Step(SIDES[1], batch_size, bench).run()
+        except torch.cuda.OutOfMemoryError:
+            gc.collect()
+            torch.cuda.empty_cache()
+            continue
+        return batch_size
+    raise RuntimeError("not even the smallest batch fits")
+
+
+class Step:
+    """A model that trains on random images."""
+
+    def __init__(self, side: Side, batch_size: int, bench: Bench) -> None:
+        size = 64 if bench.tiny else 224
+        torch.manual_seed(0)
+        model = network(18 if bench.tiny else 50).to(bench.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        recipe = side.recipe()
+        self.converted = convert(model, recipe, arithmetic="integer")
+        self.converted.clock.total_steps = TOTAL_STEPS
+        self.converted.clock.generator = side.generator  # type: ignore[assignment]
+        self.optimizer = build_optimizer(self.converted, recipe, Sgd())
+        self.model: Callable[..., Any] = self.converted.model
+        if side.compiled:
+            self.model = torch.compile(self.converted.model)
+        images = torch.randn((batch_size, 3, size, size), device=bench.device)
+        self.images = images.contiguous(memory_format=torch.channels_last)
+        self.labels = torch.randint(0, CLASSES, (batch_size,), device=bench.device)
+        self._side, self._bench = side, bench
+
+    def forward(self) -> Tensor:
+        """The loss."""
+        with self._precision():
+            return functional.cross_entropy(self.model(self.images).float(), self.labels)
+
+    def _precision(self) -> AbstractContextManager[object]:
+        if not self._side.autocast:
+            return nullcontext()
+        return torch.autocast(self._bench.device.type, torch.bfloat16)
+
+    def run(self) -> None:
+        """Forward, backward, update."""
+        loss = self.forward()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.converted.clock.step += 1
+
+    def run_several(self) -> None:
+        """What is timed."""
+        for _ in range(STEPS):
+            self.run()
+
+    def memory(self) -> dict[str, int]:
+        """Bytes kept for backward, and at the peak of a step, this side's own model and state included."""
+        state = [*self.converted.parameters(), *self.converted.model.buffers()]
+        saved = 0 if self._side.compiled else saved_bytes(self.forward, state)
+        if not self._bench.on_gpu:
+            return {"saved": saved, "peak": peak_step_bytes(self.run, [state, self.images])}
+        before = torch.cuda.memory_allocated(self._bench.device)
+        held = sum(value.nbytes for value in [*state, self.images])
+        peak = peak_step_bytes_cuda(self.run, self._bench.device) - before + held
+        return {"saved": saved, "peak": peak}
+
+
+def network(depth: int) -> nn.Module:
+    """The ResNet of qbench.models.
+
+    The package's own __init__ needs pydantic, for options that this script has none of; its files do not.
+    """
+    try:
+        importlib.import_module("qbench.models")
+    except ImportError:
+        package = ModuleType("qbench.models")
+        package.__path__ = [f"{path}/models" for path in qbench.__path__]
+        sys.modules["qbench.models"] = package
+    resnet = importlib.import_module("qbench.models.resnet").resnet
+    model: nn.Module = resnet(depth=depth, num_classes=CLASSES, in_channels=3, image_size=224)
+    return model

@@ -1,0 +1,35 @@
+"""The script for a few minutes on a GPU machine, tried on the CPU with sizes that say nothing about speed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import gpu
+import pytest
+
+
+@pytest.mark.slow
+def test_every_section_runs(tmp_path: Path) -> None:
+    out = tmp_path / "gpu.json"
+    assert gpu.main(["--device", "cpu", "--tiny", "--out", str(out)]) == 0
+    results = json.loads(out.read_text(encoding="utf-8"))
+    sections = results["sections"]
+    assert {name: part["status"] for name, part in sections.items()} == {part.name: "ok" for part in gpu.SECTIONS}
+    assert errors(sections) == []
+    assert sections["exactness"]["cases"] > 0
+    assert sections["training"]["sides"]["banner8"]["images_per_s"] > 0
+
+
+def test_without_a_gpu_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if not gpu.Bench(gpu.torch.device("cuda"), tiny=True).why_not():
+        pytest.skip("there is a GPU")
+    assert gpu.main(["--out", str(tmp_path / "gpu.json")]) == 2
+    assert "gpu.py:" in capsys.readouterr().err
+
+
+def errors(part: object) -> list[str]:
+    """Whatever a section has noted beside its results."""
+    if not isinstance(part, dict):
+        return []
+    return [part["error"]] * ("error" in part) + [found for value in part.values() for found in errors(value)]
