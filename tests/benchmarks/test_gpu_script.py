@@ -32,4 +32,5 @@ def errors(part: object) -> list[str]:
     """Whatever a section has noted beside its results."""
     if not isinstance(part, dict):
         return []
-    return [part["error"]] * ("error" in part) + [found for value in part.values() for found in errors(value)]
+    own = [part["error"]] if "error" in part else []
+    return own + [found for value in part.values() for found in errors(value)]
