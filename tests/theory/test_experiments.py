@@ -32,7 +32,7 @@ SMALL: dict[str, Mapping[str, object]] = {
     "annealing": {"noises": [5.0], "steps": [1.0, 0.1, 0.03, 0.01], "chains": 100, "iterations": 300},
     "gaussian_direction": {"bits": [2, 4, 8], "count": 50_000, "draws": 2},
     "layer_direction": {"bits": [2, 4, 6], "model": "mlp", "training_epochs": 2},
-    "accuracy_by_bits": {"bits": [2, 8], "model": "mlp", "training_epochs": 3},
+    "accuracy_by_bits": {"bits": [2, 8], "training_epochs": 4},
     "range_constant": {"counts": [16, 256], "values": 200_000, "chunked_count": 256, "chunks": [1, 4]},
     "range_training": {
         "constants": ["code"], "chunks": [16], "model": "mlp", "training_epochs": 6, "seeds": 2
@@ -113,11 +113,11 @@ def test_progress_rises_to_one():
 
 @pytest.mark.parametrize("name", ["quadratic_chain", "stochastic_floor", "toy_landscape", "annealing", "pure_noise"])
 def test_a_biased_rounding_is_noticed(name, monkeypatch):
-    """Random numbers that lean towards rounding up by a twentieth of the grid."""
+    """Rounding that leans upwards by a twentieth of the grid."""
     right = updates.sgd_on_grid_
 
-    def leaning(codes, grad, *rest):
-        right(codes, grad - (0.05 if rest[7] == 1.0 else 0.0) * rest[1], *rest)
+    def leaning(codes, grad, momentum, lr, decay, mu, nesterov, first, scale, *rest):
+        right(codes, grad - 0.05 * scale / lr, momentum, lr, decay, mu, nesterov, first, scale, *rest)
 
     monkeypatch.setattr("qbench.theory.rules.sgd_on_grid_", leaning)
     monkeypatch.setattr("qbench.theory.experiments.pure_noise.sgd_on_grid_", leaning)
