@@ -92,7 +92,7 @@ class _BoundedBlock(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, trunk: Tensor | None, block: BoundedBlock) -> Tensor:
         layer = block.layer
         a, w = layer.encode_activation(x, None), layer.encode_weight()
-        value, states = block.activate(block.multiply(layer.observed(a.value), trunk, w))
+        value, states = block.activate(block.multiply(layer.observed(a), trunk, w))
         ctx.block, ctx.x_shape, ctx.has_trunk, ctx.shape = block, x.shape, trunk is not None, states.shape
         keep(ctx, [a, operand(w)], [pack_bits(states, STATE_BITS)])
         return value

@@ -150,11 +150,12 @@ class QuantizedLayer(CodedWeight):
             return Recomputed(view)
         return encode_view(self.activation_site, view)
 
-    def observed(self, activation: Value) -> Value:
-        """``activation``, its codes noted for the manifest."""
-        if self.activation_site is not None and isinstance(activation, QTensor):
-            self.activation_site.observe(activation)
-        return activation
+    def observed(self, activation: Operand) -> Value:
+        """The value of ``activation``; the codes of a deferred one are noted here, because no site made them."""
+        value = activation.value
+        if self.activation_site is not None and isinstance(activation, Recomputed) and isinstance(value, QTensor):
+            self.activation_site.observe(value, lambda: activation.view.values()[0])
+        return value
 
     def encode_weight(self) -> Value:
         """The weight operand; the float weight where inference uses it by definition of the method."""
@@ -162,7 +163,7 @@ class QuantizedLayer(CodedWeight):
             raise RuntimeError("the weights come from an inference checkpoint: the model can be evaluated, not trained")
         site, master = self.weight_site, self.master
         if site is not None and master is not None and master.format == nearest_version(site.spec):
-            return site.observe(master)
+            return site.observe(master, master.dequantize)
         weight = self.weight.detach() if master is None else master.dequantize()
         if site is None or (not self.training and self.inference_weight == "float"):
             return weight
@@ -198,7 +199,7 @@ class _QuantizedProduct(torch.autograd.Function):
         a, w = layer.encode_activation(x, view), layer.encode_weight()
         ctx.layer, ctx.x_shape = layer, x.shape
         keep(ctx, [a, operand(w)])
-        return layer.multiply(layer.observed(a.value), w)
+        return layer.multiply(layer.observed(a), w)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None, None, None]:

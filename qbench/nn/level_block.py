@@ -14,6 +14,7 @@ from torch import Tensor
 from qbench.kernels import passes
 from qbench.nn.deferred import View, defer, materialised, placeholder, stored
 from qbench.nn.kept import keep, kept
+from qbench.nn.norms.base import from_rows, rows_of
 from qbench.nn.norms.level import LevelBatchNorm
 from qbench.quant.formats import Levels
 from qbench.quant.levels import decision_points, level_table
@@ -55,7 +56,11 @@ class LevelBlock:
         inverse = torch.rsqrt(variance + self.norm.eps).float()
         codes = passes.encode_normalised_levels(y, mean.float(), inverse, decision_points(self.spec).to(y.device))
         q = QTensor(codes, None, None, self.spec, level_table(self.spec).to(y.device))
-        return self.norm.normalised_site.observe(q), inverse
+
+        def exact() -> Tensor:
+            return from_rows((rows_of(y) - mean.float()) * inverse, y)
+
+        return self.norm.normalised_site.observe(q, exact), inverse
 
 
 class _LevelBlock(torch.autograd.Function):

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from qbench.kernels import passes
 from qbench.kernels.encoding import extremes as extremes_of
+from qbench.kernels.random import counted, uncounted
 from qbench.kernels.range_norm import range_gradient_line, range_line
 from qbench.nn.deferred import Deferred, View, defer, materialised, placeholder, token_of
 from qbench.nn.kept import Quantized, keep, kept, operand
@@ -87,7 +88,7 @@ class RangeBlock:
     def encode_product(self, y: Tensor, extremes: Tensor) -> QTensor:
         """The norm's input as codes."""
         site, _ = self.sites
-        return site.observe(quantize(y, site.format, site.key, site.limits((extremes[0], extremes[1]))))
+        return site.observe(quantize(y, site.format, site.key, site.limits((extremes[0], extremes[1]))), lambda: y)
 
     def line(self, q: QTensor, relu: bool) -> Line:
         """The norm as a line per channel, from the statistics of its input's codes. Moves the running statistics."""
@@ -120,7 +121,8 @@ class RangeBlock:
             g, view.codes, view.slope, view.offset, relu, extremes[0], extremes[1],
             spec.bits, True, random_bits(spec, self.norm_error.key),
         )  # fmt: skip
-        return self.norm_error.observe(QTensor(codes, scale, zero, spec)), sums, to_trunk
+        q = QTensor(codes, scale, zero, spec)
+        return self.norm_error.observe(q, lambda: masked_gradient(g, view, relu)), sums, to_trunk
 
     def encode_errors(
         self, codes: Tensor, slope: Tensor, offset: Tensor, at: Tensor, values: Tensor
@@ -135,7 +137,11 @@ class RangeBlock:
             *passes.encode_affine_view(*line, low, high, spec.bits, True, random_bits(spec, site.key), at, values),
             spec,
         )
-        site.observe(for_input)
+
+        def exact() -> Tensor:
+            return replaced(passes.affine_view(*line, None)[0], at, values)
+
+        site.observe(for_input, exact)
         wide = self.layer.wgrad_error_site
         if wide is None:
             return for_input, for_input
@@ -145,7 +151,19 @@ class RangeBlock:
             *line, torch.maximum(-low, high), "linear", top, -top, top, wide_spec.rounding,
             random_bits(wide_spec, wide.key), code_type(wide_spec), at, values,
         )  # fmt: skip
-        return for_input, wide.observe(QTensor(codes, scale, None, wide_spec))
+        return for_input, wide.observe(QTensor(codes, scale, None, wide_spec), exact)
+
+
+def masked_gradient(g: Tensor, view: View, relu: bool) -> Tensor:
+    """``g`` where the value of ``view`` is positive, 0 elsewhere; all of it without ``relu``."""
+    return torch.where(view.values()[0] > 0, g, 0.0) if relu else g
+
+
+def replaced(x: Tensor, at: Tensor, values: Tensor) -> Tensor:
+    """``x`` [N, C, H, W] or [N, C] with values[p] as its element at[p], counted channels last."""
+    order = counted(x)
+    flat = order.flatten().index_put((at,), values)
+    return uncounted(flat.view(order.shape), x)
 
 
 class _RangeBlock(torch.autograd.Function):
@@ -156,7 +174,7 @@ class _RangeBlock(torch.autograd.Function):
     ) -> Tensor:  # fmt: skip
         layer = block.layer
         a, w = layer.encode_activation(x, view), layer.encode_weight()
-        y, extremes = layer.product.forward_with_extremes(cast(QTensor, layer.observed(a.value)), cast(QTensor, w))
+        y, extremes = layer.product.forward_with_extremes(cast(QTensor, layer.observed(a)), cast(QTensor, w))
         q = block.encode_product(y, extremes)
         del y
         line = block.line(q, block.relu and trunk is None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, cast
 
@@ -49,7 +50,8 @@ class Site(nn.Module):
     """Quantises one tensor of one layer in one format.
 
     name: ``layer/path``, for example ``stage1.0.first.conv/activation``. In evaluation mode rounding is to nearest
-    and a tracked range is used instead of the batch's own.
+    and a tracked range is used instead of the batch's own. watcher: is shown every tensor that is quantised here,
+    beside its exact values (float32, of the same shape); None while nobody watches.
     """
 
     low: Tensor
@@ -63,6 +65,7 @@ class Site(nn.Module):
         self.identity = tensor_id(name)
         self.code_min: Tensor | None = None
         self.code_max: Tensor | None = None
+        self.watcher: Watcher | None = None
         self.is_tracked = isinstance(spec, Affine) and spec.tracked
         if self.is_tracked:
             self.register_buffer("low", torch.tensor(torch.nan))
@@ -75,7 +78,7 @@ class Site(nn.Module):
         limits = None
         if self.is_tracked:
             limits = self.limits(measure_range(cast(Affine, self.spec), x)) if self.training else (self.low, self.high)
-        return self.observe(quantize(x, self.format, self.key, limits))
+        return self.observe(quantize(x, self.format, self.key, limits), lambda: x)
 
     def draw(self, x: Tensor) -> QTensor:
         """``x`` rounded at random: one member of an ensemble, always the same for one ``clock.draw``."""
@@ -102,8 +105,14 @@ class Site(nn.Module):
                 tracked.copy_(torch.where(tracked.isnan(), new, moved))
         return measured
 
-    def observe(self, q: QTensor) -> QTensor:
-        """Note which codes are in use, now and then; returns ``q``."""
+    def observe(self, q: QTensor, exact: Callable[[], Tensor]) -> QTensor:
+        """Note which codes are in use, now and then; returns ``q``.
+
+        exact: makes what ``q`` stands for (float32, of its shape); asked only where somebody watches, because a block
+        that keeps codes alone has to compute it.
+        """
+        if self.watcher is not None:
+            self.watcher(self, q, exact())
         if self.training and self.clock.step % OBSERVE_EVERY == 0 and q.codes.numel():
             self._note(q.codes)
         return q
@@ -115,6 +124,10 @@ class Site(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.name}, {self.spec}"
+
+
+Watcher = Callable[[Site, QTensor, Tensor], None]
+"""What :attr:`Site.watcher` is: called with the site, the quantised tensor and the exact one."""
 
 
 def nearest_version(spec: Quantizer) -> Quantizer:
