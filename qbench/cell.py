@@ -35,6 +35,13 @@ class Plain(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
+class ProbeChoice(Plain):
+    """A probe (see :mod:`qbench.probes`) and all its options."""
+
+    name: str
+    options: dict[str, Any] = {}
+
+
 class Cell(Plain):
     """One training run, described in full: two equal cells give the same numbers on the same machine.
 
@@ -57,6 +64,7 @@ class Cell(Plain):
     train: TrainSettings
     measure: MeasureSettings = MeasureSettings()
     because: str | None = Field(default=None, description="why this method's training settings differ")
+    probes: tuple[ProbeChoice, ...] = Field(default=(), description="what is observed while training")
 
 
 class EpochRow(Plain):
@@ -93,6 +101,20 @@ class ManifestRow(Plain):
     note: str = ""
 
 
+class ProbeSeries(Plain):
+    """One quantity that a probe observed on one data path of one layer, epoch by epoch.
+
+    values: of the first epoch, the second, and so on, to seven digits; None where the quantity is not defined yet (a
+    change since five epochs ago, in the third), NaN where the tensor was empty or held NaN or infinity.
+    """
+
+    probe: str
+    quantity: str
+    layer: str
+    path: str = Field(description="as in the manifest, and loss_gradient, update and stored")
+    values: tuple[float | None, ...]
+
+
 class Outcome(Plain):
     """What training one cell gives. top1, top5 and loss are of the last epoch, on the test split."""
 
@@ -107,6 +129,7 @@ class Outcome(Plain):
     curve: tuple[EpochRow, ...] = ()
     fingerprints: Fingerprints | None = None
     manifest: tuple[ManifestRow, ...] = ()
+    probes: tuple[ProbeSeries, ...] = ()
     wall_s: float = 0.0
 
 

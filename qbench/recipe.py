@@ -287,6 +287,16 @@ class Recipe:
         )
         return replace(self, wgrad_error="error", **none)
 
+    def without_formats(self) -> Recipe:
+        """The same norm and blocks with every number format taken out: what is approximated.
+
+        The update rule is the suite's own. A ``transform`` stays, with whatever it quantises.
+        """
+        formats: dict[str, Any] = {name: None for name, value in self.slots().items() if isinstance(value, Quantizer)}
+        inside = {f.name: None for f in fields(self.norm) if isinstance(getattr(self.norm, f.name), Quantizer)}
+        norm: Norm = replace(self.norm, **inside)  # type: ignore[arg-type]
+        return replace(self, **{**formats, "wgrad_error": "error", "autocast": None, "norm": norm, "update": Update()})
+
     def slots(self) -> dict[str, object]:
         """Field name to value, for listings."""
         return {field.name: getattr(self, field.name) for field in fields(self)}

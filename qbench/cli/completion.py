@@ -21,6 +21,13 @@ def complete_method(incomplete: str) -> list[str]:
     return [known for known in methods().names() if known.startswith(incomplete)]
 
 
+def complete_probe(incomplete: str) -> list[str]:
+    """Probes."""
+    from qbench.probes import probe_names
+
+    return [name for name in probe_names() if name.startswith(incomplete)]
+
+
 def complete_run(incomplete: str) -> list[str]:
     """Runs under ``results/runs``."""
     from qbench.cli.results import run_names

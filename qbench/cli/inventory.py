@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from qbench.options import Option
     from qbench.plugin import Method
+    from qbench.probes import ProbeFactory
 
 Item = tuple[str, str, "Callable[[], Iterator[str]]"]
 """A name, its description, and more lines for ``-v``."""
@@ -123,6 +124,20 @@ def _suite_details(name: str) -> Iterator[str]:
     yield f"seeds: {', '.join(map(str, suite.seeds))}; epochs: {suite.train.epochs}; protocol: {suite.protocol}"
 
 
+def _probes() -> Iterator[Item]:
+    from qbench.probes import registry
+
+    for entry in registry:
+        probe = entry.load()
+        yield entry.name, probe.description, lambda probe=probe: _probe_details(probe)  # type: ignore[misc]
+
+
+def _probe_details(probe: ProbeFactory) -> Iterator[str]:
+    for quantity in probe.build({}).quantities:
+        yield f"{quantity.name}: {quantity.title}" + (f" [{quantity.unit}]" if quantity.unit else "")
+    yield from _options(probe.options)
+
+
 def _plots() -> Iterator[Item]:
     from qbench.report.plots import PLOTS
 
@@ -136,5 +151,6 @@ _KINDS: dict[str, Callable[[], Iterator[Item]]] = {
     "datasets": _datasets,
     "suites": _suites,
     "experiments": _experiments,
+    "probes": _probes,
     "plots": _plots,
 }

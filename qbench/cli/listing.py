@@ -11,17 +11,18 @@ EXAMPLES = """\b
 Examples:
   qbench list methods
   qbench list methods -v
+  qbench list probes -v
   qbench list methods --docs docs/methods"""
 
 
 def listing(
     what: Annotated[
-        str, typer.Argument(help="methods, models, datasets, suites, experiments or plots.", metavar="WHAT")
+        str, typer.Argument(help="methods, models, datasets, suites, probes, experiments or plots.", metavar="WHAT")
     ],
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="With options, defaults and origin.")] = False,
     docs: Annotated[Path | None, typer.Option(help="Write a page per built-in method here.", metavar="DIR")] = None,
 ) -> None:
-    """List methods, models, datasets, suites, experiments or plots."""
+    """List methods, models, datasets, suites, probes, experiments or plots."""
     if docs is not None:
         if what != "methods":
             raise InputError(f"only methods have pages: --docs goes with 'qbench list methods', not '{what}'")

@@ -9,7 +9,7 @@ from qbench.cell import Status
 from qbench.errors import InputError, UnknownNameError
 from qbench.registry import nearest
 from qbench.report.grid import Column, Entry, Grid
-from qbench.report.text import MISSING, clean, memory, significant
+from qbench.report.text import MISSING, clean, counted, memory, significant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,6 +31,7 @@ def overview_lines(store: Store, records: Sequence[Record], measures: Sequence[M
     yield f"cells: {len(manifest.cells)} planned, {counts}" + (f", {waiting} not run yet" if waiting else "")
     yield f"measurements: {len(measures)} of {len(manifest.measures)}"
     yield clean(f"machine: {machine_line(store.environment)}")
+    yield from _observed(records)
     for label, reason in manifest.skipped.items():
         yield clean(f"skipped: {label}, it {reason}")
     yield from _failures(store, records)
@@ -73,6 +74,14 @@ def _manifest_entries(row: ManifestRow) -> tuple[Entry, ...]:
     bits = MISSING if row.needs_bits is None else str(row.needs_bits)
     texts = (row.layer, row.path, row.declared, row.arithmetic, *codes, bits, row.note)
     return tuple(Entry(clean(text)) for text in texts)
+
+
+def _observed(records: Sequence[Record]) -> Iterator[str]:
+    """Which probes recorded something, and in how many cells."""
+    cells = Counter(name for record in records for name in {series.probe for series in record.outcome.probes})
+    if cells:
+        counts = ", ".join(f"{name} in {counted(cells[name], 'cell')}" for name in sorted(cells))
+        yield clean(f"probes: {counts}; 'qbench plot' draws them")
 
 
 def _code(code: float) -> str:

@@ -40,6 +40,8 @@ def plan_lines(plan: Plan, out: Path) -> Iterator[str]:
     yield f"seeds: {', '.join(map(str, suite.seeds))}"
     yield f"train: {_changed(suite.train)}"
     yield f"measure: {_changed(suite.measure)}" if suite.measure.enabled else "measure: nothing"
+    if suite.probes:
+        yield f"probes: {', '.join(_choice(probe.name, probe.options) for probe in suite.probes)}"
     yield "methods:"
     for method in plan.methods:
         yield from _method(method)

@@ -5,13 +5,14 @@ from typing import Annotated
 
 import typer
 
-from qbench.cli.completion import complete_method, complete_suite
+from qbench.cli.completion import complete_method, complete_probe, complete_suite
 
 EXAMPLES = """\b
 Examples:
   qbench run digits
   qbench run digits --profile quick --dry-run
   qbench run digits -m fp32 -m "graham[bits=2,3,4]" --seeds 0,1,2
+  qbench run digits --probe cosine --probe "weight_change[k=5]"
   qbench run suites/imagenet.yaml --data ~/imagenet
   qbench run rounding_theory --profile quick"""
 
@@ -35,6 +36,13 @@ def run(
     seeds: Annotated[str | None, typer.Option(help="Seeds, such as 0,1,2 or 0-4.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of every cell.", min=1)] = None,
     arithmetic: Annotated[str | None, typer.Option(help="simulated or integer.")] = None,
+    probe: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Observe this while training: NAME or NAME[option=value]; may be repeated.",
+            autocompletion=complete_probe,
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N, or auto: a GPU where there is one.")] = "auto",
     jobs: Annotated[int | None, typer.Option(help="Cells trained at a time [default: as cores allow].")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads of each cell.")] = None,
@@ -55,6 +63,7 @@ def run(
         meaningless = {
             "--method": method, "--epochs": epochs, "--data": data, "--arithmetic": arithmetic,
             "--device": None if device in {"auto", "cpu"} else device, "--no-measure": no_measure or None,
+            "--probe": probe,
         }  # fmt: skip
         raise typer.Exit(
             run_theory_suite(
@@ -76,6 +85,7 @@ def run(
         epochs=epochs,
         data_root=data,
         arithmetic=one_of(arithmetic, "simulated", "integer", option="--arithmetic"),
+        probes=tuple(probe or ()),
     )
     loaded = load_suite(suite, profile=profile, overrides=overrides)
     if no_measure:

@@ -44,7 +44,7 @@ class CodedOptimizer(Optimizer):
         self.layers = {parameter: layer for parameter, (_, layer) in layers.items()}
         self.clock = converted.clock
         self._identities = {parameter: tensor_id(f"{name}/update") for parameter, (name, _) in layers.items()}
-        self._batches = batches
+        self.batches = batches
         self._others = others
         floats = {id(parameter) for parameter in converted.parameters()}
         self._names = {p: name for name, p in converted.model.named_parameters() if id(p) in floats}
@@ -87,17 +87,17 @@ class CodedOptimizer(Optimizer):
 
     def _gathered(self) -> bool:
         """Add the gradients to those of earlier batches; when enough are there, true, and ``grad`` is their mean."""
-        if self._batches == 1:
+        if self.batches == 1:
             return True
         waiting: dict[Any, Any] = self.state[GATHERED]  # type: ignore[index]
         waiting["batches"] = waiting.get("batches", 0) + 1
-        is_due: bool = waiting["batches"] == self._batches
+        is_due: bool = waiting["batches"] == self.batches
         for place, parameter in enumerate(self._parameters()):
             if parameter.grad is None:
                 continue
             total = parameter.grad + waiting[place] if place in waiting else parameter.grad.clone()
             if is_due:
-                parameter.grad = total / self._batches
+                parameter.grad = total / self.batches
             else:
                 waiting[place] = total
         if is_due:

@@ -89,7 +89,7 @@ class OnGridOptimizer(CodedOptimizer):
         members = group(list(grids), settings)
         super().__init__(members, layers, converted, settings, batches=update.batches, others=update.others)
         self._grids = grids
-        self._settings = settings
+        self.settings = settings
 
     def update_codes(self, handle: nn.Parameter, members: dict[str, Any]) -> None:
         """w <- Q(w - step), with the step that the suite's optimiser would take."""
@@ -99,7 +99,7 @@ class OnGridOptimizer(CodedOptimizer):
         gradient = dense(handle.grad)  # autograd leaves it row-major, codes are channels-last
         grid = self._grids[handle]
         place = (grid.scale, grid.low, grid.high, grid.rounding, self.key_of(handle) if grid.is_stochastic else None)
-        if self._settings.name == "adam":
+        if self.settings.name == "adam":
             self._adam(codes, gradient, self.state[handle], members, place)
         else:
             self._sgd(codes, gradient, self.state[handle], members, place)
@@ -108,13 +108,13 @@ class OnGridOptimizer(CodedOptimizer):
     def _sgd(
         self, codes: Tensor, gradient: Tensor, state: dict[str, Any], members: dict[str, Any], place: tuple[Any, ...]
     ) -> None:
-        momentum = self._settings.momentum
+        momentum = self.settings.momentum
         is_first = "momentum_buffer" not in state
         if is_first and momentum:
             state["momentum_buffer"] = torch.empty_like(codes, dtype=torch.float32)
         sgd_on_grid_(
             codes, gradient, state.get("momentum_buffer"), members["lr"], members["weight_decay"], momentum,
-            self._settings.nesterov, is_first, *place,
+            self.settings.nesterov, is_first, *place,
         )  # fmt: skip
 
     def _adam(
@@ -126,6 +126,6 @@ class OnGridOptimizer(CodedOptimizer):
             state["steps"] = 0
         state["steps"] += 1
         adam_on_grid_(
-            codes, gradient, state["exp_avg"], state["exp_avg_sq"], members["lr"], self._settings.momentum,
-            self._settings.beta2, ADAM_EPS, state["steps"], members["weight_decay"], *place,
+            codes, gradient, state["exp_avg"], state["exp_avg_sq"], members["lr"], self.settings.momentum,
+            self.settings.beta2, ADAM_EPS, state["steps"], members["weight_decay"], *place,
         )  # fmt: skip

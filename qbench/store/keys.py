@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ class Keys:
 
     def cell(self, cell: Cell) -> str:
         """The key of a training run."""
-        return digest({**self._common(cell), "task": "train", "seed": cell.seed})
+        return digest({**self._common(cell), **_probes(cell), "task": "train", "seed": cell.seed})
 
     def measure(self, cell: Cell) -> str:
         """The key of a method's speed and memory: of no seed, and of any number of rounds."""
@@ -80,6 +80,14 @@ class Keys:
         }
 
 
+def _probes(cell: Cell) -> dict[str, Any]:
+    """Nothing without probes: what they observe is in the record, the training is the same with and without them."""
+    if not cell.probes:
+        return {}
+    asked = [probe.model_dump(mode="json") for probe in sorted(cell.probes, key=lambda probe: probe.name)]
+    return {"probes": asked, "observing": sources_of([], ("probes",))}
+
+
 def digest(content: object) -> str:
     """SHA-256 of ``content`` as JSON with sorted keys, first 32 hex digits."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -108,8 +116,13 @@ def _extension() -> str | None:
 @cache
 def qbench_source() -> str:
     """SHA-256 over those of qbench's own sources that compute numbers."""
-    files = [_PACKAGE / "recipe.py"]
-    for folder in _COMPUTING:
+    return sources_of([_PACKAGE / "recipe.py"], _COMPUTING)
+
+
+def sources_of(files: list[Path], folders: Iterable[str]) -> str:
+    """SHA-256 over ``files`` and the sources in ``folders`` of the package."""
+    files = list(files)
+    for folder in folders:
         files += [file for file in (_PACKAGE / folder).rglob("*") if file.suffix in _SOURCE_SUFFIXES]
     content = hashlib.sha256()
     for file in sorted(files):

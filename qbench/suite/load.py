@@ -13,7 +13,8 @@ from qbench.suite.choices import Choice, dataset_kind, model_kind, needs_root, r
 from qbench.suite.entries import Draft, Entry, pick, read_drafts
 from qbench.suite.model import Suite
 from qbench.suite.nodes import Node, graft, merge, read_yaml
-from qbench.suite.notes import idle_measure, idle_train
+from qbench.suite.notes import idle_measure, idle_probes, idle_train
+from qbench.suite.probes import read_probes
 from qbench.suite.schema import SuiteFile, check
 from qbench.suite.source import Source, find_source, shorten
 from qbench.train.settings import TrainSettings
@@ -24,7 +25,7 @@ class Overrides:
     """What the command line changes in a suite; None and empty leave it as it is.
 
     methods: selections such as ``graham[bits=2,3]``. data_root: where on-disk data sets lie, relative to the
-    working directory.
+    working directory. probes: instead of the suite's, such as ``weight_change[k=5]``.
     """
 
     methods: tuple[str, ...] = ()
@@ -32,6 +33,7 @@ class Overrides:
     epochs: int | None = None
     data_root: Path | None = None
     arithmetic: Arithmetic | None = None
+    probes: tuple[str, ...] = ()
 
 
 def load_suite(name_or_path: str | Path, *, profile: str | None = None, overrides: Overrides | None = None) -> Suite:
@@ -65,12 +67,14 @@ class _Loader:
         datasets = read_choices(self.root.at(["dataset"]), dataset_kind(), self.source.folder)
         datasets, data_notes = self._with_data_root(datasets)
         entries = tuple(self._entries())
+        probes = read_probes(self.root.get("probes"))
         return Suite(
             profile=self.profile,
             models=models,
             datasets=datasets,
             entries=entries,
-            notes=(*data_notes, *self._notes(entries)),
+            probes=probes,
+            notes=(*data_notes, *self._notes(entries), *idle_probes(probes, self.file.train)),
             source=self.source.shown,
             **{key: getattr(self.file, key) for key in _TAKEN_OVER},
         )
@@ -165,6 +169,8 @@ def _command_line(overrides: Overrides) -> Iterator[Node]:
         yield graft({"train": {"epochs": overrides.epochs}}, "--epochs")
     if overrides.arithmetic is not None:
         yield graft({"arithmetic": overrides.arithmetic}, "--arithmetic")
+    if overrides.probes:
+        yield graft({"probes": overrides.probes}, "--probe")
 
 
 def _refuse_repeated_seeds(root: Node) -> None:

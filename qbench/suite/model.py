@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from qbench.catalog import find_method
-from qbench.cell import Cell, Plain
+from qbench.cell import Cell, Plain, ProbeChoice
 from qbench.recipe import Arithmetic
 from qbench.suite.choices import Choice
 from qbench.suite.entries import Entry
@@ -33,6 +33,7 @@ class Suite(Plain):
     models: tuple[Choice, ...]
     datasets: tuple[Choice, ...]
     entries: tuple[Entry, ...]
+    probes: tuple[ProbeChoice, ...] = ()
     notes: tuple[str, ...] = ()
     source: str = Field(default="", exclude=True)
 
@@ -66,4 +67,5 @@ class Suite(Plain):
                 train=entry.train,
                 measure=self.measure,
                 because=entry.because,
+                probes=self.probes,
             )

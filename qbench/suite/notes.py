@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from qbench.cell import ProbeChoice
 from qbench.train.settings import MeasureSettings, TrainSettings
 
 # A written key of the train section, the names that use it, and what to say with another name.
@@ -30,3 +31,11 @@ def idle_measure(measure: MeasureSettings) -> Iterator[str]:
     if not measure.enabled:
         for key in sorted(measure.model_fields_set - {"enabled"}):
             yield f"'measure.{key}' has no effect: measure.enabled is false"
+
+
+def idle_probes(probes: Sequence[ProbeChoice], train: TrainSettings) -> Iterator[str]:
+    """One sentence per probe that looks back further than the training is long."""
+    for probe in probes:
+        k = probe.options.get("k")
+        if isinstance(k, int) and k > train.epochs:
+            yield f"probe '{probe.name}' compares nothing with {k} epochs ago: training takes {train.epochs}"

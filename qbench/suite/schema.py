@@ -25,7 +25,8 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
 class SuiteFile(Settings):
-    """The top level of a suite file. ``model``, ``dataset`` and ``methods`` are read by :mod:`qbench.suite.choices`."""
+    """The top level of a suite file. The parts chosen by name are read by :mod:`qbench.suite.choices`,
+    :mod:`qbench.suite.entries` and :mod:`qbench.suite.probes`."""
 
     name: str = Field(pattern=NAME, description="names the results directory too")
     kind: SuiteKind = Field(default="train", description="theory: see TheoryFile")
@@ -38,6 +39,7 @@ class SuiteFile(Settings):
     train: TrainSettings = TrainSettings()
     measure: MeasureSettings = MeasureSettings()
     methods: list[Any] = Field(min_length=1)
+    probes: list[Any] = Field(default=[], description="what is observed while training: names, or {name: options}")
     profiles: dict[str, dict[str, Any]] = Field(default={}, description="named overlays, chosen with --profile")
 
 

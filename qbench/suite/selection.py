@@ -24,11 +24,11 @@ class Selection:
     options: dict[str, list[Node]]
 
 
-def parse_selection(text: str, where: str) -> Selection:
-    """Read one selection; ``where`` stands before a complaint. Raises :class:`InputError`."""
+def parse_selection(text: str, where: str, kind: str = "method") -> Selection:
+    """Read one selection of a ``kind``; ``where`` stands before a complaint. Raises :class:`InputError`."""
     reference, bracket, rest = text.strip().partition("[")
     if not reference or (bracket and not rest.endswith("]")):
-        raise InputError(f"{where}: '{text}' is no selection of a method; {_FORM}")
+        raise InputError(f"{where}: '{text}' is no selection of a {kind}; {_FORM}")
     options: dict[str, list[Node]] = {}
     for part in _split(rest[:-1], text, where) if bracket else []:
         _take(part, options, text, where)

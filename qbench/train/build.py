@@ -14,6 +14,7 @@ from qbench.catalog import find_method
 from qbench.data import load_dataset
 from qbench.models import build_model
 from qbench.nn import convert
+from qbench.nn.coded import CodedWeight
 from qbench.optim import build_optimizer
 from qbench.train.device import find_device
 from qbench.train.fingerprint import init_sha
@@ -88,6 +89,39 @@ def build_cell(cell: Cell, *, always_convert: bool = False) -> BuiltCell:
     converted.clock.generator = cell.train.random_bits
     optimizer = build_optimizer(converted, recipe, cell.train.optimizer)
     return BuiltCell(cell, plan, device, dataset, recipe, converted, optimizer, fingerprint, memory_format)
+
+
+def exact_twin(built: BuiltCell) -> Converted:
+    """A model of the same blocks and norms without any number format, for :func:`copy_weights` to fill.
+
+    No random number of the training's is consumed.
+    """
+    with torch.random.fork_rng(_cuda_devices(built.device)):
+        model = _initial_model(built.cell, built.dataset)
+    model = model.to(device=built.device, memory_format=built.memory_format)  # type: ignore[call-overload]
+    recipe = built.recipe.without_formats()
+    twin = convert(model, recipe, seed=built.cell.seed, arithmetic=built.cell.arithmetic, always=True)
+    twin.clock.total_steps = built.converted.clock.total_steps
+    return twin
+
+
+@torch.no_grad()
+def copy_weights(source: Converted, target: Converted) -> None:
+    """Give ``target`` the parameters of ``source``, weights that live as codes as float32, and the running statistics
+    that both have."""
+    values = dict(source.model.named_parameters())
+    masters = ((name, m.master) for name, m in source.model.named_modules() if isinstance(m, CodedWeight))
+    own = {**values, **{f"{name}.weight": q.dequantize() for name, q in masters if q is not None}}
+    for name, parameter in target.model.named_parameters():
+        parameter.copy_(own[name])
+    buffers = dict(source.model.named_buffers())
+    for name, buffer in target.model.named_buffers():
+        if name in buffers and buffers[name].shape == buffer.shape:
+            buffer.copy_(buffers[name])
+
+
+def _cuda_devices(device: torch.device) -> list[torch.device]:
+    return [device] if device.type == "cuda" else []
 
 
 def _initial_model(cell: Cell, dataset: Dataset) -> nn.Module:

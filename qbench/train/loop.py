@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from qbench.cell import EpochRow, Fingerprints, ManifestRow, Outcome, Status
+from qbench.cell import EpochRow, Fingerprints, ManifestRow, Outcome, ProbeSeries, Status
 from qbench.data import BatchLoader
 from qbench.train.build import BuiltCell, build_cell
 from qbench.train.device import float_kernels
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from qbench.cell import Cell
     from qbench.data import Split
+    from qbench.train.observe import Observer
 
 
 def train_cell(cell: Cell, report: Callable[[Progress], None]) -> Outcome:
@@ -54,6 +55,7 @@ def train_cell(cell: Cell, report: Callable[[Progress], None]) -> Outcome:
         curve=tuple(training.curve),
         fingerprints=training.fingerprints(),
         manifest=training.manifest(),
+        probes=training.probes(),
         wall_s=time.perf_counter() - started,
     )
 
@@ -71,6 +73,7 @@ class Training:
         self._losses = LossLog(built.device)
         self._reporter = Reporter(report)
         self._top1: float | None = None
+        self._observer = _observer(built)
 
     def run(self) -> Evaluation:
         """Train all epochs; the figures of the test split. Raises :class:`DivergedError`."""
@@ -81,6 +84,8 @@ class Training:
             is_due = (epoch + 1) % self._built.cell.train.eval_every == 0 or epoch + 1 == epochs
             validation = self.evaluate(self._built.dataset.validation, "validation") if is_due else None
             self.curve.append(self._row(epoch, train_loss, validation, time.perf_counter() - started))
+            if self._observer is not None:
+                self._observer.observe(self._train_step, self.step - 1)
         test = self.evaluate(self._built.dataset.test, "test")
         self._reporter.send(self._progress(epochs - 1))
         return test
@@ -125,6 +130,10 @@ class Training:
         if self.step == 0:
             return ()
         return tuple(ManifestRow(**asdict(row)) for row in self._built.converted.manifest())
+
+    def probes(self) -> tuple[ProbeSeries, ...]:
+        """What the cell's probes observed, epoch by epoch."""
+        return () if self._observer is None else self._observer.series()
 
     def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         settings, plan = self._built.cell.train, self._built.plan
@@ -179,3 +188,14 @@ class Training:
             val_top5=validation.top5 if validation else None,
             wall_s=wall_s,
         )
+
+
+def _observer(built: BuiltCell) -> Observer | None:
+    """Of the cell's probes; a training without any loads and does nothing for them."""
+    if not built.cell.probes:
+        return None
+    from qbench.train.observe import Observer
+
+    observer = Observer(built)
+    observer.begin()
+    return observer

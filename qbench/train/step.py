@@ -46,11 +46,30 @@ class TrainStep:
 
     def update(self, loss: Tensor) -> None:
         """Backward pass and update of the weights."""
+        self.backward(loss)
+        self.apply()
+
+    def backward(self, loss: Tensor) -> None:
+        """The backward pass alone; gradients are those of the loss times the scaler's scale, where there is one."""
         self._optimizer.zero_grad(set_to_none=True)
+        (loss if self._scaler is None else self._scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
+
+    def apply(self) -> None:
+        """The update of the weights by their gradients."""
         if self._scaler is None:
-            loss.backward()  # type: ignore[no-untyped-call]
             self._optimizer.step()
         else:
-            self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             self._scaler.step(self._optimizer)
             self._scaler.update()
+
+    def unscale(self) -> None:
+        """Divide the gradients by the scaler's scale, between ``backward`` and ``apply``."""
+        if self._scaler is not None:
+            self._scaler.unscale_(self._optimizer)
+
+    def forked(self) -> TrainStep:
+        """Another one of the same cell, whose gradient scaler starts in this one's state and leaves it alone."""
+        fork = TrainStep(self._built)
+        if self._scaler is not None and fork._scaler is not None:
+            fork._scaler.load_state_dict(self._scaler.state_dict())
+        return fork
