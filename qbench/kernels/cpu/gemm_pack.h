@@ -1,13 +1,26 @@
 // Filters into panels of columns: [unit][column][term of the unit]. Included inside each instruction set's namespace.
 
+using Word __attribute__((may_alias)) = std::uint32_t;
+
 template <class Isa, class T>
 QBENCH_INLINE void zip_units(const T* __restrict from, std::int64_t term_stride, std::int64_t cols,
                              typename Isa::B offset, typename Isa::B* __restrict to) {
     using B = typename Isa::B;
-    for (std::int64_t c = 0; c < cols; ++c) {
+    if constexpr (Isa::unit == 1) {
+        for (std::int64_t c = 0; c < cols; ++c) to[c] = static_cast<B>(static_cast<B>(from[c]) + offset);
+    } else {
+        // A unit of a column is one word, put together from its terms: compilers do that for many columns at once.
+        using Bits = std::make_unsigned_t<B>;
+        static_assert(Isa::unit * sizeof(B) == sizeof(Word));
+        Word* const __restrict words = reinterpret_cast<Word*>(to);
+        for (std::int64_t c = 0; c < cols; ++c) {
+            Word word = 0;
 #pragma GCC unroll 4
-        for (std::int64_t j = 0; j < Isa::unit; ++j) {
-            to[c * Isa::unit + j] = static_cast<B>(static_cast<B>(from[j * term_stride + c]) + offset);
+            for (std::int64_t j = 0; j < Isa::unit; ++j) {
+                const Bits term = static_cast<Bits>(static_cast<Bits>(from[j * term_stride + c]) + static_cast<Bits>(offset));
+                word |= static_cast<Word>(term) << (8 * sizeof(B) * j);
+            }
+            words[c] = word;
         }
     }
 }

@@ -77,6 +77,11 @@ struct WgradJob {
         errors = reinterpret_cast<B*>(take(p.b.digits * at.error_units * Isa::unit * Isa::columns * sizeof(B)));
         inputs = reinterpret_cast<A*>(take(p.a.digits * at.blocks * at.block() * sizeof(A)));
         row = reinterpret_cast<A*>(take((at.row_width * p.channels) * sizeof(A) + SLACK));
+        const std::int64_t last = p.taps_x * p.in_group - 1;
+        for (std::int64_t m = 0; m < padded; ++m) {
+            const std::int64_t known = m < last ? m : last;
+            offset_of[m] = known / p.in_group * p.dilation_x * p.channels + known % p.in_group;
+        }
     }
 
     // Splits the chunk's output rows by image and lays out their segments.
@@ -111,25 +116,22 @@ struct WgradJob {
     }
 
     void pack_inputs(std::int64_t group, bool sums_matter) {
-        const std::int64_t padded = at.blocks * Isa::rows, rows = p.taps_x * p.in_group;
-        for (std::int64_t m = 0; m < padded; ++m) {
-            const std::int64_t known = m < rows ? m : rows - 1;
-            offset_of[m] = known / p.in_group * p.dilation_x * p.channels + group * p.in_group + known % p.in_group;
-        }
+        const std::int64_t padded = at.blocks * Isa::rows;
+        const A* const part = row + group * p.in_group;
         for (int digit = 0; digit < p.a.digits; ++digit) {
             for (std::int64_t s = 0; s < slice_count; ++s) {
                 for (std::int64_t line = 0; line < lines_of(slices[s]); ++line) {
                     prepare_row(p.a, digit, p.channels, p.height, p.width, slices[s].image,
                                 input_row(slices[s], line), -p.pad_x, at.row_width, row);
-                    spread_row(digit, slices[s].line + line);
-                    if (sums_matter) sum_line(line_sums + (digit * at.lines + slices[s].line + line) * padded);
+                    spread_row(part, digit, slices[s].line + line);
+                    if (sums_matter) sum_line(part, line_sums + (digit * at.lines + slices[s].line + line) * padded);
                 }
             }
         }
     }
 
-    // One prepared pixel row into the blocks of A.
-    void spread_row(int digit, std::int64_t line) {
+    // One prepared pixel row, or a group's part of it, into the blocks of A.
+    void spread_row(const A* part, int digit, std::int64_t line) {
         const std::int64_t pixel = p.stride_x * p.channels;
         for (std::int64_t block = 0; block < at.blocks; ++block) {
             const std::int64_t* offset = offset_of + block * Isa::rows;
@@ -138,12 +140,12 @@ struct WgradJob {
             if constexpr (Isa::planar) {
                 for (std::int64_t m = 0; m < Isa::rows; ++m) {
                     A* plane = to + m * at.plane() + line * at.line;
-                    for (std::int64_t x = 0; x < at.line; ++x) plane[x] = row[x * pixel + offset[m]];
+                    for (std::int64_t x = 0; x < at.line; ++x) plane[x] = part[x * pixel + offset[m]];
                 }
             } else {
                 to += line * at.line * Isa::rows;
                 for (std::int64_t u = 0; u < at.units; ++u, to += Isa::rows * Isa::unit) {
-                    const A* from = row + u * Isa::unit * pixel;
+                    const A* from = part + u * Isa::unit * pixel;
                     if (together) {
                         Isa::interleave(from + offset[0], pixel, to);
                     } else {
@@ -156,11 +158,11 @@ struct WgradJob {
         }
     }
 
-    void sum_line(std::int32_t* to) const {
+    void sum_line(const A* part, std::int32_t* to) const {
         const std::int64_t rows = p.taps_x * p.in_group, pixel = p.stride_x * p.channels;
         fill(to, at.blocks * Isa::rows, std::int32_t{0});
         for (std::int64_t x = 0; x < p.out_w; ++x) {
-            for (std::int64_t m = 0; m < rows; ++m) to[m] += row[x * pixel + offset_of[m]];
+            for (std::int64_t m = 0; m < rows; ++m) to[m] += part[x * pixel + offset_of[m]];
         }
     }
 
@@ -172,7 +174,9 @@ struct WgradJob {
                 for (std::int64_t s = 0; s < slice_count; ++s) {
                     const std::int64_t first = slices[s].line + line_of(slices[s], r);
                     const std::int32_t* from = line_sums + (digit * at.lines + first) * padded;
-                    for (std::int64_t i = 0; i < slices[s].rows * padded; ++i) to[i % padded] += from[i];
+                    for (std::int64_t y = 0; y < slices[s].rows; ++y, from += padded) {
+                        for (std::int64_t m = 0; m < padded; ++m) to[m] += from[m];
+                    }
                 }
             }
         }
@@ -227,10 +231,14 @@ struct WgradJob {
 
     std::int64_t panel_size() const { return p.a.digits * p.b.digits * p.taps_y * at.blocks * tile_size; }
 
+    // Panels [begin, end): int32 sums into the int64 ones.
     void flush(std::int64_t begin, std::int64_t end) {
-        for (std::int64_t i = begin * panel_size(); i < end * panel_size(); ++i) {
-            sums.wide[i] += sums.narrow[i];
-            sums.narrow[i] = 0;
+        const std::int64_t size = panel_size(), count = (end - begin) * size;
+        std::int32_t* __restrict narrow = sums.narrow + begin * size;
+        std::int64_t* __restrict wide = sums.wide + begin * size;
+        for (std::int64_t i = 0; i < count; ++i) {
+            wide[i] += narrow[i];
+            narrow[i] = 0;
         }
     }
 
