@@ -36,7 +36,7 @@ registry = registry_of(
         _probe("sqnr", "signal-to-quantisation-noise ratio, and codes that are not the nearest ones"),
         _probe("clipping", "share of values that are clipped, are zero, or became zero"),
         _probe("weight_change", "share of weights whose code or sign has changed, since the start and since k epochs"),
-        _probe("updates", "share of weights that the update wants to change, and of those the ones that stay"),
+        _probe("updates", "share of weights that the update wants to change, and of those the ones that do change"),
         _probe("drift", "norm of the weight gradient against the exact one, and how quantisers' scales move"),
     ],
 )

@@ -24,6 +24,12 @@ PATHS = {
 """The data path that each named tensor belongs to; all others are inside a normalisation (N)."""
 
 
+DATA_PATHS = {
+    "W": "weight", "A": "activation", "E": "error", "G": "gradient", "U": "update", "N": "norm",
+}  # fmt: skip
+"""The data paths in the order of a step, in words."""
+
+
 def data_path(path: str) -> str:
     """W, A, E, G, U or N."""
     return PATHS.get(path, "N")

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
+RESOLUTION = 1e-15
+"""What float64 leaves of a difference between equal vectors, over their length."""
+
 
 def cosine(value: Tensor, exact: Tensor) -> float:
     """<v, x> / (|v| |x|), in [-1, 1]; 1 where both are zero (nothing is lost), 0 where one is."""
@@ -52,7 +55,8 @@ def scaled_sqnr(value: Tensor, exact: Tensor) -> float:
         return math.nan
     length = norm(v)
     unit = v / length if length else v
-    return decibels(norm(x), norm(x - float(unit @ x) * unit))
+    signal, noise = norm(x), norm(x - float(unit @ x) * unit)
+    return decibels(signal, noise if noise > RESOLUTION * signal else 0.0)
 
 
 def decibels(signal: float, noise: float) -> float:

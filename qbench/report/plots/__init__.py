@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from qbench.errors import UnknownNameError
 from qbench.registry import nearest
 from qbench.report.entries import BASELINE, gather
 from qbench.report.files import write_file
-from qbench.report.plots import accuracy, curves, tradeoff
+from qbench.report.plots import accuracy, curves, probes, tradeoff
 from qbench.report.plots.scene import NothingToDrawError, Scene, scenes
 from qbench.report.plots.style import plot_style
 
@@ -26,11 +27,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot that can be asked for by name. draw raises NothingToDrawError where the records hold nothing to show."""
+    """A plot that can be asked for by name: one picture, or several with names of their own.
+
+    draw raises NothingToDrawError where the records hold nothing to show. optional: drawn unasked only where there is
+    something to show.
+    """
 
     name: str
     description: str
-    draw: Callable[[Scene], Figure]
+    draw: Callable[[Scene], Figure | Iterator[tuple[str, Figure]]]
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,7 @@ PLOTS = {
         Plot("curves", "validation accuracy and training loss against epoch", curves.draw),
         Plot("speed", "test accuracy against training speed, with the Pareto front", tradeoff.draw_speed),
         Plot("memory", "test accuracy against peak training memory, with the Pareto front", tradeoff.draw_memory),
+        Plot("probes", "heat maps of layer and epoch, and curves, of all that probes recorded", probes.draw, True),
     )
 }
 SUFFIXES = ("png", "svg")
@@ -61,7 +68,8 @@ def write_plots(
     only: Sequence[str] = (),
     baseline: str = BASELINE,
 ) -> Drawn:
-    """Draw the plots named in ``only`` (all, if empty) of every setting into ``out``, as ``NAME.png`` and ``NAME.svg``.
+    """Draw the plots named in ``only`` (all, if empty) of every setting into ``out``, as ``NAME.png`` and ``NAME.svg``,
+    those of probes as ``probe-QUANTITY-PATH`` and ``probe-QUANTITY-curves``.
 
     With several models or data sets the file name carries them. Raises UnknownNameError for an unknown plot.
     """
@@ -71,11 +79,12 @@ def write_plots(
     skipped: list[str] = []
     for scene in found:
         for plot in chosen:
-            stem = plot.name if len(found) == 1 else f"{plot.name}-{_slug(scene)}"
+            place = "" if len(found) == 1 else f"-{_slug(scene)}"
             try:
-                paths += _write(plot, scene, out / stem)
+                paths += _write(plot, scene, out, place)
             except NothingToDrawError as reason:
-                skipped.append(f"{stem}: {reason}")
+                if only or not plot.optional:
+                    skipped.append(f"{plot.name}{place}: {reason}")
     return Drawn(tuple(paths), tuple(skipped))
 
 
@@ -86,9 +95,12 @@ def find_plot(name: str) -> Plot:
     return PLOTS[name]
 
 
-def _write(plot: Plot, scene: Scene, stem: Path) -> list[Path]:
+def _write(plot: Plot, scene: Scene, out: Path, place: str) -> list[Path]:
+    """Draw and save; a picture is freed before the next is drawn."""
     with plot_style():
-        return save_figure(plot.draw(scene), stem)
+        drawn = plot.draw(scene)
+        pictures = drawn if isinstance(drawn, Iterator) else iter([(plot.name, drawn)])
+        return [path for name, figure in pictures for path in save_figure(figure, out / f"{name}{place}")]
 
 
 def save_figure(figure: Figure, stem: Path) -> list[Path]:
