@@ -12,18 +12,27 @@ import torch
 from kernel_matrix import Case, generator, image, integers, normal, number
 from torch import Tensor
 
-from qbench.kernels.random import Key
+from qbench.kernels.random import FRACTION_BITS, Key, random_words
 from qbench.kernels.reference.encode import extremes
 
 PHILOX = Key(0xFFFFFFFF, 0x12345678, 7).words()
 HASH = Key(0xFFFFFFFF, 0x12345678, 7, "hash").words()
-KEYS = {"nearest": None, "philox": PHILOX, "hash": HASH}
+DRAWN = {"philox": PHILOX, "hash": HASH}
+KEYS = {"nearest": None, **DRAWN}
 
 
 def halves() -> Tensor:
     """Ties, and the floats next to them."""
     ties = torch.arange(-40, 41) * 0.5
     return torch.cat([ties, ties.nextafter(number(math.inf)), ties.nextafter(number(-math.inf))])
+
+
+def at_the_draw(key: list[int], count: int = 1021) -> Tensor:
+    """Fractions that equal the random number their element is rounded with, and the floats next to them."""
+    words = random_words(count, Key.of(key), torch.device("cpu")) >> (32 - FRACTION_BITS)
+    draws = words.float() * 2.0**-FRACTION_BITS
+    neighbours = torch.stack([draws, draws.nextafter(number(math.inf)), draws.nextafter(number(-math.inf))])
+    return neighbours.gather(0, torch.arange(count)[None] % 3)[0]
 
 
 def with_values(x: Tensor, *values: float) -> Tensor:
@@ -160,6 +169,21 @@ def _scaled_cases() -> Iterator[Case]:
         yield Case("encode_scaled", f"{kind}-of-{magnitude:.9g}", build)
     for bits, name in product((2, 4, 8), INPUTS):
         yield Case("encode_flag", f"{name}-{bits}", partial(flagged, name, bits))
+    # With 1 bit the two grids differ at the border itself.
+    yield Case("encode_flag", "ties-1", partial(flagged, "ties", 1))
+
+
+def _drawn_cases() -> Iterator[Case]:
+    """Every scale is 1, so that the fractions are those of the input."""
+    one = number(1.0)
+    grid = ("fixed", 1.0, -math.inf, math.inf, "stochastic")
+    for label, key in DRAWN.items():
+        for op, build in {
+            "encode_affine": lambda k: (at_the_draw(k), number(0.0), number(256.0), 8, True, k),
+            "encode_scaled": lambda k: (at_the_draw(k), one, *grid, k, I8),
+            "encode_binary": lambda k: (2 * at_the_draw(k) - 1, one, k),
+        }.items():
+            yield Case(op, f"at-the-draw-{label}", partial(build, key))
 
 
 def flagged(name: str, bits: int) -> tuple[Any, ...]:
@@ -222,4 +246,4 @@ def levels(name: str, count: int) -> tuple[Any, ...]:
     return x, thresholds.sort().values
 
 
-CASES = (*_affine_cases(), *_scaled_cases(), *_other_cases())
+CASES = (*_affine_cases(), *_scaled_cases(), *_drawn_cases(), *_other_cases())

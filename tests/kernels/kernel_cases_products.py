@@ -128,6 +128,7 @@ SHAPES = (
     Shape("groups2", (2, 6, 6, 5), 8, (3, 3), (1, 1), (1, 1), groups=2),
     Shape("groups3-stride2", (1, 9, 7, 7), 6, (3, 3), (2, 2), (1, 1), groups=3),
     Shape("groups-wide", (1, 64, 4, 4), 64, (3, 3), (1, 1), (1, 1), groups=2),
+    Shape("groups-many-pixels", (2, 6, 13, 20), 4, (1, 1), groups=2),  # in parts of unequal length
     Shape("depthwise", (2, 13, 7, 6), 13, (3, 3), (1, 1), (1, 1), groups=13),
     Shape("depthwise-stride2", (1, 32, 8, 9), 32, (5, 5), (2, 2), (2, 2), groups=32),
     Shape("depthwise-twice", (1, 5, 6, 6), 10, (3, 3), (1, 1), (1, 1), (1, 1), 5),

@@ -21,6 +21,7 @@ SHAPES = {
     "wide": (2, 513, 4, 4),
     "no-channels": (4, 0),
 }
+KINDS = ("random", "ties", "constant", "constant-chunk")
 CONSTANT = 0.3541
 
 
@@ -28,6 +29,8 @@ def codes_of(shape: tuple[int, ...], kind: str) -> Tensor:
     codes = integers(shape, torch.uint8, seed=71)
     if kind == "constant":
         codes[:, ::2] = 77
+    if kind == "constant-chunk":  # in a channel that varies, so that the gradient is pulled there
+        codes[: max(1, shape[0] // 4), ::2] = 77
     return codes & 3 if kind == "ties" else codes
 
 
@@ -63,7 +66,7 @@ def gradient_line(shape: tuple[int, ...], kind: str, chunks: int, scale: float =
 
 
 def _cases() -> Iterator[Case]:
-    for (label, shape), kind, chunks in product(SHAPES.items(), ("random", "ties", "constant"), (1, 4)):
+    for (label, shape), kind, chunks in product(SHAPES.items(), KINDS, (1, 4)):
         name = f"{label}-{kind}-{chunks}"
         for relu in (False, True) if shape[1] else ():  # the extremes of no channels are nobody's
             yield Case("range_line", f"{name}{'-relu' if relu else ''}", partial(line, shape, kind, chunks, relu))

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from kernel_cases_encoding import HASH, PHILOX, with_values
+from kernel_cases_encoding import DRAWN, HASH, PHILOX, at_the_draw, with_values
 from kernel_matrix import Case, generator, image, integers, normal, number
 from torch import Tensor
 
@@ -66,6 +66,21 @@ def adam(
         m, v = torch.zeros_like(m), torch.zeros_like(v)
     settings = (0.01, 0.9, 0.999, 1e-8, step, 1e-4)
     return (weights(shape, dtype, rounding), gradient, m, v, *settings, *grid(rounding, key, dtype))
+
+
+def at_rest(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """No weight moves, and some stand between the two codes of a binary grid."""
+    codes, *rest = arguments
+    codes.flatten().copy_(torch.arange(codes.numel()) % 3 - 1)
+    return codes, *(value.zero_() if isinstance(value, Tensor) else value for value in rest)
+
+
+def drawn(key: list[int]) -> tuple[Any, ...]:
+    """Steps from code 0 to where the random numbers are."""
+    gradient = -at_the_draw(key)
+    codes = torch.zeros(gradient.shape, dtype=torch.int8)
+    settings = (1.0, 0.0, 0.0, False, False)
+    return codes, gradient, None, *settings, 1.0, -math.inf, math.inf, "stochastic", key
 
 
 def clipped(shape: tuple[int, ...]) -> tuple[Any, ...]:
@@ -126,6 +141,10 @@ def _cases() -> Iterator[Case]:
     yield Case("sgd_on_grid_", "clipped", partial(clipped, shape))
     yield Case("sgd_on_grid_", "row-major", row_major)
     yield Case("adam_on_grid_", "first", partial(adam, shape, kind, "stochastic", PHILOX, 1))
+    yield Case("sgd_on_grid_", "at-rest", lambda: at_rest(sgd(shape, kind, "binary", None)))
+    yield Case("adam_on_grid_", "at-rest", lambda: at_rest(adam(shape, kind, "binary", None)))
+    for label, key in DRAWN.items():
+        yield Case("sgd_on_grid_", f"at-the-draw-{label}", partial(drawn, key))
     yield Case("adam_on_grid_", "late", partial(adam, shape, kind, "stochastic", PHILOX, 100_000))
     for name, (rounding, key) in ROUNDINGS.items():
         yield Case("sgd_on_grid_", f"not-finite-{name}", partial(sgd, shape, kind, rounding, key, bad=True))

@@ -35,9 +35,8 @@ __global__ void sgd_on_grid(Code* codes, const float* grad, float* momentum, i64
         Quad<float> gradient, buffer;
     };
     auto load = [&](i64 first, int live) {
-        const int kept = momentum && !first_step ? live : 0;
         return Item{Quad<Code>::of(codes, first, live), Quad<float>::of(grad, first, live),
-                    Quad<float>::of(momentum, first, kept)};
+                    Quad<float>::of(momentum, first, momentum ? live : 0)};
     };
     for_each_quad(count, load, [&](Item& item, i64 first, int live) {
         const Block words = grid.rounder.words_of_quad(first);

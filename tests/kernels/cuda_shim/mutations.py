@@ -230,7 +230,8 @@ MUTATIONS = [
         "updates", "sgd_on_grid_ adam_on_grid_ quantized_momentum_",
         ("plain momentum for Nesterov's", "nesterov ? add(direction, multiply(mu, item.buffer.element[j])) : "
          "item.buffer.element[j]", "item.buffer.element[j]"),
-        ("first step decays nothing", "first_step ? direction : add(multiply(mu, item.buffer.element[j]), direction)",
+        ("first step decays what was there",
+         "first_step ? direction : add(multiply(mu, item.buffer.element[j]), direction)",
          "add(multiply(mu, item.buffer.element[j]), direction)"),
         ("momentum not stored", "if (momentum) item.buffer.store(momentum, first, live);", ";"),
         ("fused multiply-add", "add(multiply(beta1, item.mean.element[j]), multiply(rest1, g))",
@@ -259,7 +260,7 @@ MUTATIONS = [
         ("padding of the other axis", "at.column + (Index)padding_w", "at.column + (Index)padding_h"),
     ),
     *_of(
-        "operands", "conv2d conv2d_input_grad conv2d_weight_grad matmul conv2d_scaled matmul_scaled",
+        "operands", "matmul conv2d_input_grad conv2d",
         ("packed beyond a row", "first + j < columns", "true"),
         ("no barrier in the transposition", "__syncthreads();", ";"),
         ("not transposed", "tile[across][i]", "tile[i][across]"),
@@ -267,20 +268,32 @@ MUTATIONS = [
         ("lanes left out of a row's sum", "sum += __shfl_xor_sync(ALL_LANES, sum, distance);", ";"),
         ("high digit rounded to zero", "quad.element[j] >> 8", "quad.element[j] / 256"),
         ("digits of the zero point exchanged", "(float)(point & 255)", "(float)(point >> 8)"),
+    ),
+    *_of(
+        "operands", "conv2d_weight_grad matmul",
         ("no constant term", "pixels * x_shift * e_shift", "i64(0)"),
         ("sums of another filter", "x_shift * error_sums[row]", "x_shift * error_sums[filter - group * filters]"),
         ("sums of another group", "group * padded_columns + source_column", "source_column"),
         ("padding kept in a row", "tap * padded_channels + column - tap * channels", "column"),
+    ),
+    *_of(
+        "operands", "matmul_scaled conv2d_scaled",
         ("bias of another channel", "i % channels", "0"),
     ),
     *_of(
         "plain_products", "conv2d conv2d_input_grad conv2d_weight_grad",
         ("another group's channels", "at.channel / filters * group_channels", "0"),
+        ("zero point left out", "codes[i] - zero", "codes[i]"),
+    ),
+    *_of(
+        "plain_products", "conv2d_input_grad",
         ("every output reached", "row < 0 || row % stride_h || row / stride_h >= height_out",
          "row < 0 || row / stride_h >= height_out"),
         ("output below the last", "column < 0 || column % stride_w || column / stride_w >= width_out",
          "column < 0 || column % stride_w"),
-        ("zero point left out", "codes[i] - zero", "codes[i]"),
+    ),
+    *_of(
+        "plain_products", "conv2d_weight_grad",
         ("last pixels dropped", "(pixels + gridDim.y - 1) / gridDim.y", "pixels / gridDim.y"),
         ("stored instead of added", "atomicAdd((u64*)sums + i, (u64)sum);", "sums[i] = sum;"),
     ),
