@@ -19,6 +19,9 @@ from qbench.quant.qtensor import QTensor
 
 Value = Tensor | QTensor
 
+_NOTHING = torch.empty(0)
+"""Where a description has no tensor."""
+
 
 @dataclass(frozen=True)
 class Plain:
@@ -34,7 +37,7 @@ class Plain:
 
     def description(self) -> Plain:
         """Itself without its tensors."""
-        return Plain(torch.empty(0))
+        return Plain(_NOTHING)
 
 
 @dataclass(frozen=True)
@@ -43,23 +46,30 @@ class Quantized:
 
     value: QTensor
 
-    def _bits(self) -> int:
-        spec: Quantizer = self.value.format
-        return int(spec.storage_bits) if spec.code_dtype == "uint8" else 8
-
     def tensors(self) -> tuple[Tensor | None, ...]:
         q = self.value
-        return stored(q.codes, self._bits()), q.scale, q.zero_point, q.table
+        return stored(q.codes, _bits(q.format)), q.scale, q.zero_point, q.table
+
+    def description(self) -> QuantizedDescription:
+        """Itself without its tensors."""
+        return QuantizedDescription(self.value.codes.shape, self.value.format)
+
+
+@dataclass(frozen=True)
+class QuantizedDescription:
+    """Shape and format of a quantised tensor."""
+
+    shape: torch.Size
+    format: Quantizer
 
     def rebuilt(self, tensors: Sequence[Any]) -> Quantized:
         codes, scale, zero_point, table = tensors
-        codes = stored_codes(codes, self._bits(), self.value.codes.shape)
-        return Quantized(QTensor(codes, scale, zero_point, self.value.format, table))
+        codes = stored_codes(codes, _bits(self.format), self.shape)
+        return Quantized(QTensor(codes, scale, zero_point, self.format, table))
 
-    def description(self) -> Quantized:
-        """Itself without its tensors: the shape and the format."""
-        codes = self.value.codes
-        return Quantized(QTensor(codes.new_empty(()).expand(codes.shape), None, None, self.value.format))
+
+def _bits(spec: Quantizer) -> int:
+    return int(spec.storage_bits) if spec.code_dtype == "uint8" else 8
 
 
 @dataclass(frozen=True)
@@ -87,9 +97,8 @@ class Recomputed:
 
     def description(self) -> Recomputed:
         """Itself without its tensors."""
-        nothing = torch.empty(0)
-        view = replace(self.view, stored=nothing, slope=nothing, offset=nothing, extremes=None, table=None)
-        encoding = None if self.encoding is None else (self.encoding[0], (nothing, nothing), self.encoding[2])
+        view = replace(self.view, stored=_NOTHING, slope=_NOTHING, offset=_NOTHING, extremes=None, table=None)
+        encoding = None if self.encoding is None else (self.encoding[0], (_NOTHING, _NOTHING), self.encoding[2])
         return Recomputed(view, encoding)
 
 

@@ -219,11 +219,11 @@ class _QuantizedProduct(torch.autograd.Function):
 def encode_view(site: Site, view: View) -> Operand:
     """A deferred activation quantised at ``site``: from the codes where its format allows, else by way of floats."""
     spec = site.format
-    is_plain = isinstance(spec, Affine) and spec.granularity == "tensor" and spec.range == "minmax" and spec.bits <= 8
+    is_plain = isinstance(spec, Affine) and spec.takes_extremes and spec.bits <= 8
     if not is_plain or view.table is not None or view.extremes is None:
         return operand(site(view.values()[0]))
     assert isinstance(spec, Affine)
-    return Recomputed(view, (spec, site.limits((view.extremes[0], view.extremes[1])), site.key))
+    return Recomputed(view, (spec, site.limits(view.extremes), site.key))
 
 
 def product_of(layer: nn.Conv2d | nn.Linear, arithmetic: Arithmetic) -> Product:

@@ -42,10 +42,7 @@ def fits(recipe: Recipe, layer: Recipe) -> bool:
 
 def _is_plain(spec: Quantizer | None) -> bool:
     """Affine codes of one byte with a whole zero point and one range for the tensor."""
-    return (
-        isinstance(spec, Affine) and spec.bits <= 8 and spec.scheme == "zero_point"
-        and spec.granularity == "tensor" and spec.range == "minmax"
-    )  # fmt: skip
+    return isinstance(spec, Affine) and spec.bits <= 8 and spec.scheme == "zero_point" and spec.takes_extremes
 
 
 class Line(NamedTuple):
@@ -88,7 +85,7 @@ class RangeBlock:
     def encode_product(self, y: Tensor, extremes: Tensor) -> QTensor:
         """The norm's input as codes."""
         site, _ = self.sites
-        return site.observe(quantize(y, site.format, site.key, site.limits((extremes[0], extremes[1]))), lambda: y)
+        return site.observe(quantize(y, site.format, site.key, site.limits(extremes)), lambda: y)
 
     def line(self, q: QTensor, relu: bool) -> Line:
         """The norm as a line per channel, from the statistics of its input's codes. Moves the running statistics."""

@@ -10,12 +10,13 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
+from qbench.kernels.encoding import extremes
 from qbench.kernels.random import Key
 from qbench.nn.deferred import materialised
 from qbench.quant.formats import Affine, Quantizer
 from qbench.quant.qtensor import QTensor
 from qbench.quant.quantize import quantize
-from qbench.quant.ranges import Range, measure_range
+from qbench.quant.ranges import Range, measure_range, pair_of
 
 OBSERVE_EVERY = 50
 """Steps between observations of the codes in use; observing costs one pass over each tensor."""
@@ -54,8 +55,7 @@ class Site(nn.Module):
     beside its exact values (float32, of the same shape); None while nobody watches.
     """
 
-    low: Tensor
-    high: Tensor
+    tracked: Tensor
 
     def __init__(self, spec: Quantizer, name: str, clock: Clock) -> None:
         super().__init__()
@@ -68,8 +68,7 @@ class Site(nn.Module):
         self.watcher: Watcher | None = None
         self.is_tracked = isinstance(spec, Affine) and spec.tracked
         if self.is_tracked:
-            self.register_buffer("low", torch.tensor(torch.nan))
-            self.register_buffer("high", torch.tensor(torch.nan))
+            self.register_buffer("tracked", torch.full((2,), torch.nan))
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> QTensor:
@@ -77,7 +76,7 @@ class Site(nn.Module):
         x = materialised(x)
         limits = None
         if self.is_tracked:
-            limits = self.limits(measure_range(cast(Affine, self.spec), x)) if self.training else (self.low, self.high)
+            limits = self.limits(self._measured(x)) if self.training else pair_of(self.tracked)
         return self.observe(quantize(x, self.format, self.key, limits), lambda: x)
 
     def draw(self, x: Tensor) -> QTensor:
@@ -96,14 +95,17 @@ class Site(nn.Module):
         """Of this step's random bits."""
         return Key(self.clock.seed, self.identity, self.clock.step, self.clock.generator)
 
-    def limits(self, measured: Range) -> Range:
-        """The range to quantise with, given the batch's own; moves a tracked range towards it."""
+    def _measured(self, x: Tensor) -> Tensor:
+        spec = cast(Affine, self.spec)
+        return extremes(x) if spec.takes_extremes else torch.stack(measure_range(spec, x))
+
+    def limits(self, measured: Tensor) -> Range:
+        """The range to quantise with, given the batch's own [2]; moves a tracked range towards it."""
         if self.is_tracked:
             old_weight = cast(Affine, self.spec).old_weight
-            for tracked, new in ((self.low, measured[0]), (self.high, measured[1])):
-                moved = old_weight * tracked + (1 - old_weight) * new
-                tracked.copy_(torch.where(tracked.isnan(), new, moved))
-        return measured
+            moved = old_weight * self.tracked + (1 - old_weight) * measured
+            self.tracked.copy_(torch.where(self.tracked.isnan(), measured, moved))
+        return pair_of(measured)
 
     def observe(self, q: QTensor, exact: Callable[[], Tensor]) -> QTensor:
         """Note which codes are in use, now and then; returns ``q``.

@@ -82,6 +82,11 @@ class Affine(Quantizer):
     old_weight: float = 0.1
 
     @property
+    def takes_extremes(self) -> bool:
+        """Whether the range is the tensor's smallest and largest value."""
+        return self.granularity == "tensor" and self.range == "minmax"
+
+    @property
     def largest_integer(self) -> float:
         return 2.0**self.bits - 1
 

@@ -28,6 +28,7 @@ def clear() -> None:
     backends.CHOSEN.clear()
     backends.self_test.cache_clear()
     backends.why_not.cache_clear()
+    cpu.default_isa.cache_clear()
 
 
 @pytest.fixture

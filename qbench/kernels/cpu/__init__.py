@@ -3,7 +3,8 @@
 Levels, from slow to fast: ``scalar`` (any CPU), ``neon`` (AArch64), ``avx2``, ``avx512`` (F, BW, DQ, VL: products in
 16-bit pairs), ``avxvnni``, ``avx512vnni`` (8-bit dot products) and ``amx`` (8-bit tiles). The fastest that the CPU and
 the operating system offer is used; the environment variable ``QBENCH_ISA`` names another one.
-``QBENCH_NATIVE_LIBRARY`` names another build of the library than the one beside this file.
+``QBENCH_NATIVE_LIBRARY`` names another build of the library than the one beside this file. Both are read once, when
+they are first needed.
 """
 
 from __future__ import annotations
@@ -69,8 +70,12 @@ def levels() -> tuple[str, ...]:
 
 def isa() -> str:
     """The level in use. Raises NativeLibraryError where the one asked for is unknown or not available here."""
-    if _limit is not None:
-        return _limit
+    return _limit or default_isa()
+
+
+@cache
+def default_isa() -> str:
+    """The level that the environment asks for, else the fastest."""
     chosen = os.environ.get(ISA_VARIABLE)
     return _checked(chosen, f"{ISA_VARIABLE}={chosen}") if chosen else levels()[-1]
 
