@@ -28,7 +28,8 @@ def plot(
 ) -> None:
     """Draw a run's results.
 
-    As PNG and SVG: accuracy by method, learning curves, accuracy against speed and against memory.
+    As PNG and SVG: accuracy by method, learning curves, accuracy against speed and against memory, and what probes
+    observed.
     """
     from qbench.cli.results import open_run, print_paths, read_run
     from qbench.cli.theory import read_theory

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 RUNS = Path("results/runs")
 """Where runs lie by default, from the working directory."""
 
+_MOST_NAMES = 20
+
 
 def open_run(reference: str) -> Store:
     """The results called ``reference``: a directory, or a name under ``results/runs``. Raises StoreError."""
@@ -59,8 +61,8 @@ def print_grids(grids: Sequence[Grid]) -> None:
 
 
 def print_paths(title: str, paths: Sequence[Path]) -> None:
-    """``title`` and the directory of ``paths``, with their names."""
+    """``title`` and the directory of ``paths``, with their names, or their number where there are many."""
     folders = dict.fromkeys(path.parent for path in paths)
     for folder in folders:
-        names = ", ".join(path.name for path in paths if path.parent == folder)
-        print(f"{title}: {folder}/ ({names})")
+        names = [path.name for path in paths if path.parent == folder]
+        print(f"{title}: {folder}/ ({', '.join(names) if len(names) <= _MOST_NAMES else f'{len(names)} files'})")

@@ -40,7 +40,8 @@ class Quantity:
     """A number that a probe gives per layer, data path and epoch.
 
     unit: of the axis; empty for a pure number. low, high: the ends of the colour scale, None for those of the data.
-    centre: where the colours turn, for a quantity that deviates to both sides.
+    centre: where the colours turn, for a quantity that deviates to both sides. drawn: False where the pictures of
+    another quantity show the same; it is recorded all the same.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Quantity:
     low: float | None = None
     high: float | None = None
     centre: float | None = None
+    drawn: bool = True
 
 
 @dataclass(frozen=True)

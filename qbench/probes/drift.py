@@ -20,10 +20,10 @@ class Drift(Probe):
     """
 
     quantities = (
-        Quantity("gradient_norm", "norm of the weight gradient", low=0.0),
+        Quantity("gradient_norm", "norm of the weight gradient", low=0.0, drawn=False),
         Quantity("gradient_to_exact", "norm of the weight gradient over the exact one's", "ratio", centre=1.0),
         Quantity("gradient_to_first", "norm of the weight gradient over the first epoch's", "ratio", low=0.0),
-        Quantity("scale", "quantiser's step", low=0.0),
+        Quantity("scale", "quantiser's step", low=0.0, drawn=False),
         Quantity("scale_change", "change of the quantiser's step since the epoch before", "octaves", centre=0.0),
     )
 

@@ -15,8 +15,9 @@ class SQNR(Probe):
 
     quantities = (
         Quantity("sqnr", "signal-to-quantisation-noise ratio", "dB"),
-        Quantity("sqnr_scaled", "signal-to-quantisation-noise ratio at the best scale", "dB"),
-        Quantity("off_by_0", "codes that are the nearest", "share", 0.0, 1.0),
+        # A function of the angle that the probe ``cosine`` draws.
+        Quantity("sqnr_scaled", "signal-to-quantisation-noise ratio at the best scale", "dB", drawn=False),
+        Quantity("off_by_0", "codes that are the nearest", "share", 0.0, 1.0, drawn=False),
         Quantity("off_by_1", "codes one step from the nearest", "share", 0.0),
         Quantity("off_by_more", "codes two or more steps from the nearest", "share", 0.0),
     )

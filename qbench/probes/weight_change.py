@@ -17,7 +17,8 @@ Snapshot = tuple["Tensor", "Tensor"]
 
 
 class WeightChange(Probe):
-    """Shares of a layer's weights whose code (sign) differs from the one at the start, and from k epochs ago.
+    """Shares of a layer's weights that changed: code_since_start and sign_since_start, whose code (sign) is another one
+    than at the start, and code_since_k and sign_since_k, another one than k epochs ago.
 
     Epochs are compared by their ends; in the first k - 1 there is nothing k epochs ago yet, in epoch k that is the
     start. A weight without a format counts as changed when its float32 value did. Where a format takes its scale from

@@ -36,7 +36,7 @@ def publish(
 
     They are derived from the records and replaced each time. Raises InputError where ``out`` cannot be written.
     """
-    from qbench.report.plots import write_plots
+    from qbench.report.plots import PLOTS, write_plots
 
     table = method_table(records, measures, baseline=baseline)
     frame = cells_frame(records, measures)
@@ -45,6 +45,7 @@ def publish(
     contents["cells.csv"] = FORMATS["csv"].cells(frame)
     for name, content in contents.items():
         write_file(out / "tables" / name, content)
-    drawn = write_plots(records, measures, out / "plots", baseline=baseline)
+    names = [plot.name for plot in PLOTS.values() if not plot.extra]
+    drawn = write_plots(records, measures, out / "plots", only=names, baseline=baseline)
     tables = tuple(out / "tables" / name for name in contents)
     return Published(table, out / "cells.parquet", tables, drawn.paths, drawn.skipped)

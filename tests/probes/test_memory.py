@@ -16,7 +16,9 @@ from qbench.quant.qtensor import QTensor
 
 
 def weight(codes: list[int], layer: str = "l") -> Weight:
-    return Weight(layer, "weight", torch.tensor(codes, dtype=torch.int8), 0.5 * torch.tensor(codes, dtype=torch.float32))
+    return Weight(
+        layer, "weight", torch.tensor(codes, dtype=torch.int8), 0.5 * torch.tensor(codes, dtype=torch.float32)
+    )
 
 
 def test_weight_change_since_the_start_and_since_k_epochs() -> None:

@@ -117,9 +117,14 @@ def test_a_failure_inside_is_undone_too(make_cell: MakeCell) -> None:
     before = [tensor.clone() for tensor in built.state()]
     step = TrainStep(built)
     batch = built.to_device(*built.dataset.train.batch(torch.arange(16).numpy(), None))
-    with pytest.raises(RuntimeError, match="stop"), unchanged(built):
-        step.update(step.forward(5, *batch))
-        raise RuntimeError("stop")
+
+    def fail() -> None:
+        with unchanged(built):
+            step.update(step.forward(5, *batch))
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail()
     assert_equal(built.state(), before)
     assert built.converted.clock.step == 0
     assert not any(built.optimizer.state.values())
@@ -232,16 +237,12 @@ def test_what_a_series_is_keeps_its_length_where_a_tensor_appears_late(make_cell
 # --- every probe on every method
 
 
-@pytest.fixture(scope="module")
-def recorded() -> dict[tuple[str, str], tuple[ProbeSeries, ...]]:
-    return {}
-
-
 @pytest.mark.parametrize("method", methods().names())
 @pytest.mark.parametrize("probe", probe_names())
 def test_every_probe_runs_on_every_method(make_cell: MakeCell, probe: str, method: str) -> None:
     choice = ProbeChoice(name=probe, options=resolve_probe_options(probe, {}))
-    outcome = train_cell(make_cell(method, probes=(choice,), max_steps_per_epoch=1), quiet)
+    cell = make_cell(method, model="mlp", model_options={}, probes=(choice,), max_steps_per_epoch=1)
+    outcome = train_cell(cell, quiet)
     assert outcome.status == "ok"
     assert {series.probe for series in outcome.probes} == {probe} or not has_sites(method)
     stated = {quantity.name for quantity in build_probes([choice])[probe].quantities}

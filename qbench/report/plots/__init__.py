@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 class Plot:
     """A plot that can be asked for by name: one picture, or several with names of their own.
 
-    draw raises NothingToDrawError where the records hold nothing to show. optional: drawn unasked only where there is
-    something to show.
+    draw raises NothingToDrawError where the records hold nothing to show. extra: not drawn at the end of a run, because
+    its many pictures take a while, and unasked only where there is something to show.
     """
 
     name: str
     description: str
     draw: Callable[[Scene], Figure | Iterator[tuple[str, Figure]]]
-    optional: bool = False
+    extra: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def write_plots(
             try:
                 paths += _write(plot, scene, out, place)
             except NothingToDrawError as reason:
-                if only or not plot.optional:
+                if only or not plot.extra:
                     skipped.append(f"{plot.name}{place}: {reason}")
     return Drawn(tuple(paths), tuple(skipped))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qbench.probes import find_quantity
 from qbench.probes.base import DATA_PATHS, Quantity, data_path
@@ -12,25 +12,31 @@ from qbench.report.plots.style import INK, MUTED, literal, new_figure, tidy_axes
 from qbench.report.text import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import numpy as np
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
+    from matplotlib.ticker import Formatter
     from numpy.typing import NDArray
 
 # Inches of a heat map: a layer's row, an epoch's column, and the least and most of all columns.
 _ROW_INCHES = 0.16
 _COLUMN_INCHES = 0.13
 _WIDTHS = (1.15, 3.2)
-_LETTER_INCHES = 0.075
-_TITLE_INCHES = 0.75
+_LETTER_INCHES = 0.066
+_LINE_INCHES = 0.14
+_PATH_INCHES = 0.22
+_GAP_INCHES = 0.09
+_TITLE_INCHES = 0.62
+
+# The first part of the name of a layer at the network's input (0) or output (2).
+_ENDS = {"stem": 0, "conv1": 0, "bn1": 0, "classifier": 2, "fc": 2}
 
 _UNDEFINED = "#e4e4e4"
-_INFINITE = {False: "#b5651d", True: "#7fb2e5"}
-"""Colour of minus infinity and infinity."""
+_INFINITE = {-math.inf: "#b5651d", math.inf: "#7fb2e5"}
 
 
 class Table(NamedTuple):
@@ -73,8 +79,11 @@ def observations(scene: Scene) -> pd.DataFrame:
 def _pictures(scene: Scene, frame: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     place = ["method", "data_path", "layer", "path", "epoch"]
     for (probe, quantity), values in frame.groupby(["probe", "quantity"], sort=False):
+        found = find_quantity(str(probe), str(quantity))
+        if not found.drawn:
+            continue
         means = values.groupby(place, sort=False)["value"].mean().reset_index()
-        table = Table(str(probe), find_quantity(str(probe), str(quantity)), means)
+        table = Table(str(probe), found, means)
         for letter, word in DATA_PATHS.items():
             part = means[means["data_path"] == letter]
             if not part.empty:
@@ -89,38 +98,85 @@ def _heat_map(scene: Scene, table: Table, letter: str) -> Figure:
     """A panel per method (column) and tensor of the data path (row); in each, layers and epochs."""
     values = table.values
     methods = [series.name for series in scene.series if (values["method"] == series.name).any()]
-    paths = list(dict.fromkeys(values["path"]))
-    layers = {path: _network_order(values[values["path"] == path]["layer"]) for path in paths}
+    layers = {str(path): _network_order(group["layer"]) for path, group in values.groupby("path", sort=False)}
     epochs = range(1, int(values["epoch"].max()) + 1)
-    width = min(max(len(epochs) * _COLUMN_INCHES, _WIDTHS[0]), _WIDTHS[1])
-    label = _LETTER_INCHES * max(len(layer) for group in layers.values() for layer in group)
-    rows = [len(group) for group in layers.values()]
-    height = _TITLE_INCHES + sum(max(_ROW_INCHES * n, 0.5) for n in rows) + 0.55 * len(rows)
-    figure = new_figure(max(label + 1.2 + (width + 0.12) * len(methods), 5.6), height)
-    panels = figure.subplots(
-        len(paths), len(methods), squeeze=False, sharex=True, gridspec_kw={"height_ratios": [max(n, 3) for n in rows]}
-    )
-    colors = _normalization(table)
-    for row, path in zip(panels, paths, strict=True):
-        for axes, method in zip(row, methods, strict=True):
+    place = Place.of(methods, layers, epochs)
+    figure = place.figure()
+    colors, blank = _normalization(table), False
+    for path, names in layers.items():
+        for method in methods:
             part = values[(values["path"] == path) & (values["method"] == method)]
-            _panel(axes, _grid(part, layers[path], epochs), colors, table.quantity)
-        row[0].set_yticks([i + 0.5 for i in range(len(layers[path]))], [literal(clean(name)) for name in layers[path]])
-        row[0].set_ylabel(path if len(paths) > 1 or path != DATA_PATHS[letter] else "")
-    _label_columns(panels, methods, epochs)
-    _color_bar(figure, panels, table, colors)
-    _title(figure, scene, table, f"{letter}: {DATA_PATHS[letter]}{'' if letter != 'N' else ' (inside)'}")
+            if part.empty:
+                continue
+            axes = place.panel(figure, method, path)
+            grid = _grid(part, names, epochs)
+            blank = blank or any(math.isnan(value) for value in grid.flat)
+            _panel(axes, grid, colors, table.quantity)
+        _label_row(figure, place, path, names, only=len(layers) == 1)
+    _label_columns(figure, place, methods, epochs)
+    _color_bar(figure, place, table, colors)
+    _title(figure, scene, table, f"{letter}: {DATA_PATHS[letter]}", blank)
     return figure
 
 
+class Place(NamedTuple):
+    """Where everything stands, in inches from the upper left corner: laid out by hand, because settling so many axes
+    automatically takes longer than drawing them.
+
+    lefts: of each method's column. tops: of each path's row. rows: layers of each path.
+    """
+
+    lefts: dict[str, float]
+    tops: dict[str, float]
+    rows: dict[str, int]
+    column: float
+
+    @classmethod
+    def of(cls, methods: list[str], layers: Mapping[str, list[str]], epochs: range) -> Place:
+        column = min(max(len(epochs) * _COLUMN_INCHES, _WIDTHS[0]), _WIDTHS[1])
+        label = _LETTER_INCHES * max(len(clean(name)) for group in layers.values() for name in group) + 0.15
+        lines = max(_wrapped(method).count("\n") + 1 for method in methods)
+        lefts = {method: label + i * (column + _GAP_INCHES) for i, method in enumerate(methods)}
+        tops, top = {}, _TITLE_INCHES + _LINE_INCHES * lines
+        for path, group in layers.items():
+            top += _PATH_INCHES if len(layers) > 1 else 0.0
+            tops[path] = top
+            top += _ROW_INCHES * len(group) + _GAP_INCHES
+        return cls(lefts, tops, {path: len(group) for path, group in layers.items()}, column)
+
+    @property
+    def right(self) -> float:
+        return max(self.lefts.values()) + self.column
+
+    @property
+    def top(self) -> float:
+        return min(self.tops.values())
+
+    @property
+    def bottom(self) -> float:
+        return max(top + _ROW_INCHES * self.rows[path] for path, top in self.tops.items())
+
+    def figure(self) -> Figure:
+        """An empty one of the right size."""
+        figure = new_figure(max(self.right + 1.0, 6.4), max(self.bottom + 0.5, self.top + 1.6))
+        figure.set_layout_engine("none")
+        return figure
+
+    def axes(self, figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+        """Axes at a place in inches."""
+        across, down = figure.get_size_inches()
+        return figure.add_axes((left / across, 1 - (top + height) / down, width / across, height / down))
+
+    def panel(self, figure: Figure, method: str, path: str) -> Axes:
+        """The axes of a method and a path."""
+        return self.axes(figure, self.lefts[method], self.tops[path], self.column, _ROW_INCHES * self.rows[path])
+
+
 def _network_order(layers: pd.Series[str]) -> list[str]:
-    """The layers, in the order of their first mention; a backward pass mentions the last one first."""
+    """The layers from input to output: modules are named so that this is the natural order, but for the ends."""
     from qbench.report.entries import natural
 
-    names = list(dict.fromkeys(layers))
-    # The modules of a model are named so that the natural order of names is that of the network, but for its ends.
-    ends = {"stem": 0, "conv1": 0, "bn1": 0, "classifier": 2, "fc": 2, "head": 2}
-    return sorted(names, key=lambda name: (ends.get(name.partition(".")[0], 1), natural(name)))
+    return sorted(dict.fromkeys(layers), key=lambda name: (_ENDS.get(name.partition(".")[0], 1), natural(name)))
 
 
 def _grid(part: pd.DataFrame, layers: list[str], epochs: range) -> NDArray[np.float64]:
@@ -130,27 +186,18 @@ def _grid(part: pd.DataFrame, layers: list[str], epochs: range) -> NDArray[np.fl
 
 
 def _panel(axes: Axes, grid: NDArray[np.float64], colors: Normalize, quantity: Quantity) -> None:
+    """Colours of the values; an infinite one has a colour of its own, a missing one the ground's."""
     import numpy as np
+    from matplotlib import colormaps
+    from matplotlib.colors import to_rgb
 
-    axes.set_facecolor(_UNDEFINED)
-    axes.grid(visible=False)
-    drawn = np.ma.masked_invalid(np.where(np.isinf(grid), np.nan, grid))
-    axes.pcolormesh(drawn, cmap=_color_map(quantity), norm=colors)
-    for positive, color in _INFINITE.items():
-        _mark_infinite(axes, grid == (math.inf if positive else -math.inf), color)
-    axes.set_ylim(len(grid), 0)
-    axes.tick_params(length=0, labelsize=7)
-    axes.set_yticks([])
-    for side in axes.spines.values():
-        side.set_visible(False)
-
-
-def _mark_infinite(axes: Axes, where: NDArray[np.bool_], color: str) -> None:
-    import numpy as np
-    from matplotlib.colors import ListedColormap
-
-    if where.any():
-        axes.pcolormesh(np.ma.masked_where(~where, np.ones(where.shape)), cmap=ListedColormap([color]))
+    finite = np.where(np.isfinite(grid), grid, 0.0)
+    image = colormaps[_color_map(quantity)](colors(finite))[..., :3]
+    for value, color in _INFINITE.items():
+        image[grid == value] = to_rgb(color)
+    image[np.isnan(grid)] = to_rgb(_UNDEFINED)
+    axes.imshow(image, aspect="auto", interpolation="nearest", extent=(0, grid.shape[1], len(grid), 0))
+    axes.set_axis_off()
 
 
 def _color_map(quantity: Quantity) -> str:
@@ -173,57 +220,91 @@ def _normalization(table: Table) -> Normalize:
     return Normalize(low, high if high > low else low + 1)
 
 
-def _label_columns(panels: NDArray[np.object_], methods: list[str], epochs: range) -> None:
-    step = max(1, math.ceil(len(epochs) / 6))
-    ticks = sorted({1, *range(step, len(epochs) + 1, step)}) if step > 1 else list(epochs)
-    for axes, method in zip(panels[0], methods, strict=True):
-        axes.set_title(_wrapped(method), fontsize=8, fontweight="normal", loc="center", pad=4)
-    for axes in panels[-1]:
-        axes.set_xticks([tick - 0.5 for tick in ticks], [str(tick) for tick in ticks])
-    for axes in panels[-1]:
-        axes.set_xlabel("epoch", fontsize=8)
+def _label_row(figure: Figure, place: Place, path: str, layers: list[str], *, only: bool) -> None:
+    """The layers' names; and the path's, where there are several."""
+    left = min(place.lefts.values())
+    for index, name in enumerate(layers):
+        top = place.tops[path] + _ROW_INCHES * (index + 0.5)
+        _write(figure, left - 0.06, top, clean(name), ha="right", va="center", fontsize=7)
+    if not only:
+        _write(figure, left, place.tops[path] - 0.06, path, ha="left", va="bottom", fontsize=8, fontweight="bold")
+
+
+def _label_columns(figure: Figure, place: Place, methods: list[str], epochs: range) -> None:
+    """The methods above, the epochs below."""
+    above = place.top - 0.08 - (_PATH_INCHES if len(place.tops) > 1 else 0.0)
+    step = math.ceil(len(epochs) / 6)
+    cell = place.column / len(epochs)
+    for method in methods:
+        left = place.lefts[method]
+        _write(figure, left + place.column / 2, above, _wrapped(method), ha="center", va="baseline", fontsize=8)
+        for epoch in epochs[step - 1 :: step]:
+            middle = left + cell * (epoch - 0.5)
+            _write(figure, middle, place.bottom + 0.06, str(epoch), ha="center", va="top", fontsize=7)
+        _write(figure, left + place.column / 2, place.bottom + 0.21, "epoch", ha="center", va="top", fontsize=8)
+
+
+def _write(figure: Figure, left: float, top: float, text: str, **look: Any) -> None:
+    """``text`` at a place in inches."""
+    across, down = figure.get_size_inches()
+    figure.text(left / across, 1 - top / down, literal(text), color=INK, linespacing=1.1, **look)
 
 
 def _wrapped(method: str) -> str:
     import textwrap
 
-    return literal("\n".join(textwrap.wrap(method, 16, break_long_words=True)))
+    return "\n".join(textwrap.wrap(method, 16, break_long_words=True))
 
 
-def _color_bar(figure: Figure, panels: NDArray[np.object_], table: Table, colors: Normalize) -> None:
+def _color_bar(figure: Figure, place: Place, table: Table, colors: Normalize) -> None:
     from matplotlib.cm import ScalarMappable
 
-    mapped = ScalarMappable(colors, _color_map(table.quantity))
-    bar = figure.colorbar(mapped, ax=panels, aspect=24, fraction=0.04, pad=0.02)
+    height = min(max(place.bottom - place.top, 1.2), 4.0)
+    axes = place.axes(figure, place.right + 0.15, place.top, 0.13, height)
+    bar = figure.colorbar(ScalarMappable(colors, _color_map(table.quantity)), cax=axes)
+    bar.formatter = _plain_numbers()
     bar.ax.tick_params(labelsize=7.5, length=2)
     bar.set_label(_axis_label(table.quantity), fontsize=8)
     bar.outline.set_visible(False)  # type: ignore[operator]
 
 
+def _plain_numbers() -> Formatter:
+    """Numbers in full: 0.99987, not 8.7 of an offset that stands elsewhere."""
+    from matplotlib.ticker import ScalarFormatter
+
+    return ScalarFormatter(useOffset=False)
+
+
 def _axis_label(quantity: Quantity) -> str:
-    return f"{quantity.name.replace('_', ' ')} [{quantity.unit}]" if quantity.unit else quantity.name.replace("_", " ")
+    name = quantity.name.replace("_", " ")
+    return f"{name} [{quantity.unit}]" if quantity.unit else name
 
 
-def _title(figure: Figure, scene: Scene, table: Table, what: str) -> None:
+def _title(figure: Figure, scene: Scene, table: Table, what: str, blank: bool) -> None:
     values = table.values["value"]
     parts = [what, _seeds(scene)]
-    if values.isna().any():
-        parts.append("grey: not defined")
+    if blank:
+        parts.append("grey: no value")
     if (values == math.inf).any():
-        parts.append("light blue: infinite, nothing is lost")
+        parts.append("light blue: infinite")
     if (values == -math.inf).any():
         parts.append("brown: minus infinity")
     _head(figure, f"{scene.where}: {table.quantity.title}", "; ".join(parts))
 
 
 def _head(figure: Figure, title: str, note: str) -> None:
-    figure.suptitle(f"{literal(title)}\n", x=0.01, ha="left", fontsize=11, fontweight="bold", color=INK)
-    figure.text(0.01, 1 - 0.3 / figure.get_figheight(), literal(note), fontsize=8, color=MUTED, va="top")
+    """Both at fixed distances from the upper edge."""
+    down = figure.get_figheight()
+    look = {"fontsize": 11, "fontweight": "bold", "color": INK}
+    figure.suptitle(literal(title), x=0.01, y=1 - 0.08 / down, ha="left", va="top", **look)
+    figure.text(0.01, 1 - 0.31 / down, literal(note), fontsize=8, color=MUTED, va="top")
 
 
 def _seeds(scene: Scene) -> str:
-    most = max(sum(bool(record.outcome.probes) for record in series.entry.records) for series in scene.series)
-    return "one seed" if most == 1 else f"mean over up to {most} seeds"
+    counts = {sum(bool(record.outcome.probes) for record in series.entry.records) for series in scene.series} - {0}
+    if counts == {1}:
+        return "one seed"
+    return f"mean over {max(counts)} seeds" if len(counts) == 1 else f"mean over up to {max(counts)} seeds"
 
 
 # --- curves
@@ -234,7 +315,8 @@ def _curves(scene: Scene, table: Table) -> Figure:
     letters = [letter for letter in DATA_PATHS if (table.values["data_path"] == letter).any()]
     columns = min(len(letters), 3)
     rows = math.ceil(len(letters) / columns)
-    figure = new_figure(max(3.3 * columns + 2.0, 6.4), 2.7 * rows + 0.75)
+    figure = new_figure(max(3.3 * columns + 2.0, 6.4), 2.7 * rows + 0.6)
+    figure.set_layout_engine("constrained", rect=(0, 0, 1, 1 - 0.5 / figure.get_figheight()))
     panels = figure.subplots(rows, columns, squeeze=False)
     for axes in panels.flat[len(letters) :]:
         axes.set_axis_off()
@@ -243,8 +325,9 @@ def _curves(scene: Scene, table: Table) -> Figure:
         for series in scene.series:
             _line(axes, part[part["method"] == series.name], series)
         _finish(axes, letter, table.quantity)
-    handles = {label: h for axes in panels.flat for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside right center", handlelength=2.6)
+    found = {label: h for axes in panels.flat for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    names = [name for name in (literal(series.name) for series in scene.series) if name in found]
+    figure.legend([found[name] for name in names], names, loc="outside right center", handlelength=2.6)
     infinite = "; infinite values, where nothing is lost, are left out" if _has_infinite(table) else ""
     note = f"median over layers, band: quartiles; {_seeds(scene)}{infinite}"
     _head(figure, f"{scene.where}: {table.quantity.title}", note)
@@ -275,4 +358,5 @@ def _finish(axes: Axes, letter: str, quantity: Quantity) -> None:
     axes.set_xlabel("epoch")
     axes.set_ylabel(_axis_label(quantity))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_formatter(_plain_numbers())
     tidy_axes(axes)

@@ -1,0 +1,144 @@
+"""Pictures of what probes recorded: which there are, what they say, and values that are no ordinary numbers."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "report"))
+
+from synthetic_records import make_record
+
+from qbench.cell import ProbeSeries, Record
+from qbench.cli.overview import _observed
+from qbench.report.entries import gather
+from qbench.report.plots import probes, write_plots
+from qbench.report.plots.scene import scenes
+from qbench.report.plots.style import plot_style
+
+LAYERS = ("classifier", "stages.10.conv", "stages.2.conv", "stem.conv")
+INF, NAN = math.inf, math.nan
+
+
+def series(probe: str, quantity: str, path: str, rows: list[list[float | None]]) -> list[ProbeSeries]:
+    return [
+        ProbeSeries(probe=probe, quantity=quantity, layer=layer, path=path, values=tuple(values))
+        for layer, values in zip(LAYERS, rows, strict=False)
+    ]
+
+
+def record(label: str, seed: int, found: list[ProbeSeries]) -> Record:
+    made = make_record(label, seed)
+    return made.model_copy(update={"outcome": made.outcome.model_copy(update={"probes": tuple(found)})})
+
+
+@pytest.fixture
+def records() -> list[Record]:
+    angles = [[1.0, 2.0, 3.0], [4.0, NAN, 6.0], [7.0, 8.0, 9.0], [10.0, 20.0, 30.0]]
+    change = [[None, 0.5, -1.0]] * 4
+    found = []
+    for seed in (0, 1):
+        shifted = [[value + seed for value in row] for row in angles]
+        own = series("cosine", "angle", "error", shifted) + series("cosine", "angle", "wgrad_error", angles[:2])
+        ratio = series("sqnr", "sqnr", "weight", [[INF, INF, INF], [-INF, 1.0, 2.0], [5.0, 6.0, 7.0]])
+        found.append(record("banner8", seed, own + ratio + series("drift", "scale_change", "activation", change)))
+        found.append(record("$_{x}$[a=1]", seed, series("cosine", "angle", "error", angles)))
+    return [*found, make_record("fp32", 0)]
+
+
+def figures(records: list[Record]) -> dict[str, Figure]:
+    with plot_style():
+        return dict(probes.draw(scenes(gather(records, []), "fp32")[0]))
+
+
+def words(figure: Figure) -> list[str]:
+    found = [text.get_text() for text in figure.texts]
+    return [*found, figure.get_suptitle(), *(axes.get_ylabel() for axes in figure.axes)]
+
+
+def test_a_heat_map_per_quantity_and_data_path_and_curves_per_quantity(records: list[Record]) -> None:
+    assert list(figures(records)) == [
+        "probe-cosine-angle-error", "probe-cosine-angle-curves", "probe-sqnr-weight", "probe-sqnr-curves",
+        "probe-drift-scale_change-activation", "probe-drift-scale_change-curves",
+    ]  # fmt: skip
+
+
+def test_heat_map_says_what_it_shows(records: list[Record]) -> None:
+    figure = figures(records)["probe-cosine-angle-error"]
+    found = words(figure)
+    for expected in (
+        "resnet8 on digits: angle between used and exact tensor", "E: error; mean over 2 seeds; grey: no value",
+        "angle [degrees]", "banner8", r"\$_{x}\$[a=1]", "error", "wgrad_error", "epoch", *LAYERS, "1", "2", "3",
+    ):  # fmt: skip
+        assert expected in found, expected
+    # Two paths of banner8, one of the other method, and the colour bar.
+    assert len(figure.axes) == 4
+    heights = {text.get_text(): text.get_position()[1] for text in figure.texts if text.get_text() in LAYERS[1:]}
+    assert heights["stem.conv"] > heights["stages.2.conv"] > heights["stages.10.conv"]
+
+
+def test_colours_are_means_over_seeds_and_odd_values_have_their_own(records: list[Record]) -> None:
+    pictures = figures(records)
+    bar = pictures["probe-cosine-angle-error"].axes[-1]
+    assert bar.get_ylim() == (0.0, 30.5)
+    shown = np.asarray(pictures["probe-sqnr-weight"].axes[0].images[0].get_array())
+    grey, blue, brown = ([int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in ("#e4e4e4", "#7fb2e5", "#b5651d"))
+    assert shown[-1].tolist() == [blue] * 3  # the classifier, last
+    assert shown[1, 0].tolist() == brown
+    assert "light blue: infinite; brown: minus infinity" in " ".join(words(pictures["probe-sqnr-weight"]))
+    change = pictures["probe-drift-scale_change-activation"]
+    assert np.asarray(change.axes[0].images[0].get_array())[:, 0].tolist() == [grey] * 4
+    assert change.axes[-1].get_ylim() == (-1.0, 1.0)
+
+
+def test_curves_are_medians_over_layers(records: list[Record]) -> None:
+    figure = figures(records)["probe-cosine-angle-curves"]
+    (axes,) = figure.axes
+    assert (axes.get_title(loc="left"), axes.get_xlabel(), axes.get_ylabel()) == (
+        "E: error",
+        "epoch",
+        "angle [degrees]",
+    )
+    lines = {str(line.get_label()): line for line in axes.get_lines()}
+    assert list(lines) == ["banner8", r"\$_{x}\$[a=1]"] or set(lines) == {"banner8", r"\$_{x}\$[a=1]"}
+    # Epoch 1 of banner8: the means over both seeds are 1.5, 4.5, 7.5, 10.5 and, of wgrad_error, 1 and 4.
+    assert lines["banner8"].get_ydata()[0] == pytest.approx(4.25)
+    assert list(lines["banner8"].get_xdata()) == [1, 2, 3]
+    note = "infinite values, where nothing is lost, are left out"
+    assert note in " ".join(words(figures(records)["probe-sqnr-curves"]))
+
+
+def test_files_are_written_for_records_with_probes_alone(records: list[Record], tmp_path: Path) -> None:
+    drawn = write_plots(records, [], tmp_path / "a", only=["probes"])
+    assert len(drawn.paths) == 12
+    assert drawn.skipped == ()
+    assert (tmp_path / "a" / "probe-cosine-angle-error.png").read_bytes().startswith(b"\x89PNG")
+    again = write_plots(records, [], tmp_path / "b", only=["probes"])
+    assert [path.read_bytes() for path in again.paths] == [path.read_bytes() for path in drawn.paths]
+
+
+def test_without_probes_there_is_a_sentence_only_where_they_were_asked_for(tmp_path: Path) -> None:
+    plain = [make_record()]
+    asked = write_plots(plain, [], tmp_path, only=["probes"])
+    assert asked.paths == ()
+    assert asked.skipped[0].startswith("probes: no probe was recorded; ask for some with 'probes:'")
+    assert not any("probe" in sentence for sentence in write_plots(plain, [], tmp_path).skipped)
+
+
+def test_one_epoch_is_a_point(tmp_path: Path) -> None:
+    single = [record("fp32", 0, series("cosine", "cosine", "update", [[0.5]]))]
+    figure = figures(single)["probe-cosine-curves"]
+    assert figure.axes[0].get_lines()[0].get_marker() == "o"
+    assert "one seed" in " ".join(words(figure))
+
+
+def test_show_says_which_probes_are_recorded(records: list[Record]) -> None:
+    assert list(_observed(records)) == [
+        "probes: cosine in 4 cells, drift in 2 cells, sqnr in 2 cells; 'qbench plot' draws them"
+    ]
+    assert list(_observed([make_record()])) == []
