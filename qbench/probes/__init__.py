@@ -57,7 +57,8 @@ def build_probes(choices: Iterable[ProbeChoice]) -> dict[str, Probe]:
     return {choice.name: registry.get(choice.name).build(choice.options) for choice in choices}
 
 
-def find_quantity(probe: str, name: str) -> Quantity:
-    """What a recorded series holds; a record of another version may name a quantity that is not known here."""
-    known = registry.get(probe).build({}).quantities if probe in registry else ()
+def find_quantity(probe: str, name: str, options: Mapping[str, object] | None = None) -> Quantity:
+    """What a series holds that was recorded with ``options``; a record of another version may name a quantity that is
+    not known here."""
+    known = registry.get(probe).build(options or {}).quantities if probe in registry else ()
     return next((quantity for quantity in known if quantity.name == name), Quantity(name, f"{probe}: {name}"))

@@ -25,15 +25,15 @@ class WeightChange(Probe):
     the tensor, a change of the scale alone may change codes.
     """
 
-    quantities = (
-        Quantity("code_since_start", "weights whose code changed since the start", "share", 0.0),
-        Quantity("sign_since_start", "weights whose sign changed since the start", "share", 0.0),
-        Quantity("code_since_k", "weights whose code changed since k epochs ago", "share", 0.0),
-        Quantity("sign_since_k", "weights whose sign changed since k epochs ago", "share", 0.0),
-    )
-
     def __init__(self, k: int) -> None:
         self.k = k
+        ago = "one epoch" if k == 1 else f"{k} epochs"
+        self.quantities = (
+            Quantity("code_since_start", "weights whose code changed since the start", "share", 0.0),
+            Quantity("sign_since_start", "weights whose sign changed since the start", "share", 0.0),
+            Quantity("code_since_k", f"weights whose code changed since {ago} ago", "share", 0.0),
+            Quantity("sign_since_k", f"weights whose sign changed since {ago} ago", "share", 0.0),
+        )
         self._start: dict[tuple[str, str], Snapshot] = {}
         self._recent: dict[tuple[str, str], list[Snapshot]] = defaultdict(list)
 

@@ -241,7 +241,7 @@ def test_what_a_series_is_keeps_its_length_where_a_tensor_appears_late(make_cell
 @pytest.mark.parametrize("probe", probe_names())
 def test_every_probe_runs_on_every_method(make_cell: MakeCell, probe: str, method: str) -> None:
     choice = ProbeChoice(name=probe, options=resolve_probe_options(probe, {}))
-    cell = make_cell(method, model="mlp", model_options={}, probes=(choice,), max_steps_per_epoch=1)
+    cell = make_cell(method, model="mlp", model_options={}, batch_size=32, probes=(choice,), max_steps_per_epoch=1)
     outcome = train_cell(cell, quiet)
     assert outcome.status == "ok"
     assert {series.probe for series in outcome.probes} == {probe} or not has_sites(method)

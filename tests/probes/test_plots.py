@@ -17,7 +17,7 @@ from synthetic_records import make_record
 from qbench.cell import ProbeSeries, Record
 from qbench.cli.overview import _observed
 from qbench.report.entries import gather
-from qbench.report.plots import probes, write_plots
+from qbench.report.plots import PLOTS, probes, write_plots
 from qbench.report.plots.scene import scenes
 from qbench.report.plots.style import plot_style
 
@@ -37,7 +37,7 @@ def record(label: str, seed: int, found: list[ProbeSeries]) -> Record:
     return made.model_copy(update={"outcome": made.outcome.model_copy(update={"probes": tuple(found)})})
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def records() -> list[Record]:
     angles = [[1.0, 2.0, 3.0], [4.0, NAN, 6.0], [7.0, 8.0, 9.0], [10.0, 20.0, 30.0]]
     change = [[None, 0.5, -1.0]] * 4
@@ -56,20 +56,25 @@ def figures(records: list[Record]) -> dict[str, Figure]:
         return dict(probes.draw(scenes(gather(records, []), "fp32")[0]))
 
 
+@pytest.fixture(scope="module")
+def pictures(records: list[Record]) -> dict[str, Figure]:
+    return figures(records)
+
+
 def words(figure: Figure) -> list[str]:
     found = [text.get_text() for text in figure.texts]
     return [*found, figure.get_suptitle(), *(axes.get_ylabel() for axes in figure.axes)]
 
 
-def test_a_heat_map_per_quantity_and_data_path_and_curves_per_quantity(records: list[Record]) -> None:
-    assert list(figures(records)) == [
+def test_a_heat_map_per_quantity_and_data_path_and_curves_per_quantity(pictures: dict[str, Figure]) -> None:
+    assert list(pictures) == [
         "probe-cosine-angle-error", "probe-cosine-angle-curves", "probe-sqnr-weight", "probe-sqnr-curves",
         "probe-drift-scale_change-activation", "probe-drift-scale_change-curves",
     ]  # fmt: skip
 
 
-def test_heat_map_says_what_it_shows(records: list[Record]) -> None:
-    figure = figures(records)["probe-cosine-angle-error"]
+def test_heat_map_says_what_it_shows(pictures: dict[str, Figure]) -> None:
+    figure = pictures["probe-cosine-angle-error"]
     found = words(figure)
     for expected in (
         "resnet8 on digits: angle between used and exact tensor", "E: error; mean over 2 seeds; grey: no value",
@@ -82,8 +87,7 @@ def test_heat_map_says_what_it_shows(records: list[Record]) -> None:
     assert heights["stem.conv"] > heights["stages.2.conv"] > heights["stages.10.conv"]
 
 
-def test_colours_are_means_over_seeds_and_odd_values_have_their_own(records: list[Record]) -> None:
-    pictures = figures(records)
+def test_colours_are_means_over_seeds_and_odd_values_have_their_own(pictures: dict[str, Figure]) -> None:
     bar = pictures["probe-cosine-angle-error"].axes[-1]
     assert bar.get_ylim() == (0.0, 30.5)
     shown = np.asarray(pictures["probe-sqnr-weight"].axes[0].images[0].get_array())
@@ -96,8 +100,8 @@ def test_colours_are_means_over_seeds_and_odd_values_have_their_own(records: lis
     assert change.axes[-1].get_ylim() == (-1.0, 1.0)
 
 
-def test_curves_are_medians_over_layers(records: list[Record]) -> None:
-    figure = figures(records)["probe-cosine-angle-curves"]
+def test_curves_are_medians_over_layers(pictures: dict[str, Figure]) -> None:
+    figure = pictures["probe-cosine-angle-curves"]
     (axes,) = figure.axes
     assert (axes.get_title(loc="left"), axes.get_xlabel(), axes.get_ylabel()) == (
         "E: error",
@@ -110,16 +114,18 @@ def test_curves_are_medians_over_layers(records: list[Record]) -> None:
     assert lines["banner8"].get_ydata()[0] == pytest.approx(4.25)
     assert list(lines["banner8"].get_xdata()) == [1, 2, 3]
     note = "infinite values, where nothing is lost, are left out"
-    assert note in " ".join(words(figures(records)["probe-sqnr-curves"]))
+    assert note in " ".join(words(pictures["probe-sqnr-curves"]))
 
 
-def test_files_are_written_for_records_with_probes_alone(records: list[Record], tmp_path: Path) -> None:
-    drawn = write_plots(records, [], tmp_path / "a", only=["probes"])
-    assert len(drawn.paths) == 12
-    assert drawn.skipped == ()
-    assert (tmp_path / "a" / "probe-cosine-angle-error.png").read_bytes().startswith(b"\x89PNG")
-    again = write_plots(records, [], tmp_path / "b", only=["probes"])
-    assert [path.read_bytes() for path in again.paths] == [path.read_bytes() for path in drawn.paths]
+def test_files_are_written_and_are_the_same_bytes_again(tmp_path: Path) -> None:
+    one = [record("fp32", 0, series("cosine", "angle", "update", [[1.0, 2.0]]))]
+    first, again = (write_plots(one, [], tmp_path / folder, only=["probes"]) for folder in ("a", "b"))
+    assert first.skipped == ()
+    assert [path.name for path in first.paths] == [
+        f"probe-cosine-angle-{what}.{suffix}" for what in ("update", "curves") for suffix in ("png", "svg")
+    ]
+    assert first.paths[0].read_bytes().startswith(b"\x89PNG")
+    assert [path.read_bytes() for path in again.paths] == [path.read_bytes() for path in first.paths]
 
 
 def test_without_probes_there_is_a_sentence_only_where_they_were_asked_for(tmp_path: Path) -> None:
@@ -127,7 +133,8 @@ def test_without_probes_there_is_a_sentence_only_where_they_were_asked_for(tmp_p
     asked = write_plots(plain, [], tmp_path, only=["probes"])
     assert asked.paths == ()
     assert asked.skipped[0].startswith("probes: no probe was recorded; ask for some with 'probes:'")
-    assert not any("probe" in sentence for sentence in write_plots(plain, [], tmp_path).skipped)
+    unasked = [plot for plot in PLOTS.values() if not plot.extra]
+    assert "probes" not in {plot.name for plot in unasked}
 
 
 def test_one_epoch_is_a_point(tmp_path: Path) -> None:

@@ -186,6 +186,7 @@ def test_a_quantity_of_another_version_is_shown_by_its_name() -> None:
     assert find_quantity("cosine", "sine").title == "cosine: sine"
     assert find_quantity("gone", "sine").title == "gone: sine"
     assert find_quantity("cosine", "angle").unit == "degrees"
+    assert find_quantity("weight_change", "code_since_k", {"k": 3}).title.endswith("since 3 epochs ago")
 
 
 def test_choosing_and_listing_probes_imports_no_torch_and_no_matplotlib() -> None:

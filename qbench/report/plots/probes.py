@@ -78,8 +78,9 @@ def observations(scene: Scene) -> pd.DataFrame:
 
 def _pictures(scene: Scene, frame: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     place = ["method", "data_path", "layer", "path", "epoch"]
+    options = _options(scene)
     for (probe, quantity), values in frame.groupby(["probe", "quantity"], sort=False):
-        found = find_quantity(str(probe), str(quantity))
+        found = find_quantity(str(probe), str(quantity), options.get(str(probe), {}))
         if not found.drawn:
             continue
         means = values.groupby(place, sort=False)["value"].mean().reset_index()
@@ -89,6 +90,12 @@ def _pictures(scene: Scene, frame: pd.DataFrame) -> Iterator[tuple[str, Figure]]
             if not part.empty:
                 yield f"probe-{table.name}-{word}", _heat_map(scene, table._replace(values=part), letter)
         yield f"probe-{table.name}-curves", _curves(scene, table)
+
+
+def _options(scene: Scene) -> dict[str, dict[str, Any]]:
+    """The options of each probe, the same in all cells of a suite."""
+    cells = (record.cell for series in scene.series for record in series.entry.records)
+    return {probe.name: probe.options for cell in cells for probe in cell.probes}
 
 
 # --- heat maps
@@ -269,10 +276,12 @@ def _color_bar(figure: Figure, place: Place, table: Table, colors: Normalize) ->
 
 
 def _plain_numbers() -> Formatter:
-    """Numbers in full: 0.99987, not 8.7 of an offset that stands elsewhere."""
+    """Numbers in full: 0.99987 and 0.0003, no offset or power of ten that stands elsewhere."""
     from matplotlib.ticker import ScalarFormatter
 
-    return ScalarFormatter(useOffset=False)
+    formatter = ScalarFormatter(useOffset=False)
+    formatter.set_scientific(False)
+    return formatter
 
 
 def _axis_label(quantity: Quantity) -> str:
