@@ -31,10 +31,10 @@ FORCIBLE = ("reference", "numba", "cpp")
 VARIABLE = "QBENCH_KERNELS"
 """Environment variable that forces one of FORCIBLE."""
 
-FAMILIES = ("products", "encode", "passes", "updates", "packing", "pooling", "range_norm")
+FAMILIES = ("products", "encode", "passes", "updates", "packing", "pooling", "range_norm", "blocks")
 MODULES = {
     "cpp": tuple(f"qbench.kernels.cpu.{family}" for family in FAMILIES),
-    "numba": ("qbench.kernels.numba_backend",),
+    "numba": ("qbench.kernels.numba_backend", "qbench.kernels.numba_blocks"),
     "onednn": ("qbench.kernels.onednn",),
     "reference": tuple(f"qbench.kernels.reference.{family}" for family in FAMILIES),
     "cuda": tuple(f"qbench.kernels.cuda.{family}" for family in FAMILIES),

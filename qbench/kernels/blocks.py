@@ -1,6 +1,7 @@
-"""Range batch norm on codes (Banner et al. 2018): the few numbers per channel that the passes over the tensor need.
+"""Blocks of kernels that follow each other in every layer: one operator each, so that a step makes few calls.
 
-Codes q of a tensor of ``rows`` rows and C channels stand for scale * (q - zero). Per channel, in float64:
+Range batch norm on codes (Banner et al. 2018). Codes q of a tensor of ``rows`` rows and C channels stand for
+scale * (q - zero). Per channel, in float64:
 
     m = mean(q)    D = constant * scale * mean over chunks of (max q - min q) + eps
     y = weight * scale * (q - m) / D + bias                     = slope * q + offset
@@ -9,45 +10,127 @@ Codes q of a tensor of ``rows`` rows and C channels stand for scale * (q - zero)
     dx = weight * se * (e - ze - S / rows) / D                  = slope * e + offset, and at the extremes
     dx -= pull at each chunk's maximum, dx += pull at its minimum, pull = constant / chunks * weight * d weight / D
 
-All vectors are [C]; sums and places come from :mod:`qbench.kernels.passes`. The results are the same bit for bit on
-every backend. Arguments are trusted: they are results of other kernels.
+All vectors are [C]. The results are the same bit for bit on every backend. Tensors are [N, C, H, W] or [N, C]; what is
+not said to be checked is trusted: it comes from other kernels.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import torch
 from torch import Tensor
 
+from qbench.kernels.checks import Draws, dense, require_like, require_type, words
+from qbench.kernels.encoding import MOST_AFFINE_BITS
 from qbench.kernels.library import ops
 
 
-def range_line(
-    sums: Tensor, lows: Tensor, highs: Tensor, rows: int, scale: Tensor, zero: Tensor, weight: Tensor, bias: Tensor,
-    constant: float, eps: float, relu: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """The forward pass. sums int64 [C], lows and highs uint8 [chunks, C]: as ``chunk_statistics`` gives them; scale,
-    zero: of the codes, 0-d; relu: whether the extremes are those behind a ReLU.
+class Normalised(NamedTuple):
+    """What :func:`range_norm` returns. codes uint8, of the input's shape; scale, zero 0-d; slope, offset, batch_mean
+    and spread (D) float32 [C]; mean of the codes and inverse (1 / D) float64 [C]; extremes of the output float32 [2],
+    exact because rounding is monotone; low_at, high_at: rows of the chunks' extremes, int64 [chunks, C]."""
 
-    Returns slope and offset float32; mean of the codes and 1 / D float64; the batch's mean and D float32; the smallest
-    and largest output float32 [2], exact because rounding is monotone.
+    codes: Tensor
+    scale: Tensor
+    zero: Tensor
+    slope: Tensor
+    offset: Tensor
+    mean: Tensor
+    inverse: Tensor
+    batch_mean: Tensor
+    spread: Tensor
+    extremes: Tensor
+    low_at: Tensor
+    high_at: Tensor
+
+
+class NormGradient(NamedTuple):
+    """What :func:`range_norm_gradient` returns. codes uint8, scale, zero: of the gradient at the norm's output. masked:
+    that gradient itself where a mask was given, else empty. slope, offset float32 [C]: of the gradient at the norm's
+    input as a line of the codes, but for the elements ``at`` (int64, counted channels last; maxima, then minima), where
+    it is ``values``; a constant chunk's one extreme takes both pulls. Gradients of weight and bias float32 [C]."""
+
+    codes: Tensor
+    scale: Tensor
+    zero: Tensor
+    masked: Tensor
+    slope: Tensor
+    offset: Tensor
+    at: Tensor
+    values: Tensor
+    grad_weight: Tensor
+    grad_bias: Tensor
+
+
+def encode_ranged(
+    x: Tensor, bits: int, integer_zero_point: bool, key: Draws = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """:func:`~qbench.kernels.encoding.encode_affine` with the range of ``x`` (float32, any shape), and that range [2].
+
+    Raises TypeError and ValueError as it does.
     """
-    result: tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor] = ops.range_line.default(
-        sums, lows, highs, rows, scale, zero, weight, bias, constant, eps, relu
+    require_type(x, "x", torch.float32)
+    if not 1 <= bits <= MOST_AFFINE_BITS:
+        raise ValueError(f"bits must be from 1 to {MOST_AFFINE_BITS}, got {bits}")
+    result: tuple[Tensor, Tensor, Tensor, Tensor] = ops.encode_ranged.default(
+        dense(x), bits, integer_zero_point, words(key)
     )
     return result
 
 
-def range_gradient_line(
-    sums: Tensor, rows: int, scale: Tensor, zero: Tensor, step: Tensor, mean: Tensor, inverse: Tensor, weight: Tensor,
-    constant: float, codes: Tensor, low_at: Tensor, high_at: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """The backward pass. sums int64 [2, C] = (sum e, sum e * q); scale, zero: of the gradient codes e, 0-d; step: of
-    the codes q; codes: e, channels-last; low_at, high_at: rows of the chunks' extremes, int64 [chunks, C].
+def range_norm(
+    y: Tensor, low: Tensor, high: Tensor, bits: int, key: Draws, chunks: int, weight: Tensor, bias: Tensor,
+    constant: float, eps: float, relu: bool,
+) -> Normalised:  # fmt: skip
+    """``y`` (float32) as affine codes between low and high with a whole zero point, and their norm.
 
-    Returns slope and offset float32; flat elements int64 [2 * chunks * C] (maxima, then minima) and the gradient there,
-    float32; the gradients of weight and bias, float32. Where a chunk's maximum and minimum are one element (a constant
-    chunk), both pulls act on it.
+    relu: whether the extremes are those behind a ReLU. Raises TypeError for another type of ``y`` and ValueError unless
+    ``chunks`` divides the number of rows.
     """
-    result: tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor] = ops.range_gradient_line.default(
-        sums, rows, scale, zero, step, mean, inverse, weight, constant, codes, low_at, high_at
+    require_type(y, "y", torch.float32)
+    rows = y.shape[0] * y.shape[2:].numel()
+    if chunks < 1 or rows % chunks:
+        raise ValueError(f"chunks must divide the {rows} rows of a tensor of shape {tuple(y.shape)}, got {chunks}")
+    return Normalised._make(
+        ops.range_norm.default(
+            dense(y), low, high, bits, words(key), chunks, weight.contiguous(), bias.contiguous(), constant, eps, relu
+        )
+    )
+
+
+def range_norm_gradient(
+    g: Tensor, mask: Tensor | None, normalised: Tensor, slope: Tensor, offset: Tensor, relu: bool, bits: int,
+    key: Draws, step: Tensor, mean: Tensor, inverse: Tensor, weight: Tensor, constant: float, low_at: Tensor,
+    high_at: Tensor,
+) -> NormGradient:  # fmt: skip
+    """The backward pass for the gradient ``g`` (float32) at the output of norm and ReLU, encoded in between.
+
+    mask: bits [value > 0] of the ReLU behind a residual addition; None where the ReLU, if there is one, follows from
+    the output of the norm. normalised: the codes that were normalised, step: their scale. Raises TypeError for another
+    type of ``g`` and ValueError for another shape than the codes'.
+    """
+    require_type(g, "g", torch.float32)
+    require_like(g, "g", normalised, "normalised")
+    return NormGradient._make(
+        ops.range_norm_gradient.default(
+            dense(g), mask, dense(normalised), slope, offset, relu, bits, words(key), step, mean, inverse,
+            weight.contiguous(), constant, low_at, high_at,
+        )
+    )  # fmt: skip
+
+
+def encode_error_pair(
+    codes: Tensor, slope: Tensor, offset: Tensor, at: Tensor, values: Tensor, bits: int, key: Draws, top: float,
+    rounding: str, wide_key: Draws, dtype: torch.dtype,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """slope * codes + offset, but ``values`` at the elements ``at``, as two operands.
+
+    Returns affine codes (uint8, whole zero point) with scale and zero, from their own range; and codes symmetric about
+    zero (``dtype``, up to ``top``) with their scale. Raises TypeError unless the codes are uint8.
+    """
+    require_type(codes, "codes", torch.uint8)
+    result: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = ops.encode_error_pair.default(
+        dense(codes), slope, offset, at, values, bits, words(key), top, rounding, words(wide_key), dtype
     )
     return result

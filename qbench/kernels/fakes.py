@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -130,6 +131,37 @@ def encode_scaled_view(codes: Tensor, slope: Tensor, *rest: Any) -> tuple[Tensor
 
 def view_extremes(codes: Tensor, slope: Tensor, *rest: Any) -> Tensor:
     return _flat(codes, (2,))
+
+
+def encode_ranged(x: Tensor, bits: int, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    codes = image(x, x.shape, torch.uint8 if bits <= 8 else torch.int32)
+    return codes, _flat(x, ()), _flat(x, ()), _flat(x, (2,))
+
+
+def range_norm(
+    y: Tensor, low: Tensor, high: Tensor, bits: int, key: Any, chunks: int, *rest: Any
+) -> tuple[Tensor, ...]:
+    channels = y.shape[1]
+    floats, doubles = (partial(_flat, y, (channels,), dtype) for dtype in (torch.float32, torch.float64))
+    return (
+        image(y, y.shape, torch.uint8), _flat(y, ()), _flat(y, ()), floats(), floats(), doubles(), doubles(), floats(),
+        floats(), _flat(y, (2,)), _flat(y, (chunks, channels), torch.int64), _flat(y, (chunks, channels), torch.int64),
+    )  # fmt: skip
+
+
+def range_norm_gradient(g: Tensor, mask: Tensor | None, codes: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    low_at = rest[-2]
+    masked = _flat(g, (0,)) if mask is None else image(g, g.shape, torch.float32)
+    floats, places = partial(_flat, g, (codes.shape[1],)), (2 * low_at.numel(),)
+    return (
+        image(codes, codes.shape, torch.uint8), _flat(g, ()), _flat(g, ()), masked, floats(), floats(),
+        _flat(g, places, torch.int64), _flat(g, places), floats(), floats(),
+    )  # fmt: skip
+
+
+def encode_error_pair(codes: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    narrow, wide = image(codes, codes.shape, torch.uint8), image(codes, codes.shape, rest[-1])
+    return narrow, _flat(codes, ()), _flat(codes, ()), wide, _flat(codes, ())
 
 
 def affine_view(

@@ -2,7 +2,7 @@
 
 Each is declared once, with its schema and the shapes of its results. What computes it is chosen per device at its
 first call by :mod:`qbench.kernels.backends`. The functions of qbench/kernels (products, encoding, passes, updates,
-packing, pooling) check their arguments and call these; the operators themselves trust them.
+packing, pooling, blocks) check their arguments and call these; the operators themselves trust them.
 
 Tensors are dense: channels-last with four dimensions, row-major otherwise (the factors of ``matmul`` may have any
 strides). A key is four integers, [seed, tensor, step, generator], or None to round to nearest.
@@ -67,6 +67,20 @@ SCHEMAS = {
         "(Tensor sums, int rows, Tensor scale, Tensor zero, Tensor step, Tensor mean, Tensor inverse, Tensor weight, "
         "float constant, Tensor codes, Tensor low_at, Tensor high_at) "
         "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+    ),
+    "encode_ranged": ("(Tensor x, int bits, bool integer_zero_point, int[]? key) -> (Tensor, Tensor, Tensor, Tensor)"),
+    "range_norm": (
+        "(Tensor y, Tensor low, Tensor high, int bits, int[]? key, int chunks, Tensor weight, Tensor bias, "
+        f"float constant, float eps, bool relu) -> ({', '.join(['Tensor'] * 12)})"
+    ),
+    "range_norm_gradient": (
+        f"(Tensor g, Tensor? mask, {VIEW}, int bits, int[]? key, Tensor step, Tensor mean, Tensor inverse, "
+        "Tensor weight, float constant, Tensor low_at, Tensor high_at) "
+        f"-> ({', '.join(['Tensor'] * 10)})"
+    ),
+    "encode_error_pair": (
+        "(Tensor codes, Tensor slope, Tensor offset, Tensor at, Tensor values, int bits, int[]? key, float top, "
+        f"str rounding, int[]? wide_key, ScalarType dtype) -> ({', '.join(['Tensor'] * 5)})"
     ),
     "moments": "(Tensor x) -> (Tensor, Tensor, Tensor, Tensor)",
     "encode_normalised_levels": "(Tensor x, Tensor mean, Tensor inverse, Tensor thresholds) -> Tensor",

@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 
 from qbench.kernels import passes
-from qbench.kernels.encoding import extremes as extremes_of
+from qbench.kernels.blocks import Normalised, NormGradient, encode_error_pair, range_norm, range_norm_gradient
 from qbench.kernels.random import counted, uncounted
-from qbench.kernels.range_norm import range_gradient_line, range_line
 from qbench.nn.deferred import Deferred, View, defer, materialised, placeholder, token_of
 from qbench.nn.kept import Quantized, keep, kept, operand
 from qbench.nn.layers import QuantizedLayer
@@ -24,7 +23,7 @@ from qbench.nn.norms.range import RangeBatchNorm, range_constant
 from qbench.nn.site import Site
 from qbench.quant.formats import Affine, Quantizer, Symmetric
 from qbench.quant.qtensor import QTensor
-from qbench.quant.quantize import code_type, quantize, random_bits
+from qbench.quant.quantize import code_type, random_bits
 from qbench.recipe import RangeNorm, Recipe
 
 
@@ -47,7 +46,7 @@ def _is_plain(spec: Quantizer | None) -> bool:
 
 class Line(NamedTuple):
     """A norm of codes as slope * code + offset per channel, and what its backward needs; see
-    :mod:`qbench.kernels.range_norm`. extremes: smallest and largest output [2]."""
+    :mod:`qbench.kernels.blocks`. extremes: smallest and largest output [2]."""
 
     slope: Tensor
     offset: Tensor
@@ -57,6 +56,12 @@ class Line(NamedTuple):
     low_at: Tensor
     high_at: Tensor
     constant: float
+
+    @classmethod
+    def of(cls, found: Normalised, constant: float) -> Line:
+        """That of a norm just computed."""
+        vectors = (found.slope, found.offset, found.extremes, found.mean, found.inverse)
+        return cls(*vectors, found.low_at, found.high_at, constant)
 
 
 class RangeBlock:
@@ -82,78 +87,67 @@ class RangeBlock:
         """The sites of its norm, whose codes are used as integers."""
         return cast(Site, cast(Any, self.norm.input_site).site), self.norm_error
 
-    def encode_product(self, y: Tensor, extremes: Tensor) -> QTensor:
-        """The norm's input as codes."""
-        site, _ = self.sites
-        return site.observe(quantize(y, site.format, site.key, site.limits(extremes)), lambda: y)
+    def normalise(self, y: Tensor, extremes: Tensor, relu: bool) -> tuple[QTensor, Line]:
+        """The product as codes, and their norm as a line per channel. Moves the running statistics.
 
-    def line(self, q: QTensor, relu: bool) -> Line:
-        """The norm as a line per channel, from the statistics of its input's codes. Moves the running statistics."""
-        norm = self.norm
-        rows = q.codes.numel() // q.codes.shape[1]
+        extremes: of ``y``. relu: whether a ReLU follows at once.
+        """
+        norm, (site, _) = self.norm, self.sites
+        spec, (low, high) = cast(Affine, site.format), site.limits(extremes)
+        rows = y.numel() // y.shape[1]
         chunks = math.gcd(norm.spec.chunks, rows)
         constant = range_constant(norm.spec.constant, rows // chunks)
-        sums, lows, highs, low_at, high_at = passes.chunk_statistics(q.codes, chunks)
-        assert q.scale is not None and q.zero_point is not None
-        slope, offset, mean, inverse, batch_mean, spread, extremes = range_line(
-            sums, lows, highs, rows, q.scale, q.zero_point, norm.weight.detach(), norm.bias.detach(),
+        found = range_norm(
+            y, low, high, spec.bits, random_bits(spec, site.key), chunks, norm.weight.detach(), norm.bias.detach(),
             constant, norm.spec.eps, relu,
         )  # fmt: skip
-        norm.track(batch_mean, spread)
-        return Line(slope, offset, extremes, mean, inverse, low_at, high_at, constant)
+        norm.track(found.batch_mean, found.spread)
+        q = site.observe(QTensor(found.codes, found.scale, found.zero, spec), lambda: y)
+        return q, Line.of(found, constant)
 
-    def encode_gradient(self, g: Tensor, view: View, mask: Tensor | None) -> tuple[QTensor, Tensor, Tensor | None]:
-        """The gradient at the norm's output as codes, their sums [2, C], and the residual stream's gradient.
+    def encode_gradient(self, g: Tensor, mask: Tensor | None, q: QTensor, line: Line, weight: Tensor) -> NormGradient:
+        """The gradient at the norm's output as codes, and what follows from them.
 
-        mask: of the ReLU behind the residual addition; where there is none the ReLU's mask follows from the view.
+        mask: of the ReLU behind the residual addition; where there is none the ReLU's mask follows from the norm.
         """
-        relu, to_trunk = view.relu, None
-        if mask is not None:
-            g, extremes = passes.apply_mask(g, mask) if mask.numel() else (g, extremes_of(g))
-            relu, to_trunk = False, g
-        else:
-            extremes = passes.view_gradient_extremes(g, view.codes, view.slope, view.offset, relu)
-        spec = cast(Affine, self.norm_error.format)
-        codes, scale, zero, sums = passes.encode_view_gradient(
-            g, view.codes, view.slope, view.offset, relu, extremes[0], extremes[1],
-            spec.bits, True, random_bits(spec, self.norm_error.key),
+        assert q.scale is not None
+        spec, relu = cast(Affine, self.norm_error.format), self.relu and mask is None
+        behind = mask if mask is not None and mask.numel() else None
+        found = range_norm_gradient(
+            g, behind, q.codes, line.slope, line.offset, relu, spec.bits, random_bits(spec, self.norm_error.key),
+            q.scale, line.mean, line.inverse, weight, line.constant, line.low_at, line.high_at,
         )  # fmt: skip
-        q = QTensor(codes, scale, zero, spec)
-        return self.norm_error.observe(q, lambda: masked_gradient(g, view, relu)), sums, to_trunk
+        e = QTensor(found.codes, found.scale, found.zero, spec)
+        self.norm_error.observe(e, lambda: found.masked if behind is not None else masked_gradient(g, q, line, relu))
+        return found
 
-    def encode_errors(
-        self, codes: Tensor, slope: Tensor, offset: Tensor, at: Tensor, values: Tensor
-    ) -> tuple[QTensor, QTensor]:
-        """The gradient at the layer's output, slope * codes + offset but ``values`` at the elements ``at``, as two
-        operands: for the input gradient, and for the weight gradient."""
-        line = (codes, slope, offset, False)
-        low, high = passes.view_extremes(*line, at, values)
-        site = cast(Site, self.layer.error_site)
+    def encode_errors(self, found: NormGradient) -> tuple[QTensor, QTensor]:
+        """The gradient at the layer's output as two operands: for the input gradient, and for the weight gradient."""
+        site, wide = cast(Site, self.layer.error_site), self.layer.wgrad_error_site
         spec = cast(Affine, site.format)
-        for_input = QTensor(
-            *passes.encode_affine_view(*line, low, high, spec.bits, True, random_bits(spec, site.key), at, values),
-            spec,
-        )
+        line, key = (found.codes, found.slope, found.offset), random_bits(spec, site.key)
+        replaced_by = (found.at, found.values)
 
         def exact() -> Tensor:
-            return replaced(passes.affine_view(*line, None)[0], at, values)
+            return replaced(passes.affine_view(*line, False, None)[0], *replaced_by)
 
-        site.observe(for_input, exact)
-        wide = self.layer.wgrad_error_site
         if wide is None:
-            return for_input, for_input
+            low, high = passes.view_extremes(*line, False, *replaced_by).unbind()
+            encoded = passes.encode_affine_view(*line, False, low, high, spec.bits, True, key, *replaced_by)
+            both = site.observe(QTensor(*encoded, spec), exact)
+            return both, both
         wide_spec = cast(Symmetric, wide.format)
-        top = wide_spec.largest_integer
-        codes, scale = passes.encode_scaled_view(
-            *line, torch.maximum(-low, high), "linear", top, -top, top, wide_spec.rounding,
-            random_bits(wide_spec, wide.key), code_type(wide_spec), at, values,
+        codes, scale, zero, wide_codes, wide_scale = encode_error_pair(
+            *line, *replaced_by, spec.bits, key, wide_spec.largest_integer, wide_spec.rounding,
+            random_bits(wide_spec, wide.key), code_type(wide_spec),
         )  # fmt: skip
-        return for_input, wide.observe(QTensor(codes, scale, None, wide_spec), exact)
+        for_input = site.observe(QTensor(codes, scale, zero, spec), exact)
+        return for_input, wide.observe(QTensor(wide_codes, wide_scale, None, wide_spec), exact)
 
 
-def masked_gradient(g: Tensor, view: View, relu: bool) -> Tensor:
-    """``g`` where the value of ``view`` is positive, 0 elsewhere; all of it without ``relu``."""
-    return torch.where(view.values()[0] > 0, g, 0.0) if relu else g
+def masked_gradient(g: Tensor, q: QTensor, line: Line, relu: bool) -> Tensor:
+    """``g`` where the norm's output is positive, 0 elsewhere; all of it without ``relu``."""
+    return torch.where(passes.affine_view(q.codes, line.slope, line.offset, False, None)[0] > 0, g, 0.0) if relu else g
 
 
 def replaced(x: Tensor, at: Tensor, values: Tensor) -> Tensor:
@@ -172,9 +166,8 @@ class _RangeBlock(torch.autograd.Function):
         layer = block.layer
         a, w = layer.encode_activation(x, view), layer.encode_weight()
         y, extremes = layer.product.forward_with_extremes(cast(QTensor, layer.observed(a)), cast(QTensor, w))
-        q = block.encode_product(y, extremes)
+        q, line = block.normalise(y, extremes, block.relu and trunk is None)
         del y
-        line = block.line(q, block.relu and trunk is None)
         output = View(q.codes, q.codes.shape, 8, line.slope, line.offset, block.relu, line.extremes)
         mask = None
         if trunk is None:
@@ -193,17 +186,12 @@ class _RangeBlock(torch.autograd.Function):
         mask, gamma, *vectors = others
         line = Line._make([*vectors, ctx.constant])
         q = cast(QTensor, norm_input.value)
-        view = View(q.codes, q.codes.shape, 8, line.slope, line.offset, block.relu, line.extremes)
-        e, sums, grad_trunk = block.encode_gradient(grads[0], view, mask)
-        rows = q.codes.numel() // q.codes.shape[1]
-        *error_line, grad_gamma, grad_beta = range_gradient_line(
-            sums, rows, cast(Tensor, e.scale), cast(Tensor, e.zero_point), cast(Tensor, q.scale), line.mean,
-            line.inverse, gamma, line.constant, e.codes, line.low_at, line.high_at,
-        )  # fmt: skip
-        for_input, for_weight = block.encode_errors(e.codes, *error_line)
+        found = block.encode_gradient(grads[0], mask, q, line, gamma)
+        grad_trunk = None if mask is None else found.masked if mask.numel() else grads[0]
+        for_input, for_weight = block.encode_errors(found)
         layer = block.layer
         grad_x = layer.product.input_grad(for_input, w.value, ctx.x_shape) if ctx.needs_input_grad[0] else None
         grad_w = layer.product.weight_grad(a.value, for_weight, layer.weight.shape)
         if layer.gradient_site is not None:
             grad_w = layer.gradient_site(grad_w).dequantize()
-        return grad_x, grad_w, grad_gamma, grad_beta, grad_trunk, None, None, None
+        return grad_x, grad_w, found.grad_weight, found.grad_bias, grad_trunk, None, None, None

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from qbench.kernels import encoding
+from qbench.kernels.blocks import encode_ranged
 from qbench.kernels.random import Key, stochastic_round
 from qbench.quant.formats import (
     Affine,
@@ -61,6 +62,9 @@ def code_type(spec: Quantizer) -> torch.dtype:
 
 @_encode.register
 def _affine(spec: Affine, x: Tensor, key: Key, limits: Range | None) -> QTensor:
+    if limits is None and spec.takes_extremes:
+        codes, scale, zero_point, _ = encode_ranged(x, spec.bits, spec.scheme == "zero_point", random_bits(spec, key))
+        return QTensor(codes, scale, zero_point, spec)
     low, high = limits if limits is not None else measure_range(spec, x)
     codes, scale, zero_point = encoding.encode_affine(
         x, low, high, spec.bits, spec.scheme == "zero_point", random_bits(spec, key)

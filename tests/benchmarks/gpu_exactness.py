@@ -10,27 +10,16 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from typing import Any
 
-import kernel_cases_encoding
-import kernel_cases_passes
-import kernel_cases_products
-import kernel_cases_range_norm
-import kernel_cases_updates
 import torch
 from gpu_layers import Layer, layers, operands
 from gpu_timing import Bench
+from kernel_cases import CASES
 from kernel_matrix import Case, Implementation, difference, results
 from torch import Tensor
 
 from qbench.kernels import backends
 from qbench.kernels.cuda.sources import FILES
 
-CASES = (
-    *kernel_cases_products.CASES,
-    *kernel_cases_encoding.CASES,
-    *kernel_cases_passes.CASES,
-    *kernel_cases_updates.CASES,
-    *kernel_cases_range_norm.CASES,
-)
 FAILURES_KEPT = 30
 TINY_STEP = 40
 """Of the cases, every so many-th is tried where sizes are tiny."""

@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-import kernel_cases_encoding
-import kernel_cases_passes
-import kernel_cases_products
-import kernel_cases_range_norm
-import kernel_cases_updates
 import pytest
 import torch
+from kernel_cases import CASES
 from kernel_matrix import IMPLEMENTATIONS, Case, Implementation, difference, results
 
 from qbench.kernels import backends
 from qbench.kernels.library import SCHEMAS
-
-CASES = (
-    *kernel_cases_products.CASES,
-    *kernel_cases_encoding.CASES,
-    *kernel_cases_passes.CASES,
-    *kernel_cases_updates.CASES,
-    *kernel_cases_range_norm.CASES,
-)
-
 
 PRESENT = [implementation for implementation in IMPLEMENTATIONS if not implementation.why_not()]
 

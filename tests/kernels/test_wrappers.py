@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import kernel_cases_encoding
-import kernel_cases_passes
-import kernel_cases_products
-import kernel_cases_range_norm
-import kernel_cases_updates
 import pytest
 import torch
+from kernel_cases import CASES
 from kernel_cases_products import LONG
 from kernel_matrix import Case, integers, normal, number
 
@@ -23,18 +19,6 @@ from qbench.kernels.reference import products as reference_products
 
 U8, S8, S16 = torch.uint8, torch.int8, torch.int16
 KEY = Key(1, 2, 3)
-
-CASES = [
-    case
-    for module in (
-        kernel_cases_products,
-        kernel_cases_encoding,
-        kernel_cases_passes,
-        kernel_cases_updates,
-        kernel_cases_range_norm,
-    )
-    for case in module.CASES
-]
 
 
 def first_case(op: str) -> Case:

@@ -1,4 +1,4 @@
-"""Range batch norm's numbers per channel: launchers of range_norm.cu. See :mod:`qbench.kernels.range_norm`."""
+"""Range batch norm's numbers per channel: launchers of range_norm.cu. See :mod:`qbench.kernels.blocks`."""
 
 from __future__ import annotations
 

@@ -11,11 +11,9 @@ from importlib import import_module
 from itertools import product
 from typing import Any
 
-import kernel_cases_encoding
+import kernel_cases
 import kernel_cases_passes
 import kernel_cases_products
-import kernel_cases_range_norm
-import kernel_cases_updates
 import torch
 from emulated_driver import EmulatedDriver
 from kernel_cases_products import Fill, Shape, convolution, scaled
@@ -65,7 +63,7 @@ SHAPES = (
 )
 SMALL_GROUPS = Shape("small-groups", (1, 6, 4, 4), 4, (2, 3), (1, 2), (1, 1), groups=2)
 KINDS = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad")
-FAMILIES = ("encode", "passes", "updates", "packing", "pooling", "range_norm", "products")
+FAMILIES = ("encode", "passes", "updates", "packing", "pooling", "range_norm", "products", "blocks")
 
 
 def _tiles() -> Iterator[Case]:
@@ -150,13 +148,7 @@ def _moved(x: Tensor) -> Tensor:
 
 
 TILES = tuple(_tiles())
-SHARED = (
-    *kernel_cases_encoding.CASES,
-    *kernel_cases_passes.CASES,
-    *kernel_cases_updates.CASES,
-    *kernel_cases_range_norm.CASES,
-    *kernel_cases_products.CASES,
-)
+SHARED = kernel_cases.CASES
 OWN = (*TILES, *_others())
 PRODUCTS = {case.op for case in kernel_cases_products.CASES}
 OPS = tuple(dict.fromkeys(case.op for case in SHARED))

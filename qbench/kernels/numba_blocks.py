@@ -1,0 +1,9 @@
+"""Blocks with numba's loops where there are some, else the reference's."""
+
+from __future__ import annotations
+
+from qbench.kernels import composed, numba_backend
+from qbench.kernels.reference import encode, passes
+from qbench.kernels.reference import range_norm as lines
+
+encode_ranged, range_norm, range_norm_gradient, encode_error_pair = composed.bound(encode, passes, lines, numba_backend)

@@ -1,0 +1,9 @@
+"""Reference of the blocks: their parts, one after another."""
+
+from __future__ import annotations
+
+from qbench.kernels import composed
+from qbench.kernels.reference import encode, passes
+from qbench.kernels.reference import range_norm as lines
+
+encode_ranged, range_norm, range_norm_gradient, encode_error_pair = composed.bound(encode, passes, lines)

@@ -1,0 +1,19 @@
+"""Every case of the exactness test: the one list that a new file of cases is added to."""
+
+from __future__ import annotations
+
+import kernel_cases_blocks
+import kernel_cases_encoding
+import kernel_cases_passes
+import kernel_cases_products
+import kernel_cases_range_norm
+import kernel_cases_updates
+
+CASES = (
+    *kernel_cases_products.CASES,
+    *kernel_cases_encoding.CASES,
+    *kernel_cases_passes.CASES,
+    *kernel_cases_updates.CASES,
+    *kernel_cases_range_norm.CASES,
+    *kernel_cases_blocks.CASES,
+)
