@@ -22,6 +22,12 @@ from qbench import (
 
 FLOAT_BITS = 32
 
+CODE_RATES = ((0.0, 1.0), (0.3, 0.12), (0.6, 0.06), (0.8, 0.03))
+"""What the authors' code multiplies the rate by from these shares of its 100 epochs on (its comment says 0.1 each)."""
+
+CODE_LEVELS = ((0.0, 128), (0.6, 32), (0.8, 8), (0.9, 2))
+"""dr in the code, g_scale there; 2 leaves ternary gradients."""
+
 
 @method(
     "wageubn",
@@ -30,21 +36,23 @@ FLOAT_BITS = 32
     presets={
         "full8": {
             "bits": 8, "error": "flag8", "branch_error_clip": "one", "norm": "direct", "normalised_bits": 8,
-            "update": "quantized", "lr": 0.05, "momentum": 0.25, "first_last": "float",
+            "update": "quantized", "lr": 0.05, "momentum": 0.25, "schedule": "code", "dr": "code", "trunk_bits": 32,
+            "first_last": "float",
         },
         "e2_16": {
             "bits": 8, "error": "sq16", "branch_error_clip": "inside", "norm": "direct", "normalised_bits": 16,
-            "update": "quantized", "lr": 0.05, "momentum": 0.25, "first_last": "float",
+            "update": "quantized", "lr": 0.05, "momentum": 0.25, "schedule": "code", "dr": "code", "trunk_bits": 32,
+            "first_last": "float",
         },
     },
     deviations=(
         "running statistics move by 0.1 per step, in the presets too, instead of 0.003, which needs thousands of steps",
         "stored weights are clipped to the 24-bit grid's range (-1, 1)",
-        "the residual trunk is float, as in the authors' code",
         "residual blocks with the norm behind the convolution, where the authors have it in front; a shortcut that "
         "changes the shape has a norm of its own",
         "the accumulator is rounded in front of each step and the update is exact; the code leaves their order open",
-        "the suite's initial weights, rounded to 16 bits as the authors' are, its schedule and weight decay",
+        "the suite's initial weights, rounded to 16 bits as the authors' are, and its weight decay; its schedule too "
+        "unless a preset or option says otherwise",
     ),
 )  # fmt: skip
 def wageubn(
@@ -58,6 +66,9 @@ def wageubn(
     update: Literal["quantized", "suite"] = "quantized",
     lr: Annotated[float, Gt(0)] = 0.05,
     momentum: Annotated[float, Interval(ge=0.0, lt=1.0), MultipleOf(0.25)] = 0.25,
+    schedule: Literal["suite", "code"] = "suite",
+    dr: Literal["code", "constant"] = "code",
+    trunk_bits: Bits = 32,
     running_weight: Fraction = 0.1,
     first_last: Literal["float", "quantized"] = "float",
 ) -> Recipe:
@@ -68,7 +79,10 @@ def wageubn(
     norm: WAGEUBN's batch norm or the model's own. normalised_bits: of the normalised value. activation_limit: clip
     activations; None as in the code, whose grid fixes the step and not the width. update: the quantised momentum or
     the suite's optimiser. lr: of the quantised update, before the suite's schedule. momentum: a multiple of 1/4.
-    running_weight: of the new value in running statistics. first_last: the first and last layer, float in the code.
+    schedule: of the rate, the suite's or the code's five intervals. dr: of the gradient's constant quantiser, falling
+    as in the code or 128 throughout. trunk_bits: of the residual stream, on the activations' grid (32: float, as in
+    the code; 16 bits clip at 256). running_weight: of the new value in running statistics. first_last: the first and
+    last layer, float in the code.
     """
     weight_limit = 1 - 2.0 ** (1 - bits)
     low = bits < FLOAT_BITS
@@ -78,7 +92,10 @@ def wageubn(
         error={"flag8": Flag(8), "sq16": Shift(16), "float": None}[error],
         branch_error=Shift(bits, branch_error_clip) if low else None,
         norm=_norm(bits, normalised_bits, running_weight) if norm == "direct" else BatchNorm(),
-        update=QuantizedMomentum(lr, momentum) if update == "quantized" else Update(),
+        trunk=Direct(bits, (2.0 ** (trunk_bits - 1) - 1) * 2.0 ** (1 - bits))
+        if low and trunk_bits < FLOAT_BITS
+        else None,
+        update=_update(lr, momentum, schedule, dr) if update == "quantized" else Update(),
         first_layer=first_last,
         last_layer=first_last,
     )
@@ -89,3 +106,8 @@ def _norm(bits: int, normalised_bits: int, running_weight: float) -> DirectNorm:
         return Direct(width) if width < FLOAT_BITS else None
 
     return DirectNorm(grid(16), grid(16), grid(normalised_bits), grid(bits), momentum=running_weight)
+
+
+def _update(lr: float, momentum: float, schedule: str, dr: str) -> QuantizedMomentum:
+    rates = CODE_RATES if schedule == "code" else ()
+    return QuantizedMomentum(lr, momentum, rates=rates, levels=CODE_LEVELS if dr == "code" else CODE_LEVELS[:1])

@@ -171,7 +171,8 @@ class QuantizedMomentum(Update):
     """WAGEUBN's Momentum: Acc <- mom * Q(Acc, 13) + G; W <- Q(W, 24) - Q(lr, 10) * Acc, exact on the 24-bit grid.
 
     base_lr: the rate before the suite's schedule, the rule's own because the gradient's magnitude is discarded
-    (0.05 in the authors' code). levels: the (fraction of training, dr) steps of the constant quantiser.
+    (0.05 in the authors' code). rates: its own schedule in place of the suite's, (fraction of training, factor) steps.
+    levels: the (fraction of training, dr) steps of the constant quantiser.
     """
 
     base_lr: float = 0.05
@@ -182,6 +183,7 @@ class QuantizedMomentum(Update):
     norm_gradient: Direct = Direct(15)
     gradient: Constant = Constant()
     levels: tuple[tuple[float, int], ...] = ((0.0, 128), (0.6, 32), (0.8, 8), (0.9, 2))
+    rates: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)

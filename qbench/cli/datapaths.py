@@ -198,6 +198,11 @@ def _grid_step(update: OnGrid) -> str:
     return text if update.others is None else f"{text}; other parameters rounded to {describe(update.others)}"
 
 
+def _quantized_momentum(update: QuantizedMomentum) -> str:
+    own = ", the rate on its own schedule" if update.rates else ""
+    return f"momentum {update.momentum:g} in integers{own}{_parts(update)}"
+
+
 def _shift_step(update: ShiftStep) -> str:
     if update.master is None:
         return "the suite's optimiser, float32 weights; initial weights as in WAGE"
@@ -218,6 +223,6 @@ _UPDATES: dict[type[Update], Callable[[Any], str]] = {
     Update: lambda u: "the suite's optimiser, float32",
     ClippedMaster: lambda u: f"the suite's optimiser on a clipped float32 copy, scale {u.scale}",
     OnGrid: _grid_step,
-    QuantizedMomentum: lambda u: f"momentum {u.momentum:g} in integers{_parts(u)}",
+    QuantizedMomentum: _quantized_momentum,
     ShiftStep: _shift_step,
 }

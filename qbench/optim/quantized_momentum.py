@@ -11,7 +11,7 @@ Gamma and beta of the norms stay float32, which represents their values on the s
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -136,7 +136,7 @@ class QuantizedMomentumOptimizer(Optimizer):
         magnitude = largest_magnitude(gradient)
         quantized_momentum_(
             codes, state["accumulator"], gradient, magnitude, self.gradient_levels(), round(self.rule.momentum * 4),
-            self.lr_code(members["lr"]), int(self.rule.weight.largest_integer),
+            self.lr_code(self.rate(members)), int(self.rule.weight.largest_integer),
             Key(self.clock.seed, identity, self.clock.step, self.clock.generator),
         )  # fmt: skip
         layer.poison(magnitude)
@@ -148,7 +148,7 @@ class QuantizedMomentumOptimizer(Optimizer):
         old = state.get("accumulator")
         if old is None:
             old = torch.zeros_like(parameter)
-        lr = members["lr"]
+        lr = self.rate(members)
         if members["kind"] == NORM:
             gradient = _value(self.rule.norm_gradient, gradient)
             old = _value(self.rule.accumulator, old)
@@ -160,6 +160,12 @@ class QuantizedMomentumOptimizer(Optimizer):
     def gradient_levels(self) -> int:
         """dr at this point of training."""
         return [levels for start, levels in self.rule.levels if self.clock.progress >= start][-1]
+
+    def rate(self, members: Mapping[str, Any]) -> float:
+        """The learning rate of a group at this point, before it is rounded: the suite's, or the rule's own."""
+        if not self.rule.rates:
+            return float(members["lr"])
+        return self.rule.base_lr * [factor for start, factor in self.rule.rates if self.clock.progress >= start][-1]
 
     def lr_code(self, lr: float) -> int:
         """Q(lr, 10) in units of 2^-9: 0.05 becomes 26. A rate below half a unit becomes 0."""

@@ -71,7 +71,7 @@ def _quantized_momentum(
     unit = 2.0 ** (1 - optimizer.rule.gradient.grid_bits)
     old = state["accumulator"].double() if state else torch.zeros_like(gradient)
     new = optimizer.rule.momentum * old + optimizer.gradient_levels() * gradient / power
-    return -optimizer.learning_rate(members["lr"]) * unit * new
+    return -optimizer.learning_rate(optimizer.rate(members)) * unit * new
 
 
 def _unrounded_momentum(
@@ -80,7 +80,7 @@ def _unrounded_momentum(
     """The same rule on a weight that stays float."""
     gradient = _decayed(members, module)
     old = state["accumulator"].double() if state else torch.zeros_like(gradient)
-    return -float(members["lr"]) * (optimizer.rule.momentum * old + gradient)
+    return -optimizer.rate(members) * (optimizer.rule.momentum * old + gradient)
 
 
 _Rule = Callable[[Any, Group, nn.Module, Group], Tensor]

@@ -297,7 +297,7 @@ def test_full8_preset_is_the_authors_code() -> None:
         error=Flag(8),
         branch_error=Shift(8, "one"),
         norm=DirectNorm(Direct(16), Direct(16), grid, grid, 2.0**-15, 0.1),
-        update=QuantizedMomentum(0.05, 0.25),
+        update=QuantizedMomentum(0.05, 0.25, rates=((0.0, 1.0), (0.3, 0.12), (0.6, 0.06), (0.8, 0.03))),
         first_layer="float",
         last_layer="float",
     )
@@ -317,3 +317,32 @@ def test_widths_of_the_momentum() -> None:
     assert rule.gradient == Constant(128, 15)
     assert rule.weight == Direct(24, 1 - 2.0**-23)
     assert rule.levels == ((0.0, 128), (0.6, 32), (0.8, 8), (0.9, 2))
+
+
+def test_schedules_of_the_code() -> None:
+    """100 epochs with boundaries at 30, 60, 80 and 90: rates 0.05 * (1, 0.12, 0.06, 0.03, 0.03), which 10 bits round to
+    26, 3, 2, 1 and 1 of 1/512; dr 128, 128, 32, 8, 2."""
+    recipe = WAGEUBN.build({"preset": "full8"})
+    converted = convert(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), recipe, arithmetic="integer")
+    converted.clock.total_steps = 100
+    optimizer = build_optimizer(converted, recipe, SGD)
+    assert isinstance(optimizer, QuantizedMomentumOptimizer)
+    found = []
+    for epoch in (0, 29, 30, 59, 60, 79, 80, 89, 90, 99):
+        converted.clock.step = epoch
+        found.append((optimizer.lr_code(optimizer.rate(optimizer.param_groups[0])), optimizer.gradient_levels()))
+    assert found == [pair for pair in [(26, 128), (3, 128), (2, 32), (1, 8), (1, 2)] for _ in range(2)]
+    assert optimizer.lr_code(0.05 * 0.12) == 3
+
+
+def test_schedules_are_options() -> None:
+    update = WAGEUBN.build({"dr": "constant"}).update
+    assert isinstance(update, QuantizedMomentum)
+    assert (update.rates, update.levels) == ((), ((0.0, 128),))
+
+
+def test_trunk_is_an_option() -> None:
+    """The activations' grid, wider: 16 bits hold +-(2^15 - 1) steps of 2^-7."""
+    assert WAGEUBN.build({}).trunk is None
+    assert WAGEUBN.build({"trunk_bits": 16}).trunk == Direct(8, (2**15 - 1) / 2**7)
+    assert WAGEUBN.build({"trunk_bits": 10}).trunk == Direct(8, 511 / 128)
