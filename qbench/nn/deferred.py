@@ -109,9 +109,9 @@ class Deferred(Tensor):
             return func(*args, **(kwargs or {}))
 
 
-def placeholder(shape: torch.Size, device: torch.device) -> Tensor:
-    """A float32 tensor of one NaN under any shape: an autograd output whose values are elsewhere."""
-    return torch.full((), torch.nan, device=device).expand(shape)
+def placeholder(shape: torch.Size, device: torch.device, value: float = torch.nan) -> Tensor:
+    """A float32 tensor of one number under any shape: an autograd output whose values are elsewhere."""
+    return torch.full((), value, device=device).expand(shape)
 
 
 def defer(token: Tensor, view: View) -> Deferred:

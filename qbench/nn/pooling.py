@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from qbench.kernels.pooling import max_pool2d, max_pool2d_backward
+from qbench.nn.deferred import Deferred, View, token_of
 from qbench.nn.site import apply_function
+
+PARTS = 8
+"""Of a batch whose activations are pooled one part after another."""
 
 
 def pair(value: int | tuple[int, int]) -> tuple[int, int]:
@@ -32,13 +37,14 @@ class CompactMaxPool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The largest value of each window."""
-        return apply_function(_MaxPool, x, self.kernel, self.stride, self.padding)
+        token, view = (token_of(x), x.view_of_codes) if isinstance(x, Deferred) else (x, None)
+        return apply_function(_MaxPool, token, view, self.kernel, self.stride, self.padding)
 
 
 class _MaxPool(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, *geometry: tuple[int, int]) -> Tensor:
-        y, window = max_pool2d(x, *geometry)
+    def forward(ctx: Any, x: Tensor, view: View | None, *geometry: tuple[int, int]) -> Tensor:
+        y, window = max_pool2d(x, *geometry) if view is None else pooled_view(view, *geometry)
         ctx.shape, ctx.geometry = x.shape, geometry
         ctx.save_for_backward(window)
         return y
@@ -46,4 +52,15 @@ class _MaxPool(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (window,) = ctx.saved_tensors
-        return max_pool2d_backward(grads[0], window, ctx.shape, *ctx.geometry), None, None, None
+        return max_pool2d_backward(grads[0], window, ctx.shape, *ctx.geometry), None, None, None, None
+
+
+def pooled_view(view: View, *geometry: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """:func:`~qbench.kernels.pooling.max_pool2d` of a view's values, of which only a part exists at any time."""
+    codes = view.codes
+    parts = []
+    for some in torch.split(codes, max(1, len(codes) // PARTS)):  # type: ignore[no-untyped-call]
+        part = replace(view, stored=some, shape=some.shape, bits=8)
+        parts.append(max_pool2d(part.values()[0], *geometry))
+    y, window = (torch.cat(results) for results in zip(*parts, strict=True))
+    return y, window

@@ -1,4 +1,4 @@
-"""Convolution (or linear layer), Range batch norm on codes, residual addition and ReLU as one node of the graph.
+"""Convolution (or linear layer), Range batch norm on codes, residual addition and ReLU as two nodes of the graph.
 
 Nothing float-sized is kept for backward: the layer's operand and the norm's input are codes, the ReLU's output is a
 view of the latter (or one bit per value, where the residual stream was added), and the errors are codes as well
@@ -76,9 +76,10 @@ class RangeBlock:
     def __call__(self, x: Tensor, trunk: Tensor | None) -> Tensor:
         """As the modules one after another: x [N, C_in, H, W] or [N, C_in], trunk of the output's shape."""
         token, view = (token_of(x), x.view_of_codes) if isinstance(x, Deferred) else (x, None)
-        outcome: list[View] = []
-        y = _RangeBlock.apply(  # type: ignore[no-untyped-call]
-            token, self.layer.in_graph, self.norm.weight, self.norm.bias, materialised(trunk), self, view, outcome
+        between, outcome = Between(), list[View]()
+        product = _Product.apply(token, self.layer.in_graph, self, view, between)  # type: ignore[no-untyped-call]
+        y = _NormAndReLU.apply(  # type: ignore[no-untyped-call]
+            product, self.norm.weight, self.norm.bias, materialised(trunk), self, between, outcome
         )
         return defer(y, outcome[0]) if outcome else cast(Tensor, y)
 
@@ -157,15 +158,54 @@ def replaced(x: Tensor, at: Tensor, values: Tensor) -> Tensor:
     return uncounted(flat.view(order.shape), x)
 
 
-class _RangeBlock(torch.autograd.Function):
+class Between:
+    """What passes between the two nodes of a block beside the graph: the product on the way forward, the gradient's
+    codes on the way back. In the graph itself a placeholder stands for either, so that autograd keeps neither alive."""
+
+    def __init__(self) -> None:
+        self._held: Any = None
+
+    def put(self, value: Any) -> None:
+        """Hold ``value`` until it is taken."""
+        self._held = value
+
+    def take(self) -> Any:
+        """What was put, held no longer."""
+        value, self._held = self._held, None
+        assert value is not None, "a block's two nodes run one after the other"
+        return value
+
+
+class _Product(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, trunk: Tensor | None,
-        block: RangeBlock, view: View | None, outcome: list[View],
-    ) -> Tensor:  # fmt: skip
+    def forward(ctx: Any, x: Tensor, weight: Tensor, block: RangeBlock, view: View | None, between: Between) -> Tensor:
         layer = block.layer
         a, w = layer.encode_activation(x, view), layer.encode_weight()
         y, extremes = layer.product.forward_with_extremes(cast(QTensor, layer.observed(a)), cast(QTensor, w))
+        between.put((y, extremes))
+        ctx.block, ctx.between, ctx.x_shape = block, between, x.shape
+        keep(ctx, [a, operand(w)])
+        return placeholder(y.shape, y.device)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        layer = ctx.block.layer
+        (a, w), _ = kept(ctx)
+        for_input, for_weight = ctx.block.encode_errors(ctx.between.take())
+        grad_x = layer.product.input_grad(for_input, w.value, ctx.x_shape) if ctx.needs_input_grad[0] else None
+        grad_w = layer.product.weight_grad(a.value, for_weight, layer.weight.shape)
+        if layer.gradient_site is not None:
+            grad_w = layer.gradient_site(grad_w).dequantize()
+        return grad_x, grad_w, None, None, None
+
+
+class _NormAndReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, product: Tensor, gamma: Tensor, beta: Tensor, trunk: Tensor | None,
+        block: RangeBlock, between: Between, outcome: list[View],
+    ) -> Tensor:  # fmt: skip
+        y, extremes = between.take()
         q, line = block.normalise(y, extremes, block.relu and trunk is None)
         del y
         output = View(q.codes, q.codes.shape, 8, line.slope, line.offset, block.relu, line.extremes)
@@ -175,23 +215,17 @@ class _RangeBlock(torch.autograd.Function):
             value = placeholder(q.codes.shape, q.codes.device)
         else:
             value, _, mask = output.values(trunk)
-        ctx.block, ctx.x_shape, ctx.constant = block, x.shape, line.constant
-        keep(ctx, [a, operand(w), Quantized(q)], [mask, gamma, *line[:-1]])
+        ctx.block, ctx.between, ctx.constant = block, between, line.constant
+        keep(ctx, [Quantized(q)], [mask, gamma, *line[:-1]])
         return value
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        block: RangeBlock = ctx.block
-        (a, w, norm_input), others = kept(ctx)
-        mask, gamma, *vectors = others
-        line = Line._make([*vectors, ctx.constant])
-        q = cast(QTensor, norm_input.value)
-        found = block.encode_gradient(grads[0], mask, q, line, gamma)
+        (norm_input,), (mask, gamma, *vectors) = kept(ctx)
+        q, line = cast(QTensor, norm_input.value), Line._make([*vectors, ctx.constant])
+        found = ctx.block.encode_gradient(grads[0], mask, q, line, gamma)
         grad_trunk = None if mask is None else found.masked if mask.numel() else grads[0]
-        for_input, for_weight = block.encode_errors(found)
-        layer = block.layer
-        grad_x = layer.product.input_grad(for_input, w.value, ctx.x_shape) if ctx.needs_input_grad[0] else None
-        grad_w = layer.product.weight_grad(a.value, for_weight, layer.weight.shape)
-        if layer.gradient_site is not None:
-            grad_w = layer.gradient_site(grad_w).dequantize()
-        return grad_x, grad_w, found.grad_weight, found.grad_bias, grad_trunk, None, None, None
+        if ctx.needs_input_grad[0]:
+            ctx.between.put(found._replace(masked=torch.empty(0)))  # or that tensor would outlive its use
+        grad_product = placeholder(q.codes.shape, q.codes.device, math.inf)  # which no look for NaN mistakes for one
+        return grad_product, found.grad_weight, found.grad_bias, grad_trunk, None, None, None

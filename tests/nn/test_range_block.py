@@ -1,4 +1,4 @@
-"""The Range batch norm block as one node against the same block as modules, and what the node keeps."""
+"""The Range batch norm block as two nodes against the same block as modules, and what the nodes keep."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from qbench.kernels.pooling import max_pool2d
 from qbench.nn import convert
 from qbench.nn.blocks import ConvNormAct, LinearNormAct
 from qbench.nn.convert import QuantizedConvNormAct, QuantizedLinearNormAct
 from qbench.nn.deferred import Deferred, materialised
+from qbench.nn.pooling import CompactMaxPool, pooled_view
 from qbench.quant.formats import Affine, Symmetric
 from qbench.recipe import RangeNorm, Recipe
 
@@ -65,7 +67,7 @@ def gradients(model: nn.Module, x: Tensor, upstream: Tensor) -> list[Tensor]:
 
 @pytest.mark.parametrize("activation", [True, False])
 @pytest.mark.parametrize("is_conv", [True, False])
-def test_one_node_computes_what_the_modules_compute(is_conv: bool, activation: bool) -> None:
+def test_its_nodes_compute_what_the_modules_compute(is_conv: bool, activation: bool) -> None:
     generator = torch.Generator().manual_seed(1)
     shape = (8, 5, 8, 8) if is_conv else (32, 20)
     x = torch.randn(shape, generator=generator)
@@ -110,6 +112,45 @@ def test_a_deferred_activation_behaves_like_its_values() -> None:
     assert torch.equal(torch.relu(first), values)
     assert torch.equal(first.sum(), values.sum())
     assert not isinstance(first + 1, Deferred)
+
+
+def test_nodes_of_a_block_can_run_backward_twice() -> None:
+    model = built(Net(is_conv=True), fused=True)
+    y = materialised(model(torch.randn(8, 5, 8, 8)))
+    found = []
+    for retain in (True, False):
+        model.zero_grad()
+        y.sum().backward(retain_graph=retain)
+        found.append([p.grad for p in model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+@pytest.mark.filterwarnings("ignore:Anomaly Detection")
+def test_anomaly_detection_takes_no_placeholder_for_a_mistake() -> None:
+    model = built(Net(is_conv=True), fused=True)
+    with torch.autograd.detect_anomaly(check_nan=True):  # type: ignore[no-untyped-call]
+        materialised(model(torch.randn(8, 5, 8, 8))).sum().backward()
+
+
+@pytest.mark.parametrize("images", [1, 8, 19])
+def test_pooling_a_view_in_parts_is_pooling_its_values(images: int) -> None:
+    model = built(Net(is_conv=True), fused=True)
+    view = model.first(torch.randn(images, 5, 8, 8)).view_of_codes  # type: ignore[operator]
+    geometry = ((3, 3), (2, 2), (1, 1))
+    for found, expected in zip(pooled_view(view, *geometry), max_pool2d(view.values()[0], *geometry), strict=True):
+        assert torch.equal(found, expected)
+        assert found.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_pooling_a_deferred_activation_has_the_gradient_of_pooling_its_values() -> None:
+    pool = CompactMaxPool(nn.MaxPool2d(3, 2, 1))
+    results = []
+    for make in (lambda x: x, materialised):
+        torch.manual_seed(0)
+        model = built(Net(is_conv=True), fused=True)
+        pool(make(model.first(torch.randn(8, 5, 8, 8)))).square().sum().backward()  # type: ignore[operator]
+        results.append([p.grad for p in model.first.parameters()])  # type: ignore[union-attr]
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
 def test_recipes_that_need_more_take_the_modules() -> None:
