@@ -36,6 +36,7 @@ class TrainStep:
 
     def forward(self, step: int, images: Tensor, labels: Tensor) -> Tensor:
         """Loss (a scalar) of optimiser step ``step`` on a batch that lies on the device."""
+        self._optimizer.zero_grad(set_to_none=True)  # here, so that the last step's gradients take no memory any more
         self._built.converted.clock.step = step
         scale = self.lr_factor(step)
         for group in self._optimizer.param_groups:
@@ -51,7 +52,6 @@ class TrainStep:
 
     def backward(self, loss: Tensor) -> None:
         """The backward pass alone; gradients are those of the loss times the scaler's scale, where there is one."""
-        self._optimizer.zero_grad(set_to_none=True)
         (loss if self._scaler is None else self._scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
 
     def apply(self) -> None:
