@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import is_tiny
+from bench_table import is_tiny
 from kernel_race import Call, keep_freed_memory, race
 from torch import Tensor
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import is_tiny
+from bench_table import is_tiny
 from torch import Tensor
 
 from qbench.kernels import backends, cpu

@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from bench_table import Row, Target
-from conftest import is_tiny
+from bench_table import Row, Target, is_tiny
 from kernel_race import Call, Times, copy_ratio, keep_freed_memory, race, ratio_of
 from torch import Tensor
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from quant_formats import FORMATS, NEAREST, needs_rows
 from torch import Tensor
@@ -49,6 +49,7 @@ def tensors(largest: float = 2.0**20) -> st.SearchStrategy[Tensor]:
 @every_format
 @quick
 @given(x=tensors())
+@example(x=torch.tensor([[0.0], [7.3e-43]]))  # a power of two whose fine grid no float32 can express
 def test_values_are_on_the_grid(spec: Quantizer, x: Tensor) -> None:
     """Values are scale * (code - zero point), one float32 rounding each, or the entries of the format's table."""
     q = quantize(x, spec, KEY)

@@ -19,9 +19,8 @@ float power_of_two(float largest) {
 }
 
 float scale_of(float magnitude, int kind, float divisor) {
-    if (kind == LINEAR) return usable(magnitude / divisor);
-    const float scale = kind == POWER ? power_of_two(magnitude) / divisor : magnitude;
-    return std::isfinite(scale) ? scale : NAN;
+    if (kind == FIXED) return std::isfinite(magnitude) ? magnitude : NAN;
+    return usable((kind == POWER ? power_of_two(magnitude) : magnitude) / divisor);
 }
 
 void set_affine(EncodeJob& job, float low, float high, int bits, bool integer_zero_point) {
@@ -104,7 +103,8 @@ QBENCH_EXPORT void qbench_encode_flag(
     EncodeJob job;
     job.x = x;
     job.out = codes;
-    job.scale = scale_of(*magnitude, POWER, steps);
+    const float fine = scale_of(*magnitude, POWER, steps * steps);
+    job.scale = fine * steps;
     job.high = steps - 1;
     job.low = -job.high;
     bool nan = false;
@@ -114,7 +114,7 @@ QBENCH_EXPORT void qbench_encode_flag(
             nan = true;
         }
     });
-    *scale = nan ? NAN : scale_of(job.scale / steps, FIXED, 1);
+    *scale = nan ? NAN : fine;
 }
 
 QBENCH_EXPORT void qbench_encode_binary(

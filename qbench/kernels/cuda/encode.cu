@@ -42,8 +42,8 @@ extern "C" __global__ void prepare_scaled(const float* magnitude, i64 kind, floa
 // The unit of the coarse grid, and that of the fine one, which is reported.
 extern "C" __global__ void prepare_flag(const float* magnitude, float steps, float* unit, float* reported) {
     if (threadIdx.x) return;
-    *unit = scale_of(*magnitude, POWER, steps);
-    *reported = finite_or_nan(divide(*unit, steps));
+    *reported = scale_of(*magnitude, POWER, steps * steps);
+    *unit = *reported * steps;
 }
 
 // codes = clip(round(x / scale + zero), low, high). reported: made NaN by a NaN element, unless null.

@@ -28,7 +28,7 @@ DEVICE float power_of_two(float largest) {
 DEVICE float scale_of(float magnitude, int kind, float divisor) {
     if (kind == FIXED) return finite_or_nan(magnitude);
     if (kind == LINEAR) return usable(divide(magnitude, divisor));
-    return finite_or_nan(divide(power_of_two(magnitude), divisor));
+    return usable(divide(power_of_two(magnitude), divisor));
 }
 
 struct AffineParameters {

@@ -71,13 +71,13 @@ def encode_scaled(
 
 def scale_of(magnitude: Tensor, kind: str, divisor: float) -> Tensor:
     """The scale of signed codes, NaN where it is not finite: ``fixed`` magnitude; ``linear`` magnitude / divisor, 1
-    below the smallest normal number; ``power`` 2^round(log2 magnitude) / divisor."""
+    below the smallest normal number; ``power`` 2^round(log2 magnitude) / divisor, 1 below it too."""
     if kind == "fixed":
         return finite_or_nan(magnitude)
     if kind == "linear":
         return usable(magnitude / number(divisor, magnitude))
     assert kind == "power", kind
-    return finite_or_nan(power_of_two(magnitude) / number(divisor, magnitude))
+    return usable(power_of_two(magnitude) / number(divisor, magnitude))
 
 
 def power_of_two(largest: Tensor) -> Tensor:
@@ -92,11 +92,11 @@ def power_of_two(largest: Tensor) -> Tensor:
 def encode_flag(x: Tensor, magnitude: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     """Codes in units of the fine grid, P / 4^(bits - 1); coarse ones where |x| reaches P / 2^(bits - 1)."""
     steps = 2.0 ** (bits - 1)
-    unit = finite_or_nan(power_of_two(magnitude) / number(steps, magnitude))
-    y = x / unit
+    fine = scale_of(magnitude, "power", steps * steps)
+    y = x / (fine * steps)
     coarse = y.round().clamp(-steps + 1, steps - 1) * steps
     codes = torch.where(y.abs() >= 1, coarse, (y * steps).round())
-    return without_nan(codes).to(torch.int16), poisoned_by(x, finite_or_nan(unit / number(steps, magnitude)))
+    return without_nan(codes).to(torch.int16), poisoned_by(x, fine)
 
 
 def encode_binary(x: Tensor, scale: Tensor, key: Sequence[int] | None) -> tuple[Tensor, Tensor]:

@@ -13,11 +13,10 @@ from torch import Tensor
 
 from qbench.kernels.reference.encode import (
     clipped,
-    finite_or_nan,
     limits_of,
     number,
-    power_of_two,
     rounded_to_integer,
+    scale_of,
     without_nan,
 )
 
@@ -116,7 +115,7 @@ def quantized_momentum_(
 
     weight: int32 in units of 2^-23; accumulator: int32 in units of 2^-14; lr_code in units of 2^-9.
     """
-    unit = finite_or_nan(power_of_two(magnitude) / number(levels, magnitude))
+    unit = scale_of(magnitude, "power", levels)
     rounded = rounded_to_integer(in_memory(grad) / unit, "nearest" if key is None else "stochastic", key)
     g = clipped(rounded, 1.0 - levels, levels - 1.0).to(torch.int64)
     memory = in_memory(accumulator)
