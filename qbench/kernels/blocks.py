@@ -21,9 +21,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from qbench.kernels.checks import Draws, dense, require_like, require_type, words
+from qbench.kernels.checks import Draws, dense, per_channel, require_like, require_type, words
 from qbench.kernels.encoding import MOST_AFFINE_BITS
 from qbench.kernels.library import ops
+
+BYTE_BITS = 8
 
 
 class Normalised(NamedTuple):
@@ -86,16 +88,16 @@ def range_norm(
     """``y`` (float32) as affine codes between low and high with a whole zero point, and their norm.
 
     relu: whether the extremes are those behind a ReLU. Raises TypeError for another type of ``y`` and ValueError unless
-    ``chunks`` divides the number of rows.
+    ``chunks`` divides the number of rows, the codes fit a byte and weight and bias have a value per channel.
     """
     require_type(y, "y", torch.float32)
+    _require_byte(bits)
+    weight, bias = (per_channel(values, name, y.shape[1]) for values, name in ((weight, "weight"), (bias, "bias")))
     rows = y.shape[0] * y.shape[2:].numel()
     if chunks < 1 or rows % chunks:
         raise ValueError(f"chunks must divide the {rows} rows of a tensor of shape {tuple(y.shape)}, got {chunks}")
     return Normalised._make(
-        ops.range_norm.default(
-            dense(y), low, high, bits, words(key), chunks, weight.contiguous(), bias.contiguous(), constant, eps, relu
-        )
+        ops.range_norm.default(dense(y), low, high, bits, words(key), chunks, weight, bias, constant, eps, relu)
     )
 
 
@@ -108,9 +110,10 @@ def range_norm_gradient(
 
     mask: bits [value > 0] of the ReLU behind a residual addition; None where the ReLU, if there is one, follows from
     the output of the norm. normalised: the codes that were normalised, step: their scale. Raises TypeError for another
-    type of ``g`` and ValueError for another shape than the codes'.
+    type of ``g`` and ValueError for another shape than the codes' or codes of more than a byte.
     """
     require_type(g, "g", torch.float32)
+    _require_byte(bits)
     require_like(g, "g", normalised, "normalised")
     return NormGradient._make(
         ops.range_norm_gradient.default(
@@ -127,10 +130,17 @@ def encode_error_pair(
     """slope * codes + offset, but ``values`` at the elements ``at``, as two operands.
 
     Returns affine codes (uint8, whole zero point) with scale and zero, from their own range; and codes symmetric about
-    zero (``dtype``, up to ``top``) with their scale. Raises TypeError unless the codes are uint8.
+    zero (``dtype``, up to ``top``) with their scale. Raises TypeError unless the codes are uint8 and
+    ValueError for more than 8 bits.
     """
     require_type(codes, "codes", torch.uint8)
+    _require_byte(bits)
     result: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = ops.encode_error_pair.default(
         dense(codes), slope, offset, at, values, bits, words(key), top, rounding, words(wide_key), dtype
     )
     return result
+
+
+def _require_byte(bits: int) -> None:
+    if not 1 <= bits <= BYTE_BITS:
+        raise ValueError(f"bits must be from 1 to {BYTE_BITS}, got {bits}")

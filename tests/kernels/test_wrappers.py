@@ -11,7 +11,7 @@ from kernel_cases import CASES
 from kernel_cases_products import LONG
 from kernel_matrix import Case, integers, normal, number
 
-from qbench.kernels import encoding, packing, passes, pooling, products, updates
+from qbench.kernels import blocks, encoding, packing, passes, pooling, products, updates
 from qbench.kernels.library import SCHEMAS, ops
 from qbench.kernels.random import Key
 from qbench.kernels.reference import encode as reference_encode
@@ -273,3 +273,14 @@ def test_traces_without_a_break(op: str) -> None:
     case = first_case(op)
     expected = getattr(ops, op).default(*case.arguments())
     assert all(map(torch.equal, function(*case.arguments()), expected))
+
+
+def test_blocks_refuse_codes_beyond_a_byte_and_other_channels() -> None:
+    y, ends, vector = torch.zeros((4, 3)), (number(-1.0), number(1.0)), torch.ones(3)
+    with pytest.raises(ValueError, match="bits must be from 1 to 8, got 9"):
+        blocks.range_norm(y, *ends, 9, None, 1, vector, vector, 1.0, 1e-5, False)
+    with pytest.raises(ValueError, match=r"bias must have one value per channel, \[3\], got shape \(2,\)"):
+        blocks.range_norm(y, *ends, 8, None, 1, vector, torch.ones(2), 1.0, 1e-5, False)
+    codes, at = torch.zeros((4, 3), dtype=U8), torch.zeros(0, dtype=torch.int64)
+    with pytest.raises(ValueError, match="bits must be from 1 to 8, got 12"):
+        blocks.encode_error_pair(codes, vector, vector, at, torch.zeros(0), 12, None, 127.0, "nearest", None, S8)
