@@ -20,10 +20,12 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
-from qbench.kernels.checks import Draws, dense, per_channel, require_like, require_type, words
+from qbench.kernels.checks import Draws, dense, per_channel, require_dense, require_like, require_type, words
 from qbench.kernels.encoding import MOST_AFFINE_BITS
 from qbench.kernels.library import ops
+from qbench.kernels.pooling import Pooled
 
 BYTE_BITS = 8
 
@@ -48,10 +50,11 @@ class Normalised(NamedTuple):
 
 
 class NormGradient(NamedTuple):
-    """What :func:`range_norm_gradient` returns. codes uint8, scale, zero: of the gradient at the norm's output. masked:
-    that gradient itself where a mask was given, else empty. slope, offset float32 [C]: of the gradient at the norm's
-    input as a line of the codes, but for the elements ``at`` (int64, counted channels last; maxima, then minima), where
-    it is ``values``; a constant chunk's one extreme takes both pulls. Gradients of weight and bias float32 [C]."""
+    """What :func:`range_norm_gradient_` returns. codes uint8, scale, zero: of the gradient at the norm's output.
+    masked: that gradient itself where a mask was given, else empty. slope, offset float32 [C]: of the gradient at the
+    norm's input as a line of the codes, but for the elements ``at`` (int64, counted channels last; maxima, then
+    minima), where it is ``values``; a constant chunk's one extreme takes both pulls. Gradients of weight and bias
+    float32 [C]."""
 
     codes: Tensor
     scale: Tensor
@@ -101,26 +104,35 @@ def range_norm(
     )
 
 
-def range_norm_gradient(
-    g: Tensor, mask: Tensor | None, normalised: Tensor, slope: Tensor, offset: Tensor, relu: bool, bits: int,
+def range_norm_gradient_(
+    g: Tensor | Pooled, mask: Tensor | None, normalised: Tensor, slope: Tensor, offset: Tensor, relu: bool, bits: int,
     key: Draws, step: Tensor, mean: Tensor, inverse: Tensor, weight: Tensor, constant: float, low_at: Tensor,
     high_at: Tensor,
 ) -> NormGradient:  # fmt: skip
     """The backward pass for the gradient ``g`` (float32) at the output of norm and ReLU, encoded in between.
 
-    mask: bits [value > 0] of the ReLU behind a residual addition; None where the ReLU, if there is one, follows from
-    the output of the norm. normalised: the codes that were normalised, step: their scale. Raises TypeError for another
-    type of ``g`` and ValueError for another shape than the codes' or codes of more than a byte.
+    g: where max pooling follows, its output's gradient may stand for that of its input. mask: bits [value > 0] of the
+    ReLU behind a residual addition; None where the ReLU, if there is one, follows from the output of the norm.
+    normalised: the codes that were normalised, step: their scale; the gradient's codes take their place. Raises
+    TypeError for another type of ``g`` and ValueError for another shape than the codes', codes of more than a byte or
+    ``normalised`` not dense.
     """
-    require_type(g, "g", torch.float32)
     _require_byte(bits)
-    require_like(g, "g", normalised, "normalised")
-    return NormGradient._make(
-        ops.range_norm_gradient.default(
-            dense(g), mask, dense(normalised), slope, offset, relu, bits, words(key), step, mean, inverse,
-            weight.contiguous(), constant, low_at, high_at,
-        )
+    require_dense(normalised, "normalised")
+    window, pool, gradient = None, None, g.gradient if isinstance(g, Pooled) else g
+    if isinstance(g, Pooled):
+        if mask is not None:
+            raise ValueError("a gradient behind max pooling goes with no mask: it is that of a ReLU's output")
+        window, pool = dense(g.window), g.checked_geometry(normalised.shape)
+    else:
+        require_type(g, "g", torch.float32)
+        require_like(g, "g", normalised, "normalised")
+    result = ops.range_norm_gradient_.default(
+        dense(gradient), mask, window, pool, normalised, slope, offset, relu, bits, words(key), step, mean, inverse,
+        weight.contiguous(), constant, low_at, high_at,
     )  # fmt: skip
+    increment_version(normalised)
+    return NormGradient(normalised, *result)
 
 
 def encode_error_pair(

@@ -29,6 +29,12 @@ def dense(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x.contiguous()
 
 
+def require_dense(x: Tensor, name: str) -> None:
+    """Raise ValueError unless a kernel can write into ``x``; see :func:`dense`."""
+    if not x.is_contiguous(memory_format=torch.channels_last if x.dim() == 4 else torch.contiguous_format):
+        raise ValueError(f"{name} is overwritten, so it must be dense in memory, channels-last with four dimensions")
+
+
 def words(key: Draws) -> list[int] | None:
     """The key as the operators take it."""
     if key is None:

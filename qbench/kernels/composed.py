@@ -37,12 +37,14 @@ def range_norm(
     return codes, scale, zero, *line, low_at, high_at
 
 
-def range_norm_gradient(
-    parts: Any, g: Tensor, mask: Tensor | None, codes: Tensor, slope: Tensor, offset: Tensor, relu: bool, bits: int,
-    key: Bits, step: Tensor, mean: Tensor, inverse: Tensor, weight: Tensor, constant: float, low_at: Tensor,
-    high_at: Tensor,
+def range_norm_gradient_(
+    parts: Any, g: Tensor, mask: Tensor | None, window: Tensor | None, pool: Sequence[int] | None, codes: Tensor,
+    slope: Tensor, offset: Tensor, relu: bool, bits: int, key: Bits, step: Tensor, mean: Tensor, inverse: Tensor,
+    weight: Tensor, constant: float, low_at: Tensor, high_at: Tensor,
 ) -> tuple[Tensor, ...]:  # fmt: skip
-    """(codes, scale, zero, masked gradient, slope, offset, at, values, gradients of weight and bias)."""
+    """(scale, zero, masked gradient, slope, offset, at, values, gradients of weight and bias)."""
+    if window is not None and pool is not None:
+        g = parts.max_pool2d_backward(g, window, codes.shape, pool[:2], pool[2:4], pool[4:])
     masked = torch.empty(0, device=g.device)
     if mask is None:
         extremes = parts.view_gradient_extremes(g, codes, slope, offset, relu)
@@ -50,10 +52,12 @@ def range_norm_gradient(
         masked, extremes = parts.apply_mask(g, mask)
         g, relu = masked, False
     low, high = _ends(extremes)
-    e, scale, zero, sums = parts.encode_view_gradient(g, codes, slope, offset, relu, low, high, bits, True, key)
+    scale, zero, sums = parts.encode_view_gradient_(g, codes, slope, offset, relu, low, high, bits, True, key)
     rows = g.shape[0] * g.shape[2:].numel()
-    line = parts.range_gradient_line(sums, rows, scale, zero, step, mean, inverse, weight, constant, e, low_at, high_at)
-    return e, scale, zero, masked, *line
+    line = parts.range_gradient_line(
+        sums, rows, scale, zero, step, mean, inverse, weight, constant, codes, low_at, high_at
+    )
+    return scale, zero, masked, *line
 
 
 def encode_error_pair(
@@ -76,7 +80,7 @@ def _ends(extremes: Tensor) -> tuple[Tensor, Tensor]:
     return low, high
 
 
-BLOCKS = (encode_ranged, range_norm, range_norm_gradient, encode_error_pair)
+BLOCKS = (encode_ranged, range_norm, range_norm_gradient_, encode_error_pair)
 
 
 def bound(*modules: ModuleType) -> tuple[Function, ...]:

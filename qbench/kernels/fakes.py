@@ -149,13 +149,15 @@ def range_norm(
     )  # fmt: skip
 
 
-def range_norm_gradient(g: Tensor, mask: Tensor | None, codes: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+def range_norm_gradient_(
+    g: Tensor, mask: Tensor | None, window: Tensor | None, pool: Any, codes: Tensor, *rest: Any
+) -> tuple[Tensor, ...]:
     low_at = rest[-2]
     masked = _flat(g, (0,)) if mask is None else image(g, g.shape, torch.float32)
     floats, places = partial(_flat, g, (codes.shape[1],)), (2 * low_at.numel(),)
     return (
-        image(codes, codes.shape, torch.uint8), _flat(g, ()), _flat(g, ()), masked, floats(), floats(),
-        _flat(g, places, torch.int64), _flat(g, places), floats(), floats(),
+        _flat(g, ()), _flat(g, ()), masked, floats(), floats(), _flat(g, places, torch.int64), _flat(g, places),
+        floats(), floats(),
     )  # fmt: skip
 
 
@@ -180,9 +182,8 @@ def view_gradient_extremes(g: Tensor, *rest: Any) -> Tensor:
     return _flat(g, (2,))
 
 
-def encode_view_gradient(g: Tensor, codes: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    sums = _flat(g, (2, g.shape[1]), torch.int64)
-    return image(g, g.shape, torch.uint8), _flat(g, ()), _flat(g, ()), sums
+def encode_view_gradient_(g: Tensor, codes: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return _flat(g, ()), _flat(g, ()), _flat(g, (2, g.shape[1]), torch.int64)
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

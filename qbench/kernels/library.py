@@ -58,7 +58,9 @@ SCHEMAS = {
     "affine_view": f"({VIEW}, Tensor? trunk) -> (Tensor, Tensor, Tensor)",
     "apply_mask": "(Tensor g, Tensor mask) -> (Tensor, Tensor)",
     "view_gradient_extremes": f"(Tensor g, {VIEW}) -> Tensor",
-    "encode_view_gradient": f"(Tensor g, {VIEW}, {AFFINE}) -> (Tensor, Tensor, Tensor, Tensor)",
+    "encode_view_gradient_": (
+        f"(Tensor g, Tensor(a!) codes, Tensor slope, Tensor offset, bool relu, {AFFINE}) -> (Tensor, Tensor, Tensor)"
+    ),
     "range_line": (
         "(Tensor sums, Tensor lows, Tensor highs, int rows, Tensor scale, Tensor zero, Tensor weight, Tensor bias, "
         "float constant, float eps, bool relu) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
@@ -73,10 +75,10 @@ SCHEMAS = {
         "(Tensor y, Tensor low, Tensor high, int bits, int[]? key, int chunks, Tensor weight, Tensor bias, "
         f"float constant, float eps, bool relu) -> ({', '.join(['Tensor'] * 12)})"
     ),
-    "range_norm_gradient": (
-        f"(Tensor g, Tensor? mask, {VIEW}, int bits, int[]? key, Tensor step, Tensor mean, Tensor inverse, "
-        "Tensor weight, float constant, Tensor low_at, Tensor high_at) "
-        f"-> ({', '.join(['Tensor'] * 10)})"
+    "range_norm_gradient_": (
+        "(Tensor g, Tensor? mask, Tensor? window, int[]? pool, Tensor(a!) codes, Tensor slope, Tensor offset, "
+        "bool relu, int bits, int[]? key, Tensor step, Tensor mean, Tensor inverse, Tensor weight, float constant, "
+        f"Tensor low_at, Tensor high_at) -> ({', '.join(['Tensor'] * 9)})"
     ),
     "encode_error_pair": (
         "(Tensor codes, Tensor slope, Tensor offset, Tensor at, Tensor values, int bits, int[]? key, float top, "

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from qbench.kernels import composed, numba_backend
-from qbench.kernels.reference import encode, passes
+from qbench.kernels.reference import encode, passes, pooling
 from qbench.kernels.reference import range_norm as lines
 
-encode_ranged, range_norm, range_norm_gradient, encode_error_pair = composed.bound(encode, passes, lines, numba_backend)
+encode_ranged, range_norm, range_norm_gradient_, encode_error_pair = composed.bound(
+    encode, passes, lines, pooling, numba_backend
+)

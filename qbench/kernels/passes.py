@@ -16,11 +16,13 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
 from qbench.kernels.checks import (
     Draws,
     dense,
     per_channel,
+    require_dense,
     require_like,
     require_number,
     require_same_device,
@@ -154,7 +156,7 @@ def view_gradient_extremes(g: Tensor, codes: Tensor, slope: Tensor, offset: Tens
     return result
 
 
-def encode_view_gradient(
+def encode_view_gradient_(
     g: Tensor,
     codes: Tensor,
     slope: Tensor,
@@ -165,17 +167,20 @@ def encode_view_gradient(
     bits: int,
     integer_zero_point: bool,
     key: Draws = None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """:func:`~qbench.kernels.encoding.encode_affine` of m (see :func:`view_gradient_extremes`), up to 8 bits.
 
-    Returns its codes e uint8, scale, zero, and int64 [2, C]: per channel the sums of e and of e * code.
+    Its codes e take the place of ``codes``, which must be dense.
+    Returns scale, zero, and int64 [2, C]: per channel the sums of e and of e * code.
     """
     slope, offset = _line(codes, slope, offset)
     _check_gradient(g, codes)
     _check_affine(low, high, bits, codes)
-    result: tuple[Tensor, Tensor, Tensor, Tensor] = ops.encode_view_gradient.default(
-        dense(g), dense(codes), slope, offset, relu, low, high, bits, integer_zero_point, words(key)
+    require_dense(codes, "codes")
+    result: tuple[Tensor, Tensor, Tensor] = ops.encode_view_gradient_.default(
+        dense(g), codes, slope, offset, relu, low, high, bits, integer_zero_point, words(key)
     )
+    increment_version(codes)
     return result
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -36,15 +37,39 @@ def max_pool2d_backward(
 
     Where windows overlap, gradients are added in float32, in row-major order of the output.
     """
-    sizes = _geometry(kernel, stride, padding)
-    _check(g, "g")
-    require_type(window, "window", torch.uint8)
-    require_like(window, "window", g, "g")
-    expected = (*input_shape[:2], *pooled_size(input_shape, *sizes))
-    if tuple(g.shape) != expected:
-        raise ValueError(f"g has shape {tuple(g.shape)}, but pooling {tuple(input_shape)} gives {expected}")
-    result: Tensor = ops.max_pool2d_backward.default(dense(g), dense(window), list(input_shape), *sizes)
+    pooled = Pooled(g, window, kernel, stride, padding)
+    sizes = pooled.checked_geometry(input_shape)
+    result: Tensor = ops.max_pool2d_backward.default(
+        dense(g), dense(window), list(input_shape), sizes[:2], sizes[2:4], sizes[4:]
+    )
     return result
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """The gradient at the input of :func:`max_pool2d`, as that of its output (float32) and its places ``window``."""
+
+    gradient: Tensor
+    window: Tensor
+    kernel: Pair
+    stride: Pair | None = None
+    padding: Pair = 0
+
+    def checked_geometry(self, input_shape: Sequence[int]) -> list[int]:
+        """[kernel, stride, padding], two numbers each; raises TypeError or ValueError for what does not fit."""
+        sizes = _geometry(self.kernel, self.stride, self.padding)
+        _check(self.gradient, "g")
+        require_type(self.window, "window", torch.uint8)
+        require_like(self.window, "window", self.gradient, "g")
+        expected = (*input_shape[:2], *pooled_size(input_shape, *sizes))
+        if tuple(self.gradient.shape) != expected:
+            shape = tuple(self.gradient.shape)
+            raise ValueError(f"g has shape {shape}, but pooling {tuple(input_shape)} gives {expected}")
+        return [number for pair_of_numbers in sizes for number in pair_of_numbers]
+
+    def values(self, input_shape: Sequence[int]) -> Tensor:
+        """That gradient, float32 of ``input_shape``."""
+        return max_pool2d_backward(self.gradient, self.window, input_shape, self.kernel, self.stride, self.padding)
 
 
 def _geometry(kernel: Pair, stride: Pair | None, padding: Pair) -> tuple[list[int], list[int], list[int]]:

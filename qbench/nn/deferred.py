@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_map
 
 from qbench.kernels import passes
 from qbench.kernels.packing import pack_bits, unpack_bits
+from qbench.kernels.pooling import Pooled
 from qbench.kernels.random import Key
 from qbench.quant.formats import Affine
 from qbench.quant.qtensor import QTensor
@@ -86,23 +87,54 @@ def stored_codes(kept: Tensor, bits: int, shape: torch.Size) -> Tensor:
 
 
 _ATTRIBUTES = ("shape", "dtype", "device", "ndim", "layout", "requires_grad", "grad_fn", "is_leaf", "is_cuda", "grad")
-_METADATA: frozenset[Any] = frozenset(
-    [getattr(Tensor, name).__get__ for name in _ATTRIBUTES]
-    + [Tensor.dim, Tensor.size, Tensor.numel, Tensor.__len__, Tensor.is_floating_point]
-    + [Tensor.retain_grad, Tensor.register_hook]
+_OBSERVERS: frozenset[Any] = frozenset([Tensor.retain_grad, Tensor.register_hook])
+"""Ways to look at its gradient, which then has to pass as a tensor."""
+
+_METADATA: frozenset[Any] = _OBSERVERS.union(
+    [getattr(Tensor, name).__get__ for name in _ATTRIBUTES],
+    [Tensor.dim, Tensor.size, Tensor.numel, Tensor.__len__, Tensor.is_floating_point],
 )
 """What can be asked of a deferred activation without computing it."""
 
 
+class LeftGradient:
+    """Where the consumer of a deferred activation may leave its part of the gradient, in a form smaller than a tensor.
+
+    In the graph it then sends zeros, one number under the activation's shape, which autograd adds to what others send.
+    """
+
+    def __init__(self) -> None:
+        self.is_wanted = True
+        self._parts: list[Pooled] = []
+
+    def leave(self, part: Pooled) -> None:
+        """Add a part."""
+        self._parts.append(part)
+
+    def joined(self, sent: Tensor) -> Tensor | Pooled:
+        """The whole gradient, given what came through the graph; forgets the parts."""
+        parts, self._parts = self._parts, []
+        is_zero = not any(sent.stride())  # as no consumer but a leaving one sends
+        if len(parts) == 1 and is_zero:
+            return parts[0]
+        return sum((part.values(sent.shape) for part in parts), sent)
+
+
 class Deferred(Tensor):
-    """A tensor of the graph whose values are a :class:`View`; its own storage is one NaN, shown under its shape."""
+    """A tensor of the graph whose values are a :class:`View`; its own storage is one NaN, shown under its shape.
+
+    left: of its producer, where that can make use of it; None otherwise.
+    """
 
     view_of_codes: View
+    left: LeftGradient | None
 
     @classmethod
     def __torch_function__(
         cls, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if func in _OBSERVERS and args[0].left is not None:
+            args[0].left.is_wanted = False
         if func not in _METADATA:
             args, kwargs = tree_map(materialised, (args, kwargs or {}))
         with torch._C.DisableTorchFunctionSubclass():
@@ -114,10 +146,11 @@ def placeholder(shape: torch.Size, device: torch.device, value: float = torch.na
     return torch.full((), value, device=device).expand(shape)
 
 
-def defer(token: Tensor, view: View) -> Deferred:
+def defer(token: Tensor, view: View, left: LeftGradient | None = None) -> Deferred:
     """``token``, a node's output, as the activation whose values are ``view``."""
     deferred = token.as_subclass(Deferred)  # type: ignore[arg-type]
     deferred.view_of_codes = view
+    deferred.left = left
     return deferred
 
 

@@ -5,7 +5,7 @@ Everything goes through autograd's ``save_for_backward``, so that memory hooks s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -126,3 +126,13 @@ def kept(ctx: Any) -> tuple[list[Operand], tuple[Tensor, ...]]:
         operands.append(description.rebuilt(saved[start : start + count]))
         start += count
     return operands, saved[start:]
+
+
+def keeps_graph() -> bool:
+    """Whether the backward pass under way may be followed by another (``retain_graph``): then what was kept must stay
+    as it is."""
+    return bool(_KEEPS_GRAPH())
+
+
+_KEEPS_GRAPH: Callable[[], bool] = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
+"""PyTorch's own answer; without it, as if always."""

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qbench.kernels.pooling import max_pool2d, max_pool2d_backward
-from qbench.nn.deferred import Deferred, View, token_of
+from qbench.kernels.pooling import Pooled, max_pool2d
+from qbench.nn.deferred import Deferred, LeftGradient, View, placeholder, token_of
 from qbench.nn.site import apply_function
 
 PARTS = 8
@@ -37,22 +37,28 @@ class CompactMaxPool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The largest value of each window."""
-        token, view = (token_of(x), x.view_of_codes) if isinstance(x, Deferred) else (x, None)
-        return apply_function(_MaxPool, token, view, self.kernel, self.stride, self.padding)
+        token, view, left = (token_of(x), x.view_of_codes, x.left) if isinstance(x, Deferred) else (x, None, None)
+        return apply_function(_MaxPool, token, view, left, self.kernel, self.stride, self.padding)
 
 
 class _MaxPool(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, view: View | None, *geometry: tuple[int, int]) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, view: View | None, left: LeftGradient | None, *geometry: tuple[int, int]
+    ) -> Tensor:
         y, window = max_pool2d(x, *geometry) if view is None else pooled_view(view, *geometry)
-        ctx.shape, ctx.geometry = x.shape, geometry
+        ctx.shape, ctx.left, ctx.geometry = x.shape, left, geometry
         ctx.save_for_backward(window)
         return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (window,) = ctx.saved_tensors
-        return max_pool2d_backward(grads[0], window, ctx.shape, *ctx.geometry), None, None, None, None
+        pooled = Pooled(grads[0], window, *ctx.geometry)
+        if ctx.left is None or not ctx.left.is_wanted:
+            return pooled.values(ctx.shape), None, None, None, None, None
+        ctx.left.leave(pooled)
+        return placeholder(ctx.shape, window.device, 0.0), None, None, None, None, None
 
 
 def pooled_view(view: View, *geometry: tuple[int, int]) -> tuple[Tensor, Tensor]:

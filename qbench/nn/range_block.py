@@ -8,16 +8,18 @@ view of the latter (or one bit per value, where the residual stream was added), 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from qbench.kernels import passes
-from qbench.kernels.blocks import Normalised, NormGradient, encode_error_pair, range_norm, range_norm_gradient
+from qbench.kernels.blocks import Normalised, NormGradient, encode_error_pair, range_norm, range_norm_gradient_
+from qbench.kernels.pooling import Pooled
 from qbench.kernels.random import counted, uncounted
-from qbench.nn.deferred import Deferred, View, defer, materialised, placeholder, token_of
-from qbench.nn.kept import Quantized, keep, kept, operand
+from qbench.nn.deferred import Deferred, LeftGradient, View, defer, materialised, placeholder, token_of
+from qbench.nn.kept import Quantized, keep, keeps_graph, kept, operand
 from qbench.nn.layers import QuantizedLayer
 from qbench.nn.norms.range import RangeBatchNorm, range_constant
 from qbench.nn.site import Site
@@ -76,12 +78,12 @@ class RangeBlock:
     def __call__(self, x: Tensor, trunk: Tensor | None) -> Tensor:
         """As the modules one after another: x [N, C_in, H, W] or [N, C_in], trunk of the output's shape."""
         token, view = (token_of(x), x.view_of_codes) if isinstance(x, Deferred) else (x, None)
-        between, outcome = Between(), list[View]()
+        between, left, outcome = Between(), LeftGradient(), list[View]()
         product = _Product.apply(token, self.layer.in_graph, self, view, between)  # type: ignore[no-untyped-call]
         y = _NormAndReLU.apply(  # type: ignore[no-untyped-call]
-            product, self.norm.weight, self.norm.bias, materialised(trunk), self, between, outcome
+            product, self.norm.weight, self.norm.bias, materialised(trunk), self, between, left, outcome
         )
-        return defer(y, outcome[0]) if outcome else cast(Tensor, y)
+        return defer(y, outcome[0], left) if outcome else cast(Tensor, y)
 
     @property
     def sites(self) -> tuple[Site, Site]:
@@ -106,20 +108,26 @@ class RangeBlock:
         q = site.observe(QTensor(found.codes, found.scale, found.zero, spec), lambda: y)
         return q, Line.of(found, constant)
 
-    def encode_gradient(self, g: Tensor, mask: Tensor | None, q: QTensor, line: Line, weight: Tensor) -> NormGradient:
+    def encode_gradient(
+        self, g: Tensor | Pooled, mask: Tensor | None, q: QTensor, line: Line, weight: Tensor
+    ) -> NormGradient:
         """The gradient at the norm's output as codes, and what follows from them.
 
-        mask: of the ReLU behind the residual addition; where there is none the ReLU's mask follows from the norm.
+        q: the norm's input, whose codes are overwritten. mask: of the ReLU behind the residual addition; where there is
+        none the ReLU's mask follows from the norm.
         """
         assert q.scale is not None
         spec, relu = cast(Affine, self.norm_error.format), self.relu and mask is None
         behind = mask if mask is not None and mask.numel() else None
-        found = range_norm_gradient(
+        exact = None
+        if self.norm_error.watcher is not None and behind is None:
+            exact = masked_gradient(g, q, line, relu)
+        found = range_norm_gradient_(
             g, behind, q.codes, line.slope, line.offset, relu, spec.bits, random_bits(spec, self.norm_error.key),
             q.scale, line.mean, line.inverse, weight, line.constant, line.low_at, line.high_at,
         )  # fmt: skip
         e = QTensor(found.codes, found.scale, found.zero, spec)
-        self.norm_error.observe(e, lambda: found.masked if behind is not None else masked_gradient(g, q, line, relu))
+        self.norm_error.observe(e, lambda: found.masked if exact is None else exact)
         return found
 
     def encode_errors(self, found: NormGradient) -> tuple[QTensor, QTensor]:
@@ -146,8 +154,9 @@ class RangeBlock:
         return for_input, wide.observe(QTensor(wide_codes, wide_scale, None, wide_spec), exact)
 
 
-def masked_gradient(g: Tensor, q: QTensor, line: Line, relu: bool) -> Tensor:
+def masked_gradient(g: Tensor | Pooled, q: QTensor, line: Line, relu: bool) -> Tensor:
     """``g`` where the norm's output is positive, 0 elsewhere; all of it without ``relu``."""
+    g = g.values(q.codes.shape) if isinstance(g, Pooled) else g
     return torch.where(passes.affine_view(q.codes, line.slope, line.offset, False, None)[0] > 0, g, 0.0) if relu else g
 
 
@@ -203,7 +212,7 @@ class _NormAndReLU(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, product: Tensor, gamma: Tensor, beta: Tensor, trunk: Tensor | None,
-        block: RangeBlock, between: Between, outcome: list[View],
+        block: RangeBlock, between: Between, left: LeftGradient, outcome: list[View],
     ) -> Tensor:  # fmt: skip
         y, extremes = between.take()
         q, line = block.normalise(y, extremes, block.relu and trunk is None)
@@ -215,7 +224,7 @@ class _NormAndReLU(torch.autograd.Function):
             value = placeholder(q.codes.shape, q.codes.device)
         else:
             value, _, mask = output.values(trunk)
-        ctx.block, ctx.between, ctx.constant = block, between, line.constant
+        ctx.block, ctx.between, ctx.left, ctx.constant = block, between, left, line.constant
         keep(ctx, [Quantized(q)], [mask, gamma, *line[:-1]])
         return value
 
@@ -223,9 +232,11 @@ class _NormAndReLU(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (norm_input,), (mask, gamma, *vectors) = kept(ctx)
         q, line = cast(QTensor, norm_input.value), Line._make([*vectors, ctx.constant])
-        found = ctx.block.encode_gradient(grads[0], mask, q, line, gamma)
+        if keeps_graph():
+            q = replace(q, codes=q.codes.clone())
+        found = ctx.block.encode_gradient(ctx.left.joined(grads[0]), mask, q, line, gamma)
         grad_trunk = None if mask is None else found.masked if mask.numel() else grads[0]
         if ctx.needs_input_grad[0]:
             ctx.between.put(found._replace(masked=torch.empty(0)))  # or that tensor would outlive its use
         grad_product = placeholder(q.codes.shape, q.codes.device, math.inf)  # which no look for NaN mistakes for one
-        return grad_product, found.grad_weight, found.grad_bias, grad_trunk, None, None, None
+        return grad_product, found.grad_weight, found.grad_bias, grad_trunk, None, None, None, None

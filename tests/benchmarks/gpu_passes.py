@@ -79,13 +79,14 @@ def rounded(
     weights, buffer = torch.zeros(x.shape, dtype=torch.int8, device=x.device), torch.zeros_like(x)
     grid = (0.01, 1e-4, 0.9, False, False, 2.0**-7, -128.0, 127.0)
     rounding = "nearest" if key is None else "stochastic"
+    spent = view[0].clone()
     return {
         f"encode_affine {name}": (lambda: call("encode_affine")(x, low, high, 8, True, key), 5),
         f"encode_affine_view {name}": (
             lambda: call("encode_affine_view")(*view, True, low, high, 8, True, key, None, None), 2,
         ),
         f"encode_view_gradient {name}": (
-            lambda: call("encode_view_gradient")(x, *view, True, low, high, 8, True, key), 6,
+            lambda: call("encode_view_gradient_")(x, spent, *view[1:], True, low, high, 8, True, key), 6,
         ),
         f"sgd_on_grid {name}": (
             lambda: call("sgd_on_grid_")(weights, x, buffer, *grid, rounding, key), 14,

@@ -107,10 +107,10 @@ class Inputs:
             "max pooling 3x3/2": (5.25, lambda: pooling.max_pool2d(self.x, kernel, stride, padding)),
             "max pooling 3x3/2, backward": (5.25, unpool),
         }
-        low, high = self.low, self.high
+        low, high, spent = self.low, self.high, codes.clone()
         for name, key in KEYS.items():
             calls[f"encode view gradient, {name}"] = (
-                6, lambda key=key: passes.encode_view_gradient(g, codes, *line, True, low, high, 8, True, key),
+                6, lambda key=key: passes.encode_view_gradient_(g, spent, *line, True, low, high, 8, True, key),
             )  # fmt: skip
         return calls
 

@@ -29,8 +29,8 @@ void qbench_view(const u8*, i64, i64, const float*, i64, const float*, const flo
                  float*, int, int);
 void qbench_apply_mask(const float*, i64, const u8*, float*, float*, int, int);
 void qbench_view_gradient_extremes(const float*, const u8*, i64, i64, const float*, const float*, int, float*, int, int);
-void qbench_encode_view_gradient(const float*, const u8*, i64, i64, const float*, const float*, int, const float*,
-                                 const float*, int, int, u32, u32, u32, int, u8*, float*, float*, i64*, int, int);
+void qbench_encode_view_gradient(const float*, u8*, i64, i64, const float*, const float*, int, const float*,
+                                 const float*, int, int, u32, u32, u32, int, float*, float*, i64*, int, int);
 void qbench_chunk_statistics(const u8*, i64, i64, i64, i64*, u8*, u8*, i64*, i64*, int, int);
 void qbench_moments(const float*, i64, i64, double*, double*, float*, float*, int, int);
 void qbench_level_gradient_sums(const float*, const u8*, i64, i64, const float*, i64, const float*, const float*, int,
@@ -185,14 +185,13 @@ void passes(i64 rows, i64 channels, int relu) {
     const i64 replaced = static_cast<i64>(at.size());
     for (int generator = -1; generator < 2; ++generator) {
         Digest digest;
-        auto encoded = room<u8>(n), e = room<u8>(n);
+        auto encoded = room<u8>(n), e = codes;
         auto sums = room<i64>(2 * channels);
         qbench_encode_affine_view(codes.data(), n, channels, slope.data(), offset.data(), relu, &low, &high, 8, 1, 1, 2,
                                   3, generator, at.data(), values.data(), replaced, encoded.data(), &numbers[0],
                                   &numbers[1], THREADS, isa);
-        qbench_encode_view_gradient(g.data(), codes.data(), n, channels, slope.data(), offset.data(), relu, &low, &high,
-                                    8, 1, 1, 2, 3, generator, e.data(), &numbers[2], &numbers[3], sums.data(), THREADS,
-                                    isa);
+        qbench_encode_view_gradient(g.data(), e.data(), n, channels, slope.data(), offset.data(), relu, &low, &high, 8,
+                                    1, 1, 2, 3, generator, &numbers[2], &numbers[3], sums.data(), THREADS, isa);
         digest.add_all(encoded);
         digest.add_all(e);
         digest.add_all(sums);

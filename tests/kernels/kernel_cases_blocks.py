@@ -13,11 +13,17 @@ from kernel_cases_range_norm import CONSTANT, SHAPES, codes_of, per_channel
 from kernel_matrix import Case, integers, normal, number
 from torch import Tensor
 
-from qbench.kernels.reference import passes
+from qbench.kernels.reference import passes, pooling
 
 KEYS = {"nearest": None, "philox": [11, 12, 13, 0], "hash": [11, 12, 13, 1]}
 FILLED = {name: shape for name, shape in SHAPES.items() if shape[1]}
 EPS = 1e-5
+POOLED = {
+    "odd": ((3, 5, 7, 6), (3, 3, 2, 2, 1, 1)), "even": ((2, 64, 9, 9), (3, 3, 2, 2, 1, 1)),
+    "apart": ((2, 3, 8, 5), (2, 1, 3, 2, 0, 0)), "overlapping": ((1, 16, 6, 40), (4, 3, 1, 1, 2, 1)),
+    "large": ((2, 40, 41, 43), (3, 3, 2, 2, 1, 1)),
+}  # fmt: skip
+"""Shapes of images, and kernel, stride and padding of the pooling behind their norm."""
 
 
 def image(shape: tuple[int, ...], seed: int) -> Tensor:
@@ -45,16 +51,20 @@ def norm(
 
 
 def gradient(
-    shape: tuple[int, ...], kind: str, chunks: int, relu: bool, key: Any, *, masked: bool, last: float = 0.3
-) -> tuple[Any, ...]:
-    codes, g = codes_of(shape, kind), spoiled(shape, 95, last)
+    shape: tuple[int, ...], kind: str, chunks: int, relu: bool, key: Any, *, masked: bool = False, last: float = 0.3,
+    pool: tuple[int, ...] | None = None,
+) -> tuple[Any, ...]:  # fmt: skip
+    codes, window = codes_of(shape, kind), None
+    if pool is not None:
+        window = pooling.max_pool2d(image(shape, 71), pool[:2], pool[2:4], pool[4:])[1]
+    g = spoiled(shape if window is None else tuple(window.shape), 95, last)
     mask = integers((-(-g.numel() // 8),), torch.uint8, seed=96) if masked else None
     slope, offset = per_channel(shape, 97), per_channel(shape, 98) * 40
     _, _, _, low_at, high_at = passes.chunk_statistics(codes, chunks)
     mean, inverse = per_channel(shape, 99).double() + 120, 1 / (per_channel(shape, 75).double().abs() + 0.1)
     return (
-        g, mask, codes, slope, offset, relu, 8, key, number(0.0173), mean, inverse, per_channel(shape, 72), CONSTANT,
-        low_at, high_at,
+        g, mask, window, pool, codes, slope, offset, relu, 8, key, number(0.0173), mean, inverse,
+        per_channel(shape, 72), CONSTANT, low_at, high_at,
     )  # fmt: skip
 
 
@@ -82,13 +92,13 @@ def _cases() -> Iterator[Case]:
         yield Case("range_norm", name, partial(norm, shape, chunks, relu, key))
         for masked, kind in product((False, True), ("random", "constant-chunk")):
             build = partial(gradient, shape, kind, chunks, relu, key, masked=masked)
-            yield Case("range_norm_gradient", f"{name}-{kind}{'-masked' if masked else ''}", build)
+            yield Case("range_norm_gradient_", f"{name}-{kind}{'-masked' if masked else ''}", build)
     four = SHAPES["4d"]
     for value in (math.nan, math.inf, -math.inf):
         yield Case("range_norm", f"poisoned-{value}", partial(norm, four, 4, False, None, last=value))
         for masked in (False, True):
             build = partial(gradient, four, "random", 4, False, None, masked=masked, last=value)
-            yield Case("range_norm_gradient", f"poisoned-{value}-{masked}", build)
+            yield Case("range_norm_gradient_", f"poisoned-{value}-{masked}", build)
         build = partial(pair, four, 8, None, "nearest", None, 32767.0, torch.int16, value)
         yield Case("encode_error_pair", f"poisoned-{value}", build)
     yield Case("range_norm", "range-nan", partial(norm, four, 4, True, None, high=math.nan))
@@ -100,4 +110,14 @@ def _cases() -> Iterator[Case]:
             yield Case("encode_error_pair", f"{label}-{bits}-{rounding}", build)
 
 
-CASES = tuple(_cases())
+def _pooled() -> Iterator[Case]:
+    for (label, (shape, pool)), relu, (rounding, key) in product(POOLED.items(), (False, True), KEYS.items()):
+        name = f"pooled-{label}-{'relu-' if relu else ''}{rounding}"
+        yield Case("range_norm_gradient_", name, partial(gradient, shape, "random", 1, relu, key, pool=pool))
+    shape, pool = POOLED["odd"]
+    for value in (math.nan, math.inf, -math.inf):
+        build = partial(gradient, shape, "random", 2, True, None, last=value, pool=pool)
+        yield Case("range_norm_gradient_", f"pooled-poisoned-{value}", build)
+
+
+CASES = (*_cases(), *_pooled())

@@ -162,7 +162,7 @@ def _views() -> Iterator[Case]:
             yield Case("affine_view", f"{name}-{trunk}", partial(finished, shape, relu, trunk))
         yield Case("view_gradient_extremes", name, partial(gradient, shape, relu))
         for rounding, key in KEYS.items():
-            yield Case("encode_view_gradient", f"{name}-{rounding}", partial(encoded_gradient, shape, relu, key))
+            yield Case("encode_view_gradient_", f"{name}-{rounding}", partial(encoded_gradient, shape, relu, key))
     for label, shape in SHAPES.items():
         yield Case("apply_mask", label, partial(masked, shape))
         for rounding, key in KEYS.items():
@@ -171,7 +171,7 @@ def _views() -> Iterator[Case]:
     for bits, (rounding, key) in product((1, 4, 7), KEYS.items()):
         name = f"{bits}-bits-{rounding}"
         yield Case("encode_affine_view", name, partial(affine_of_view, shape, True, key, True, bits))
-        yield Case("encode_view_gradient", name, partial(encoded_gradient, shape, True, key, bits))
+        yield Case("encode_view_gradient_", name, partial(encoded_gradient, shape, True, key, bits))
 
 
 def _encoded_views(name: str, shape: tuple[int, ...], relu: bool, points: bool) -> Iterator[Case]:
@@ -200,12 +200,12 @@ def _poisoned() -> Iterator[Case]:
         yield Case("encode_affine_view", name, partial(lambda r: (*poisoned_view(r), *fixed, None, None), relu))
         yield Case("encode_scaled_view", name, partial(lambda r: (*poisoned_view(r), *scaled, None, None), relu))
         yield Case(
-            "encode_view_gradient", name, partial(lambda r: (normal((2, 5, 4, 3)), *poisoned_view(r), *fixed), relu)
+            "encode_view_gradient_", name, partial(lambda r: (normal((2, 5, 4, 3)), *poisoned_view(r), *fixed), relu)
         )
     lost = with_values(normal((2, 5, 4, 3)), math.nan, math.inf)
     yield Case("view_gradient_extremes", "nan", lambda: (lost.clone(), *view((2, 5, 4, 3), False)))
-    yield Case("encode_view_gradient", "nan", lambda: (lost.clone(), *view((2, 5, 4, 3), False), *fixed))
-    yield Case("encode_view_gradient", "nan-range", partial(nan_range, lost))
+    yield Case("encode_view_gradient_", "nan", lambda: (lost.clone(), *view((2, 5, 4, 3), False), *fixed))
+    yield Case("encode_view_gradient_", "nan-range", partial(nan_range, lost))
     yield Case("apply_mask", "nan", lambda: (lost.clone(), torch.full((15,), 255, dtype=torch.uint8)))
     yield Case("apply_mask", "masked-nan", lambda: (lost.clone(), torch.zeros(15, dtype=torch.uint8)))
     for points in (1, 3):

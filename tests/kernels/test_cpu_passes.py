@@ -71,7 +71,7 @@ def calls_on(shape: tuple[int, ...]) -> dict[str, tuple[Any, ...]]:
         "affine_view": (codes, slope, offset, True, x),
         "apply_mask": (g, mask),
         "view_gradient_extremes": (g, codes, slope, offset, True),
-        "encode_view_gradient": (g, codes, slope, offset, True, low, high, 8, True, key),
+        "encode_view_gradient_": (g, codes, slope, offset, True, low, high, 8, True, key),
         "moments": (x,),
         "encode_normalised_levels": (x, offset, slope, thresholds),
         "level_view": (few, table, slope, offset, True, x),

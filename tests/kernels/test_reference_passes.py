@@ -80,7 +80,8 @@ def test_mask_of_a_view_stops_its_gradient() -> None:
     assert np.array_equal(rows_of(y), expected)
     assert extremes.tolist() == [expected.min(), expected.max()]
     assert torch.equal(passes.view_gradient_extremes(g, codes, slope, offset, True), extremes)
-    e, scale, zero, sums = passes.encode_view_gradient(g, codes, slope, offset, True, *extremes, 8, True, None)
+    e = codes.clone()
+    scale, zero, sums = passes.encode_view_gradient_(g, e, slope, offset, True, *extremes, 8, True, None)
     assert all(map(torch.equal, (e, scale, zero), encode.encode_affine(y, *extremes, 8, True, None)))
     wide = rows_of(e).astype(np.int64)
     assert sums.tolist() == [wide.sum(0).tolist(), (wide * rows_of(codes)).sum(0).tolist()]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from qbench.kernels.pooling import max_pool2d
 from qbench.nn import convert
@@ -16,6 +18,7 @@ from qbench.nn.deferred import Deferred, materialised
 from qbench.nn.pooling import CompactMaxPool, pooled_view
 from qbench.quant.formats import Affine, Symmetric
 from qbench.recipe import RangeNorm, Recipe
+from qbench.train.memory import plain_tensors
 
 NEAREST = Affine(8)
 RECIPE = Recipe(
@@ -151,6 +154,56 @@ def test_pooling_a_deferred_activation_has_the_gradient_of_pooling_its_values() 
         pool(make(model.first(torch.randn(8, 5, 8, 8)))).square().sum().backward()  # type: ignore[operator]
         results.append([p.grad for p in model.first.parameters()])  # type: ignore[union-attr]
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+class Sizes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """The bytes of every tensor that an operator returns."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.bytes: list[int] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.bytes += [tensor.untyped_storage().nbytes() for tensor in plain_tensors(result)]
+        return result
+
+
+def test_a_pool_beside_another_consumer_sends_the_same_gradient() -> None:
+    pools = [CompactMaxPool(nn.MaxPool2d(3, 2, 1)), CompactMaxPool(nn.MaxPool2d(2, 2))]
+    results = []
+    for make in (lambda x: x, materialised):
+        torch.manual_seed(0)
+        model = built(Net(is_conv=True), fused=True)
+        y = model.first(torch.randn(8, 5, 8, 8))  # type: ignore[operator]
+        loss = sum(pool(make(y)).square().sum() for pool in pools) + materialised(y).sum()
+        loss.backward()
+        results.append([p.grad for p in model.first.parameters()])  # type: ignore[union-attr]
+    assert all(map(torch.equal, *results))
+
+
+@pytest.mark.parametrize("hooked", [True, False])
+def test_a_hook_sees_the_gradient_behind_a_pool(hooked: bool) -> None:
+    pool, seen = CompactMaxPool(nn.MaxPool2d(3, 2, 1)), []
+    model = built(Net(is_conv=True), fused=True)
+    y = model.first(torch.randn(8, 5, 8, 8))  # type: ignore[operator]
+    if hooked:
+        y.register_hook(seen.append)
+    else:
+        y.retain_grad()
+    pool(y).sum().backward()
+    gradient = seen[0] if hooked else y.grad
+    # Every window sends a 1 to one element.
+    assert gradient.sum() == pool(materialised(y)).numel()
+
+
+def test_the_gradient_behind_a_pool_never_exists() -> None:
+    model = built(Net(is_conv=True), fused=True)
+    y = model.first(torch.randn(8, 5, 16, 16))  # type: ignore[operator]
+    loss = CompactMaxPool(nn.MaxPool2d(3, 2, 1))(y).sum()
+    with Sizes() as sizes:
+        loss.backward()
+    assert y.numel() <= max(sizes.bytes) < 4 * y.numel()
 
 
 def test_recipes_that_need_more_take_the_modules() -> None:

@@ -1,5 +1,7 @@
 // Blocks of kernels that follow each other: what a training step calls most often costs one call instead of many.
 #include "calls.h"
+#include "encode.h"
+#include "gradients.h"
 
 using namespace qbench;
 
@@ -32,26 +34,28 @@ QBENCH_EXPORT void qbench_range_norm(
 }
 
 // g [rows, channels]: masked by the bits of `mask` into `masked`, or by the view's ReLU where there is no mask; then
-// its codes, and the gradient of the norm as a line of the codes.
+// its codes over those of the view, and the gradient of the norm as a line of the codes. window, geometry: of a max
+// pooling whose output's gradient g is, or NULL.
 QBENCH_EXPORT void qbench_range_norm_gradient(
-    const float* g, i64 rows, i64 channels, const u8* mask, const u8* view, const float* slope, const float* offset,
-    int relu, int bits, u32 seed, u32 tensor, u32 random_step, int generator, const float* step, const double* mean,
-    const double* inverse, const float* weight, double constant, i64 chunks, const i64* low_at, const i64* high_at,
-    u8* codes, float* scale, float* zero, float* masked, float* to_slope, float* to_offset, i64* at, float* values,
-    float* grad_weight, float* grad_bias, int threads, int isa) {
+    const float* g, i64 rows, i64 channels, const u8* mask, const u8* window, const i64* geometry, u8* codes,
+    const float* slope, const float* offset, int relu, int bits, u32 seed, u32 tensor, u32 random_step, int generator,
+    const float* step, const double* mean, const double* inverse, const float* weight, double constant, i64 chunks,
+    const i64* low_at, const i64* high_at, float* scale, float* zero, float* masked, float* to_slope, float* to_offset,
+    i64* at, float* values, float* grad_weight, float* grad_bias, int threads, int isa) {
     const i64 n = rows * channels;
     float ends[2];
-    if (mask) {
-        qbench_apply_mask(g, n, mask, masked, ends, threads, isa);
-        g = masked;
-        relu = 0;
-    } else {
-        qbench_view_gradient_extremes(g, view, n, channels, slope, offset, relu, ends, threads, isa);
-    }
+    if (mask) qbench_apply_mask(g, n, mask, masked, ends, threads, isa);
+    const Gradient gradient = window ? Gradient(g, window, channels, geometry) : Gradient(mask ? masked : g);
+    const bool view_masks = relu && !mask;
+    if (!mask) gradient_extremes(gradient, codes, n, channels, slope, offset, view_masks, ends, threads, isa);
+    EncodeJob encode;
+    set_affine(encode, ends[0], ends[1], bits, true);
+    encode.rule = drawing_rule(generator);
+    encode.key = {seed, tensor, random_step};
+    *scale = encode.scale;
+    *zero = encode.zero;
     std::vector<i64> sums(static_cast<std::size_t>(2 * channels));
-    qbench_encode_view_gradient(
-        g, view, n, channels, slope, offset, relu, ends, ends + 1, bits, 1, seed, tensor, random_step, generator, codes,
-        scale, zero, sums.data(), threads, isa);
+    encode_gradient(gradient, codes, n, channels, slope, offset, view_masks, encode, sums.data(), threads, isa);
     qbench_range_gradient_line(
         sums.data(), channels, chunks, rows, scale, zero, step, mean, inverse, weight, constant, codes, low_at, high_at,
         to_slope, to_offset, at, values, grad_weight, grad_bias, threads, isa);

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from qbench.kernels.cpu.calls import TYPES, call, drawing, number, rule_and_key
+from qbench.kernels.cpu.calls import TYPES, call, drawing, number, numbers, pointer, rule_and_key
 
 
 def encode_ranged(
@@ -45,25 +45,26 @@ def range_norm(
     return codes, scale, zero, slope, offset, mean, inverse, batch_mean, spread, extremes, low_at, high_at
 
 
-def range_norm_gradient(
-    g: Tensor, mask: Tensor | None, codes: Tensor, slope: Tensor, offset: Tensor, relu: bool, bits: int,
-    key: Sequence[int] | None, step: Tensor, mean: Tensor, inverse: Tensor, weight: Tensor, constant: float,
-    low_at: Tensor, high_at: Tensor,
+def range_norm_gradient_(
+    g: Tensor, mask: Tensor | None, window: Tensor | None, pool: Sequence[int] | None, codes: Tensor, slope: Tensor,
+    offset: Tensor, relu: bool, bits: int, key: Sequence[int] | None, step: Tensor, mean: Tensor, inverse: Tensor,
+    weight: Tensor, constant: float, low_at: Tensor, high_at: Tensor,
 ) -> tuple[Tensor, ...]:  # fmt: skip
-    """(codes, scale, zero, masked gradient, slope, offset, at, values, gradients of weight and bias)."""
+    """(scale, zero, masked gradient, slope, offset, at, values, gradients of weight and bias)."""
     chunks, channels = low_at.shape
-    e, scale, zero = torch.empty_like(codes), number(), number()
+    scale, zero = number(), number()
     masked = torch.empty(0) if mask is None else torch.empty_like(g)
     to_slope, to_offset, grad_weight, grad_bias = (torch.empty(channels) for _ in range(4))
     at, values = torch.empty(2 * low_at.numel(), dtype=torch.int64), torch.empty(2 * low_at.numel())
+    geometry = None if pool is None else numbers(*codes.shape[2:], *g.shape[2:], *pool)
     call(
-        "range_norm_gradient", g.data_ptr(), g.numel() // channels, channels, None if mask is None else mask.data_ptr(),
-        codes.data_ptr(), slope.data_ptr(), offset.data_ptr(), relu, bits, *drawing(key), step.data_ptr(),
+        "range_norm_gradient", g.data_ptr(), codes.numel() // channels, channels, pointer(mask), pointer(window),
+        geometry, codes.data_ptr(), slope.data_ptr(), offset.data_ptr(), relu, bits, *drawing(key), step.data_ptr(),
         mean.data_ptr(), inverse.data_ptr(), weight.data_ptr(), constant, chunks, low_at.data_ptr(),
-        high_at.data_ptr(), e.data_ptr(), scale.data_ptr(), zero.data_ptr(), masked.data_ptr(), to_slope.data_ptr(),
+        high_at.data_ptr(), scale.data_ptr(), zero.data_ptr(), masked.data_ptr(), to_slope.data_ptr(),
         to_offset.data_ptr(), at.data_ptr(), values.data_ptr(), grad_weight.data_ptr(), grad_bias.data_ptr(),
     )  # fmt: skip
-    return e, scale, zero, masked, to_slope, to_offset, at, values, grad_weight, grad_bias
+    return scale, zero, masked, to_slope, to_offset, at, values, grad_weight, grad_bias
 
 
 def encode_error_pair(

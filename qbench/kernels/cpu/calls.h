@@ -23,14 +23,6 @@ QBENCH_EXPORT void qbench_range_gradient_line(
     float* offset, qbench::i64* at, float* values, float* grad_weight, float* grad_bias, int threads, int isa);
 QBENCH_EXPORT void qbench_apply_mask(
     const float* g, qbench::i64 n, const qbench::u8* mask, float* out, float* extremes, int threads, int isa);
-QBENCH_EXPORT void qbench_view_gradient_extremes(
-    const float* g, const qbench::u8* codes, qbench::i64 n, qbench::i64 channels, const float* slope,
-    const float* offset, int relu, float* out, int threads, int isa);
-QBENCH_EXPORT void qbench_encode_view_gradient(
-    const float* g, const qbench::u8* codes, qbench::i64 n, qbench::i64 channels, const float* slope,
-    const float* offset, int relu, const float* low, const float* high, int bits, int integer_zero_point,
-    qbench::u32 seed, qbench::u32 tensor, qbench::u32 step, int generator, qbench::u8* out, float* scale, float* zero,
-    qbench::i64* sums, int threads, int isa);
 QBENCH_EXPORT void qbench_view_extremes(
     const qbench::u8* codes, qbench::i64 n, qbench::i64 channels, const float* slope, const float* offset, int relu,
     const qbench::i64* at, const float* values, qbench::i64 count, float* out, int threads, int isa);

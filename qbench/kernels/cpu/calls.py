@@ -54,7 +54,7 @@ SIGNATURES = {
     "view": "p l l p l p p i p p p p",
     "apply_mask": "p l p p p",
     "view_gradient_extremes": f"p {VIEW} p",
-    "encode_view_gradient": f"p {VIEW} {AFFINE} p p p p",
+    "encode_view_gradient": f"p {VIEW} {AFFINE} p p p",
     "level_gradient": "p p l l p l p p i p p p p",
     "chunk_statistics": "p l l l p p p p p",
     "moments": "p l l p p p p",
@@ -66,7 +66,7 @@ SIGNATURES = {
     "range_gradient_line": "p l l l p p p p p p d p p p p p p p p p",
     "encode_ranged": f"p l i i {KEY} p p p p",
     "range_norm": f"p l l p p i {KEY} l p p d d i p p p p p p p p p p p p",
-    "range_norm_gradient": f"p l l p p p p i i {KEY} p p p p d l p p p p p p p p p p p p",
+    "range_norm_gradient": f"p l l p p p p p p i i {KEY} p p p p d l p p p p p p p p p p p",
     "encode_error_pair": f"p l l p p p p l i {KEY} d i {RANDOM} i p p p p p",
     "max_pool": "p l l p p p",
     "max_pool_backward": "p p l l p p",
@@ -92,6 +92,11 @@ def call(name: str, *arguments: float | ctypes.Array[Any] | None) -> None:
 def pointer(x: Tensor | None) -> int | None:
     """Address of the first element; NULL for None."""
     return None if x is None else x.data_ptr()
+
+
+def numbers(*values: int) -> ctypes.Array[ctypes.c_int64]:
+    """An array of int64 for C."""
+    return (ctypes.c_int64 * len(values))(*values)
 
 
 def drawing(key: Sequence[int] | None) -> Sequence[int]:

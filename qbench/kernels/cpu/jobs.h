@@ -51,11 +51,12 @@ struct ViewJob {
     u8* mask = nullptr;
 };
 
-// A gradient g of that view: its masked values, encoded as in `encode` with the sums of codes e and e * code per place
-// of the table (period + TABLE_MARGIN of them), or combined as (a * m + b) + c * q.
+// A gradient g of that view: its masked values, encoded as in `encode` over the codes with the sums of codes e and
+// e * code per place of the table (period + TABLE_MARGIN of them), or combined as (a * m + b) + c * q.
 struct GradientJob {
     ViewJob view;
     const float* g = nullptr;
+    i64 g_from = 0;  // the element that stands first in `g`
     EncodeJob encode;
     u32 *sums = nullptr, *products = nullptr;
     const float *a = nullptr, *b = nullptr, *c = nullptr;
@@ -110,6 +111,7 @@ struct MomentumJob {
 struct PoolJob {
     const float* x = nullptr;
     float* y = nullptr;
+    i64 y_from = 0;  // backwards: the element that stands first in `y`
     u8* window = nullptr;
     i64 height = 0, width = 0, channels = 0, out_height = 0, out_width = 0;
     i64 kernel[2], stride[2], padding[2];

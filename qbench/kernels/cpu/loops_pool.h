@@ -83,7 +83,7 @@ QBENCH_INLINE i64 unpool_pixel(const PoolJob& job, const Taps& taps, i64 at, i64
             const auto is_maximum = V::equal(V::load(job.window + from), V::set_int(taps.place[tap]));
             sum = V::add_if(is_maximum, sum, V::load(job.x + from));
         }
-        V::store(job.y + at + c, sum);
+        V::store(job.y + (at - job.y_from) + c, sum);
     }
     return c;
 }

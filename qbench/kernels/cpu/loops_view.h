@@ -101,7 +101,7 @@ struct Masked {
 
     QBENCH_INLINE Masked(const GradientJob& job, i64 i, i64 c) {
         q = read_code<V, ENTRIES>(job.view.codes + i, job.view.table);
-        m = V::load(job.g + i);
+        m = V::load(job.g + (i - job.g_from));
         if (job.view.relu) {
             const auto value = V::add(V::mul(q, V::load(job.view.slope + c)), V::load(job.view.offset + c));
             m = V::keep(V::less(V::set(0.0f), value), m);
@@ -143,9 +143,9 @@ void encode_gradient_range(const GradientJob& job, Range range) {
 #pragma GCC unroll 4
         for (int u = 0; u < vectors; ++u) {
             const auto e = round.code(y[u], m[u], u, low, high);
+            const auto product = V::mul16(e, V::load(out + i + u * V::WIDTH));  // with the code that e replaces
             V::store(out + i + u * V::WIDTH, e);
             V::store(job.sums + c[u], V::add(V::load(job.sums + c[u]), e));
-            const auto product = V::mul16(e, V::load(job.view.codes + i + u * V::WIDTH));
             V::store(job.products + c[u], V::add(V::load(job.products + c[u]), product));
         }
     });

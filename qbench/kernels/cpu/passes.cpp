@@ -1,6 +1,7 @@
 // Passes over codes seen through a view: what qbench/kernels/cpu/passes.py calls. The formulas are documented in
 // qbench/kernels/passes.py.
 #include "encode.h"
+#include "gradients.h"
 
 namespace qbench {
 namespace {
@@ -52,6 +53,72 @@ bool encode_view(
 }
 
 }  // namespace
+
+void gradient_extremes(
+    const Gradient& g, const u8* codes, i64 n, i64 channels, const float* slope, const float* offset, bool relu,
+    float* out, int threads, int isa) {
+    if (!n) return finish_extremes(no_extremes(), 0, out);
+    ViewTables tables(slope, offset, channels, 1);
+    Extremes all = no_extremes();
+    in_parts(useful_threads(threads, n), n, g.unit(), [&](int, Range range) {
+        GradientJob job;
+        job.view = view_job(codes, tables, relu);
+        Extremes mine = no_extremes();
+        g.for_pieces(loops_for(isa), range, n, [&](const float* values, i64 from, Range piece) {
+            job.g = values;
+            job.g_from = from;
+            in_groups(loops_for(isa), piece, [&](const Loops& loops, Range part) {
+                const Range inside{part.begin - from, part.end - from};
+                mine = joined(mine, relu ? loops.gradient_extremes(job, part) : loops.extremes(values, inside));
+            });
+        });
+#pragma omp critical(qbench_extremes)
+        all = joined(all, mine);
+    });
+    finish_extremes(all, n, out);
+}
+
+void encode_gradient(
+    const Gradient& g, u8* codes, i64 n, i64 channels, const float* slope, const float* offset, bool relu,
+    EncodeJob encode, i64* sums, int threads, int isa) {
+    std::memset(sums, 0, static_cast<std::size_t>(2 * channels) * sizeof(i64));
+    if (!n) return;
+    encode.out = codes;
+    ViewTables tables(slope, offset, channels, APART);
+    constexpr i64 ROWS = 32768;  // 255 * 255 * 2^15 fits 32 bits
+    const i64 places = tables.period + TABLE_MARGIN, most = ROWS * tables.period;
+    in_parts(useful_threads(threads, n), n, g.unit(), [&](int, Range range) {
+        Aligned<u32> sums_of_codes(places), products(places);
+        std::vector<i64> mine(static_cast<std::size_t>(2 * channels));
+        GradientJob job;
+        job.view = view_job(codes, tables, relu);
+        job.encode = encode;
+        job.sums = sums_of_codes.data();
+        job.products = products.data();
+        i64 pending = 0;  // elements in the 32-bit sums
+        const auto flush = [&] {
+            for (i64 p = 0; p < places; ++p) {
+                mine[static_cast<std::size_t>(p % channels)] += job.sums[p];
+                mine[static_cast<std::size_t>(channels + p % channels)] += job.products[p];
+            }
+            sums_of_codes.clear();
+            products.clear();
+            pending = 0;
+        };
+        g.for_pieces(loops_for(isa), range, most, [&](const float* values, i64 from, Range piece) {
+            if (pending + (piece.end - piece.begin) > most) flush();
+            pending += piece.end - piece.begin;
+            job.g = values;
+            job.g_from = from;
+            in_groups(loops_for(isa), piece,
+                      [&](const Loops& loops, Range part) { loops.encode_gradient(job, part); });
+        });
+        flush();
+#pragma omp critical(qbench_gradient_sums)
+        for (i64 c = 0; c < 2 * channels; ++c) sums[c] += mine[static_cast<std::size_t>(c)];
+    });
+}
+
 }  // namespace qbench
 
 using namespace qbench;
@@ -112,56 +179,20 @@ QBENCH_EXPORT void qbench_apply_mask(
 QBENCH_EXPORT void qbench_view_gradient_extremes(
     const float* g, const u8* codes, i64 n, i64 channels, const float* slope, const float* offset, int relu, float* out,
     int threads, int isa) {
-    if (!n) return finish_extremes(no_extremes(), 0, out);
-    ViewTables tables(slope, offset, channels, 1);
-    GradientJob job;
-    job.view = view_job(codes, tables, relu);
-    job.g = g;
-    const auto part = [&](const Loops& loops, Range range) {
-        return relu ? loops.gradient_extremes(job, range) : loops.extremes(g, range);
-    };
-    finish_extremes(extremes_of(threads, n, isa, part), n, out);
+    gradient_extremes(Gradient(g), codes, n, channels, slope, offset, relu != 0, out, threads, isa);
 }
 
-// sums: [2, channels], of the codes e and of e * code.
 QBENCH_EXPORT void qbench_encode_view_gradient(
-    const float* g, const u8* codes, i64 n, i64 channels, const float* slope, const float* offset, int relu,
-    const float* low, const float* high, int bits, int integer_zero_point, u32 seed, u32 tensor, u32 step, int generator,
-    u8* out, float* scale, float* zero, i64* sums, int threads, int isa) {
+    const float* g, u8* codes, i64 n, i64 channels, const float* slope, const float* offset, int relu, const float* low,
+    const float* high, int bits, int integer_zero_point, u32 seed, u32 tensor, u32 step, int generator, float* scale,
+    float* zero, i64* sums, int threads, int isa) {
     EncodeJob encode;
     set_affine(encode, *low, *high, bits, integer_zero_point != 0);
     encode.rule = drawing_rule(generator);
     encode.key = {seed, tensor, step};
-    encode.out = out;
     *scale = encode.scale;
     *zero = encode.zero;
-    std::memset(sums, 0, static_cast<std::size_t>(2 * channels) * sizeof(i64));
-    if (!n) return;
-    ViewTables tables(slope, offset, channels, APART);
-    constexpr i64 ROWS = 32768;  // 255 * 255 * 2^15 fits 32 bits
-    const i64 places = tables.period + TABLE_MARGIN, segment = ROWS * tables.period;
-    in_parallel(threads, n, GRAIN, [&](int, Range range) {
-        Aligned<u32> sums_of_codes(places), products(places);
-        std::vector<i64> mine(static_cast<std::size_t>(2 * channels));
-        GradientJob job;
-        job.view = view_job(codes, tables, relu);
-        job.g = g;
-        job.encode = encode;
-        job.sums = sums_of_codes.data();
-        job.products = products.data();
-        for (i64 i = range.begin; i < range.end; i += segment) {  // a multiple of GRAIN, because ROWS is one
-            sums_of_codes.clear();
-            products.clear();
-            in_groups(loops_for(isa), {i, i + segment < range.end ? i + segment : range.end},
-                      [&](const Loops& loops, Range part) { loops.encode_gradient(job, part); });
-            for (i64 p = 0; p < places; ++p) {
-                mine[static_cast<std::size_t>(p % channels)] += job.sums[p];
-                mine[static_cast<std::size_t>(channels + p % channels)] += job.products[p];
-            }
-        }
-#pragma omp critical(qbench_gradient_sums)
-        for (i64 c = 0; c < 2 * channels; ++c) sums[c] += mine[static_cast<std::size_t>(c)];
-    });
+    encode_gradient(Gradient(g), codes, n, channels, slope, offset, relu != 0, encode, sums, threads, isa);
 }
 
 // (a * m + b) + c * table[code] with the masked gradient m.

@@ -124,7 +124,7 @@ def view_gradient_extremes(g: Tensor, codes: Tensor, slope: Tensor, offset: Tens
     return result
 
 
-def encode_view_gradient(
+def encode_view_gradient_(
     g: Tensor,
     codes: Tensor,
     slope: Tensor,
@@ -135,16 +135,16 @@ def encode_view_gradient(
     bits: int,
     integer_zero_point: bool,
     key: Sequence[int] | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Codes, scale, zero, sums [2, C]. bits: at most 8."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Scale, zero, sums [2, C]. bits: at most 8."""
     slope, offset = _contiguous(slope, offset)
-    encoded, scale, zero = torch.empty_like(codes), number(), number()
+    scale, zero = number(), number()
     sums = torch.empty((2, codes.shape[1]), dtype=torch.int64)
     call(
         "encode_view_gradient", g.data_ptr(), *_view(codes, slope, offset, relu), low.data_ptr(), high.data_ptr(), bits,
-        integer_zero_point, *drawing(key), encoded.data_ptr(), scale.data_ptr(), zero.data_ptr(), sums.data_ptr(),
+        integer_zero_point, *drawing(key), scale.data_ptr(), zero.data_ptr(), sums.data_ptr(),
     )  # fmt: skip
-    return encoded, scale, zero, sums
+    return scale, zero, sums
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from qbench.kernels.cpu.calls import call
+from qbench.kernels.cpu.calls import call, numbers
 
 
 def max_pool2d(
@@ -18,7 +17,7 @@ def max_pool2d(
     height, width = ((x.shape[2 + i] + 2 * padding[i] - kernel[i]) // stride[i] + 1 for i in (0, 1))
     y = torch.empty((*x.shape[:2], height, width), dtype=torch.float32, memory_format=torch.channels_last)
     window = torch.empty_like(y, dtype=torch.uint8)
-    geometry = _numbers(*x.shape[2:], height, width, *kernel, *stride, *padding)
+    geometry = numbers(*x.shape[2:], height, width, *kernel, *stride, *padding)
     call("max_pool", x.data_ptr(), x.shape[0], x.shape[1], geometry, y.data_ptr(), window.data_ptr())
     return y, window
 
@@ -34,10 +33,6 @@ def max_pool2d_backward(
     """Gradient of the input."""
     n, c, height, width = input_shape
     grad = torch.empty((n, c, height, width), dtype=torch.float32, memory_format=torch.channels_last)
-    geometry = _numbers(height, width, *g.shape[2:], *kernel, *stride, *padding)
+    geometry = numbers(height, width, *g.shape[2:], *kernel, *stride, *padding)
     call("max_pool_backward", g.data_ptr(), window.data_ptr(), n, c, geometry, grad.data_ptr())
     return grad
-
-
-def _numbers(*values: int) -> ctypes.Array[ctypes.c_int64]:
-    return (ctypes.c_int64 * len(values))(*values)

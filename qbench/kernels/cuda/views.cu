@@ -143,11 +143,12 @@ struct CodeSums {
     }
 };
 
-// Codes e of the masked gradient, and sums [2, channels] of e and e * code, added in integers: any order is exact.
+// Codes e of the masked gradient, over the codes, and sums [2, channels] of e and e * code, added in integers: any order
+// is exact.
 template <int V>
-__global__ void encode_view_gradient(const float* g, const u8* codes, i64 rows, i64 channels, const float* slope,
+__global__ void encode_view_gradient(const float* g, u8* codes, i64 rows, i64 channels, const float* slope,
                                      const float* offset, i64 relu, const float* scale, const float* zero, float high,
-                                     i64 rounding, i64 seed, i64 tensor, i64 step, u8* e, i64* sums) {
+                                     i64 rounding, i64 seed, i64 tensor, i64 step, i64* sums) {
     const Encoder encoder(scale, zero, 0.0f, high, rounding, seed, tensor, step);
     const ColumnTile<V> tile(channels);
     float slopes[V], offsets[V];
@@ -179,7 +180,7 @@ __global__ void encode_view_gradient(const float* g, const u8* codes, i64 rows, 
             partials[j].codes += out[j];
             partials[j].products += (i64)out[j] * code;
         }
-        store_row(e, first, out);
+        store_row(codes, first, out);
     };
     auto publish = [&](i64 channel, const CodeSums& result) {
         atomicAdd((u64*)sums + channel, (u64)result.codes);

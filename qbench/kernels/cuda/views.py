@@ -177,7 +177,7 @@ def view_gradient_extremes(g: Tensor, codes: Tensor, slope: Tensor, offset: Tens
     return extremes
 
 
-def encode_view_gradient(
+def encode_view_gradient_(
     g: Tensor,
     codes: Tensor,
     slope: Tensor,
@@ -188,16 +188,16 @@ def encode_view_gradient(
     bits: int,
     integer_zero_point: bool,
     key: Sequence[int] | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Affine codes e of that masked gradient (up to 8 bits), scale, zero, and int64 [2, C]: sums of e and e * code."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Affine codes e of that masked gradient (up to 8 bits), written over the codes; scale, zero, and sums of e and of
+    e * code, int64 [2, C]."""
     (rows, channels), device = rows_and_channels(g), g.device
     scale, zero = affine_parameters(low, high, bits, integer_zero_point)
-    e = dense(g.shape, torch.uint8, device)
     sums = torch.zeros((2, channels), dtype=torch.int64, device=device)
     if g.numel():
         launch(
             f"encode_view_gradient<{column_width(channels)}>", column_grid(rows, channels, device),
-            g, codes, rows, channels, slope, offset, relu, scale, zero, 2.0**bits - 1, *draw_if(key), e, sums,
+            g, codes, rows, channels, slope, offset, relu, scale, zero, 2.0**bits - 1, *draw_if(key), sums,
             device=device,
         )  # fmt: skip
-    return e, scale, zero, sums
+    return scale, zero, sums

@@ -98,7 +98,7 @@ def view_gradient_extremes(g: Tensor, codes: Tensor, slope: Tensor, offset: Tens
     return extremes(_masked(g, _linear(codes.float(), slope, offset), relu))
 
 
-def encode_view_gradient(
+def encode_view_gradient_(
     g: Tensor,
     codes: Tensor,
     slope: Tensor,
@@ -109,12 +109,15 @@ def encode_view_gradient(
     bits: int,
     integer_zero_point: bool,
     key: Sequence[int] | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """:func:`encode_affine` of that masked gradient, and int64 [2, C]: the sums of its codes e and of e * code."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """:func:`encode_affine` of that masked gradient over the codes; scale, zero, and int64 [2, C]: the sums of the new
+    codes e and of e * code."""
     masked = _masked(g, _linear(codes.float(), slope, offset), relu)
     e, scale, zero = encode.encode_affine(masked, low, high, bits, integer_zero_point, key)
     rows = _rows(e).long()
-    return e, scale, zero, torch.stack([rows.sum(0), (rows * _rows(codes).long()).sum(0)])
+    sums = torch.stack([rows.sum(0), (rows * _rows(codes).long()).sum(0)])
+    codes.copy_(e)
+    return scale, zero, sums
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

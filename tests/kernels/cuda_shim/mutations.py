@@ -179,7 +179,7 @@ MUTATIONS = [
         ("fused multiply-add", "add(multiply(slope, value), offset)", "fmaf(slope, value, offset)"),
     ),
     *_of(
-        "views", "encode_affine_view encode_scaled_view view_extremes encode_view_gradient",
+        "views", "encode_affine_view encode_scaled_view view_extremes encode_view_gradient_",
         ("replaced elements counted", "marked && live ? marked[first >> 5] >> (first & 31) : 0", "0"),
         ("one mark per word", "atomicOr(bits + (at[p] >> 5), 1u << (at[p] & 31));",
          "bits[at[p] >> 5] = 1u << (at[p] & 31);"),

@@ -91,7 +91,7 @@ def _others() -> Iterator[Case]:
     yield Case("encode_scaled_view", "int32", long_codes)
     yield Case("view_extremes", "replaced-extremes", replaced_extremes)
     yield Case("encode_normalised_levels", "at-the-thresholds", at_the_thresholds)
-    for op in ("encode_view_gradient", "chunk_statistics"):
+    for op in ("encode_view_gradient_", "chunk_statistics"):
         yield Case(op, "uneven-parts", partial(uneven_parts, op))
 
 
