@@ -105,7 +105,5 @@ class _BoundedBlock(torch.autograd.Function):
         error, for_trunk = block.encode_error(grads[0], unpack_bits(packed, STATE_BITS, ctx.shape))
         error = block.scaled(error)
         grad_x = layer.product.input_grad(error, w.value, ctx.x_shape) if ctx.needs_input_grad[0] else None
-        grad_w = layer.product.weight_grad(a.value, error, layer.weight.shape)
-        if layer.gradient_site is not None:
-            grad_w = layer.gradient_site(grad_w).dequantize()
+        grad_w = layer.weight_gradient(a.value, error)
         return grad_x, grad_w, for_trunk if ctx.has_trunk else None, None

@@ -128,6 +128,12 @@ def kept(ctx: Any) -> tuple[list[Operand], tuple[Tensor, ...]]:
     return operands, saved[start:]
 
 
+def release(ctx: Any) -> None:
+    """Let go of what was kept before the backward of ``ctx`` ends, unless the graph is."""
+    # torch 2.8 and later have it, for their own compiler.
+    getattr(ctx, "maybe_clear_saved_tensors", lambda: None)()
+
+
 def keeps_graph() -> bool:
     """Whether the backward pass under way may be followed by another (``retain_graph``): then what was kept must stay
     as it is."""

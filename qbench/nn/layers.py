@@ -17,7 +17,7 @@ from qbench.nn import integer, simulated
 from qbench.nn.coded import CodedWeight, in_order
 from qbench.nn.deferred import Deferred, View, token_of
 from qbench.nn.geometry import Geometry
-from qbench.nn.kept import Operand, Recomputed, keep, kept, operand
+from qbench.nn.kept import Operand, Recomputed, keep, kept, operand, release
 from qbench.nn.site import Clock, Site, apply_function, nearest_version, site_for, through, value_site_for
 from qbench.quant.formats import Affine, Binary, Quantizer
 from qbench.quant.qtensor import QTensor
@@ -190,6 +190,11 @@ class QuantizedLayer(CodedWeight):
             return for_input, for_input
         return for_input, self.wgrad_error_site(error) if self.wgrad_error_site is not None else error
 
+    def weight_gradient(self, activation: Value, error: Value) -> Tensor:
+        """The (quantised) gradient of the weight."""
+        grad = self.product.weight_grad(activation, error, self.weight.shape)
+        return grad if self.gradient_site is None else self.gradient_site(grad).dequantize()
+
 
 class _QuantizedProduct(torch.autograd.Function):
     @staticmethod
@@ -207,10 +212,10 @@ class _QuantizedProduct(torch.autograd.Function):
         (error,) = grads
         (a, w), _ = kept(ctx)
         for_input, for_weight = layer.encode_errors(error)
+        grad_weight = layer.weight_gradient(a.value, for_weight)
+        del a, for_weight  # before the largest tensor is made
+        release(ctx)
         grad_x = layer.product.input_grad(for_input, w.value, ctx.x_shape) if ctx.needs_input_grad[0] else None
-        grad_weight = layer.product.weight_grad(a.value, for_weight, layer.weight.shape)
-        if layer.gradient_site is not None:
-            grad_weight = layer.gradient_site(grad_weight).dequantize()
         reduced = tuple(d for d in range(error.dim()) if d != 1)
         grad_bias = error.sum(reduced) if ctx.needs_input_grad[2] else None
         return grad_x, grad_weight, grad_bias, None, None

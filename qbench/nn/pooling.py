@@ -1,4 +1,4 @@
-"""Max pooling that keeps one byte per output for backward: which element of the window was the largest."""
+"""Max pooling that keeps a byte or less per output for backward: which element of the window was the largest."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from qbench.kernels.pooling import Pooled, max_pool2d
-from qbench.nn.deferred import Deferred, LeftGradient, View, placeholder, token_of
+from qbench.nn.deferred import Deferred, LeftGradient, View, placeholder, stored, stored_codes, token_of
 from qbench.nn.site import apply_function
 
 PARTS = 8
@@ -47,18 +47,25 @@ class _MaxPool(torch.autograd.Function):
         ctx: Any, x: Tensor, view: View | None, left: LeftGradient | None, *geometry: tuple[int, int]
     ) -> Tensor:
         y, window = max_pool2d(x, *geometry) if view is None else pooled_view(view, *geometry)
-        ctx.shape, ctx.left, ctx.geometry = x.shape, left, geometry
-        ctx.save_for_backward(window)
+        ctx.shape, ctx.left, ctx.geometry, ctx.out_shape = x.shape, left, geometry, y.shape
+        ctx.bits = place_bits(geometry[0])
+        ctx.save_for_backward(stored(window, ctx.bits))
         return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (window,) = ctx.saved_tensors
+        (kept_places,) = ctx.saved_tensors
+        window = stored_codes(kept_places, ctx.bits, ctx.out_shape)
         pooled = Pooled(grads[0], window, *ctx.geometry)
         if ctx.left is None or not ctx.left.is_wanted:
             return pooled.values(ctx.shape), None, None, None, None, None
         ctx.left.leave(pooled)
         return placeholder(ctx.shape, window.device, 0.0), None, None, None, None, None
+
+
+def place_bits(kernel: tuple[int, int]) -> int:
+    """Bits for a place in the window: few share bytes."""
+    return max(1, (kernel[0] * kernel[1] - 1).bit_length())
 
 
 def pooled_view(view: View, *geometry: tuple[int, int]) -> tuple[Tensor, Tensor]:

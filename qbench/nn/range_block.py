@@ -19,7 +19,7 @@ from qbench.kernels.blocks import Normalised, NormGradient, encode_error_pair, r
 from qbench.kernels.pooling import Pooled
 from qbench.kernels.random import counted, uncounted
 from qbench.nn.deferred import Deferred, LeftGradient, View, defer, materialised, placeholder, token_of
-from qbench.nn.kept import Quantized, keep, keeps_graph, kept, operand
+from qbench.nn.kept import Quantized, keep, keeps_graph, kept, operand, release
 from qbench.nn.layers import QuantizedLayer
 from qbench.nn.norms.range import RangeBatchNorm, range_constant
 from qbench.nn.site import Site
@@ -201,10 +201,10 @@ class _Product(torch.autograd.Function):
         layer = ctx.block.layer
         (a, w), _ = kept(ctx)
         for_input, for_weight = ctx.block.encode_errors(ctx.between.take())
+        grad_w = layer.weight_gradient(a.value, for_weight)
+        del a, for_weight  # before the largest tensor is made
+        release(ctx)
         grad_x = layer.product.input_grad(for_input, w.value, ctx.x_shape) if ctx.needs_input_grad[0] else None
-        grad_w = layer.product.weight_grad(a.value, for_weight, layer.weight.shape)
-        if layer.gradient_site is not None:
-            grad_w = layer.gradient_site(grad_w).dequantize()
         return grad_x, grad_w, None, None, None
 
 

@@ -74,10 +74,28 @@ class Site(nn.Module):
     def forward(self, x: Tensor) -> QTensor:
         """Encode ``x`` (float32, any shape)."""
         x = materialised(x)
+        # Activations alone are read in several places; a batch or a weight outlives the step, and would keep its codes.
+        is_activation = self.training and x.requires_grad and self.spec == nearest_version(self.spec)
+        return self.observe(self._encode_known(x) if is_activation else self._encode(x), lambda: x)
+
+    def _encode(self, x: Tensor) -> QTensor:
         limits = None
         if self.is_tracked:
             limits = self.limits(self._measured(x)) if self.training else pair_of(self.tracked)
-        return self.observe(quantize(x, self.format, self.key, limits), lambda: x)
+        return quantize(x, self.format, self.key, limits)
+
+    def _encode_known(self, x: Tensor) -> QTensor:
+        """As ``_encode`` without random bits; what another site found for the same tensor serves here too."""
+        known = Known.of(x)
+        found = known.codes.get(self.spec)
+        if found is None:
+            measured = self._measured(x) if self.is_tracked else None
+            limits = None if measured is None else pair_of(measured)
+            found = known.codes[self.spec] = quantize(x, self.spec, self.key, limits), measured
+        q, measured = found
+        if measured is not None:
+            self.limits(measured)
+        return q
 
     def draw(self, x: Tensor) -> QTensor:
         """``x`` rounded at random: one member of an ensemble, always the same for one ``clock.draw``."""
@@ -126,6 +144,23 @@ class Site(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.name}, {self.spec}"
+
+
+class Known:
+    """Codes of a tensor that is quantised in several places, as a trunk is that a branch and a shortcut read: kept with
+    the tensor until it is changed or gone. codes: by format, with the range they were made of where it is tracked."""
+
+    def __init__(self, version: int) -> None:
+        self.version = version
+        self.codes: dict[Quantizer, tuple[QTensor, Tensor | None]] = {}
+
+    @classmethod
+    def of(cls, x: Tensor) -> Known:
+        """What is known of ``x`` as it is now."""
+        known: Known | None = getattr(x, "qbench_known", None)
+        if known is None or known.version != x._version:
+            known = x.qbench_known = cls(x._version)  # type: ignore[attr-defined]
+        return known
 
 
 Watcher = Callable[[Site, QTensor, Tensor], None]

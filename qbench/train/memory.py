@@ -6,9 +6,11 @@ when it first appears and subtracted when it dies.
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from types import FrameType
 from typing import Any
 
 import torch
@@ -17,7 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper
 
 CPU_METHOD = (
     "live tensor storage on the CPU, counted: the storages of parameters, buffers, gradients, optimiser state, the "
-    "batch, and every tensor that an operator takes or returns, each from when it first appears until it is freed; "
+    "batch, and every tensor that an operator takes or returns, each from when it first appears until it is freed; a "
+    "sum of gradients that autograd writes over one of its terms takes that term's place; "
     "not counted: scratch memory inside an operator or in NumPy code, the allocator's rounding and cache, Python's own "
     "memory"
 )
@@ -41,6 +44,8 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.live_bytes = 0
         self.peak_bytes = 0
         self._live: dict[int, tuple[weakref.ref[torch.UntypedStorage], int]] = {}
+        # A sum of gradients: it is counted at the next operator, when the terms are gone that nobody else holds.
+        self._pending: Callable[[], torch.UntypedStorage | None] = _nothing
 
     def reset_peak(self) -> None:
         """Start a new peak from what is live now."""
@@ -59,10 +64,25 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if any(_redispatches(kind) for kind in types):
             # The subclass unpacks itself and calls operators on its parts, which come back here one by one.
             return NotImplemented
+        self._count_pending()
         self.watch((args, kwargs))
         result = func(*args, **(kwargs or {}))
-        self.watch(result)
+        if _joins_gradients(func):
+            self._pending = weakref.ref(result.untyped_storage())
+        else:
+            self.watch(result)
         return result
+
+    def __exit__(self, *exception: Any) -> None:
+        self._count_pending()
+        super().__exit__(*exception)  # type: ignore[no-untyped-call]
+
+    def _count_pending(self) -> None:
+        storage = self._pending()
+        if storage is not None:
+            self._watch_storage(storage)
+            self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+        self._pending = _nothing
 
     def _watch_storage(self, storage: torch.UntypedStorage) -> None:
         # PyTorch keeps one Python object per storage for as long as the storage lives, held by Python or not,
@@ -79,6 +99,21 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _forget(self, key: int) -> None:
         _, size = self._live.pop(key)
         self.live_bytes -= size
+
+
+def _joins_gradients(func: Callable[..., Any]) -> bool:
+    """Whether autograd itself, which called this operator, adds the gradients of a tensor that several nodes used.
+
+    It writes such a sum over a term that nobody else holds, but not while a dispatch mode, such as ours, is active.
+    """
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and frame.f_code.co_filename.endswith(("_compile.py", "eval_frame.py")):
+        frame = frame.f_back
+    return func is torch.ops.aten.add.Tensor and frame is not None and frame.f_code.co_name == "_engine_run_backward"
+
+
+def _nothing() -> None:
+    return None
 
 
 def peak_step_bytes(step: Callable[[], object], held: Iterable[object]) -> int:

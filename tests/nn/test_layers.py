@@ -14,7 +14,7 @@ from qbench.nn.blocks import ConvNormAct
 from qbench.nn.geometry import Geometry
 from qbench.nn.layers import FUNCTIONS, QuantizedLayer
 from qbench.nn.norms.layer_scale import LayerScaling, ScaledLayer
-from qbench.nn.site import Clock
+from qbench.nn.site import Clock, Site
 from qbench.quant.formats import Affine, Binary, Direct, FixedPoint, Shift, Symmetric
 from qbench.quant.qtensor import QTensor
 from qbench.quant.quantize import quantize
@@ -308,3 +308,19 @@ def test_arithmetic_must_be_offered() -> None:
     recipe = Recipe(weight=Affine(8), arithmetics=("simulated",))
     with pytest.raises(ValueError, match="offers simulated arithmetic, not integer"):
         convert(small_model(), recipe, arithmetic="integer")
+
+
+def test_one_tensor_is_encoded_once_for_two_sites() -> None:
+    """A branch and a shortcut read the same trunk; both ranges are tracked, and a changed tensor is encoded anew."""
+    spec, clock = Affine(8, tracked=True), Clock()
+    first, second, other = (Site(s, name, clock).train() for s, name in ((spec, "a"), (spec, "b"), (Affine(4), "c")))
+    x = torch.randn(4, 3, 5, 5, requires_grad=True) * 3
+    q = first(x)
+    assert second(x) is q and torch.equal(first.tracked, second.tracked)
+    assert other(x).format == Affine(4)
+    x.detach().mul_(2)
+    assert torch.equal(first(x).dequantize(), first(x.clone()).dequantize())
+    batch = torch.randn(4, 3)
+    assert first(batch) is not second(batch)  # it outlives the step, and its codes would
+    drawn = [Site(Affine(8, rounding="stochastic"), name, clock).train() for name in "de"]
+    assert not torch.equal(*(site(x).codes for site in drawn))
