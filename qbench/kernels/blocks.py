@@ -78,9 +78,7 @@ def encode_ranged(
     require_type(x, "x", torch.float32)
     if not 1 <= bits <= MOST_AFFINE_BITS:
         raise ValueError(f"bits must be from 1 to {MOST_AFFINE_BITS}, got {bits}")
-    result: tuple[Tensor, Tensor, Tensor, Tensor] = ops.encode_ranged.default(
-        dense(x), bits, integer_zero_point, words(key)
-    )
+    result: tuple[Tensor, Tensor, Tensor, Tensor] = ops.encode_ranged(dense(x), bits, integer_zero_point, words(key))
     return result
 
 
@@ -100,7 +98,7 @@ def range_norm(
     if chunks < 1 or rows % chunks:
         raise ValueError(f"chunks must divide the {rows} rows of a tensor of shape {tuple(y.shape)}, got {chunks}")
     return Normalised._make(
-        ops.range_norm.default(dense(y), low, high, bits, words(key), chunks, weight, bias, constant, eps, relu)
+        ops.range_norm(dense(y), low, high, bits, words(key), chunks, weight, bias, constant, eps, relu)
     )
 
 
@@ -127,7 +125,7 @@ def range_norm_gradient_(
     else:
         require_type(g, "g", torch.float32)
         require_like(g, "g", normalised, "normalised")
-    result = ops.range_norm_gradient_.default(
+    result = ops.range_norm_gradient_(
         dense(gradient), mask, window, pool, normalised, slope, offset, relu, bits, words(key), step, mean, inverse,
         weight.contiguous(), constant, low_at, high_at,
     )  # fmt: skip
@@ -147,7 +145,7 @@ def encode_error_pair(
     """
     require_type(codes, "codes", torch.uint8)
     _require_byte(bits)
-    result: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = ops.encode_error_pair.default(
+    result: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = ops.encode_error_pair(
         dense(codes), slope, offset, at, values, bits, words(key), top, rounding, words(wide_key), dtype
     )
     return result

@@ -31,7 +31,7 @@ MOST_LEVELS = 256
 def extremes(x: Tensor) -> Tensor:
     """[min, max] of a float32 tensor: both NaN where one is in it, both 0 for an empty tensor."""
     require_type(x, "x", torch.float32)
-    result: Tensor = ops.extremes.default(dense(x))
+    result: Tensor = ops.extremes(dense(x))
     return result
 
 
@@ -58,9 +58,7 @@ def encode_affine(
     require_same_device(low, "low", x, "x")
     if low.dim():
         return reference.encode_affine(dense(x), low, high, bits, integer_zero_point, words(key))
-    result: tuple[Tensor, Tensor, Tensor] = ops.encode_affine.default(
-        dense(x), low, high, bits, integer_zero_point, words(key)
-    )
+    result: tuple[Tensor, Tensor, Tensor] = ops.encode_affine(dense(x), low, high, bits, integer_zero_point, words(key))
     return result
 
 
@@ -88,7 +86,7 @@ def encode_scaled(
     require_number(magnitude, "magnitude")
     require_same_device(magnitude, "magnitude", x, "x")
     check_scaled(kind, rounding, key, dtype)
-    result: tuple[Tensor, Tensor] = ops.encode_scaled.default(
+    result: tuple[Tensor, Tensor] = ops.encode_scaled(
         dense(x), magnitude, kind, divisor, low, high, rounding, words(key), dtype
     )
     return result
@@ -120,7 +118,7 @@ def encode_flag(x: Tensor, magnitude: Tensor, bits: int) -> tuple[Tensor, Tensor
     require_same_device(magnitude, "magnitude", x, "x")
     if not 1 <= bits <= MOST_FLAG_BITS:
         raise ValueError(f"bits must be from 1 to {MOST_FLAG_BITS}, got {bits}")
-    result: tuple[Tensor, Tensor] = ops.encode_flag.default(dense(x), magnitude, bits)
+    result: tuple[Tensor, Tensor] = ops.encode_flag(dense(x), magnitude, bits)
     return result
 
 
@@ -130,7 +128,7 @@ def encode_binary(x: Tensor, scale: Tensor, key: Draws = None) -> tuple[Tensor, 
     require_type(x, "x", torch.float32)
     require_number(scale, "scale")
     require_same_device(scale, "scale", x, "x")
-    result: tuple[Tensor, Tensor] = ops.encode_binary.default(dense(x), scale, words(key))
+    result: tuple[Tensor, Tensor] = ops.encode_binary(dense(x), scale, words(key))
     return result
 
 
@@ -138,7 +136,7 @@ def encode_levels(x: Tensor, thresholds: Tensor) -> Tensor:
     """uint8 codes of a grid of levels: how many of the ascending ``thresholds`` (float32 [levels - 1], at most 256
     levels) lie below each value; the last code for NaN."""
     require_type(x, "x", torch.float32)
-    result: Tensor = ops.encode_levels.default(dense(x), checked_thresholds(thresholds, x))
+    result: Tensor = ops.encode_levels(dense(x), checked_thresholds(thresholds, x))
     return result
 
 
@@ -156,7 +154,7 @@ def checked_thresholds(thresholds: Tensor, x: Tensor) -> Tensor:
 def look_up(codes: Tensor, table: Tensor) -> Tensor:
     """table[code]: float32 of codes' shape. codes: uint8, each below the length of ``table`` (float32)."""
     require_type(codes, "codes", torch.uint8)
-    result: Tensor = ops.look_up.default(dense(codes), checked_table(table, codes))
+    result: Tensor = ops.look_up(dense(codes), checked_table(table, codes))
     return result
 
 
@@ -183,5 +181,5 @@ def decode(codes: Tensor, scale: Tensor, zero: Tensor | None = None) -> Tensor:
         require_same_device(zero, "zero", codes, "codes")
     if scale.dim() or (zero is not None and zero.dim()):
         return reference.decode(dense(codes), scale, zero)
-    result: Tensor = ops.decode.default(dense(codes), scale, zero)
+    result: Tensor = ops.decode(dense(codes), scale, zero)
     return result

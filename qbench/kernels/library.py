@@ -11,6 +11,7 @@ strides). A key is four integers, [seed, tensor, step, generator], or None to ro
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -137,4 +138,38 @@ def _define() -> Any:
 LIBRARY = _define()
 """Kept alive: the operators exist as long as this object does."""
 
-ops = torch.ops.qbench
+_are_transforms_active: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
+_num_dispatch_modes: Callable[[], int] = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 1)
+_is_profiled: Callable[[], bool] = getattr(torch._C._autograd, "_profiler_enabled", lambda: True)
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+
+
+def _is_needed() -> bool:
+    """Whether PyTorch's dispatcher has more to do than to find the kernel: something records, transforms or watches the
+    calls. PyTorch has no public question for it; without the private ones the answer is yes."""
+    return (
+        torch.is_grad_enabled()
+        or _num_dispatch_modes() > 0
+        or _is_profiled()
+        or _are_transforms_active()
+        or torch.compiler.is_dynamo_compiling()
+    )
+
+
+def _operator(name: str) -> Callable[..., Any]:
+    """The operator as the checked functions call it: through the dispatcher, or straight where that is not needed,
+    which takes half the time."""
+    overload, chosen = getattr(torch.ops.qbench, name).default, backends.CHOSEN
+
+    def call(first: torch.Tensor, *rest: Any) -> Any:
+        if first.__class__ not in _PLAIN or _is_needed():
+            return overload(first, *rest)
+        place = (name, "cuda" if first.is_cuda else "cpu")
+        function = chosen.get(place)
+        return (backends.choose(*place) if function is None else function)(first, *rest)
+
+    return call
+
+
+ops: Any = SimpleNamespace(**{name: _operator(name) for name in SCHEMAS})
+"""Every operator by its name."""

@@ -23,7 +23,7 @@ def pack_bits(codes: Tensor, bits: int) -> Tensor:
     """
     require_type(codes, "codes", torch.uint8)
     _check_bits(bits)
-    result: Tensor = ops.pack_bits.default(dense(codes), bits)
+    result: Tensor = ops.pack_bits(dense(codes), bits)
     return result
 
 
@@ -39,7 +39,7 @@ def unpack_bits(packed: Tensor, bits: int, shape: Sequence[int]) -> Tensor:
         raise ValueError(
             f"codes of shape {tuple(shape)} take {expected} bytes at {bits} bits, got shape {tuple(packed.shape)}"
         )
-    result: Tensor = ops.unpack_bits.default(packed.contiguous(), bits, list(shape))
+    result: Tensor = ops.unpack_bits(packed.contiguous(), bits, list(shape))
     return result
 
 

@@ -46,7 +46,7 @@ def chunk_statistics(codes: Tensor, chunks: int) -> tuple[Tensor, Tensor, Tensor
     rows = _num_rows(codes)
     if chunks < 1 or rows % chunks:
         raise ValueError(f"chunks must divide the {rows} rows of a tensor of shape {tuple(codes.shape)}, got {chunks}")
-    result: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = ops.chunk_statistics.default(dense(codes), chunks)
+    result: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = ops.chunk_statistics(dense(codes), chunks)
     return result
 
 
@@ -72,7 +72,7 @@ def encode_affine_view(
     slope, offset = _line(codes, slope, offset)
     _check_affine(low, high, bits, codes)
     at, values = _replaced(at, values, codes)
-    result: tuple[Tensor, Tensor, Tensor] = ops.encode_affine_view.default(
+    result: tuple[Tensor, Tensor, Tensor] = ops.encode_affine_view(
         dense(codes), slope, offset, relu, low, high, bits, integer_zero_point, words(key), at, values
     )
     return result
@@ -101,7 +101,7 @@ def encode_scaled_view(
     require_same_device(magnitude, "magnitude", codes, "codes")
     check_scaled(kind, rounding, key, dtype)
     at, values = _replaced(at, values, codes)
-    result: tuple[Tensor, Tensor] = ops.encode_scaled_view.default(
+    result: tuple[Tensor, Tensor] = ops.encode_scaled_view(
         dense(codes), slope, offset, relu, magnitude, kind, divisor, low, high, rounding, words(key), dtype, at, values
     )
     return result
@@ -113,7 +113,7 @@ def view_extremes(
     """[min, max] of a view of uint8 codes; ``at`` and ``values`` as in :func:`encode_affine_view`."""
     slope, offset = _line(codes, slope, offset)
     at, values = _replaced(at, values, codes)
-    result: Tensor = ops.view_extremes.default(dense(codes), slope, offset, relu, at, values)
+    result: Tensor = ops.view_extremes(dense(codes), slope, offset, relu, at, values)
     return result
 
 
@@ -127,7 +127,7 @@ def affine_view(
     """
     slope, offset = _line(codes, slope, offset)
     _check_trunk(trunk, codes)
-    result: tuple[Tensor, Tensor, Tensor] = ops.affine_view.default(
+    result: tuple[Tensor, Tensor, Tensor] = ops.affine_view(
         dense(codes), slope, offset, relu, None if trunk is None else dense(trunk)
     )
     return result
@@ -141,7 +141,7 @@ def apply_mask(g: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     expected = (g.numel() + 7) // 8
     if mask.shape != (expected,):
         raise ValueError(f"the mask of {g.numel()} elements has {expected} bytes, got shape {tuple(mask.shape)}")
-    result: tuple[Tensor, Tensor] = ops.apply_mask.default(dense(g), mask.contiguous())
+    result: tuple[Tensor, Tensor] = ops.apply_mask(dense(g), mask.contiguous())
     return result
 
 
@@ -152,7 +152,7 @@ def view_gradient_extremes(g: Tensor, codes: Tensor, slope: Tensor, offset: Tens
     """
     slope, offset = _line(codes, slope, offset)
     _check_gradient(g, codes)
-    result: Tensor = ops.view_gradient_extremes.default(dense(g), dense(codes), slope, offset, relu)
+    result: Tensor = ops.view_gradient_extremes(dense(g), dense(codes), slope, offset, relu)
     return result
 
 
@@ -177,7 +177,7 @@ def encode_view_gradient_(
     _check_gradient(g, codes)
     _check_affine(low, high, bits, codes)
     require_dense(codes, "codes")
-    result: tuple[Tensor, Tensor, Tensor] = ops.encode_view_gradient_.default(
+    result: tuple[Tensor, Tensor, Tensor] = ops.encode_view_gradient_(
         dense(g), codes, slope, offset, relu, low, high, bits, integer_zero_point, words(key)
     )
     increment_version(codes)
@@ -190,7 +190,7 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     The sums are float64 in an order that differs between backends. All zero where there are no rows.
     """
     _check_rows(x, "x", torch.float32)
-    result: tuple[Tensor, Tensor, Tensor, Tensor] = ops.moments.default(dense(x))
+    result: tuple[Tensor, Tensor, Tensor, Tensor] = ops.moments(dense(x))
     return result
 
 
@@ -202,7 +202,7 @@ def encode_normalised_levels(x: Tensor, mean: Tensor, inverse: Tensor, threshold
     _check_rows(x, "x", torch.float32)
     mean, inverse = per_channel(mean, "mean", x.shape[1]), per_channel(inverse, "inverse", x.shape[1])
     thresholds = checked_thresholds(thresholds, x)
-    result: Tensor = ops.encode_normalised_levels.default(dense(x), mean, inverse, thresholds)
+    result: Tensor = ops.encode_normalised_levels(dense(x), mean, inverse, thresholds)
     return result
 
 
@@ -213,7 +213,7 @@ def level_view(
     slope, offset = _line(codes, slope, offset)
     table = checked_table(table, codes)
     _check_trunk(trunk, codes)
-    result: tuple[Tensor, Tensor, Tensor] = ops.level_view.default(
+    result: tuple[Tensor, Tensor, Tensor] = ops.level_view(
         dense(codes), table, slope, offset, relu, None if trunk is None else dense(trunk)
     )
     return result
@@ -226,7 +226,7 @@ def level_gradient_sums(g: Tensor, codes: Tensor, table: Tensor, slope: Tensor, 
     slope, offset = _line(codes, slope, offset)
     table = checked_table(table, codes)
     _check_gradient(g, codes)
-    result: Tensor = ops.level_gradient_sums.default(dense(g), dense(codes), table, slope, offset, relu)
+    result: Tensor = ops.level_gradient_sums(dense(g), dense(codes), table, slope, offset, relu)
     return result
 
 
@@ -247,7 +247,7 @@ def level_gradient(
     table = checked_table(table, codes)
     _check_gradient(g, codes)
     three = [per_channel(values, name, codes.shape[1]) for values, name in ((a, "a"), (b, "b"), (c, "c"))]
-    result: Tensor = ops.level_gradient.default(dense(g), dense(codes), table, slope, offset, relu, *three)
+    result: Tensor = ops.level_gradient(dense(g), dense(codes), table, slope, offset, relu, *three)
     return result
 
 

@@ -26,7 +26,7 @@ def max_pool2d(x: Tensor, kernel: Pair, stride: Pair | None = None, padding: Pai
     _check(x, "x")
     if min(pooled_size(x.shape, *sizes)) < 1:
         raise ValueError(f"no window of {tuple(sizes[0])} fits in x of shape {tuple(x.shape)}")
-    result: tuple[Tensor, Tensor] = ops.max_pool2d.default(dense(x), *sizes)
+    result: tuple[Tensor, Tensor] = ops.max_pool2d(dense(x), *sizes)
     return result
 
 
@@ -39,7 +39,7 @@ def max_pool2d_backward(
     """
     pooled = Pooled(g, window, kernel, stride, padding)
     sizes = pooled.checked_geometry(input_shape)
-    result: Tensor = ops.max_pool2d_backward.default(
+    result: Tensor = ops.max_pool2d_backward(
         dense(g), dense(window), list(input_shape), sizes[:2], sizes[2:4], sizes[4:]
     )
     return result

@@ -55,7 +55,7 @@ def conv2d_s8(
     where = geometry(stride, padding, dilation, groups)
     check_convolution(x, w, x_zero, w_zero, where)
     wide = is_wide(w.shape[1] * w.shape[2] * w.shape[3], x, x_zero, w, w_zero)
-    result: Tensor = ops.conv2d.default(dense(x), x_zero, dense(w), w_zero, *where, wide)
+    result: Tensor = ops.conv2d(dense(x), x_zero, dense(w), w_zero, *where, wide)
     return result
 
 
@@ -81,7 +81,7 @@ def conv2d_s8_scaled(
     check_convolution(x, w, x_zero, w_zero, where)
     require_number(x_scale, "x_scale")
     w_scale, bias = per_channels(w_scale, "w_scale", bias, w.shape[0])
-    result: tuple[Tensor, Tensor] = ops.conv2d_scaled.default(
+    result: tuple[Tensor, Tensor] = ops.conv2d_scaled(
         dense(x), x_zero, x_scale, dense(w), w_zero, w_scale, bias, *where
     )
     return result
@@ -104,7 +104,7 @@ def conv2d_s8_input_grad(
     where = geometry(stride, padding, dilation, groups)
     check_input_grad(e, w, input_shape, e_zero, w_zero, where)
     wide = is_wide(w.shape[0] // groups * w.shape[2] * w.shape[3], e, e_zero, w, w_zero)
-    result: Tensor = ops.conv2d_input_grad.default(dense(e), e_zero, dense(w), w_zero, list(input_shape), *where, wide)
+    result: Tensor = ops.conv2d_input_grad(dense(e), e_zero, dense(w), w_zero, list(input_shape), *where, wide)
     return result
 
 
@@ -127,7 +127,7 @@ def conv2d_s8_input_grad_scaled(
     check_input_grad(e, w, input_shape, e_zero, w_zero, where)
     require_number(e_scale, "e_scale")
     require_number(w_scale, "w_scale")
-    result: Tensor = ops.conv2d_input_grad_scaled.default(
+    result: Tensor = ops.conv2d_input_grad_scaled(
         dense(e), e_zero, e_scale, dense(w), w_zero, w_scale, list(input_shape), *where
     )
     return result
@@ -149,9 +149,7 @@ def conv2d_s8_weight_grad(
     where = geometry(stride, padding, dilation, groups)
     check_weight_grad(x, e, weight_shape, x_zero, e_zero, where)
     wide = is_wide(e.shape[0] * e.shape[2] * e.shape[3], x, x_zero, e, e_zero)
-    result: Tensor = ops.conv2d_weight_grad.default(
-        dense(x), x_zero, dense(e), e_zero, list(weight_shape), *where, wide
-    )
+    result: Tensor = ops.conv2d_weight_grad(dense(x), x_zero, dense(e), e_zero, list(weight_shape), *where, wide)
     return result
 
 
@@ -174,7 +172,7 @@ def conv2d_s8_weight_grad_scaled(
     check_weight_grad(x, e, weight_shape, x_zero, e_zero, where)
     require_number(x_scale, "x_scale")
     require_number(e_scale, "e_scale")
-    result: Tensor = ops.conv2d_weight_grad_scaled.default(
+    result: Tensor = ops.conv2d_weight_grad_scaled(
         dense(x), x_zero, x_scale, dense(e), e_zero, e_scale, list(weight_shape), *where
     )
     return result
@@ -184,7 +182,7 @@ def matmul_s8(a: Tensor, b: Tensor, *, a_zero: Tensor | None = None, b_zero: Ten
     """a [M, K], b [K, N] -> [M, N] exact sums over K. Transposed views are read where they are."""
     check_matmul(a, b, a_zero, b_zero)
     wide = is_wide(a.shape[1], a, a_zero, b, b_zero)
-    result: Tensor = ops.matmul.default(_strided(a), a_zero, _strided(b), b_zero, wide)
+    result: Tensor = ops.matmul(_strided(a), a_zero, _strided(b), b_zero, wide)
     return result
 
 
@@ -202,7 +200,7 @@ def matmul_s8_scaled(
     check_matmul(a, b, a_zero, b_zero)
     require_number(a_scale, "a_scale")
     b_scale, bias = per_channels(b_scale, "b_scale", bias, b.shape[1])
-    result: Tensor = ops.matmul_scaled.default(_strided(a), a_zero, a_scale, _strided(b), b_zero, b_scale, bias)
+    result: Tensor = ops.matmul_scaled(_strided(a), a_zero, a_scale, _strided(b), b_zero, b_scale, bias)
     return result
 
 

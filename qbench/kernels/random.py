@@ -15,10 +15,9 @@ memory layout, so that channels-last kernels read and count in one direction.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -39,8 +38,7 @@ INDEX_LOW, INDEX_HIGH = 0x9E3779B1, 0x85EBCA6B
 MIX_1, MIX_2 = 0x21F0AAAD, 0x735A2D97
 
 
-@dataclass(frozen=True)
-class Key:
+class Key(NamedTuple):
     """What a stream of random bits depends on. Seed, tensor and step are taken modulo 2^32."""
 
     seed: int

@@ -49,7 +49,7 @@ def sgd_on_grid_(
     _check_state(grad, "grad", codes, "codes")
     if momentum is not None:
         _check_state(momentum, "momentum", codes, "codes")
-    ops.sgd_on_grid_.default(
+    ops.sgd_on_grid_(
         codes, _aligned(grad, codes), momentum, lr, weight_decay, mu, nesterov, first, scale, low, high, rounding,
         words(key),
     )  # fmt: skip
@@ -85,7 +85,7 @@ def adam_on_grid_(
         _check_state(state, name, codes, "codes")
     if step < 1:
         raise ValueError(f"step counts from 1, got {step}")
-    ops.adam_on_grid_.default(
+    ops.adam_on_grid_(
         codes, _aligned(grad, codes), m, v, lr, beta1, beta2, eps, step, weight_decay, scale, low, high, rounding,
         words(key),
     )  # fmt: skip
@@ -120,7 +120,7 @@ def quantized_momentum_(
     _check_state(grad, "grad", weight, "weight")
     if not 1 <= levels <= 2**24 or not 0 <= limit < 2**31:
         raise ValueError(f"levels must be from 1 to 2^24 and limit from 0 below 2^31, got {levels} and {limit}")
-    ops.quantized_momentum_.default(
+    ops.quantized_momentum_(
         weight, accumulator, _aligned(grad, weight), magnitude, levels, momentum_quarters, lr_code, limit, words(key)
     )
 

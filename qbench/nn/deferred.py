@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -143,7 +144,12 @@ class Deferred(Tensor):
 
 def placeholder(shape: torch.Size, device: torch.device, value: float = torch.nan) -> Tensor:
     """A float32 tensor of one number under any shape: an autograd output whose values are elsewhere."""
-    return torch.full((), value, device=device).expand(shape)
+    return _constant(value, device).expand(shape)
+
+
+@cache
+def _constant(value: float, device: torch.device) -> Tensor:
+    return torch.full((), value, device=device)
 
 
 def defer(token: Tensor, view: View, left: LeftGradient | None = None) -> Deferred:

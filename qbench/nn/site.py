@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +69,7 @@ class Site(nn.Module):
         self.is_tracked = isinstance(spec, Affine) and spec.tracked
         if self.is_tracked:
             self.register_buffer("tracked", torch.full((2,), torch.nan))
+            self.may_lack_range = True  # asked of the buffer again only after it was loaded
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> QTensor:
@@ -120,10 +121,16 @@ class Site(nn.Module):
     def limits(self, measured: Tensor) -> Range:
         """The range to quantise with, given the batch's own [2]; moves a tracked range towards it."""
         if self.is_tracked:
-            old_weight = cast(Affine, self.spec).old_weight
-            moved = old_weight * self.tracked + (1 - old_weight) * measured
-            self.tracked.copy_(torch.where(self.tracked.isnan(), measured, moved))
+            missing = self.tracked.isnan() if self.may_lack_range else None
+            self.tracked.lerp_(measured, 1 - cast(Affine, self.spec).old_weight)
+            if missing is not None:
+                self.tracked.copy_(torch.where(missing, measured, self.tracked))
+                self.may_lack_range = False
         return pair_of(measured)
+
+    def _load_from_state_dict(self, *arguments: Any, **options: Any) -> None:
+        super()._load_from_state_dict(*arguments, **options)
+        self.may_lack_range = True
 
     def observe(self, q: QTensor, exact: Callable[[], Tensor]) -> QTensor:
         """Note which codes are in use, now and then; returns ``q``.

@@ -10,9 +10,11 @@ import torch
 from kernel_cases import CASES
 from kernel_cases_products import LONG
 from kernel_matrix import Case, integers, normal, number
+from torch._subclasses import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from qbench.kernels import blocks, encoding, packing, passes, pooling, products, updates
-from qbench.kernels.library import SCHEMAS, ops
+from qbench.kernels.library import SCHEMAS
 from qbench.kernels.random import Key
 from qbench.kernels.reference import encode as reference_encode
 from qbench.kernels.reference import products as reference_products
@@ -32,7 +34,7 @@ def first_case(op: str) -> Case:
 def test_schema_and_traced_shapes_are_true(op: str) -> None:
     """PyTorch's own checker: nothing is changed but what the schema says, and the shapes told to tracing are right."""
     torch.library.opcheck(
-        getattr(ops, op).default, first_case(op).arguments(), test_utils=("test_schema", "test_faketensor")
+        getattr(torch.ops.qbench, op).default, first_case(op).arguments(), test_utils=("test_schema", "test_faketensor")
     )
 
 
@@ -269,9 +271,9 @@ def test_refuses(call: Callable[[], Any], error: type[Exception], message: str) 
 @pytest.mark.parametrize("op", ["conv2d_scaled", "encode_affine", "affine_view"])
 def test_traces_without_a_break(op: str) -> None:
     """Whole graphs with an operator in them compile; the eager backend runs them as they were traced."""
-    function = torch.compile(getattr(ops, op).default, backend="aot_eager", fullgraph=True)
+    function = torch.compile(getattr(torch.ops.qbench, op).default, backend="aot_eager", fullgraph=True)
     case = first_case(op)
-    expected = getattr(ops, op).default(*case.arguments())
+    expected = getattr(torch.ops.qbench, op).default(*case.arguments())
     assert all(map(torch.equal, function(*case.arguments()), expected))
 
 
@@ -284,3 +286,30 @@ def test_blocks_refuse_codes_beyond_a_byte_and_other_channels() -> None:
     codes, at = torch.zeros((4, 3), dtype=U8), torch.zeros(0, dtype=torch.int64)
     with pytest.raises(ValueError, match="bits must be from 1 to 8, got 12"):
         blocks.encode_error_pair(codes, vector, vector, at, torch.zeros(0), 12, None, 127.0, "nearest", None, S8)
+
+
+class Seen(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """The names of the operators called."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def test_whoever_watches_operators_sees_the_kernels() -> None:
+    """They are called without PyTorch's dispatcher, but only while nobody listens there."""
+    x = torch.randn(2, 3)
+    with torch.no_grad():
+        alone = encoding.extremes(x)
+        with Seen() as seen:
+            watched = encoding.extremes(x)
+        with torch.profiler.profile() as profile:
+            encoding.extremes(x)
+        with FakeTensorMode() as fakes:
+            assert encoding.extremes(fakes.from_tensor(x)).shape == (2,)
+    assert torch.equal(alone, watched) and seen.names == ["qbench.extremes.default"]
+    assert "qbench::extremes" in {event.key for event in profile.key_averages()}

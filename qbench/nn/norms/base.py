@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 FloatNorm = nn.BatchNorm1d | nn.BatchNorm2d
@@ -49,5 +50,4 @@ class BatchStatistics(nn.Module):
 
     def track(self, mean: Tensor, scale: Tensor) -> None:
         """Move the running statistics towards this batch's: mean and scale [C]."""
-        self.running_mean.lerp_(mean.detach(), self.momentum)
-        self.running_scale.lerp_(scale.detach(), self.momentum)
+        torch._foreach_lerp_([self.running_mean, self.running_scale], [mean.detach(), scale.detach()], self.momentum)
