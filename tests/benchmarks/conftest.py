@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -34,10 +35,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def report(request: pytest.FixtureRequest) -> Callable[[Row], None]:
-    """Adds a row to the table at the end of the session and, where asked, fails if it misses its bound."""
+    """Shows a row and adds it to the table at the end of the session; where asked, fails if it misses its bound."""
+    terminal: Any = request.config.pluginmanager.get_plugin("terminalreporter")
 
     def add(*rows: Row) -> None:
         request.config.stash[TABLE].rows.extend(rows)
+        for row in rows:  # the whole takes most of an hour, and may be cut short
+            terminal.write_line(f"{row.section}: {' | '.join(row.cells())}; {row.detail}")
         if request.config.getoption("--assert-targets", default=False):
             require(rows)
 
