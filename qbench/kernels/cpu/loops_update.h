@@ -17,7 +17,8 @@ QBENCH_INLINE void store_moved(const UpdateJob& job, Rounder<V, RULE>& round, co
 }
 
 template <int RULE, class T>
-void sgd_range(const UpdateJob& job, Range range) {
+void sgd_range(const UpdateJob& given, Range range) {
+    const UpdateJob job = given;
     using V = Vector;
     using F = typename V::F;
     Rounder<V, RULE> round(job.key);
@@ -42,7 +43,8 @@ void sgd_range(const UpdateJob& job, Range range) {
 }
 
 template <int RULE, class T>
-void adam_range(const UpdateJob& job, Range range) {
+void adam_range(const UpdateJob& given, Range range) {
+    const UpdateJob job = given;
     using V = Vector;
     using F = typename V::F;
     Rounder<V, RULE> round(job.key);
@@ -106,7 +108,8 @@ void adam(const UpdateJob& job, Range range) {
 
 // Integers throughout: a loop that the compiler vectorises. The accumulator wraps at 32 bits; the weight's new value is
 // exact in a double before it is clipped. gradient[0] belongs to the first element of the range.
-void momentum(const MomentumJob& job, const i32* gradient, Range range) {
+void momentum(const MomentumJob& given, const i32* gradient, Range range) {
+    const MomentumJob job = given;
     i32* const weight = job.weight + range.begin;
     i32* const accumulator = job.accumulator + range.begin;
     const u32 quarters = (u32)job.momentum_quarters;

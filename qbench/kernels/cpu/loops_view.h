@@ -1,4 +1,6 @@
 // Loops over views of codes and their gradients. Included inside the namespace of one instruction set.
+//
+// Jobs are copied first: a store of bytes might change what a reference shows, so that every vector would read it again.
 #pragma once
 
 // Running extremes; two sets, because one minimum waits for the last.
@@ -59,7 +61,8 @@ QBENCH_INLINE typename V::F read_code(const u8* codes, const float* table) {
 }
 
 template <int ENTRIES, bool HAS_TRUNK, bool HAS_RELU>
-Extremes view_range(const ViewJob& job, Range range) {
+Extremes view_range(const ViewJob& given, Range range) {
+    const ViewJob job = given;
     using V = Vector;
     Span<V> span;
     Place<V> place(job.period);
@@ -109,7 +112,8 @@ struct Masked {
     }
 };
 
-Extremes gradient_extremes(const GradientJob& job, Range range) {
+Extremes gradient_extremes(const GradientJob& given, Range range) {
+    const GradientJob job = given;
     using V = Vector;
     Span<V> span;
     Place<V> place(job.view.period);
@@ -121,7 +125,8 @@ Extremes gradient_extremes(const GradientJob& job, Range range) {
 }
 
 template <int RULE>
-void encode_gradient_range(const GradientJob& job, Range range) {
+void encode_gradient_range(const GradientJob& given, Range range) {
+    const GradientJob job = given;
     using V = Vector;
     using F = typename V::F;
     const EncodeJob& encode = job.encode;
@@ -160,7 +165,8 @@ void encode_gradient(const GradientJob& job, Range range) {
 }
 
 template <int ENTRIES>
-void level_gradient_range(const GradientJob& job, Range range) {
+void level_gradient_range(const GradientJob& given, Range range) {
+    const GradientJob job = given;
     using V = Vector;
     Place<V> place(job.view.period);
     place.seek(range.begin);
