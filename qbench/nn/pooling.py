@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from qbench.kernels.pooling import max_pool2d, max_pool2d_backward
-from qbench.nn.deferred import Deferred, View, token_of
+from qbench.nn.deferred import AnyView, Deferred, token_of
 from qbench.nn.site import apply_function
 
 PARTS = 8
@@ -43,7 +42,7 @@ class CompactMaxPool(nn.Module):
 
 class _MaxPool(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, view: View | None, *geometry: tuple[int, int]) -> Tensor:
+    def forward(ctx: Any, x: Tensor, view: AnyView | None, *geometry: tuple[int, int]) -> Tensor:
         y, window = max_pool2d(x, *geometry) if view is None else pooled_view(view, *geometry)
         ctx.shape, ctx.geometry = x.shape, geometry
         ctx.save_for_backward(window)
@@ -55,12 +54,8 @@ class _MaxPool(torch.autograd.Function):
         return max_pool2d_backward(grads[0], window, ctx.shape, *ctx.geometry), None, None, None, None
 
 
-def pooled_view(view: View, *geometry: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def pooled_view(view: AnyView, *geometry: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """:func:`~qbench.kernels.pooling.max_pool2d` of a view's values, of which only a part exists at any time."""
-    codes = view.codes
-    parts = []
-    for some in torch.split(codes, max(1, len(codes) // PARTS)):  # type: ignore[no-untyped-call]
-        part = replace(view, stored=some, shape=some.shape, bits=8)
-        parts.append(max_pool2d(part.values()[0], *geometry))
+    parts = [max_pool2d(part.values()[0], *geometry) for part in view.parts(PARTS)]
     y, window = (torch.cat(results) for results in zip(*parts, strict=True))
     return y, window

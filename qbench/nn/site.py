@@ -71,12 +71,14 @@ class Site(nn.Module):
             self.register_buffer("tracked", torch.full((2,), torch.nan))
 
     @torch.no_grad()
-    def forward(self, x: Tensor) -> QTensor:
-        """Encode ``x`` (float32, any shape)."""
+    def forward(self, x: Tensor, measured: Tensor | None = None) -> QTensor:
+        """Encode ``x`` (float32, any shape). measured: its extremes, float32 [2], where they are known already."""
         x = materialised(x)
         limits = None
         if self.is_tracked:
             limits = self.limits(self._measured(x)) if self.training else pair_of(self.tracked)
+        elif measured is not None and getattr(self.spec, "takes_extremes", True):
+            limits = pair_of(measured)
         return self.observe(quantize(x, self.format, self.key, limits), lambda: x)
 
     def draw(self, x: Tensor) -> QTensor:
@@ -106,6 +108,11 @@ class Site(nn.Module):
             moved = old_weight * self.tracked + (1 - old_weight) * measured
             self.tracked.copy_(torch.where(self.tracked.isnan(), measured, moved))
         return pair_of(measured)
+
+    @property
+    def is_observed(self) -> bool:
+        """Whether anybody would look at this step's codes."""
+        return self.watcher is not None or (self.training and self.clock.step % OBSERVE_EVERY == 0)
 
     def observe(self, q: QTensor, exact: Callable[[], Tensor]) -> QTensor:
         """Note which codes are in use, now and then; returns ``q``.

@@ -1,5 +1,5 @@
-"""Batch norm on direct grids in C++: as :mod:`qbench.kernels.reference.direct`, bit for bit but for the order of sums in
-float64."""
+"""Batch norm on direct grids in C++: as :mod:`qbench.kernels.reference.direct`, bit for bit but for the order of sums
+in float64."""
 
 from __future__ import annotations
 

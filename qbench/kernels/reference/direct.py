@@ -1,8 +1,8 @@
-"""Batch norm on direct grids (Yang et al. 2020) and its gradient, of float32 rows that are normalised anew in every pass.
+"""Batch norm on direct grids (Yang et al. 2020) and its gradient; every pass normalises the float32 rows anew.
 
-Per channel and element: z = (x - mean) * inverse, t = clip(round(z * unit), -top, top) and the value slope * t + offset,
-each operation rounded to float32; then max(value, 0) if ``relu``. The gradient's m is g (or its codes times their
-scale) where the value before the ReLU is positive, 0 elsewhere (all of it without ``relu``).
+Per channel and element: z = (x - mean) * inverse, t = clip(round(z * unit), -top, top) and the value
+slope * t + offset, each operation rounded to float32; then max(value, 0) if ``relu``. The gradient's m is g (or its
+codes times their scale) where the value before the ReLU is positive, 0 elsewhere (all of it without ``relu``).
 """
 
 from __future__ import annotations
