@@ -82,12 +82,15 @@ def gradient(shape: tuple[int, ...], relu: bool, dtype: torch.dtype | None, fill
 
 
 def line(channels: int, *, special: bool = False) -> tuple[Any, ...]:
-    """special: means and variances of zero, ties, beyond the grids, not finite."""
+    """special: numbers of zero, at ties, beyond the grids, not finite."""
     mean, variance = normal((channels,), seed=94).double(), normal((channels,), seed=95).double().square()
     if special:
         mean[:7] = torch.tensor([0.0, 2.0**-16, 3 * 2.0**-16, 1e9, -1e9, math.nan, math.inf])
         variance[:7] = torch.tensor([0.0, 2.0**-32, 9 * 2.0**-32, 1e20, 1e-90, math.inf, math.nan])
-    return mean, variance, normal((channels,), seed=96), normal((channels,), seed=97), GRIDS, UNIT, EPS
+    weight = normal((channels,), seed=96)
+    if special:
+        weight[8:13] = torch.tensor([1e6, -1e6, 0.5 / UNIT, 1.5 / UNIT, math.nan])
+    return mean, variance, weight, normal((channels,), seed=97), GRIDS, UNIT, EPS
 
 
 def gradient_line(channels: int, rows: int, *, special: bool = False) -> tuple[Any, ...]:
@@ -137,12 +140,20 @@ def _fills() -> Iterator[Case]:
     for scale in (math.inf, 0.37, 2.0**-130):
         build = partial(encoded, shape, False, "normal", torch.int16, 32767.0, scale)
         yield Case("encode_direct_view", f"scale-{scale:g}", build)
+    yield Case("encode_direct_view", "many-codes", partial(encoded, shape, True, "normal", torch.int32, 2.0**24, 1e-7))
     yield Case("direct_gradient", "poisoned-scale", poisoned)
+    yield Case("direct_gradient", "far-from-0", far_from_zero)
 
 
 def poisoned() -> tuple[Any, ...]:
     g, _, *rest = gradient(SHAPES["4d"], True, torch.int8)
     return g, number(math.nan), *rest
+
+
+def far_from_zero() -> tuple[Any, ...]:
+    """The gradient of elements that are not there would be its least value."""
+    g, scale, x, *rest, a, b, c = gradient((3, 7), True, None)
+    return g, scale, x + 1000, *rest, torch.zeros_like(a), torch.zeros_like(b), torch.ones_like(c)
 
 
 CASES = (*_lines(), *_views(), *_fills())

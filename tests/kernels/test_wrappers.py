@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ from kernel_cases import CASES
 from kernel_cases_products import LONG
 from kernel_matrix import Case, integers, normal, number
 
-from qbench.kernels import blocks, encoding, packing, passes, pooling, products, updates
+from qbench.kernels import blocks, direct, encoding, packing, passes, pooling, products, updates
 from qbench.kernels.library import SCHEMAS, ops
 from qbench.kernels.random import Key
 from qbench.kernels.reference import encode as reference_encode
@@ -176,6 +176,8 @@ A, B = integers((3, 4), U8), integers((4, 5), S8)
 ONE, E = number(1.0), integers((1, 6, 4, 4), S8)
 F, C = normal((2, 3, 4, 4)), integers((2, 3, 4, 4), U8)
 THREE = normal((3,))
+DIRECT = (F, THREE, THREE, 128.0, 127.0, THREE, THREE, True)
+SUMS = normal((3, 3)).double()
 GRID = (0.1, -8.0, 7.0)
 
 WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
@@ -223,6 +225,24 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: passes.apply_mask(F, torch.zeros(11, dtype=U8)), ValueError, "has 12 bytes"),
     (lambda: passes.view_gradient_extremes(F[:1], C, THREE, THREE, True), ValueError, "g has shape"),
     (lambda: passes.moments(C), TypeError, "x must be float32"),
+    (lambda: direct_view(x=C), TypeError, "x must be float32"),
+    (lambda: direct_view(x=F[0]), ValueError, "x must be \\[N, C\\]"),
+    (lambda: direct_view(slope=THREE[:2]), ValueError, "slope must have one value per channel"),
+    (lambda: direct_view(top=0.5), ValueError, "top must be a whole number from 1"),
+    (lambda: direct_view(top=2.0**25), ValueError, "top must be a whole number from 1"),
+    (lambda: direct_view(trunk=F[:1]), ValueError, "trunk has shape"),
+    (lambda: direct.encode_direct_view(*DIRECT, 0.1, -1.0, 1.0, U8), TypeError, "codes must be int8, int16 or int32"),
+    (lambda: direct.direct_gradient_sums(C.to(S8), None, *DIRECT), TypeError, "g without a scale must be float32"),
+    (lambda: direct.direct_gradient_sums(C, ONE, *DIRECT), TypeError, "g with a scale must be int8 or int16"),
+    (lambda: direct.direct_gradient_sums(C.to(S8), THREE, *DIRECT), ValueError, "g_scale must be one number"),
+    (lambda: direct.direct_gradient_sums(F[:1], None, *DIRECT), ValueError, "g has shape"),
+    (lambda: direct.direct_gradient(F, None, *DIRECT, THREE, THREE, ONE), ValueError, "c must have one value"),
+    (lambda: direct_line(grids=[1.0] * 5), ValueError, "three grids have 6 numbers, got 5"),
+    (lambda: direct_line(mean=THREE), TypeError, "mean must be float64"),
+    (lambda: direct_line(mean=F.double()), ValueError, "mean must have one value"),
+    (lambda: direct_line(weight=THREE[:2]), ValueError, "weight must have one value"),
+    (lambda: direct.direct_gradient_line(SUMS[:2], 3, 1.0, *[THREE] * 4), ValueError, "sums must be \\[3, C\\]"),
+    (lambda: direct.direct_gradient_line(SUMS.float(), 3, 1.0, *[THREE] * 4), TypeError, "sums must be float64"),
     (lambda: updates.sgd_on_grid_(C, F, None, 1, 0, 0, False, True, *GRID, "nearest"), TypeError, "int8 or int16"),
     (lambda: sgd(scale=0.0), ValueError, "must be positive and finite"),
     (lambda: sgd(rounding="ternary"), ValueError, "rounding must be one of"),
@@ -244,6 +264,16 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
 
 def scaled(kind: str = "linear", rounding: str = "nearest", key: Key | None = None, dtype: torch.dtype = S8) -> Any:
     return encoding.encode_scaled(F, ONE, kind, 127.0, -127.0, 127.0, rounding, key, dtype)
+
+
+def direct_view(
+    x: torch.Tensor = F, top: float = 127.0, slope: torch.Tensor = THREE, trunk: torch.Tensor | None = None
+) -> Any:
+    return direct.direct_view(x, THREE, THREE, 128.0, top, slope, THREE, True, trunk)
+
+
+def direct_line(mean: torch.Tensor = SUMS[0], weight: torch.Tensor = THREE, grids: Sequence[float] = (1.0,) * 6) -> Any:
+    return direct.direct_line(mean, SUMS[1].abs(), weight, THREE, grids, 128.0, 1e-5)
 
 
 def sgd(

@@ -233,7 +233,7 @@ MUTATIONS = [
     *_of(
         "direct", "direct_view encode_direct_view direct_gradient",
         ("halves rounded away from zero", "rintf(multiply(x, steps))", "roundf(multiply(x, steps))"),
-        ("NaN on the grid", "is_nan(code) ? code : fminf", "fminf"),
+        ("NaN clipped like a number", "is_nan(code)", "false"),
         ("normalised in another order", "multiply(subtract(x, mean[j]), inverse[j])",
          "subtract(multiply(x, inverse[j]), multiply(mean[j], inverse[j]))"),
         ("trunk left out", "if (trunk) value = add(value, item.trunk.element[j]);", ";"),
@@ -241,9 +241,7 @@ MUTATIONS = [
         ("ReLU left out", "relu && value < 0.0f ? 0.0f : value", "value"),
         ("reciprocal in place of a division", "divide(value, scale)", "multiply(value, divide(1.0f, scale))"),
         ("NaN not reported", "if (has_nan) *reported = not_a_number();", ";"),
-        ("elements beyond the end reported", "j < live && is_nan(value)", "is_nan(value)"),
         ("codes without their scale", "scale ? multiply((float)g, *scale) : (float)g", "(float)g"),
-        ("normalised value on the grid", "multiply(cs[j], direct.z)", "multiply(cs[j], direct.t)"),
         ("terms in another order", "add(add(multiply(as[j], m), bs[j]), multiply(cs[j], direct.z))",
          "add(multiply(as[j], m), add(bs[j], multiply(cs[j], direct.z)))"),
         ("elements beyond the end counted", "if (j < live) extremes.include(out.element[j]);",
@@ -254,7 +252,7 @@ MUTATIONS = [
         ("sum of rounded for normalised values", "m * direct.z", "m * direct.t"),
         ("no barrier between parts", "__syncthreads();  // the parts are merged", ";"),
         ("one part's third sum", "normalised += other.normalised;", ";"),
-        ("mask of the value on the grid", "direct.value, relu", "direct.t, relu",
+        ("mask of the value on the grid", "direct.value", "direct.t",
          "const double m = masked(gradient_of(item.gradient.element[j], scale), direct.value, relu);"),
     ),
     *_of(
