@@ -28,7 +28,7 @@ struct OnGrid {
 // As a source of values for encode_range.
 template <class V>
 struct DirectValues {
-    const DirectJob& job;
+    const DirectJob job;
     typename V::F floor;
     Place<V> place;
 
@@ -50,8 +50,9 @@ bool encode_direct(const EncodeJob& job, Range range) {
 }
 
 template <bool HAS_TRUNK, bool HAS_RELU>
-void direct_view_range(const DirectJob& job, Range range) {
+void direct_view_range(const DirectJob& given, Range range) {
     using V = Vector;
+    const DirectJob job = given;  // which, unlike the caller's, no store can change
     Place<V> place(job.period);
     place.seek(range.begin);
     for_each_vector<V>(range, [&](i64 i, int) __attribute__((always_inline)) {
@@ -116,8 +117,9 @@ void direct_sums(const SumsJob& job, Range range) {
 
 // (a * m + b) + c * z.
 template <class G>
-Extremes direct_gradient_range(const DirectJob& job, Range range) {
+Extremes direct_gradient_range(const DirectJob& given, Range range) {
     using V = Vector;
+    const DirectJob job = given;  // which, unlike the caller's, no store can change
     Span<V> span;
     Place<V> place(job.period);
     place.seek(range.begin);
