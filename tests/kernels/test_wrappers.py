@@ -161,6 +161,23 @@ def test_updates_change_their_arguments_in_either_layout() -> None:
         assert torch.equal(codes, moved.round().clamp(-128, 127).to(S8))
 
 
+def test_passes_on_direct_grids_take_any_layout() -> None:
+    x, g = normal((3, 5, 6, 7)), normal((3, 5, 6, 7), seed=1)
+    vectors = [normal((5,), seed=seed) for seed in range(2, 9)]
+    for view in (x.contiguous(), torch.stack([x, x], dim=-1)[..., 0]):
+        expected, found = (
+            (
+                *direct.direct_view(tensor, *vectors[:2], 128.0, 127.0, *vectors[2:4], True, other),
+                *direct.direct_gradient(
+                    other, None, tensor, *vectors[:2], 128.0, 127.0, *vectors[2:4], True, *vectors[4:]
+                ),
+            )
+            for tensor, other in ((x, g), (view, g.contiguous()))
+        )
+        assert all(map(torch.equal, expected, found))
+        assert found[0].is_contiguous(memory_format=torch.channels_last)
+
+
 def test_pool_takes_its_kernel_as_stride() -> None:
     x = normal((2, 3, 8, 8))
     y, window = pooling.max_pool2d(x, 2)
