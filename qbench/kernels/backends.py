@@ -31,7 +31,7 @@ FORCIBLE = ("reference", "numba", "cpp")
 VARIABLE = "QBENCH_KERNELS"
 """Environment variable that forces one of FORCIBLE."""
 
-FAMILIES = ("products", "encode", "passes", "updates", "packing", "pooling", "range_norm", "blocks")
+FAMILIES = ("products", "encode", "passes", "direct", "updates", "packing", "pooling", "range_norm", "blocks")
 MODULES = {
     "cpp": tuple(f"qbench.kernels.cpu.{family}" for family in FAMILIES),
     "numba": ("qbench.kernels.numba_backend", "qbench.kernels.numba_blocks"),

@@ -209,6 +209,31 @@ def level_gradient(g: Tensor, *rest: Any) -> Tensor:
     return image(g, g.shape, torch.float32)
 
 
+def direct_line(mean: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    return tuple(_flat(mean, mean.shape) for _ in range(7))
+
+
+def direct_gradient_line(sums: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    return tuple(_flat(sums, sums.shape[1:]) for _ in range(5))
+
+
+def direct_view(x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    relu = rest[-2]
+    return image(x, x.shape, torch.float32), _flat(x, ((x.numel() + 7) // 8 if relu else 0,), torch.uint8)
+
+
+def encode_direct_view(x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    return image(x, x.shape, rest[-1]), _flat(x, ())
+
+
+def direct_gradient_sums(g: Tensor, *rest: Any) -> Tensor:
+    return _flat(g, (3, g.shape[1]), torch.float64)
+
+
+def direct_gradient(g: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    return image(g, g.shape, torch.float32), _flat(g, (2,))
+
+
 def sgd_on_grid_(codes: Tensor, *rest: Any) -> None:
     return None
 

@@ -1,8 +1,8 @@
 """The kernels as PyTorch operators: ``torch.ops.qbench.*``.
 
 Each is declared once, with its schema and the shapes of its results. What computes it is chosen per device at its
-first call by :mod:`qbench.kernels.backends`. The functions of qbench/kernels (products, encoding, passes, updates,
-packing, pooling, blocks) check their arguments and call these; the operators themselves trust them.
+first call by :mod:`qbench.kernels.backends`. The functions of qbench/kernels (products, encoding, passes, direct,
+updates, packing, pooling, blocks) check their arguments and call these; the operators themselves trust them.
 
 Tensors are dense: channels-last with four dimensions, row-major otherwise (the factors of ``matmul`` may have any
 strides). A key is four integers, [seed, tensor, step, generator], or None to round to nearest.
@@ -28,6 +28,7 @@ SCALED = "Tensor magnitude, str kind, float divisor, float low, float high, str 
 REPLACED = "Tensor? at, Tensor? values"
 GRID = "float scale, float low, float high, str rounding, int[]? key"
 LEVELS = "Tensor codes, Tensor table, Tensor slope, Tensor offset, bool relu"
+DIRECT = "Tensor x, Tensor mean, Tensor inverse, float unit, float top, Tensor slope, Tensor offset, bool relu"
 
 SCHEMAS = {
     "conv2d": f"({X}, {W}, {GEOMETRY}, bool wide) -> Tensor",
@@ -90,6 +91,18 @@ SCHEMAS = {
     "level_view": f"({LEVELS}, Tensor? trunk) -> (Tensor, Tensor, Tensor)",
     "level_gradient_sums": f"(Tensor g, {LEVELS}) -> Tensor",
     "level_gradient": f"(Tensor g, {LEVELS}, Tensor a, Tensor b, Tensor c) -> Tensor",
+    "direct_line": (
+        "(Tensor mean, Tensor variance, Tensor weight, Tensor bias, float[] grids, float unit, float eps) "
+        f"-> ({', '.join(['Tensor'] * 7)})"
+    ),
+    "direct_gradient_line": (
+        "(Tensor sums, int rows, float unit, Tensor inverse, Tensor weight, Tensor over_deviation, Tensor shift) "
+        f"-> ({', '.join(['Tensor'] * 5)})"
+    ),
+    "direct_view": f"({DIRECT}, Tensor? trunk) -> (Tensor, Tensor)",
+    "encode_direct_view": f"({DIRECT}, float scale, float low, float high, ScalarType dtype) -> (Tensor, Tensor)",
+    "direct_gradient_sums": f"(Tensor g, Tensor? g_scale, {DIRECT}) -> Tensor",
+    "direct_gradient": f"(Tensor g, Tensor? g_scale, {DIRECT}, Tensor a, Tensor b, Tensor c) -> (Tensor, Tensor)",
     "sgd_on_grid_": (
         "(Tensor(a!) codes, Tensor grad, Tensor(b!)? momentum, float lr, float weight_decay, float mu, bool nesterov, "
         f"bool first, {GRID}) -> ()"

@@ -10,15 +10,17 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from qbench.nn import bounded_block, level_block, range_block
+from qbench.nn import bounded_block, direct_block, level_block, range_block
 from qbench.nn.blocks import Branch, ConvNormAct, LinearNormAct
 from qbench.nn.bounded_block import BoundedBlock
 from qbench.nn.coded import CodedWeight
+from qbench.nn.direct_block import DirectBlock
 from qbench.nn.layers import QuantizedLayer
 from qbench.nn.level_block import LevelBlock
 from qbench.nn.manifest import ManifestEntry, entries
 from qbench.nn.norms import build_norm
 from qbench.nn.norms.base import FloatNorm
+from qbench.nn.norms.direct import DirectBatchNorm
 from qbench.nn.norms.layer_scale import LayerScaling, ScaledLayer, layer_scale
 from qbench.nn.norms.level import LevelBatchNorm
 from qbench.nn.norms.range import RangeBatchNorm
@@ -86,6 +88,15 @@ class _Context:
         """The norm and what follows it as one node of the graph, where the recipe allows."""
         return LevelBlock(cast(LevelBatchNorm, norm), relu) if level_block.fits(self.recipe) else None
 
+    def direct_block(
+        self, layer: QuantizedLayer, norm: nn.Module, branch_error: nn.Module, relu: bool
+    ) -> DirectBlock | None:
+        """The norm and what follows it as one node of the graph, where the recipe allows."""
+        if not direct_block.fits(self.recipe):
+            return None
+        site = branch_error.site if isinstance(branch_error, GradientSite) else None
+        return DirectBlock(layer, cast(DirectBatchNorm, norm), site, relu)
+
     def bounded_block(
         self, layer: QuantizedLayer, norm: nn.Module, output: Site | None, relu: bool
     ) -> BoundedBlock | None:
@@ -116,6 +127,7 @@ class QuantizedConvNormAct(nn.Module):
         self.branch_error = context.gradient_site(inner_error, f"{name}/branch_error")
         self.fused = context.range_block(block.conv, self.conv, self.norm, self.norm_error, block.activation)
         self.levels = context.level_block(self.norm, block.activation)
+        self.direct = context.direct_block(self.conv, self.norm, self.branch_error, block.activation)
 
     def forward(self, x: Tensor, trunk: Tensor | None = None) -> Tensor:
         """As the float block: x [N, C_in, H, W], trunk [N, C_out, H', W'] added before the activation."""
@@ -125,6 +137,8 @@ class QuantizedConvNormAct(nn.Module):
             return self.fused(x, trunk)
         if self.training and self.levels is not None:
             return self.levels(self.conv(x), trunk)
+        if self.training and self.direct is not None:
+            return cast(Tensor, self.trunk(self.direct(x, trunk)))
         y: Tensor = self.norm_error(self.norm(self.conv(x)))
         if trunk is not None:
             y = y + trunk
@@ -147,6 +161,7 @@ class QuantizedLinearNormAct(nn.Module):
         self.bounded = context.bounded_block(self.linear, self.norm, self.output, True)
         self.fused = context.range_block(block.linear, self.linear, self.norm, self.norm_error, True)
         self.levels = context.level_block(self.norm, True)
+        self.direct = context.direct_block(self.linear, self.norm, self.branch_error, True)
 
     def forward(self, x: Tensor) -> Tensor:
         """As the float block: x [N, in_features] -> [N, out_features]."""
@@ -156,6 +171,8 @@ class QuantizedLinearNormAct(nn.Module):
             return self.fused(x, None)
         if self.training and self.levels is not None:
             return self.levels(self.linear(x), None)
+        if self.training and self.direct is not None:
+            return self.direct(x, None)
         return cast(Tensor, self.branch_error(torch.relu(self.norm_error(self.norm(self.linear(x))))))
 
 

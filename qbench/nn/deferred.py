@@ -1,14 +1,15 @@
-"""Activations that are kept as codes: the float tensor is a function of them, computed only where somebody needs it.
+"""Activations that are a function of what is kept anyway, computed only where somebody needs them.
 
 A norm on codes gives y = slope * value(code) + offset per channel, then perhaps ReLU. The next layer quantises y at
 once, so the float y need never exist: :class:`Deferred` stands for it in the graph, with its shape and its gradient,
-and carries a :class:`View` of the codes. Whoever treats it as an ordinary tensor gets the float values.
+and carries a :class:`View` of the codes, or a :class:`DirectView` of a float tensor that a norm rounds to its grid.
+Whoever treats it as an ordinary tensor gets the float values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -17,16 +18,20 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from qbench.kernels import passes
+from qbench.kernels.direct import direct_view, encode_direct_view
 from qbench.kernels.packing import pack_bits, unpack_bits
 from qbench.kernels.pooling import Pooled
 from qbench.kernels.random import Key
-from qbench.quant.formats import Affine
+from qbench.quant.formats import Affine, Direct
 from qbench.quant.qtensor import QTensor
-from qbench.quant.quantize import random_bits
+from qbench.quant.quantize import code_type, random_bits
 from qbench.quant.ranges import Range
 
 PACKED_BITS = 4
 """Codes of at most this many bits share bytes."""
+
+NOTHING = torch.empty(0)
+"""Where a description has no tensor."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,75 @@ class View:
         stored, slope, offset, extremes, table = tensors
         return View(stored, self.shape, self.bits, slope, offset, self.relu, extremes, table)
 
+    def description(self) -> View:
+        """Itself without its tensors."""
+        return replace(self, stored=NOTHING, slope=NOTHING, offset=NOTHING, extremes=None, table=None)
+
+    def parts(self, count: int) -> Iterator[View]:
+        """The view of about ``count`` parts of the batch, one after another."""
+        for some in in_parts(self.codes, count):
+            yield replace(self, stored=some, shape=some.shape, bits=8)
+
+
+@dataclass(frozen=True)
+class DirectView:
+    """max(slope * t + offset, 0) per channel with t = clip(round((x - mean) * inverse * unit), -top, top), without the
+    max where there is no ReLU.
+
+    x: float32, [N, C, H, W] or [N, C]. mean, inverse, slope, offset: float32 [C].
+    """
+
+    x: Tensor
+    mean: Tensor
+    inverse: Tensor
+    unit: float
+    top: float
+    slope: Tensor
+    offset: Tensor
+    relu: bool
+
+    @property
+    def arguments(self) -> tuple[Tensor, Tensor, Tensor, float, float, Tensor, Tensor, bool]:
+        """As the functions of :mod:`qbench.kernels.direct` take them."""
+        return self.x, self.mean, self.inverse, self.unit, self.top, self.slope, self.offset, self.relu
+
+    def values(self, trunk: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(values float32, bits [value > 0] of a ReLU); ``trunk`` is added before the ReLU."""
+        return direct_view(*self.arguments, trunk)
+
+    def encode(self, spec: Direct) -> QTensor:
+        """The values on a direct grid, to nearest, in one pass over ``x``."""
+        top = spec.largest_integer
+        codes, scale = encode_direct_view(*self.arguments, 2.0 ** (1 - spec.bits), -top, top, code_type(spec))
+        return QTensor(codes, scale, None, spec)
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What has to be kept to rebuild the view."""
+        return self.x, self.mean, self.inverse, self.slope, self.offset
+
+    def rebuilt(self, tensors: Sequence[Any]) -> DirectView:
+        """The same view of tensors that autograd kept."""
+        x, mean, inverse, slope, offset = tensors
+        return DirectView(x, mean, inverse, self.unit, self.top, slope, offset, self.relu)
+
+    def description(self) -> DirectView:
+        """Itself without its tensors."""
+        return self.rebuilt([NOTHING] * 5)
+
+    def parts(self, count: int) -> Iterator[DirectView]:
+        """The view of about ``count`` parts of the batch, one after another."""
+        for some in in_parts(self.x, count):
+            yield replace(self, x=some)
+
+
+AnyView = View | DirectView
+
+
+def in_parts(x: Tensor, count: int) -> Sequence[Tensor]:
+    """The batch in about ``count`` equal parts."""
+    parts: Sequence[Tensor] = torch.split(x, max(1, len(x) // count))  # type: ignore[no-untyped-call]
+    return parts
+
 
 def stored(codes: Tensor, bits: int) -> Tensor:
     """Codes as they are kept: packed where several fit a byte."""
@@ -122,12 +196,12 @@ class LeftGradient:
 
 
 class Deferred(Tensor):
-    """A tensor of the graph whose values are a :class:`View`; its own storage is one NaN, shown under its shape.
+    """A tensor of the graph whose values are a view; its own storage is one NaN, shown under its shape.
 
     left: of its producer, where that can make use of it; None otherwise.
     """
 
-    view_of_codes: View
+    view_of_codes: AnyView
     left: LeftGradient | None
 
     @classmethod
@@ -152,7 +226,7 @@ def _constant(value: float, device: torch.device) -> Tensor:
     return torch.full((), value, device=device)
 
 
-def defer(token: Tensor, view: View, left: LeftGradient | None = None) -> Deferred:
+def defer(token: Tensor, view: AnyView, left: LeftGradient | None = None) -> Deferred:
     """``token``, a node's output, as the activation whose values are ``view``."""
     deferred = token.as_subclass(Deferred)  # type: ignore[arg-type]
     deferred.view_of_codes = view
@@ -177,7 +251,7 @@ class _Materialise(torch.autograd.Function):
     """The identity, as far as gradients are concerned: the ReLU's mask is applied where the view was made."""
 
     @staticmethod
-    def forward(ctx: Any, token: Tensor, view: View) -> Tensor:
+    def forward(ctx: Any, token: Tensor, view: AnyView) -> Tensor:
         return view.values()[0]
 
     @staticmethod

@@ -6,21 +6,18 @@ Everything goes through autograd's ``save_for_backward``, so that memory hooks s
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from qbench.kernels.random import Key
-from qbench.nn.deferred import View, stored, stored_codes
+from qbench.nn.deferred import NOTHING, AnyView, View, stored, stored_codes
 from qbench.quant.formats import Affine, Quantizer
 from qbench.quant.qtensor import QTensor
 
 Value = Tensor | QTensor
-
-_NOTHING = torch.empty(0)
-"""Where a description has no tensor."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,7 @@ class Plain:
 
     def description(self) -> Plain:
         """Itself without its tensors."""
-        return Plain(_NOTHING)
+        return Plain(NOTHING)
 
 
 @dataclass(frozen=True)
@@ -74,18 +71,21 @@ def _bits(spec: Quantizer) -> int:
 
 @dataclass(frozen=True)
 class Recomputed:
-    """An activation that is a view of codes kept anyway: computed again when it is needed, with the same result.
+    """An activation that is a view of what is kept anyway: computed again when it is needed, with the same result.
 
-    encoding: format, range and random key with which it is quantised; None for its float values.
+    encoding: format, range and random key with which it, then of codes, is quantised; None for its float values.
     """
 
-    view: View
+    view: AnyView
     encoding: tuple[Affine, tuple[Tensor, Tensor], Key] | None = None
 
     @property
     def value(self) -> Value:
         """The operand, computed now."""
-        return self.view.values()[0] if self.encoding is None else self.view.encode(*self.encoding)
+        if self.encoding is None:
+            return self.view.values()[0]
+        assert isinstance(self.view, View)
+        return self.view.encode(*self.encoding)
 
     def tensors(self) -> tuple[Tensor | None, ...]:
         limits = (None, None) if self.encoding is None else self.encoding[1]
@@ -97,9 +97,8 @@ class Recomputed:
 
     def description(self) -> Recomputed:
         """Itself without its tensors."""
-        view = replace(self.view, stored=_NOTHING, slope=_NOTHING, offset=_NOTHING, extremes=None, table=None)
-        encoding = None if self.encoding is None else (self.encoding[0], (_NOTHING, _NOTHING), self.encoding[2])
-        return Recomputed(view, encoding)
+        encoding = None if self.encoding is None else (self.encoding[0], (NOTHING, NOTHING), self.encoding[2])
+        return Recomputed(self.view.description(), encoding)
 
 
 Operand = Plain | Quantized | Recomputed

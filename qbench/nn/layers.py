@@ -14,12 +14,13 @@ from torch.nn import functional
 
 from qbench.kernels.encoding import extremes
 from qbench.nn import integer, simulated
+from qbench.nn.between import Between
 from qbench.nn.coded import CodedWeight, in_order
-from qbench.nn.deferred import Deferred, View, token_of
+from qbench.nn.deferred import AnyView, Deferred, DirectView, token_of
 from qbench.nn.geometry import Geometry
 from qbench.nn.kept import Operand, Recomputed, keep, kept, operand, release
 from qbench.nn.site import Clock, Site, apply_function, nearest_version, site_for, through, value_site_for
-from qbench.quant.formats import Affine, Binary, Quantizer
+from qbench.quant.formats import Affine, Binary, Direct, Quantizer
 from qbench.quant.qtensor import QTensor
 from qbench.recipe import Arithmetic, Recipe
 
@@ -135,14 +136,19 @@ class QuantizedLayer(CodedWeight):
 
     def forward(self, x: Tensor) -> Tensor:
         """x -> product with the (quantised) weight, plus the bias."""
+        return self.product_with_bias(x, None)
+
+    def product_with_bias(self, x: Tensor, error_range: Between | None) -> Tensor:
+        """As ``forward``. error_range: where the extremes of the gradient at the output will be found, if something
+        measures them."""
         if self.training:
             token, view = (token_of(x), x.view_of_codes) if isinstance(x, Deferred) else (x, None)
-            y = apply_function(_QuantizedProduct, token, self.in_graph, self.bias, self, view)
+            y = apply_function(_QuantizedProduct, token, self.in_graph, self.bias, self, view, error_range)
         else:
             y = self.multiply(self.encode_activation(x, None).value, self.encode_weight())
         return through(self.output, y)
 
-    def encode_activation(self, x: Tensor, view: View | None) -> Operand:
+    def encode_activation(self, x: Tensor, view: AnyView | None) -> Operand:
         """The activation operand: of ``view`` where the activation is one, else of the tensor ``x``."""
         if view is None:
             return operand(x if self.activation_site is None else self.activation_site(x))
@@ -183,12 +189,15 @@ class QuantizedLayer(CodedWeight):
             return y
         return y + (bias if y.dim() == 2 else bias[:, None, None])
 
-    def encode_errors(self, error: Tensor) -> tuple[Value, Value]:
-        """The gradient at the output as two operands: for the input gradient, and for the weight gradient."""
-        for_input = self.error_site(error) if self.error_site is not None else error
+    def encode_errors(self, error: Tensor, measured: Tensor | None) -> tuple[Value, Value]:
+        """The gradient at the output as two operands: for the input gradient, and for the weight gradient.
+
+        measured: its extremes [2], if they are known.
+        """
+        for_input = self.error_site(error, measured) if self.error_site is not None else error
         if self.shares_error:
             return for_input, for_input
-        return for_input, self.wgrad_error_site(error) if self.wgrad_error_site is not None else error
+        return for_input, self.wgrad_error_site(error, measured) if self.wgrad_error_site is not None else error
 
     def weight_gradient(self, activation: Value, error: Value) -> Tensor:
         """The (quantised) gradient of the weight."""
@@ -199,31 +208,38 @@ class QuantizedLayer(CodedWeight):
 class _QuantizedProduct(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, layer: QuantizedLayer, view: View | None
-    ) -> Tensor:
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None,
+        layer: QuantizedLayer, view: AnyView | None, error_range: Between | None,
+    ) -> Tensor:  # fmt: skip
         a, w = layer.encode_activation(x, view), layer.encode_weight()
-        ctx.layer, ctx.x_shape = layer, x.shape
+        ctx.layer, ctx.x_shape, ctx.error_range = layer, x.shape, error_range
         keep(ctx, [a, operand(w)])
         return layer.multiply(layer.observed(a), w)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         layer: QuantizedLayer = ctx.layer
         (error,) = grads
         (a, w), _ = kept(ctx)
-        for_input, for_weight = layer.encode_errors(error)
+        measured = None if ctx.error_range is None else ctx.error_range.take()
+        for_input, for_weight = layer.encode_errors(error, measured)
         grad_weight = layer.weight_gradient(a.value, for_weight)
         del a, for_weight  # before the largest tensor is made
         release(ctx)
         grad_x = layer.product.input_grad(for_input, w.value, ctx.x_shape) if ctx.needs_input_grad[0] else None
         reduced = tuple(d for d in range(error.dim()) if d != 1)
         grad_bias = error.sum(reduced) if ctx.needs_input_grad[2] else None
-        return grad_x, grad_weight, grad_bias, None, None
+        return grad_x, grad_weight, grad_bias, None, None, None
 
 
-def encode_view(site: Site, view: View) -> Operand:
-    """A deferred activation quantised at ``site``: from the codes where its format allows, else by way of floats."""
+def encode_view(site: Site, view: AnyView) -> Operand:
+    """A deferred activation quantised at ``site``: from what it is a view of where its format allows, else by way of
+    floats."""
     spec = site.format
+    if isinstance(view, DirectView):
+        if not isinstance(spec, Direct) or spec.is_stochastic:
+            return operand(site(view.values()[0]))
+        return operand(site.observe(view.encode(spec), lambda: view.values()[0]))
     is_plain = isinstance(spec, Affine) and spec.takes_extremes and spec.bits <= 8
     if not is_plain or view.table is not None or view.extremes is None:
         return operand(site(view.values()[0]))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from qbench.kernels.pooling import Pooled, max_pool2d
-from qbench.nn.deferred import Deferred, LeftGradient, View, placeholder, stored, stored_codes, token_of
+from qbench.nn.deferred import AnyView, Deferred, LeftGradient, placeholder, stored, stored_codes, token_of
 from qbench.nn.site import apply_function
 
 PARTS = 8
@@ -44,7 +43,7 @@ class CompactMaxPool(nn.Module):
 class _MaxPool(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, view: View | None, left: LeftGradient | None, *geometry: tuple[int, int]
+        ctx: Any, x: Tensor, view: AnyView | None, left: LeftGradient | None, *geometry: tuple[int, int]
     ) -> Tensor:
         y, window = max_pool2d(x, *geometry) if view is None else pooled_view(view, *geometry)
         ctx.shape, ctx.left, ctx.geometry, ctx.out_shape = x.shape, left, geometry, y.shape
@@ -68,12 +67,8 @@ def place_bits(kernel: tuple[int, int]) -> int:
     return max(1, (kernel[0] * kernel[1] - 1).bit_length())
 
 
-def pooled_view(view: View, *geometry: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def pooled_view(view: AnyView, *geometry: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """:func:`~qbench.kernels.pooling.max_pool2d` of a view's values, of which only a part exists at any time."""
-    codes = view.codes
-    parts = []
-    for some in torch.split(codes, max(1, len(codes) // PARTS)):  # type: ignore[no-untyped-call]
-        part = replace(view, stored=some, shape=some.shape, bits=8)
-        parts.append(max_pool2d(part.values()[0], *geometry))
+    parts = [max_pool2d(part.values()[0], *geometry) for part in view.parts(PARTS)]
     y, window = (torch.cat(results) for results in zip(*parts, strict=True))
     return y, window

@@ -18,6 +18,7 @@ from qbench.kernels import passes
 from qbench.kernels.blocks import Normalised, NormGradient, encode_error_pair, range_norm, range_norm_gradient_
 from qbench.kernels.pooling import Pooled
 from qbench.kernels.random import counted, uncounted
+from qbench.nn.between import Between
 from qbench.nn.deferred import Deferred, LeftGradient, View, defer, materialised, placeholder, token_of
 from qbench.nn.kept import Quantized, keep, keeps_graph, kept, operand, release
 from qbench.nn.layers import QuantizedLayer
@@ -165,24 +166,6 @@ def replaced(x: Tensor, at: Tensor, values: Tensor) -> Tensor:
     order = counted(x)
     flat = order.flatten().index_put((at,), values)
     return uncounted(flat.view(order.shape), x)
-
-
-class Between:
-    """What passes between the two nodes of a block beside the graph: the product on the way forward, the gradient's
-    codes on the way back. In the graph itself a placeholder stands for either, so that autograd keeps neither alive."""
-
-    def __init__(self) -> None:
-        self._held: Any = None
-
-    def put(self, value: Any) -> None:
-        """Hold ``value`` until it is taken."""
-        self._held = value
-
-    def take(self) -> Any:
-        """What was put, held no longer."""
-        value, self._held = self._held, None
-        assert value is not None, "a block's two nodes run one after the other"
-        return value
 
 
 class _Product(torch.autograd.Function):

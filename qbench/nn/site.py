@@ -72,17 +72,19 @@ class Site(nn.Module):
             self.may_lack_range = True  # asked of the buffer again only after it was loaded
 
     @torch.no_grad()
-    def forward(self, x: Tensor) -> QTensor:
-        """Encode ``x`` (float32, any shape)."""
+    def forward(self, x: Tensor, measured: Tensor | None = None) -> QTensor:
+        """Encode ``x`` (float32, any shape). measured: its extremes, float32 [2], where they are known already."""
         x = materialised(x)
         # Activations alone are read in several places; a batch or a weight outlives the step, and would keep its codes.
         is_activation = self.training and x.requires_grad and self.spec == nearest_version(self.spec)
-        return self.observe(self._encode_known(x) if is_activation else self._encode(x), lambda: x)
+        return self.observe(self._encode_known(x) if is_activation else self._encode(x, measured), lambda: x)
 
-    def _encode(self, x: Tensor) -> QTensor:
+    def _encode(self, x: Tensor, measured: Tensor | None) -> QTensor:
         limits = None
         if self.is_tracked:
             limits = self.limits(self._measured(x)) if self.training else pair_of(self.tracked)
+        elif measured is not None and getattr(self.spec, "takes_extremes", True):
+            limits = pair_of(measured)
         return quantize(x, self.format, self.key, limits)
 
     def _encode_known(self, x: Tensor) -> QTensor:
@@ -131,6 +133,11 @@ class Site(nn.Module):
     def _load_from_state_dict(self, *arguments: Any, **options: Any) -> None:
         super()._load_from_state_dict(*arguments, **options)
         self.may_lack_range = True
+
+    @property
+    def is_observed(self) -> bool:
+        """Whether anybody would look at this step's codes."""
+        return self.watcher is not None or (self.training and self.clock.step % OBSERVE_EVERY == 0)
 
     def observe(self, q: QTensor, exact: Callable[[], Tensor]) -> QTensor:
         """Note which codes are in use, now and then; returns ``q``.

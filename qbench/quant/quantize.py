@@ -38,8 +38,8 @@ from qbench.quant.ranges import Range, largest_magnitude, measure_range
 def quantize(x: Tensor, spec: Quantizer, key: Key, limits: Range | None = None) -> QTensor:
     """Encode ``x`` (float32, any shape) in the format ``spec``.
 
-    key: of the random bits, used by stochastic formats only. limits: the range to use instead of the tensor's own
-    (affine formats). Returns codes of ``x``'s shape in the format's ``code_dtype``.
+    key: of the random bits, used by stochastic formats only. limits: the range to use instead of the tensor's own,
+    where the format has one scale that depends on it. Returns codes of ``x``'s shape in the format's ``code_dtype``.
     """
     return _encode(spec, x, key, limits)
 
@@ -77,7 +77,7 @@ def _symmetric(spec: Symmetric, x: Tensor, key: Key, limits: Range | None) -> QT
     top = spec.largest_integer
     if spec.granularity == "channel":
         return _symmetric_channels(spec, x, key)
-    return _scaled(spec, x, largest_magnitude(x), "linear", top, (-top, top), key)
+    return _scaled(spec, x, _magnitude(x, limits), "linear", top, (-top, top), key)
 
 
 def _symmetric_channels(spec: Symmetric, x: Tensor, key: Key) -> QTensor:
@@ -102,20 +102,20 @@ def _direct(spec: Direct, x: Tensor, key: Key, limits: Range | None) -> QTensor:
 @_encode.register
 def _shift(spec: Shift, x: Tensor, key: Key, limits: Range | None) -> QTensor:
     top = spec.largest_integer
-    return _scaled(spec, x, largest_magnitude(x), "power", 2.0 ** (spec.bits - 1), (-top, top), key)
+    return _scaled(spec, x, _magnitude(x, limits), "power", 2.0 ** (spec.bits - 1), (-top, top), key)
 
 
 @_encode.register
 def _flag(spec: Flag, x: Tensor, key: Key, limits: Range | None) -> QTensor:
     # Codes count the fine grid, R / 2^(2k - 2); a flagged value is a multiple of 2^(k-1).
-    codes, scale = encoding.encode_flag(x, largest_magnitude(x), spec.bits)
+    codes, scale = encoding.encode_flag(x, _magnitude(x, limits), spec.bits)
     return QTensor(codes, scale, None, spec)
 
 
 @_encode.register
 def _constant(spec: Constant, x: Tensor, key: Key, limits: Range | None) -> QTensor:
     top = spec.largest_integer
-    q = _scaled(spec, x, largest_magnitude(x), "power", float(spec.levels), (-top, top), key)
+    q = _scaled(spec, x, _magnitude(x, limits), "power", float(spec.levels), (-top, top), key)
     assert q.scale is not None
     # The tensor's own scale is discarded, except where it says that the tensor is not finite.
     return QTensor(q.codes, q.scale * 0 + 2.0 ** (1 - spec.grid_bits), None, spec)
@@ -145,6 +145,11 @@ def _levels(spec: Levels, x: Tensor, key: Key, limits: Range | None) -> QTensor:
     codes = encoding.encode_levels(x, decision_points(spec).to(x.device))
     table = level_table(spec).to(x.device)
     return QTensor(codes, None, None, spec, torch.where(encoding.extremes(x)[0].isnan(), torch.nan, table))
+
+
+def _magnitude(x: Tensor, limits: Range | None) -> Tensor:
+    """max |x|, of the limits where they are given."""
+    return largest_magnitude(x) if limits is None else torch.maximum(-limits[0], limits[1])
 
 
 def _scaled(

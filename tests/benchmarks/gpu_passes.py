@@ -48,6 +48,8 @@ def passes(bench: Bench) -> dict[str, tuple[Callable[[], object], float]]:
     mask = torch.zeros(-(-x.numel() // 8), dtype=torch.uint8, device=bench.device)
     table = torch.linspace(-3, 3, 16, device=bench.device)
     few = codes & 15
+    direct = (x, slope, slope.abs(), 128.0, 32767.0, slope, offset, True)
+    grid = (1 / 128, -32767.0, 32767.0, torch.int16)
     pool = ([3, 3], [2, 2], [1, 1])
     y, window = call("max_pool2d")(x, *pool)
     found: dict[str, tuple[Callable[[], object], float]] = {
@@ -61,6 +63,10 @@ def passes(bench: Bench) -> dict[str, tuple[Callable[[], object], float]]:
         "moments": (lambda: call("moments")(x), 4),
         "level_gradient_sums": (lambda: call("level_gradient_sums")(x, few, table, slope, offset, True), 5),
         "level_view": (lambda: call("level_view")(few, table, slope, offset, True, None), 5.125),
+        "direct_view + trunk": (lambda: call("direct_view")(*direct, x), 12.125),
+        "encode_direct_view": (lambda: call("encode_direct_view")(*direct, *grid), 6),
+        "direct_gradient_sums": (lambda: call("direct_gradient_sums")(x, None, *direct), 8),
+        "direct_gradient": (lambda: call("direct_gradient")(x, None, *direct, slope, offset, slope), 12),
         "pack_bits 4": (lambda: call("pack_bits")(few, 4), 1.5),
         "max_pool2d": (lambda: call("max_pool2d")(x, *pool), 5.25),
         "max_pool2d_backward": (lambda: call("max_pool2d_backward")(y, window, list(x.shape), *pool), 5.25),

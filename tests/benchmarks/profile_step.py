@@ -41,12 +41,13 @@ GROUPS = {
     "products, linear layers": ("matmul", "matmul_scaled"),
     "encode": (
         "encode_affine", "encode_scaled", "encode_flag", "encode_binary", "encode_levels", "encode_affine_view",
-        "encode_scaled_view", "encode_view_gradient_", "encode_normalised_levels", "pack_bits",
+        "encode_scaled_view", "encode_view_gradient_", "encode_normalised_levels", "encode_direct_view", "pack_bits",
     ),
     "ranges and statistics": (
         "extremes", "view_extremes", "view_gradient_extremes", "chunk_statistics", "moments", "level_gradient_sums",
+        "direct_gradient_sums",
     ),
-    "vector maths": ("range_line", "range_gradient_line"),
+    "vector maths": ("range_line", "range_gradient_line", "direct_line", "direct_gradient_line"),
 }  # fmt: skip
 OTHER, UPDATE, REST = "other passes", "update", "rest: autograd, PyTorch, Python"
 

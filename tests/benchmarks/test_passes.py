@@ -13,7 +13,7 @@ from bench_table import is_tiny
 from kernel_race import Call, keep_freed_memory, race
 from torch import Tensor
 
-from qbench.kernels import encoding, packing, passes, pooling, updates
+from qbench.kernels import direct, encoding, packing, passes, pooling, updates
 from qbench.kernels.random import Key
 
 pytestmark = pytest.mark.benchmark_suite
@@ -71,7 +71,7 @@ class Inputs:
 
     def calls(self) -> dict[str, tuple[float, Call]]:
         """Bytes read and written per element, and the pass."""
-        return self.of_codes() | self.of_gradients() | self.of_levels() | self.of_weights()
+        return self.of_codes() | self.of_gradients() | self.of_levels() | self.of_direct() | self.of_weights()
 
     def of_codes(self) -> dict[str, tuple[float, Call]]:
         codes, line, low, high = self.codes, self.line, self.low, self.high
@@ -133,6 +133,21 @@ class Inputs:
 
     def normalise(self, thresholds: Tensor) -> Tensor:
         return passes.encode_normalised_levels(self.x, self.mean, self.inverse, thresholds)
+
+    def of_direct(self) -> dict[str, tuple[float, Call]]:
+        slope, offset = self.line
+        view = (self.x, self.mean, self.inverse, 2.0**7, 2.0**15 - 1, slope, offset, True)
+        three, scale = (slope, offset, slope), torch.tensor(2.0**-9)
+        e = (self.g * 40).clamp(-127, 127).to(torch.int8)
+        grid = (2.0**-7, -(2.0**15), 2.0**15, torch.int16)
+        return {
+            "direct view, ReLU and trunk": (12.125, lambda: direct.direct_view(*view, self.g)),
+            "encode direct view": (6, lambda: direct.encode_direct_view(*view, *grid)),
+            "direct gradient sums": (8, lambda: direct.direct_gradient_sums(self.g, None, *view)),
+            "direct gradient sums of codes": (5, lambda: direct.direct_gradient_sums(e, scale, *view)),
+            "direct gradient": (12, lambda: direct.direct_gradient(self.g, None, *view, *three)),
+            "direct gradient of codes": (9, lambda: direct.direct_gradient(e, scale, *view, *three)),
+        }
 
     def of_weights(self) -> dict[str, tuple[float, Call]]:
         codes, m, v = torch.zeros_like(self.x, dtype=torch.int8), torch.zeros_like(self.x), torch.zeros_like(self.x)

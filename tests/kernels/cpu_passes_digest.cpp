@@ -37,6 +37,19 @@ void qbench_level_gradient_sums(const float*, const u8*, i64, i64, const float*,
                                 double*, int, int);
 void qbench_level_gradient(const float*, const u8*, i64, i64, const float*, i64, const float*, const float*, int,
                            const float*, const float*, const float*, float*, int, int);
+void qbench_direct_line(i64, const double*, const double*, const float*, const float*, const double*, double, double,
+                        float*, float*, float*, float*, float*, float*, float*, int, int);
+void qbench_direct_gradient_line(i64, const double*, i64, double, const float*, const float*, const float*, const float*,
+                                 float*, float*, float*, float*, float*, int, int);
+void qbench_direct_view(const float*, i64, i64, const float*, const float*, double, double, const float*, const float*,
+                        int, const float*, float*, u8*, int, int);
+void qbench_encode_direct_view(const float*, i64, i64, const float*, const float*, double, double, const float*,
+                               const float*, int, double, double, double, int, void*, float*, int, int);
+void qbench_direct_gradient_sums(const void*, int, const float*, const float*, i64, i64, const float*, const float*,
+                                 double, double, const float*, const float*, int, double*, int, int);
+void qbench_direct_gradient(const void*, int, const float*, const float*, i64, i64, const float*, const float*, double,
+                            double, const float*, const float*, int, const float*, const float*, const float*, float*,
+                            float*, int, int);
 void qbench_sgd_on_grid(void*, int, i64, const float*, float*, double, double, double, int, int, double, double, double,
                         int, u32, u32, u32, int, int);
 void qbench_adam_on_grid(void*, int, i64, const float*, float*, float*, double, double, double, double, double, double,
@@ -262,6 +275,71 @@ void passes(i64 rows, i64 channels, int relu) {
     }
 }
 
+void direct(i64 rows, i64 channels, int relu, bool awkward) {
+    const i64 n = rows * channels;
+    Digest digest;
+    const auto x = floats(n, awkward), g = floats(n, awkward), mean = floats(channels, false);
+    const auto slope = floats(channels, false), offset = floats(channels, awkward), inverse = floats(channels, false);
+    auto value = room<float>(n), numbers = room<float>(2);
+    auto mask = room<u8>((n + 7) / 8);
+    qbench_direct_view(x.data(), rows, channels, mean.data(), inverse.data(), 128, 127, slope.data(), offset.data(),
+                       relu, nullptr, value.data(), mask.data(), THREADS, isa);
+    digest.add_floats(value);
+    qbench_direct_view(x.data(), rows, channels, mean.data(), inverse.data(), 32768, 16777216, slope.data(),
+                       offset.data(), relu, g.data(), value.data(), mask.data(), THREADS, isa);
+    digest.add_floats(value);
+    if (relu) digest.add_all(mask);
+    auto codes8 = room<i8>(n);
+    auto codes16 = room<i16>(n);
+    auto codes32 = room<i32>(n);
+    void* const out[] = {codes8.data(), codes16.data(), codes32.data()};
+    for (int type = INT8; type <= INT32; ++type) {
+        qbench_encode_direct_view(x.data(), rows, channels, mean.data(), inverse.data(), 128, 32767, slope.data(),
+                                  offset.data(), relu, 0.0078125, -INFINITY, INFINITY, type, out[type - 1], &numbers[0],
+                                  THREADS, isa);
+        digest.add_floats(numbers);
+    }
+    digest.add_all(codes8);
+    digest.add_all(codes16);
+    digest.add_all(codes32);
+    const void* const gradients[] = {g.data(), codes8.data(), codes16.data()};
+    const int types[] = {-1, INT8, INT16};
+    for (int k = 0; k < 3; ++k) {
+        const float scale = 0.03f;
+        qbench_direct_gradient(gradients[k], types[k], k ? &scale : nullptr, x.data(), rows, channels, mean.data(),
+                               inverse.data(), 128, 32767, slope.data(), offset.data(), relu, slope.data(),
+                               offset.data(), mean.data(), value.data(), numbers.data(), THREADS, isa);
+        digest.add_floats(value);
+        digest.add_floats(numbers);
+        if (channels % 16 || awkward) continue;  // the order of the sums depends on the width of vectors elsewhere
+        auto sums = room<double>(3 * channels);
+        qbench_direct_gradient_sums(gradients[k], types[k], k ? &scale : nullptr, x.data(), rows, channels, mean.data(),
+                                    inverse.data(), 128, 32767, slope.data(), offset.data(), relu, sums.data(), THREADS,
+                                    isa);
+        digest.add_all(sums);
+    }
+    digest.print("direct " + std::to_string(rows) + "x" + std::to_string(channels) + (relu ? " relu" : "") +
+                 (awkward ? " awkward" : ""));
+}
+
+void direct_lines(i64 channels) {
+    Digest digest;
+    const auto weight = floats(channels, true), bias = floats(channels, false), other = floats(channels, false);
+    const double grids[] = {32768, 16777216, 32768, 16777216, 128, 32767};
+    auto sums = room<double>(3 * channels);
+    for (double& sum : sums) sum = random_float();
+    std::vector<std::vector<float>> found(12, room<float>(channels));
+    for (double& sum : sums) sum = std::fabs(sum);
+    qbench_direct_line(channels, sums.data(), sums.data() + channels, weight.data(), bias.data(), grids, 128, 0.00003,
+                       found[0].data(), found[1].data(), found[2].data(), found[3].data(), found[4].data(),
+                       found[5].data(), found[6].data(), THREADS, isa);
+    qbench_direct_gradient_line(channels, sums.data(), 77, 128, weight.data(), bias.data(), other.data(), weight.data(),
+                                found[7].data(), found[8].data(), found[9].data(), found[10].data(), found[11].data(),
+                                THREADS, isa);
+    for (const auto& vector : found) digest.add_floats(vector);
+    digest.print("direct lines " + std::to_string(channels));
+}
+
 void updates(i64 n) {
     const auto grad = floats(n, false);
     for (int rule = NEAREST; rule <= SIGN_HASH; ++rule) {
@@ -340,6 +418,11 @@ int main(int count, char** arguments) {
     }
     for (i64 channels : {1, 3, 16, 20, 64, 100})
         for (i64 rows : {1, 7, 64, 1028})
-            for (int relu = 0; relu < 2; ++relu) passes(rows, channels, relu);
+            for (int relu = 0; relu < 2; ++relu) {
+                passes(rows, channels, relu);
+                direct(rows, channels, relu, false);
+                direct(rows, channels, relu, true);
+            }
+    for (i64 channels : {1, 16, 37}) direct_lines(channels);
     for (i64 channels : {1, 5, 16, 33}) pooling(channels);
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import kernel_cases_blocks
+import kernel_cases_direct
 import kernel_cases_encoding
 import kernel_cases_passes
 import kernel_cases_products
@@ -16,4 +17,5 @@ CASES = (
     *kernel_cases_updates.CASES,
     *kernel_cases_range_norm.CASES,
     *kernel_cases_blocks.CASES,
+    *kernel_cases_direct.CASES,
 )

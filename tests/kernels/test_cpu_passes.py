@@ -53,6 +53,7 @@ def calls_on(shape: tuple[int, ...]) -> dict[str, tuple[Any, ...]]:
     master, state = integers(shape, torch.int32, seed=9) >> 8, integers(shape, torch.int32, seed=10) >> 18
     grid = (0.02, -128.0, 127.0, "stochastic")
     signed = ("stochastic", key, torch.int8)
+    direct = (x, offset, slope, 2.0**13, 2.0**15 - 1, slope, offset, True)
     return {
         "extremes": (x,),
         "encode_affine": (x, low, high, 8, True, key),
@@ -77,6 +78,10 @@ def calls_on(shape: tuple[int, ...]) -> dict[str, tuple[Any, ...]]:
         "level_view": (few, table, slope, offset, True, x),
         "level_gradient_sums": (g, few, table, slope, offset, True),
         "level_gradient": (g, few, table, slope, offset, True, slope, offset, slope),
+        "direct_view": (*direct, g),
+        "encode_direct_view": (*direct, 2.0**-7, -127.0, 127.0, torch.int8),
+        "direct_gradient_sums": (weights, scale, *direct),
+        "direct_gradient": (g, None, *direct, slope, offset, slope),
         "sgd_on_grid_": (weights, g, x, 0.1, 1e-3, 0.9, True, False, *grid, key),
         "adam_on_grid_": (weights, g, x, x.abs(), 0.1, 0.9, 0.99, 1e-8, 3, 1e-3, *grid, other),
         "quantized_momentum_": (master, state, g, scale, 128, 1, 26, 2**23 - 1, key),
@@ -145,7 +150,7 @@ def test_values_between_codes(level: str, rounding: str, key: list[int] | None) 
 
 # --- the loops in a program of their own
 
-UNITS = ("encode", "passes", "statistics", "extremes", "updates", "packing", "pooling")
+UNITS = ("encode", "passes", "statistics", "direct", "extremes", "updates", "packing", "pooling")
 ISA_UNITS = ("elementwise_scalar", "elementwise_avx2", "elementwise_avx512", "elementwise_neon")
 FLAGS = ("-O1", "-std=c++17", "-fopenmp", "-ffp-contract=off", "-fno-math-errno", "-w", f"-I{SOURCES}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from kernel_matrix import Case, integers, normal, number
 from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from qbench.kernels import blocks, encoding, packing, passes, pooling, products, updates
+from qbench.kernels import blocks, direct, encoding, packing, passes, pooling, products, updates
 from qbench.kernels.library import SCHEMAS
 from qbench.kernels.random import Key
 from qbench.kernels.reference import encode as reference_encode
@@ -163,6 +163,23 @@ def test_updates_change_their_arguments_in_either_layout() -> None:
         assert torch.equal(codes, moved.round().clamp(-128, 127).to(S8))
 
 
+def test_passes_on_direct_grids_take_any_layout() -> None:
+    x, g = normal((3, 5, 6, 7)), normal((3, 5, 6, 7), seed=1)
+    vectors = [normal((5,), seed=seed) for seed in range(2, 9)]
+    for view in (x.contiguous(), torch.stack([x, x], dim=-1)[..., 0]):
+        expected, found = (
+            (
+                *direct.direct_view(tensor, *vectors[:2], 128.0, 127.0, *vectors[2:4], True, other),
+                *direct.direct_gradient(
+                    other, None, tensor, *vectors[:2], 128.0, 127.0, *vectors[2:4], True, *vectors[4:]
+                ),
+            )
+            for tensor, other in ((x, g), (view, g.contiguous()))
+        )
+        assert all(map(torch.equal, expected, found))
+        assert found[0].is_contiguous(memory_format=torch.channels_last)
+
+
 def test_pool_takes_its_kernel_as_stride() -> None:
     x = normal((2, 3, 8, 8))
     y, window = pooling.max_pool2d(x, 2)
@@ -178,6 +195,8 @@ A, B = integers((3, 4), U8), integers((4, 5), S8)
 ONE, E = number(1.0), integers((1, 6, 4, 4), S8)
 F, C = normal((2, 3, 4, 4)), integers((2, 3, 4, 4), U8)
 THREE = normal((3,))
+DIRECT = (F, THREE, THREE, 128.0, 127.0, THREE, THREE, True)
+SUMS = normal((3, 3)).double()
 GRID = (0.1, -8.0, 7.0)
 
 WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
@@ -225,6 +244,24 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: passes.apply_mask(F, torch.zeros(11, dtype=U8)), ValueError, "has 12 bytes"),
     (lambda: passes.view_gradient_extremes(F[:1], C, THREE, THREE, True), ValueError, "g has shape"),
     (lambda: passes.moments(C), TypeError, "x must be float32"),
+    (lambda: direct_view(x=C), TypeError, "x must be float32"),
+    (lambda: direct_view(x=F[0]), ValueError, "x must be \\[N, C\\]"),
+    (lambda: direct_view(slope=THREE[:2]), ValueError, "slope must have one value per channel"),
+    (lambda: direct_view(top=0.5), ValueError, "top must be a whole number from 1"),
+    (lambda: direct_view(top=2.0**25), ValueError, "top must be a whole number from 1"),
+    (lambda: direct_view(trunk=F[:1]), ValueError, "trunk has shape"),
+    (lambda: direct.encode_direct_view(*DIRECT, 0.1, -1.0, 1.0, U8), TypeError, "codes must be int8, int16 or int32"),
+    (lambda: direct.direct_gradient_sums(C.to(S8), None, *DIRECT), TypeError, "g without a scale must be float32"),
+    (lambda: direct.direct_gradient_sums(C, ONE, *DIRECT), TypeError, "g with a scale must be int8 or int16"),
+    (lambda: direct.direct_gradient_sums(C.to(S8), THREE, *DIRECT), ValueError, "g_scale must be one number"),
+    (lambda: direct.direct_gradient_sums(F[:1], None, *DIRECT), ValueError, "g has shape"),
+    (lambda: direct.direct_gradient(F, None, *DIRECT, THREE, THREE, ONE), ValueError, "c must have one value"),
+    (lambda: direct_line(grids=[1.0] * 5), ValueError, "three grids have 6 numbers, got 5"),
+    (lambda: direct_line(mean=THREE), TypeError, "mean must be float64"),
+    (lambda: direct_line(mean=F.double()), ValueError, "mean must have one value"),
+    (lambda: direct_line(weight=THREE[:2]), ValueError, "weight must have one value"),
+    (lambda: direct.direct_gradient_line(SUMS[:2], 3, 1.0, *[THREE] * 4), ValueError, "sums must be \\[3, C\\]"),
+    (lambda: direct.direct_gradient_line(SUMS.float(), 3, 1.0, *[THREE] * 4), TypeError, "sums must be float64"),
     (lambda: updates.sgd_on_grid_(C, F, None, 1, 0, 0, False, True, *GRID, "nearest"), TypeError, "int8 or int16"),
     (lambda: sgd(scale=0.0), ValueError, "must be positive and finite"),
     (lambda: sgd(rounding="ternary"), ValueError, "rounding must be one of"),
@@ -246,6 +283,16 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
 
 def scaled(kind: str = "linear", rounding: str = "nearest", key: Key | None = None, dtype: torch.dtype = S8) -> Any:
     return encoding.encode_scaled(F, ONE, kind, 127.0, -127.0, 127.0, rounding, key, dtype)
+
+
+def direct_view(
+    x: torch.Tensor = F, top: float = 127.0, slope: torch.Tensor = THREE, trunk: torch.Tensor | None = None
+) -> Any:
+    return direct.direct_view(x, THREE, THREE, 128.0, top, slope, THREE, True, trunk)
+
+
+def direct_line(mean: torch.Tensor = SUMS[0], weight: torch.Tensor = THREE, grids: Sequence[float] = (1.0,) * 6) -> Any:
+    return direct.direct_line(mean, SUMS[1].abs(), weight, THREE, grids, 128.0, 1e-5)
 
 
 def sgd(

@@ -157,6 +157,17 @@ def test_given_limits_are_used_instead_of_the_tensors_own() -> None:
     assert q.codes.tolist() == [0, 128, 255]
 
 
+MEASURED = [spec for spec in FORMATS if isinstance(spec, FROM_DATA) and getattr(spec, "takes_extremes", True)]
+
+
+@pytest.mark.parametrize("spec", MEASURED, ids=str)
+def test_extremes_that_are_known_already_give_the_same_codes(spec: Quantizer) -> None:
+    x = torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(0)) - 1.5
+    measured, given = quantize(x, spec, KEY), quantize(x, spec, KEY, (x.min(), x.max()))
+    assert torch.equal(measured.codes, given.codes)
+    assert torch.equal(measured.dequantize(), given.dequantize())
+
+
 def test_mean_extremes_are_those_of_the_samples() -> None:
     """Rows of extremes (-1, 1) and (-3, 5): the range is (-2, 3), and what lies outside is clipped."""
     x = torch.tensor([[-1.0, 0.0, 1.0], [-3.0, 0.0, 5.0]])

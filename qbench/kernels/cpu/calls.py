@@ -36,6 +36,7 @@ KEY = "u u u i"  # seed, tensor, step, generator
 RANDOM = "u u u"
 AFFINE = f"p p i i {KEY}"  # low, high, bits, integer zero point
 SCALED = f"p i d d d i {RANDOM} i"  # magnitude, kind, divisor, low, high, rule, key, type
+DIRECT = "p l l p p d d p p i"  # x, rows, channels, mean, inverse, unit, top, slope, offset, relu
 GRID = f"d d d i {RANDOM}"  # scale, low, high, rule, key
 REPLACED = "p p l"  # at, values, count
 
@@ -59,6 +60,12 @@ SIGNATURES = {
     "chunk_statistics": "p l l l p p p p p",
     "moments": "p l l p p p p",
     "level_gradient_sums": "p p l l p l p p i p",
+    "direct_line": "l p p p p p d d p p p p p p p",
+    "direct_gradient_line": "l p l d p p p p p p p p p",
+    "direct_view": f"{DIRECT} p p p",
+    "encode_direct_view": f"{DIRECT} d d d i p p",
+    "direct_gradient_sums": f"p i p {DIRECT} p",
+    "direct_gradient": f"p i p {DIRECT} p p p p p",
     "sgd_on_grid": f"p i l p p d d d i i {GRID}",
     "adam_on_grid": f"p i l p p p d d d d d d {GRID}",
     "quantized_momentum": f"p p l p p l l l l {KEY}",

@@ -12,10 +12,30 @@ constexpr i64 TABLE_MARGIN = 16;
 // Places of a level in a tree of thresholds.
 constexpr int TREE_LEVEL = 128;
 
-// Codes out = clip(round(value / scale + zero), low, high); the values are x, or the view of `codes`.
+// Rows x on a direct grid, t = round((x - mean[c]) * inverse[c] * unit) within +-top, and the view slope[c] * t +
+// offset[c] of them; a gradient of that view, in floats or, where g_type names a type, in codes with their scale; and
+// what the gradient of x is made with.
+struct DirectJob {
+    const float* x = nullptr;
+    const float *mean = nullptr, *inverse = nullptr, *slope = nullptr, *offset = nullptr;
+    i64 period = 1;
+    float unit = 1, top = 0;
+    bool relu = false;
+    const float* trunk = nullptr;
+    float* value = nullptr;
+    u8* mask = nullptr;
+    const void* g = nullptr;
+    int g_type = -1;
+    float g_scale = 1;
+    const float *a = nullptr, *b = nullptr, *c = nullptr;
+    float* out = nullptr;
+};
+
+// Codes out = clip(round(value / scale + zero), low, high); the values are x, or the view of `codes` or of `direct`.
 struct EncodeJob {
     const float* x = nullptr;
     const u8* codes = nullptr;
+    const DirectJob* direct = nullptr;
     const float *slope = nullptr, *offset = nullptr;
     i64 period = 1;
     float floor = 0;
@@ -63,13 +83,15 @@ struct GradientJob {
     float* out = nullptr;
 };
 
-// Sums over the rows of a block, per place of the table: of x - shift and its square, or of a gradient's m and m * q.
+// Sums over the rows of a block, per place of the table: of x - shift and its square, or of a gradient's m and m * q, or
+// of one's m, m * t and m * z.
 struct SumsJob {
     const float* x = nullptr;
     const float* shift = nullptr;
     const GradientJob* gradient = nullptr;
+    const DirectJob* direct = nullptr;
     i64 period = 1;
-    double *first = nullptr, *second = nullptr;
+    double *first = nullptr, *second = nullptr, *third = nullptr;
     float *lows = nullptr, *highs = nullptr;
 };
 
@@ -143,6 +165,10 @@ struct Loops {
     void (*momentum)(const MomentumJob&, const i32* gradient, Range);
     void (*max_pool)(const PoolJob&, Range);
     void (*max_pool_backward)(const PoolJob&, Range);
+    bool (*encode_direct)(const EncodeJob&, Range);
+    void (*direct_view)(const DirectJob&, Range);
+    void (*direct_sums)(const SumsJob&, Range);
+    Extremes (*direct_gradient)(const DirectJob&, Range);
 };
 
 extern const Loops scalar_loops;

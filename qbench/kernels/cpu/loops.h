@@ -6,6 +6,7 @@
 #include "loops_encode.h"
 #include "loops_view.h"
 #include "loops_statistics.h"
+#include "loops_direct.h"
 #include "loops_levels.h"
 #include "loops_update.h"
 #include "loops_pool.h"
@@ -16,5 +17,6 @@ const Loops LOOPS = {
     encode,          encode_flag,     decode,     extremes,          apply_mask, view,
     gradient_extremes, encode_gradient, level_gradient, column_ends, column_statistics, moments,
     gradient_sums,   encode_levels,   look_up,    encode_at,         sgd,        adam,
-    momentum,        max_pool,        max_pool_backward,
+    momentum,        max_pool,        max_pool_backward, encode_direct, direct_view, direct_sums,
+    direct_gradient,
 };

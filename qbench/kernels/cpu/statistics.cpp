@@ -1,6 +1,6 @@
-// Reductions of columns: what qbench/kernels/cpu/passes.py calls. Integers are exact; sums of doubles are taken over
-// blocks of rows whose size depends on the shape alone, so the number of threads changes no bit of them.
+// Reductions of columns: what qbench/kernels/cpu/passes.py calls. Integers are exact; for sums of doubles see sums.h.
 #include "encode.h"
+#include "sums.h"
 
 namespace qbench {
 namespace {
@@ -89,43 +89,6 @@ struct Remainder {
     }
 };
 
-// Rows of a block of sums: few enough blocks to add up, rows enough to hide what a block costs.
-i64 block_rows(i64 rows) {
-    constexpr i64 FEWEST = 256, BLOCKS = 256;
-    const i64 even = (rows + BLOCKS - 1) / BLOCKS;
-    return even > FEWEST ? even : FEWEST;
-}
-
-// out[c] += the sum over its places of a table.
-void fold(const double* places, i64 count, i64 channels, double* out) {
-    for (i64 p = 0, c = 0; p < count; ++p) {
-        out[c] += places[p];
-        if (++c == channels) c = 0;
-    }
-}
-
-// sums [2, channels]: what body(rows, table of first sums, table of second sums, thread) adds to the tables' places.
-template <class Body>
-void sum_blocks(i64 rows, i64 channels, i64 period, double* sums, int threads, const Body& body) {
-    const i64 height = block_rows(rows), blocks = (rows + height - 1) / height, places = period + TABLE_MARGIN;
-    Array<double> partial(size(blocks * 2 * channels));
-    in_parts(threads, blocks, 1, [&](int thread, Range share) {
-        Aligned<double> first(places), second(places);
-        for (i64 b = share.begin; b < share.end; ++b) {
-            first.clear();
-            second.clear();
-            const Range range = {b * height, b * height + height < rows ? b * height + height : rows};
-            body(range, first.data(), second.data(), thread);
-            double* const found = &partial[size(b * 2 * channels)];
-            fold(first.data(), places, channels, found);
-            fold(second.data(), places, channels, found + channels);
-        }
-    });
-    std::memset(sums, 0, size(2 * channels) * sizeof(double));
-    for (i64 b = 0; b < blocks; ++b)
-        for (i64 c = 0; c < 2 * channels; ++c) sums[c] += partial[size(b * 2 * channels + c)];
-}
-
 // Extremes of the places of a table, per thread; NaN does not show in them.
 struct PlaceExtremes {
     Aligned<float> lows, highs;
@@ -206,9 +169,16 @@ QBENCH_EXPORT void qbench_moments(
     Array<PlaceExtremes> extremes;
     for (int part = 0; part < parts; ++part) extremes.emplace_back(places);
     Array<double> sums(size(2 * channels));
-    sum_blocks(rows, channels, period, sums.data(), parts, [&](Range range, double* first, double* second, int thread) {
+    sum_blocks<2>(rows, channels, period, sums.data(), parts, [&](Range range, double* const* tables, int thread) {
         PlaceExtremes& mine = extremes[size(thread)];
-        const SumsJob job = {x, shift.data(), nullptr, period, first, second, mine.lows.data(), mine.highs.data()};
+        SumsJob job;
+        job.x = x;
+        job.shift = shift.data();
+        job.period = period;
+        job.first = tables[0];
+        job.second = tables[1];
+        job.lows = mine.lows.data();
+        job.highs = mine.highs.data();
         in_groups(loops_for(isa), {range.begin * channels, range.end * channels},
                   [&](const Loops& loops, Range elements) { loops.moments(job, elements); });
     });
@@ -248,9 +218,13 @@ QBENCH_EXPORT void qbench_level_gradient_sums(
     job.view.relu = relu != 0;
     job.g = g;
     const int parts = useful_threads(threads, rows * channels);
-    sum_blocks(rows, channels, period, sums, parts, [&](Range range, double* first, double* second, int) {
-        const SumsJob tables = {nullptr, nullptr, &job, period, first, second, nullptr, nullptr};
+    sum_blocks<2>(rows, channels, period, sums, parts, [&](Range range, double* const* tables, int) {
+        SumsJob added;
+        added.gradient = &job;
+        added.period = period;
+        added.first = tables[0];
+        added.second = tables[1];
         in_groups(loops_for(isa), {range.begin * channels, range.end * channels},
-                  [&](const Loops& loops, Range elements) { loops.gradient_sums(tables, elements); });
+                  [&](const Loops& loops, Range elements) { loops.gradient_sums(added, elements); });
     });
 }

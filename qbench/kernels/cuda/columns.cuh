@@ -73,6 +73,22 @@ DEVICE void reduce_columns(const ColumnTile<V>& tile, RowRange rows, Load load, 
         for (int j = 0; j < V; ++j) publish(tile.channel() + j, shared[threadIdx.x][j]);
 }
 
+// Threads of one block merge `parts` partials of one channel, in an order that depends on `parts` alone.
+template <typename Partial> DEVICE Partial merged_parts(const Partial* partials, i64 parts, i64 channels, i64 channel) {
+    __shared__ __align__(16) u8 memory[COLUMN_THREADS * sizeof(Partial)];
+    Partial* shared = reinterpret_cast<Partial*>(memory);
+    Partial mine;
+    mine.clear();
+    for (i64 part = threadIdx.x; part < parts; part += COLUMN_THREADS) mine.merge(partials[part * channels + channel]);
+    shared[threadIdx.x] = mine;
+    __syncthreads();
+    for (int half = COLUMN_THREADS / 2; half; half /= 2) {
+        if (threadIdx.x < half) shared[threadIdx.x].merge(shared[threadIdx.x + half]);
+        __syncthreads();  // the parts are merged
+    }
+    return shared[0];
+}
+
 // V consecutive elements of a row, from memory that is aligned to them when V is 4.
 template <int V, typename T> DEVICE void load_row(const T* source, i64 first, T (&out)[V]) {
 #pragma unroll

@@ -63,22 +63,6 @@ template <int V> __global__ void partial_moments(const float* x, i64 rows, i64 c
     reduce_columns<V, Moments>(tile, range, load, use, publish);
 }
 
-// Threads of one block merge `parts` partials of one channel, in an order that depends on `parts` alone.
-template <typename Partial> DEVICE Partial merged_parts(const Partial* partials, i64 parts, i64 channels, i64 channel) {
-    __shared__ __align__(16) u8 memory[COLUMN_THREADS * sizeof(Partial)];
-    Partial* shared = reinterpret_cast<Partial*>(memory);
-    Partial mine;
-    mine.clear();
-    for (i64 part = threadIdx.x; part < parts; part += COLUMN_THREADS) mine.merge(partials[part * channels + channel]);
-    shared[threadIdx.x] = mine;
-    __syncthreads();
-    for (int half = COLUMN_THREADS / 2; half; half /= 2) {
-        if (threadIdx.x < half) shared[threadIdx.x].merge(shared[threadIdx.x + half]);
-        __syncthreads();  // the parts are merged
-    }
-    return shared[0];
-}
-
 // One block per channel.
 extern "C" __global__ void finish_moments(const Moments* partials, i64 parts, i64 channels, double* mean,
                                           double* variance, float* lows, float* highs) {

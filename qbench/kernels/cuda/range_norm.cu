@@ -1,12 +1,8 @@
 // Range batch norm on codes: the few numbers per channel between the passes over the tensor. One thread per channel,
 // in float64, each operation rounded by itself.
+#include "doubles.cuh"
 #include "elements.cuh"
 #include "extremes.cuh"
-
-DEVICE double add(double a, double b) { return __dadd_rn(a, b); }
-DEVICE double subtract(double a, double b) { return __dsub_rn(a, b); }
-DEVICE double multiply(double a, double b) { return __dmul_rn(a, b); }
-DEVICE double divide(double a, double b) { return __ddiv_rn(a, b); }
 
 // sums [channels], lows and highs [chunks, channels]; extremes [2] start at [+inf, -inf].
 extern "C" __global__ void range_line(const i64* sums, const u8* lows, const u8* highs, i64 channels, i64 chunks,

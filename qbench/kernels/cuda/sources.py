@@ -15,6 +15,7 @@ OPTIONS = ("--std=c++17", "--fmad=false")
 BYTES = ("u8", "i8")
 CODES = ("u8", "i8", "i16", "i32")
 FACTORS = ("u8", "i8", "i16")
+GRADIENTS = ("float", "i8", "i16")
 
 
 def _instances(name: str, *choices: tuple[str, ...]) -> tuple[str, ...]:
@@ -36,6 +37,11 @@ KERNELS: dict[str, tuple[str, ...]] = {
     "levels": (
         "finish_moments", "encode_normalised_levels", "finish_level_gradient_sums", "level_gradient",
         *_instances("partial_moments", ("1", "4")), *_instances("partial_level_gradient_sums", ("1", "4")),
+    ),
+    "direct": (
+        "direct_line", "direct_gradient_line", "direct_view", "finish_direct_gradient_sums",
+        *_instances("encode_direct_view", ("i8", "i16", "i32")),
+        *_instances("partial_direct_gradient_sums", ("1", "4"), GRADIENTS), *_instances("direct_gradient", GRADIENTS),
     ),
     "updates": (
         "quantized_momentum",

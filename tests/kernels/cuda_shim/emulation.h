@@ -340,6 +340,7 @@ inline double __dadd_rn(double a, double b) { return a + b; }
 inline double __dsub_rn(double a, double b) { return a - b; }
 inline double __dmul_rn(double a, double b) { return a * b; }
 inline double __ddiv_rn(double a, double b) { return a / b; }
+inline double __dsqrt_rn(double a) { return std::sqrt(a); }
 inline float __int2float_rn(int a) { return (float)a; }
 inline float __ll2float_rn(long long a) { return (float)a; }
 inline unsigned __float_as_uint(float value) {

@@ -63,7 +63,7 @@ SHAPES = (
 )
 SMALL_GROUPS = Shape("small-groups", (1, 6, 4, 4), 4, (2, 3), (1, 2), (1, 1), groups=2)
 KINDS = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad")
-FAMILIES = ("encode", "passes", "updates", "packing", "pooling", "range_norm", "products", "blocks")
+FAMILIES = ("encode", "passes", "direct", "updates", "packing", "pooling", "range_norm", "products", "blocks")
 
 
 def _tiles() -> Iterator[Case]:

@@ -30,7 +30,10 @@ def failures(cases: Sequence[Case], driver: EmulatedDriver) -> dict[str, str]:
     return {case: text for case, text in found.items() if text}
 
 
-SPLIT = ("moments", "chunk_statistics", "encode_view_gradient_", "view_extremes", "level_gradient_sums")
+SPLIT = (
+    "moments", "chunk_statistics", "encode_view_gradient_", "view_extremes", "level_gradient_sums",
+    "direct_gradient_sums",
+)  # fmt: skip
 """Operators whose work is split by the size of the device; so is that of the products."""
 
 
@@ -43,14 +46,14 @@ def test_is_the_same_on_devices_of_any_size(multiprocessors: int, build_folder: 
 
 
 @pytest.mark.parametrize(
-    "op", ["encode_affine", "affine_view", "sgd_on_grid_", "conv2d", "conv2d_weight_grad", "matmul"]
+    "op", ["encode_affine", "affine_view", "direct_gradient", "sgd_on_grid_", "conv2d", "conv2d_weight_grad", "matmul"]
 )
 def test_takes_memory_that_starts_anywhere(op: str, build_folder: Path) -> None:
     driver = EmulatedDriver(build_folder)
     assert [wrong(case, driver, unaligned(case)) for case in cases_of(op)[-2:]] == ["", ""]
 
 
-@pytest.mark.parametrize("op", ["moments", "level_gradient_sums"])
+@pytest.mark.parametrize("op", ["moments", "level_gradient_sums", "direct_gradient_sums"])
 def test_float_sums_are_reproducible(op: str, build_folder: Path) -> None:
     case = next(case for case in SHARED if case.op == op and "large" in case.label)
     drivers = [EmulatedDriver(build_folder, seed=seed) for seed in (3, 4)]
