@@ -89,7 +89,8 @@ QBENCH_EXPORT void qbench_direct_gradient_line(
 // mask: written with relu.
 QBENCH_EXPORT void qbench_direct_view(
     const float* x, i64 rows, i64 channels, const float* mean, const float* inverse, double unit, double top,
-    const float* slope, const float* offset, int relu, const float* trunk, float* value, u8* mask, int threads, int isa) {
+    const float* slope, const float* offset, int relu, const float* trunk, float* value, u8* mask, int threads,
+    int isa) {
     const i64 n = rows * channels;
     if (!n) return;
     DirectTables tables(mean, inverse, slope, offset, channels, 1);

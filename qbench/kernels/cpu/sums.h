@@ -1,5 +1,5 @@
-// Sums of columns in float64, over blocks of rows whose size depends on the shape alone: the number of threads changes no
-// bit of them.
+// Sums of columns in float64, over blocks of rows whose size depends on the shape alone: the number of threads changes
+// no bit of them.
 #pragma once
 
 #include "jobs.h"
