@@ -11,8 +11,8 @@ Gamma and beta of the norms stay float32, which represents their values on the s
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -106,13 +106,12 @@ class QuantizedMomentumOptimizer(Optimizer):
         """One update of every parameter that has a gradient."""
         assert closure is None
         for members in self.param_groups:
+            if members["kind"] != WEIGHT:
+                self._update_values([p for p in members["params"] if p.grad is not None], members)
+                continue
             for parameter, name in zip(members["params"], members["names"], strict=True):
-                if parameter.grad is None:
-                    continue
-                if members["kind"] == WEIGHT:
+                if parameter.grad is not None:
                     self._update_codes(parameter, members, tensor_id(f"{name}/gradient"))
-                else:
-                    self._update_values(parameter, members)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As PyTorch's, which makes all state as float as its parameter: integers become integers again, exactly."""
@@ -141,21 +140,25 @@ class QuantizedMomentumOptimizer(Optimizer):
         )  # fmt: skip
         layer.poison(magnitude)
 
-    def _update_values(self, parameter: nn.Parameter, members: dict[str, Any]) -> None:
-        assert parameter.grad is not None
-        gradient = parameter.grad + members["weight_decay"] * parameter
-        state = self.state[parameter]
-        old = state.get("accumulator")
-        if old is None:
-            old = torch.zeros_like(parameter)
+    def _update_values(self, parameters: list[nn.Parameter], members: dict[str, Any]) -> None:
+        """All of a group in one: they are many small vectors, and every operation is by element."""
+        if not parameters:
+            return
+        gradient = _joined([cast(Tensor, p.grad) for p in parameters])
+        if members["weight_decay"]:
+            gradient = gradient + members["weight_decay"] * _joined(parameters)
+        old = _joined([self.state[p].get("accumulator", torch.zeros_like(p)) for p in parameters])
         lr = self.rate(members)
         if members["kind"] == NORM:
             gradient = _value(self.rule.norm_gradient, gradient)
             old = _value(self.rule.accumulator, old)
             lr = self.learning_rate(lr)
-        state["accumulator"] = self.rule.momentum * old + gradient
+        new = self.rule.momentum * old + gradient
         # Q(W, 24) of the rule is left out: gamma and beta start on that grid and this step keeps them there.
-        parameter.sub_(lr * state["accumulator"])
+        moves = _apart(lr * new, parameters)
+        for parameter, move, accumulator in zip(parameters, moves, _apart(new, parameters), strict=True):
+            parameter.sub_(move)
+            self.state[parameter]["accumulator"] = accumulator
 
     def gradient_levels(self) -> int:
         """dr at this point of training."""
@@ -193,6 +196,17 @@ def initial_weight(weight: Tensor, master: Direct) -> QTensor:
     assert q.scale is not None
     finer = 2 ** (master.bits - INITIAL_WEIGHT.bits)
     return QTensor(q.codes.to(torch.int32) * finer, q.scale / finer, None, master)
+
+
+def _joined(tensors: Sequence[Tensor]) -> Tensor:
+    """Their elements, row-major, one tensor after another."""
+    return torch.cat([tensor.flatten() for tensor in tensors])
+
+
+def _apart(flat: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    """The inverse of :func:`_joined`: views of ``flat`` in these shapes."""
+    parts = flat.split([tensor.numel() for tensor in like])  # type: ignore[no-untyped-call]
+    return [part.view(tensor.shape) for part, tensor in zip(parts, like, strict=True)]
 
 
 def _value(spec: Quantizer, x: Tensor) -> Tensor:
