@@ -22,12 +22,19 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-from qbench.kernels.checks import Draws, dense, per_channel, require_dense, require_like, require_type, words
+from qbench.kernels.checks import (
+    Draws,
+    dense,
+    per_channel,
+    require_byte,
+    require_dense,
+    require_like,
+    require_type,
+    words,
+)
 from qbench.kernels.encoding import MOST_AFFINE_BITS
 from qbench.kernels.library import ops
 from qbench.kernels.pooling import Pooled
-
-BYTE_BITS = 8
 
 
 class Normalised(NamedTuple):
@@ -92,7 +99,7 @@ def range_norm(
     ``chunks`` divides the number of rows, the codes fit a byte and weight and bias have a value per channel.
     """
     require_type(y, "y", torch.float32)
-    _require_byte(bits)
+    require_byte(bits)
     weight, bias = (per_channel(values, name, y.shape[1]) for values, name in ((weight, "weight"), (bias, "bias")))
     rows = y.shape[0] * y.shape[2:].numel()
     if chunks < 1 or rows % chunks:
@@ -115,7 +122,7 @@ def range_norm_gradient_(
     TypeError for another type of ``g`` and ValueError for another shape than the codes', codes of more than a byte or
     ``normalised`` not dense.
     """
-    _require_byte(bits)
+    require_byte(bits)
     require_dense(normalised, "normalised")
     window, pool, gradient = None, None, g.gradient if isinstance(g, Pooled) else g
     if isinstance(g, Pooled):
@@ -144,13 +151,8 @@ def encode_error_pair(
     ValueError for more than 8 bits.
     """
     require_type(codes, "codes", torch.uint8)
-    _require_byte(bits)
+    require_byte(bits)
     result: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = ops.encode_error_pair(
         dense(codes), slope, offset, at, values, bits, words(key), top, rounding, words(wide_key), dtype
     )
     return result
-
-
-def _require_byte(bits: int) -> None:
-    if not 1 <= bits <= BYTE_BITS:
-        raise ValueError(f"bits must be from 1 to {BYTE_BITS}, got {bits}")

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from qbench.kernels.random import Key
 
+BYTE_BITS = 8
 Pair = int | Sequence[int]
 Draws = Key | Sequence[int] | None
 """Random bits of a kernel: a key, its list of words, or None to round to nearest."""
@@ -72,6 +73,12 @@ def require_same_device(x: Tensor, name: str, other: Tensor, other_name: str) ->
     """Raise ValueError unless the two are on one device."""
     if x.get_device() != other.get_device():  # comparing .device is several times slower
         raise ValueError(f"{name} is on {x.device} but {other_name} on {other.device}")
+
+
+def require_byte(bits: int) -> None:
+    """Raise ValueError unless codes of so many bits fit a byte."""
+    if not 1 <= bits <= BYTE_BITS:
+        raise ValueError(f"bits must be from 1 to {BYTE_BITS}, got {bits}")
 
 
 def per_channel(values: Tensor, name: str, count: int) -> Tensor:

@@ -59,6 +59,14 @@ def conv2d_scaled(
     return image(x, _convolved(x, w, geometry), torch.float32), _flat(x, (2,))
 
 
+def conv2d_encoded(
+    x: Tensor, x_zero: Tensor | None, x_scale: Tensor, w: Tensor, w_zero: Tensor | None, w_scale: Tensor,
+    bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int, *encoding: Any,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    shape = _convolved(x, w, (stride, padding, dilation, groups))
+    return image(x, shape, torch.uint8), _flat(x, ()), _flat(x, ())
+
+
 def conv2d_input_grad_scaled(
     e: Tensor, e_zero: Tensor | None, e_scale: Tensor, w: Tensor, w_zero: Tensor | None, w_scale: Tensor,
     input_shape: Sequence[int], *geometry: Any,

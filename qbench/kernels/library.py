@@ -36,6 +36,10 @@ SCHEMAS = {
     "conv2d_weight_grad": f"({X}, {E}, SymInt[] weight_shape, {GEOMETRY}, bool wide) -> Tensor",
     "matmul": "(Tensor a, Tensor? a_zero, Tensor b, Tensor? b_zero, bool wide) -> Tensor",
     "conv2d_scaled": f"({X}, Tensor x_scale, {W}, Tensor w_scale, Tensor? bias, {GEOMETRY}) -> (Tensor, Tensor)",
+    "conv2d_encoded": (
+        f"({X}, Tensor x_scale, {W}, Tensor w_scale, Tensor? bias, {GEOMETRY}, Tensor low, Tensor high, int bits, "
+        "bool integer_zero_point) -> (Tensor, Tensor, Tensor)"
+    ),
     "conv2d_input_grad_scaled": (
         f"({E}, Tensor e_scale, {W}, Tensor w_scale, SymInt[] input_shape, {GEOMETRY}) -> Tensor"
     ),

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from qbench.kernels.reference import encode as reference_encode
 from qbench.kernels.reference import products as reference
 from qbench.kernels.reference.encode import extremes
 
@@ -106,6 +107,28 @@ def conv2d_scaled(
         total, x_scale, reference.channels(w_scale), None if bias is None else reference.channels(bias)
     )
     return y, extremes(y)
+
+
+def conv2d_encoded(
+    x: Tensor,
+    x_zero: Tensor | None,
+    x_scale: Tensor,
+    w: Tensor,
+    w_zero: Tensor | None,
+    w_scale: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    low: Tensor,
+    high: Tensor,
+    bits: int,
+    integer_zero_point: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The result of :func:`conv2d_scaled` as affine codes of [low, high], uint8; scale; zero."""
+    y, _ = conv2d_scaled(x, x_zero, x_scale, w, w_zero, w_scale, bias, stride, padding, dilation, groups)
+    return reference_encode.encode_affine(y, low, high, bits, integer_zero_point, None)
 
 
 def conv2d_input_grad_scaled(

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from qbench.kernels.checks import Pair, dense, require_number
+from qbench.kernels.checks import Pair, dense, require_byte, require_number
 from qbench.kernels.library import ops
 from qbench.kernels.product_checks import (
     check_convolution,
@@ -83,6 +83,41 @@ def conv2d_s8_scaled(
     w_scale, bias = per_channels(w_scale, "w_scale", bias, w.shape[0])
     result: tuple[Tensor, Tensor] = ops.conv2d_scaled(
         dense(x), x_zero, x_scale, dense(w), w_zero, w_scale, bias, *where
+    )
+    return result
+
+
+def conv2d_s8_encoded(
+    x: Tensor,
+    w: Tensor,
+    x_scale: Tensor,
+    w_scale: Tensor,
+    low: Tensor,
+    high: Tensor,
+    bits: int,
+    integer_zero_point: bool,
+    *,
+    bias: Tensor | None = None,
+    stride: Pair = 1,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+    x_zero: Tensor | None = None,
+    w_zero: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The result of :func:`conv2d_s8_scaled` as affine codes of a range that is known beforehand, rounded to nearest:
+    (uint8, scale, zero) as from :func:`~qbench.kernels.encoding.encode_affine`, with no float tensor in between.
+
+    low, high: 0-d float32. Raises ValueError for more than 8 bits.
+    """
+    where = geometry(stride, padding, dilation, groups)
+    check_convolution(x, w, x_zero, w_zero, where)
+    for number, name in ((x_scale, "x_scale"), (low, "low"), (high, "high")):
+        require_number(number, name)
+    require_byte(bits)
+    w_scale, bias = per_channels(w_scale, "w_scale", bias, w.shape[0])
+    result: tuple[Tensor, Tensor, Tensor] = ops.conv2d_encoded(
+        dense(x), x_zero, x_scale, dense(w), w_zero, w_scale, bias, *where, low, high, bits, integer_zero_point
     )
     return result
 

@@ -20,6 +20,7 @@ PRODUCTS = (
     "conv2d_weight_grad",
     "matmul",
     "conv2d_scaled",
+    "conv2d_encoded",
     "conv2d_input_grad_scaled",
     "conv2d_weight_grad_scaled",
     "matmul_scaled",
@@ -94,7 +95,7 @@ def _calls(op: str, device: str) -> Iterator[tuple[str, tuple[Any, ...]]]:
         yield str(case), build(op, case, "odd", generator, device)
         if S16 not in (case.first, case.second):
             yield f"{case}, whole tiles", build(op, case, "tiled", generator, device)
-        if op.endswith("_scaled") and case.first == U8:
+        if op.endswith(("_scaled", "_encoded")) and case.first == U8:
             yield f"{case}, long sums", build(op, case, "long", generator, device)
 
 
@@ -142,7 +143,7 @@ def _matmul(op: str, case: Operands, size: str, generator: torch.Generator, devi
 
 def _conv(op: str, case: Operands, size: str, generator: torch.Generator, device: str) -> tuple[Any, ...]:
     x_shape, w_shape, e_shape, geometry = _shapes(op, size)
-    kind = op.removesuffix("_scaled")
+    kind = op.removesuffix("_scaled").removesuffix("_encoded")
     shapes = {
         "conv2d": (x_shape, w_shape),
         "conv2d_input_grad": (e_shape, w_shape),
@@ -154,7 +155,9 @@ def _conv(op: str, case: Operands, size: str, generator: torch.Generator, device
         return (*first, *second, *result, *geometry, _is_wide(case))
     scale, other = _scales(device)
     bias = (torch.linspace(-1, 1, w_shape[0]).to(device),) if kind == "conv2d" else ()
-    return (*first, scale, *second, other, *bias, *result, *geometry)
+    ends = [torch.tensor(end, device=device) for end in (-300.0, 500.0)]
+    encoding = (*ends, 8, True) if op.endswith("_encoded") else ()
+    return (*first, scale, *second, other, *bias, *result, *geometry, *encoding)
 
 
 def _shapes(op: str, size: str) -> tuple[Shape, Shape, Shape, tuple[list[int], list[int], list[int], int]]:

@@ -17,6 +17,7 @@ from qbench.nn import simulated
 from qbench.nn.geometry import Geometry
 from qbench.quant.formats import Affine, Float, Levels, Quantizer
 from qbench.quant.qtensor import QTensor
+from qbench.quant.ranges import Range
 
 Value = Tensor | QTensor
 
@@ -36,6 +37,17 @@ def conv_with_extremes(x: QTensor, weight: QTensor, geometry: Geometry) -> tuple
         x.codes, weight.codes, _scale(x), _outer(weight),
         x_zero=x.zero_point, w_zero=weight.zero_point, **_keys(geometry),
     )  # fmt: skip
+
+
+def conv_encoded(x: Value, weight: Value, geometry: Geometry, spec: Affine, limits: Range) -> QTensor:
+    """:func:`conv` as affine codes of a known range, rounded to nearest, without the float tensor."""
+    if isinstance(x, QTensor) and isinstance(weight, QTensor) and is_factor(x) and is_factor(weight, per_channel=True):
+        codes, scale, zero = products.conv2d_s8_encoded(
+            x.codes, weight.codes, _scale(x), _outer(weight), *limits, spec.bits, spec.scheme == "zero_point",
+            x_zero=x.zero_point, w_zero=weight.zero_point, **_keys(geometry),
+        )  # fmt: skip
+        return QTensor(codes, scale, zero, spec)
+    return simulated.conv_encoded(x, weight, geometry, spec, limits)
 
 
 def conv_input_grad(error: Value, weight: Value, input_shape: torch.Size, geometry: Geometry) -> Tensor:

@@ -22,6 +22,7 @@ from qbench.nn.kept import Operand, Recomputed, keep, kept, operand, release
 from qbench.nn.site import Clock, Site, apply_function, nearest_version, site_for, through, value_site_for
 from qbench.quant.formats import Affine, Binary, Direct, Quantizer
 from qbench.quant.qtensor import QTensor
+from qbench.quant.ranges import Range
 from qbench.recipe import Arithmetic, Recipe
 
 Value = Tensor | QTensor
@@ -32,6 +33,7 @@ class Functions(Protocol):
 
     def conv(self, x: Value, weight: Value, geometry: Geometry, /) -> Tensor: ...
     def conv_with_extremes(self, x: QTensor, weight: QTensor, geometry: Geometry, /) -> tuple[Tensor, Tensor]: ...
+    def conv_encoded(self, x: Value, weight: Value, geometry: Geometry, spec: Affine, limits: Range, /) -> QTensor: ...
     def conv_input_grad(self, error: Value, weight: Value, shape: torch.Size, geometry: Geometry, /) -> Tensor: ...
     def conv_weight_grad(self, x: Value, error: Value, shape: torch.Size, geometry: Geometry, /) -> Tensor: ...
     def linear(self, x: Value, weight: Value, /) -> Tensor: ...
@@ -48,6 +50,7 @@ class Product(Protocol):
 
     def forward(self, x: Value, weight: Value) -> Tensor: ...
     def forward_with_extremes(self, x: QTensor, weight: QTensor) -> tuple[Tensor, Tensor]: ...
+    def forward_encoded(self, x: Value, weight: Value, spec: Affine, limits: Range) -> QTensor: ...
     def input_grad(self, error: Value, weight: Value, shape: torch.Size) -> Tensor: ...
     def weight_grad(self, x: Value, error: Value, shape: torch.Size) -> Tensor: ...
     def plain(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor: ...
@@ -66,6 +69,10 @@ class ConvProduct:
     def forward_with_extremes(self, x: QTensor, weight: QTensor) -> tuple[Tensor, Tensor]:
         """As ``forward``, with the smallest and largest result, float32 [2]."""
         return self.functions.conv_with_extremes(x, weight, self.geometry)
+
+    def forward_encoded(self, x: Value, weight: Value, spec: Affine, limits: Range) -> QTensor:
+        """The result as codes of a range known beforehand, rounded to nearest."""
+        return self.functions.conv_encoded(x, weight, self.geometry, spec, limits)
 
     def input_grad(self, error: Value, weight: Value, shape: torch.Size) -> Tensor:
         return self.functions.conv_input_grad(error, weight, shape, self.geometry)
@@ -91,6 +98,10 @@ class LinearProduct:
         """As ``forward``, with the smallest and largest result, float32 [2]."""
         y = self.forward(x, weight)
         return y, extremes(y)
+
+    def forward_encoded(self, x: Value, weight: Value, spec: Affine, limits: Range) -> QTensor:
+        """The result as codes of a range known beforehand, rounded to nearest."""
+        return simulated.encoded(self.forward(x, weight), spec, limits)
 
     def input_grad(self, error: Value, weight: Value, shape: torch.Size) -> Tensor:
         return self.functions.linear_input_grad(error, weight)
@@ -241,10 +252,11 @@ def encode_view(site: Site, view: AnyView) -> Operand:
             return operand(site(view.values()[0]))
         return operand(site.observe(view.encode(spec), lambda: view.values()[0]))
     is_plain = isinstance(spec, Affine) and spec.takes_extremes and spec.bits <= 8
-    if not is_plain or view.table is not None or view.extremes is None:
+    extremes = site.tracked if site.has_fixed_range else view.extremes
+    if not is_plain or view.table is not None or extremes is None:
         return operand(site(view.values()[0]))
     assert isinstance(spec, Affine)
-    return Recomputed(view, (spec, site.limits(view.extremes), site.key))
+    return Recomputed(view, (spec, site.limits(extremes), site.key))
 
 
 def product_of(layer: nn.Conv2d | nn.Linear, arithmetic: Arithmetic) -> Product:

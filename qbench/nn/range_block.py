@@ -87,6 +87,32 @@ class RangeBlock:
         return defer(y, outcome[0], left) if outcome else cast(Tensor, y)
 
     @property
+    def evaluates(self) -> bool:
+        """Whether :meth:`evaluate` can stand for the modules: ranges are known and nobody looks at floats."""
+        has_range = self.sites[0].has_fixed_range
+        return has_range and self.sites[0].watcher is None and not torch.is_grad_enabled()
+
+    def evaluate(self, x: Tensor, trunk: Tensor | None) -> Tensor:
+        """As the modules in evaluation, but for roundings of the norm, which is one line per channel.
+
+        Where no residual is added it goes from codes to codes.
+        """
+        norm, layer, site = self.norm, self.layer, self.sites[0]
+        token, view = (token_of(x), x.view_of_codes) if isinstance(x, Deferred) else (x, None)
+        a = layer.observed(layer.encode_activation(token, view))
+        spec, limits = cast(Affine, site.format), site.limits(site.tracked)
+        q = layer.product.forward_encoded(a, layer.encode_weight(), spec, limits)
+        assert q.scale is not None
+        assert q.zero_point is not None
+        inner = norm.weight.double() / norm.running_scale.double()
+        offset = norm.bias.double() - inner * (q.scale.double() * q.zero_point.double() + norm.running_mean.double())
+        slope = (inner * q.scale.double()).float()
+        output = View(q.codes, q.codes.shape, 8, slope, offset.float(), self.relu)
+        if trunk is not None:
+            return output.values(materialised(trunk))[0]
+        return defer(placeholder(q.codes.shape, q.codes.device), output)
+
+    @property
     def sites(self) -> tuple[Site, Site]:
         """The sites of its norm, whose codes are used as integers."""
         return cast(Site, cast(Any, self.norm.input_site).site), self.norm_error

@@ -14,10 +14,11 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from qbench.kernels.encoding import extremes
+from qbench.kernels.encoding import encode_affine, extremes
 from qbench.nn.geometry import Geometry
+from qbench.quant.formats import Affine
 from qbench.quant.qtensor import QTensor
-from qbench.quant.ranges import largest_magnitude
+from qbench.quant.ranges import Range, largest_magnitude
 
 EXACT_IN_FLOAT32 = 2.0**24
 
@@ -144,6 +145,18 @@ def conv_with_extremes(x: QTensor, weight: QTensor, geometry: Geometry) -> tuple
 def _along_channels(scale: Tensor | None) -> Tensor | None:
     """A weight's per-channel scale [K, 1, 1, 1] as it multiplies an output [N, K, H, W]."""
     return scale if scale is None or scale.dim() == 0 else scale.reshape(1, -1, 1, 1)
+
+
+def conv_encoded(
+    x: Tensor | QTensor, weight: Tensor | QTensor, geometry: Geometry, spec: Affine, limits: Range
+) -> QTensor:
+    """:func:`conv` as affine codes of a known range, rounded to nearest."""
+    return encoded(conv(x, weight, geometry), spec, limits)
+
+
+def encoded(y: Tensor, spec: Affine, limits: Range) -> QTensor:
+    """``y`` as affine codes of the range, rounded to nearest."""
+    return QTensor(*encode_affine(y, *limits, spec.bits, spec.scheme == "zero_point"), spec)
 
 
 def conv_input_grad(

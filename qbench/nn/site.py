@@ -82,7 +82,7 @@ class Site(nn.Module):
     def _encode(self, x: Tensor, measured: Tensor | None) -> QTensor:
         limits = None
         if self.is_tracked:
-            limits = self.limits(self._measured(x)) if self.training else pair_of(self.tracked)
+            limits = self.limits(self.tracked if self.has_fixed_range else self._measured(x))
         elif measured is not None and getattr(self.spec, "takes_extremes", True):
             limits = pair_of(measured)
         return quantize(x, self.format, self.key, limits)
@@ -120,8 +120,15 @@ class Site(nn.Module):
         spec = cast(Affine, self.spec)
         return extremes(x) if spec.takes_extremes else torch.stack(measure_range(spec, x))
 
+    @property
+    def has_fixed_range(self) -> bool:
+        """Whether the range to quantise with is known without the tensor: a tracked one, in evaluation."""
+        return self.is_tracked and not self.training
+
     def limits(self, measured: Tensor) -> Range:
-        """The range to quantise with, given the batch's own [2]; moves a tracked range towards it."""
+        """The range to quantise with, given the batch's own [2]; moves a tracked range towards it in training."""
+        if self.has_fixed_range:
+            return pair_of(self.tracked)
         if self.is_tracked:
             missing = self.tracked.isnan() if self.may_lack_range else None
             self.tracked.lerp_(measured, 1 - cast(Affine, self.spec).old_weight)

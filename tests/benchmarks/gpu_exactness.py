@@ -106,11 +106,13 @@ def real_sizes(bench: Bench) -> None:
 
 
 def products(layer: Layer, bench: Bench) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """The three scaled products of a layer, on codes with zero points."""
+    """The products of a layer that are not left as integers, on codes with zero points."""
     x, w, e = operands(layer, bench)
     scale, zero = (torch.tensor(value, device=bench.device) for value in (0.013, 117.0))
     geometry = layer.geometry
     yield "conv2d_scaled", (x, zero, scale, w, None, scale, None, *geometry)
+    ends = (torch.tensor(value, device=bench.device) for value in (-30.0, 50.0))
+    yield "conv2d_encoded", (x, zero, scale, w, None, scale, None, *geometry, *ends, 8, True)
     yield "conv2d_input_grad_scaled", (e, zero, scale, w, None, scale, list(x.shape), *geometry)
     yield "conv2d_weight_grad_scaled", (x, zero, scale, e, zero, scale, list(w.shape), *geometry)
 

@@ -35,7 +35,7 @@ BOUND = 0.4
 """Share of the time that copying or multiplying alone would take, from where on it is said to bound a group."""
 
 GROUPS = {
-    "products, forward": ("conv2d", "conv2d_scaled"),
+    "products, forward": ("conv2d", "conv2d_scaled", "conv2d_encoded"),
     "products, input gradient": ("conv2d_input_grad", "conv2d_input_grad_scaled"),
     "products, weight gradient": ("conv2d_weight_grad", "conv2d_weight_grad_scaled"),
     "products, linear layers": ("matmul", "matmul_scaled"),

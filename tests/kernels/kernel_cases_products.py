@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -251,6 +252,26 @@ def _convolutions() -> Iterator[Case]:
         )
 
 
+def encoded(
+    shape: Shape, fill: Fill, bits: int = 8, whole: bool = True, high: float = 6.5, **options: bool
+) -> tuple[Any, ...]:
+    """As ``scaled``, with a range that clips some of the results."""
+    return *scaled("conv2d", shape, fill, **options), number(-4.25), number(high), bits, whole
+
+
+def _encoded() -> Iterator[Case]:
+    for shape, fill in product((*SHAPES, *LONG_SHAPES), RANDOM):
+        per_channel = fill is RANDOM[1]
+        build = partial(encoded, shape, fill, per_channel=per_channel)
+        yield Case("conv2d_encoded", f"{shape.label}-{fill}", build)
+    for shape, (bits, whole) in product((BASIC, TILED, DEEP), ((8, False), (5, True), (1, False))):
+        name = f"{shape.label}-{bits}-{'whole' if whole else 'offset'}"
+        yield Case("conv2d_encoded", name, partial(encoded, shape, RANDOM[0], bits, whole))
+    for high in (math.nan, math.inf, -4.25, 1e-42):
+        yield Case("conv2d_encoded", f"range-{high}", partial(encoded, TILED, RANDOM[0], 8, True, high))
+    yield Case("conv2d_encoded", "poisoned", partial(encoded, TILED, RANDOM[0], poisoned=True))
+
+
 def _matrices() -> Iterator[Case]:
     for size in MATRICES:
         label = "x".join(map(str, size))
@@ -274,4 +295,4 @@ def _matrices() -> Iterator[Case]:
             yield Case("matmul_scaled", f"K={terms}-{fill}", partial(matmul_scaled, (2, terms, 3), fill))
 
 
-CASES = (*_convolutions(), *_matrices())
+CASES = (*_convolutions(), *_encoded(), *_matrices())

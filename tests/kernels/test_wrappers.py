@@ -200,6 +200,8 @@ SUMS = normal((3, 3)).double()
 GRID = (0.1, -8.0, 7.0)
 
 WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
+    (lambda: products.conv2d_s8_encoded(C, C, ONE, ONE, ONE, ONE, 9, True), ValueError, "bits must be from 1 to 8"),
+    (lambda: products.conv2d_s8_encoded(C, C, ONE, ONE, THREE, ONE, 8, True), ValueError, "low must be one number"),
     (lambda: products.matmul_s8(A.float(), B), TypeError, "a must be uint8, int8 or int16"),
     (lambda: products.matmul_s8(A, B.int()), TypeError, "b must be uint8, int8 or int16"),
     (lambda: products.matmul_s8(A, B.t()), ValueError, "columns of a must be rows of b"),

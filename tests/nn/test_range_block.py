@@ -17,7 +17,7 @@ from qbench.nn.convert import QuantizedConvNormAct, QuantizedLinearNormAct
 from qbench.nn.deferred import Deferred, materialised
 from qbench.nn.pooling import CompactMaxPool, pooled_view
 from qbench.quant.formats import Affine, Symmetric
-from qbench.recipe import RangeNorm, Recipe
+from qbench.recipe import Arithmetic, RangeNorm, Recipe
 from qbench.train.memory import plain_tensors
 
 NEAREST = Affine(8)
@@ -84,6 +84,39 @@ def test_its_nodes_compute_what_the_modules_compute(is_conv: bool, activation: b
     for one, other in zip(*results, strict=True):
         # Statistics are summed in another order and precision, so a few codes move by one step of 1/255 of a range.
         assert (one - other).norm() <= 0.02 * other.norm() + 1e-6
+
+
+TRACKED = replace(NEAREST, tracked=True)
+EVALUATED = replace(RECIPE, activation=TRACKED, norm=RangeNorm(chunks=4, input=TRACKED))
+
+
+@pytest.mark.parametrize("arithmetic", ["integer", "simulated"])
+@pytest.mark.parametrize("is_conv", [True, False])
+def test_evaluation_without_gradients_computes_what_the_modules_compute(is_conv: bool, arithmetic: Arithmetic) -> None:
+    torch.manual_seed(0)
+    model = convert(Net(is_conv=is_conv), EVALUATED, arithmetic=arithmetic).model.train()
+    x = torch.randn((8, 5, 8, 8) if is_conv else (32, 20))
+    for _ in range(3):
+        model(x)
+    modules = materialised(model.eval()(x))
+    with torch.no_grad():
+        assert isinstance(model.first(x), Deferred)  # type: ignore[operator]
+        fused = materialised(model(x))
+    assert modules.requires_grad and not fused.requires_grad
+    # The norm's line is rounded once, not at every step, so a few codes move by one step of 1/255 of a range.
+    assert (fused - modules).abs().max() <= 0.02 * modules.abs().max()
+    assert (fused - modules).norm() <= 0.005 * modules.norm()
+
+
+def test_evaluation_makes_no_float_tensor_where_nothing_is_added() -> None:
+    model = convert(Net(is_conv=True), EVALUATED, arithmetic="integer").model.train()
+    x = torch.randn(8, 5, 16, 16).contiguous(memory_format=torch.channels_last)
+    model(x)
+    model.eval()
+    with torch.no_grad(), Sizes() as sizes:
+        y = model.first(x)  # type: ignore[operator]
+    codes = x.numel()  # of the image, the largest tensor; y's floats would be more
+    assert codes == max(sizes.bytes) < 4 * y.numel()
 
 
 def test_nothing_float_sized_is_kept() -> None:

@@ -42,6 +42,7 @@ REPLACED = "p p l"  # at, values, count
 
 SIGNATURES = {
     "extremes": "p l p",
+    "affine_parameters": "p p i i p p",
     "encode_affine": f"p l {AFFINE} p p p",
     "encode_scaled": f"p l {SCALED} p p",
     "encode_flag": "p l p i p p",

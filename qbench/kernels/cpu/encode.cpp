@@ -70,6 +70,14 @@ QBENCH_EXPORT void qbench_extremes(const float* x, i64 n, float* out, int thread
     finish_extremes(extremes_of(threads, n, isa, part), n, out);
 }
 
+QBENCH_EXPORT void qbench_affine_parameters(
+    const float* low, const float* high, int bits, int integer_zero_point, float* scale, float* zero, int, int) {
+    EncodeJob job;
+    set_affine(job, *low, *high, bits, integer_zero_point != 0);
+    *scale = job.scale;
+    *zero = job.zero;
+}
+
 QBENCH_EXPORT void qbench_encode_affine(
     const float* x, i64 n, const float* low, const float* high, int bits, int integer_zero_point, u32 seed, u32 tensor,
     u32 step, int generator, void* codes, float* scale, float* zero, int threads, int isa) {

@@ -16,7 +16,7 @@
 namespace qbench {
 
 enum Code : std::int32_t { CODE_UINT8, CODE_INT8, CODE_INT16 };
-enum Result : std::int32_t { RESULT_INT32, RESULT_INT64, RESULT_FLOAT32 };
+enum Result : std::int32_t { RESULT_INT32, RESULT_INT64, RESULT_FLOAT32, RESULT_UINT8 };
 
 // Prepared element = ((code + add) >> shift) & mask, cut to the element's width.
 struct Recode {
@@ -70,6 +70,7 @@ struct Target {
     const float* second_scale;
     std::int64_t second_step;  // 1: a scale per channel, 0: one for all
     const float* bias;
+    float code_scale, code_zero, code_top;  // of RESULT_UINT8: codes round(result / scale + zero) from 0 to top
 };
 
 struct Extremes {

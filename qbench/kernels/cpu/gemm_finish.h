@@ -55,6 +55,16 @@ struct Range {
     }
 };
 
+// Code of a result: clipped, which takes NaN to 0, and then rounded to even by what float32 can hold at 2^23.
+constexpr float WHOLE = 8388608.0f;
+
+inline std::uint8_t code_of(const Target& target, float value) {
+    float code = value / target.code_scale + target.code_zero;
+    code = code > 0 ? code : 0;
+    code = code < target.code_top ? code : target.code_top;
+    return static_cast<std::uint8_t>(static_cast<std::int32_t>(code + WHOLE - WHOLE));
+}
+
 // One row of results; `column` is the target's first channel.
 template <class Total, std::int64_t columns>
 void put(const Target& target, std::int64_t place, std::int64_t column, const Total* totals, std::int64_t cols,
@@ -70,7 +80,8 @@ void put(const Target& target, std::int64_t place, std::int64_t column, const To
         for (std::int64_t n = 0; n < cols; ++n) to[n] = totals[n];
         return;
     }
-    float* to = static_cast<float*>(target.data) + place;
+    float values[columns];
+    float* const to = target.kind == RESULT_UINT8 ? values : static_cast<float*>(target.data) + place;
     const float first = target.first_scale;
     const float* second = target.second_scale + column * target.second_step;
     if (target.second_step) {
@@ -83,6 +94,10 @@ void put(const Target& target, std::int64_t place, std::int64_t column, const To
         for (std::int64_t n = 0; n < cols; ++n) to[n] += target.bias[column + n];
     }
     if (range) range->take(to, cols);
+    if (target.kind == RESULT_UINT8) {
+        std::uint8_t* const codes = static_cast<std::uint8_t*>(target.data) + place;
+        for (std::int64_t n = 0; n < cols; ++n) codes[n] = code_of(target, to[n]);
+    }
 }
 
 // Vectors of so many 32-bit lanes, which every compiler that knows vector_size turns into what the target has.
@@ -94,6 +109,7 @@ struct Vectors<4> {
     typedef std::uint32_t Bits __attribute__((vector_size(16)));
     typedef std::uint16_t Halves __attribute__((vector_size(16)));
     typedef float Floats __attribute__((vector_size(16)));
+    typedef std::uint8_t Codes __attribute__((vector_size(4)));
 };
 template <>
 struct Vectors<8> {
@@ -101,6 +117,7 @@ struct Vectors<8> {
     typedef std::uint32_t Bits __attribute__((vector_size(32)));
     typedef std::uint16_t Halves __attribute__((vector_size(32)));
     typedef float Floats __attribute__((vector_size(32)));
+    typedef std::uint8_t Codes __attribute__((vector_size(8)));
 };
 template <>
 struct Vectors<16> {
@@ -108,20 +125,23 @@ struct Vectors<16> {
     typedef std::uint32_t Bits __attribute__((vector_size(64)));
     typedef std::uint16_t Halves __attribute__((vector_size(64)));
     typedef float Floats __attribute__((vector_size(64)));
+    typedef std::uint8_t Codes __attribute__((vector_size(16)));
 };
 
 // The same for whole vectors of int32 sums of several outputs, `step` elements apart, in registers.
-template <class Isa, bool with_bias>
+template <class Isa, bool with_bias, bool encodes>
 void put_float_vectors(const Target& target, std::int64_t place, std::int64_t step, std::int64_t column,
                        const std::int32_t* sums, std::int64_t rows, std::int64_t offset, Range<Isa::columns>* range) {
     constexpr std::int64_t bytes = Isa::lanes * 4;
     using Ints = typename Vectors<Isa::lanes>::Ints;
     using Floats = typename Vectors<Isa::lanes>::Floats;
+    using Codes = typename Vectors<Isa::lanes>::Codes;
     Floats first, second, bias{};
     for (std::int64_t i = 0; i < Isa::lanes; ++i) {
         first[i] = target.first_scale;
         second[i] = *target.second_scale;
     }
+    const Floats none{}, code_scale = none + target.code_scale, top = none + target.code_top;
     if (target.second_step) __builtin_memcpy(&second, target.second_scale + column, bytes);
     if constexpr (with_bias) __builtin_memcpy(&bias, target.bias + column, bytes);
     Floats low{}, high{};
@@ -131,13 +151,21 @@ void put_float_vectors(const Target& target, std::int64_t place, std::int64_t st
         __builtin_memcpy(&high, range->high + offset, bytes);
         __builtin_memcpy(&nan, range->nan + offset, bytes);
     }
-    float* to = static_cast<float*>(target.data) + place + column;
-    for (std::int64_t m = 0; m < rows; ++m, to += step, sums += Isa::columns) {
+    place += column;
+    for (std::int64_t m = 0; m < rows; ++m, place += step, sums += Isa::columns) {
         Ints total;
         __builtin_memcpy(&total, sums, bytes);
         Floats value = __builtin_convertvector(total, Floats) * first * second;
         if constexpr (with_bias) value += bias;
-        __builtin_memcpy(to, &value, bytes);
+        if constexpr (encodes) {
+            Floats code = value / code_scale + target.code_zero;
+            code = code > none ? code : none;
+            code = (code < top ? code : top) + WHOLE - WHOLE;
+            const Codes codes = __builtin_convertvector(__builtin_convertvector(code, Ints), Codes);
+            __builtin_memcpy(static_cast<std::uint8_t*>(target.data) + place, &codes, Isa::lanes);
+            continue;
+        }
+        __builtin_memcpy(static_cast<float*>(target.data) + place, &value, bytes);
         low = value < low ? value : low;
         high = value > high ? value : high;
         nan |= value != value;
@@ -154,14 +182,12 @@ template <class Isa>
 void put_tile(const Target& target, std::int64_t place, std::int64_t step, std::int64_t column,
               const std::int32_t* sums, std::int64_t rows, std::int64_t cols, Range<Isa::columns>* range) {
     std::int64_t done = 0;
-    if (target.kind == RESULT_FLOAT32) {
-        for (; done + Isa::lanes <= cols; done += Isa::lanes) {
-            if (target.bias) {
-                put_float_vectors<Isa, true>(target, place, step, column + done, sums + done, rows, done, range);
-            } else {
-                put_float_vectors<Isa, false>(target, place, step, column + done, sums + done, rows, done, range);
-            }
-        }
+    if (target.kind == RESULT_FLOAT32 || target.kind == RESULT_UINT8) {
+        const bool encodes = target.kind == RESULT_UINT8;
+        const auto put_vectors = target.bias ? (encodes ? put_float_vectors<Isa, true, true> : put_float_vectors<Isa, true, false>)
+                                     : (encodes ? put_float_vectors<Isa, false, true> : put_float_vectors<Isa, false, false>);
+        for (; done + Isa::lanes <= cols; done += Isa::lanes)
+            put_vectors(target, place, step, column + done, sums + done, rows, done, range);
     }
     if (done == cols) return;
     for (std::int64_t m = 0; m < rows; ++m, place += step) {

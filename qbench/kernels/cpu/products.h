@@ -19,7 +19,7 @@ struct CallFactor {
 };
 
 struct CallTarget {
-    std::int64_t data, kind, bias, extremes;
+    std::int64_t data, kind, bias, extremes, encoding;  // the last: scale, zero and largest code of a uint8 result
 };
 
 struct Geometry {

@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from qbench.kernels import cpu
+from qbench.kernels.cpu.calls import call, number
 
 CODES = {torch.uint8: 0, torch.int8: 1, torch.int16: 2}
-RESULTS = {torch.int32: 0, torch.int64: 1, torch.float32: 2}
-CALL = struct.Struct("=38q")
-"""struct Call of products.h: two factors of 9 numbers, the result's 4, the geometry's 16."""
+RESULTS = {torch.int32: 0, torch.int64: 1, torch.float32: 2, torch.uint8: 3}
+CALL = struct.Struct("=39q")
+"""struct Call of products.h: two factors of 9 numbers, the result's 5, the geometry's 16."""
 
 DONE, ZERO_POINT, LEVEL, MEMORY = range(4)
 
@@ -117,6 +118,33 @@ def conv2d_scaled(
     return y, extremes
 
 
+def conv2d_encoded(
+    x: Tensor,
+    x_zero: Tensor | None,
+    x_scale: Tensor,
+    w: Tensor,
+    w_zero: Tensor | None,
+    w_scale: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    low: Tensor,
+    high: Tensor,
+    bits: int,
+    integer_zero_point: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The result of ``conv2d_scaled`` as affine codes of [low, high], uint8; scale; zero."""
+    scale, zero = number(), number()
+    ends = low.data_ptr(), high.data_ptr()
+    call("affine_parameters", *ends, bits, integer_zero_point, scale.data_ptr(), zero.data_ptr())
+    encoding = torch.stack([scale, zero, torch.tensor(2.0**bits - 1)])
+    where = (stride, padding, dilation, groups)
+    factors = _image(x, x_zero, x_scale), _image(w, w_zero, w_scale)
+    return _forward(*factors, where, torch.uint8, bias, encoding=encoding), scale, zero
+
+
 def conv2d_input_grad_scaled(
     e: Tensor,
     e_zero: Tensor | None,
@@ -167,7 +195,13 @@ def matmul_scaled(
 
 
 def _forward(
-    x: Factor, w: Factor, where: Geometry, dtype: torch.dtype, bias: Tensor | None, extremes: Tensor | None
+    x: Factor,
+    w: Factor,
+    where: Geometry,
+    dtype: torch.dtype,
+    bias: Tensor | None,
+    extremes: Tensor | None = None,
+    encoding: Tensor | None = None,
 ) -> Tensor:
     n, c, height, width = x.codes.shape
     k, _, taps_y, taps_x = w.codes.shape
@@ -180,7 +214,7 @@ def _forward(
             extremes.zero_()
         return y
     shape = (n, c, height, width, k, taps_y, taps_x, out_h, out_w)
-    _call("conv2d", x, w, y, (*shape, *stride, *padding, *dilation, groups), bias, extremes)
+    _call("conv2d", x, w, y, (*shape, *stride, *padding, *dilation, groups), bias, extremes, encoding)
     return y
 
 
@@ -258,11 +292,12 @@ def _call(
     geometry: Sequence[int],
     bias: Tensor | None = None,
     extremes: Tensor | None = None,
+    encoding: Tensor | None = None,
 ) -> None:
     bias = _dense(bias)
-    target = (result.data_ptr(), RESULTS[result.dtype], _address(bias), _address(extremes))
-    call = CALL.pack(*first.words(), *second.words(), *target, *geometry)
-    status = _functions(cpu.library())[name](cpu.level(), torch.get_num_threads(), call)
+    target = (result.data_ptr(), RESULTS[result.dtype], _address(bias), _address(extremes), _address(encoding))
+    packed = CALL.pack(*first.words(), *second.words(), *target, *geometry)
+    status = _functions(cpu.library())[name](cpu.level(), torch.get_num_threads(), packed)
     if status == DONE:
         return
     if status == ZERO_POINT:

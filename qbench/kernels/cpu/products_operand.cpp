@@ -83,11 +83,17 @@ Target target_of(const Call& call) {
     Target target{};
     target.data = reinterpret_cast<void*>(call.target.data);
     target.kind = static_cast<std::int32_t>(call.target.kind);
-    if (target.kind == RESULT_FLOAT32) {
+    if (target.kind == RESULT_FLOAT32 || target.kind == RESULT_UINT8) {
         target.first_scale = *reinterpret_cast<const float*>(call.first.scale);
         target.second_scale = reinterpret_cast<const float*>(call.second.scale);
         target.second_step = call.second.scale_count > 1 ? 1 : 0;
         target.bias = reinterpret_cast<const float*>(call.target.bias);
+        if (target.kind == RESULT_UINT8) {
+            const float* const encoding = reinterpret_cast<const float*>(call.target.encoding);
+            target.code_scale = encoding[0];
+            target.code_zero = encoding[1];
+            target.code_top = encoding[2];
+        }
     }
     return target;
 }

@@ -224,6 +224,7 @@ struct Writer {
     int mode, shift;
     void* target;
     Scaling scaling;
+    Encoding encoding;
     Extremes extremes;
 
     template <typename Sum> DEVICE void write(i64 place, i64 channel, int live, const Sum (&sums)[4]) {
@@ -236,6 +237,14 @@ struct Writer {
                 extremes.include(out.element[k]);
             }
             out.store((float*)target + place, 0, live);
+        } else if (mode == ENCODE) {
+            Quad<u8> out;
+#pragma unroll
+            for (int k = 0; k < 4; ++k) {
+                if (k >= live) break;
+                out.element[k] = encoding.code_of(scaling.apply(to_float(sums[k]), channel + k));
+            }
+            out.store((u8*)target + place, 0, live);
         } else if (mode == STORE_32) {
             Quad<i32> out;
 #pragma unroll
@@ -283,7 +292,7 @@ __global__ void __launch_bounds__(THREADS, TILE_FILTERS == 128 ? 2 : 3)
              i64 taps_h, i64 taps_w, i64 stride_h, i64 stride_w, i64 padding_h, i64 padding_w, i64 dilation_h,
              i64 dilation_w, i64 is_transposed, i64 begin, i64 end, i64 is_closing, i64 mode, i64 shift, void* y,
              const float* first_scale, const float* second_scale, i64 second_step, const float* bias,
-             float* extremes) {
+             const float* code_scale, const float* code_zero, float code_top, float* extremes) {
     const int STAGE_BYTES = (TILE_ROWS + TILE_FILTERS) * TILE_DEPTH, X_BYTES = TILE_ROWS * TILE_DEPTH;
     u8* const memory = dynamic_shared();
     i64* const filter_sums = (i64*)(memory + STAGES * STAGE_BYTES);
@@ -334,7 +343,8 @@ __global__ void __launch_bounds__(THREADS, TILE_FILTERS == 128 ? 2 : 3)
     const i64 constant = is_closing ? x_shift * w_shift * problem.window.taps() * group_channels : 0;
     const Correction correction{x_shift, w_shift, constant, has_filter_sums ? filter_sums : nullptr,
                                 has_row_sums ? shared_row_sums : nullptr};
-    Writer writer{(int)mode, (int)shift, y, Scaling{first_scale, second_scale, bias, second_step}, Extremes()};
+    Writer writer{(int)mode, (int)shift, y, Scaling{first_scale, second_scale, bias, second_step},
+                  Encoding{code_scale, code_zero, code_top}, Extremes()};
     write_results<ZEROS, TILE_FILTERS>(shared_sums, problem, corner, correction, writer);
     if (extremes) writer.extremes.publish(extremes);
 }

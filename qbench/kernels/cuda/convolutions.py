@@ -118,7 +118,7 @@ def _launch_part(
         (tiles * -(-shape.filters // width), 1, shape.groups * phases),
         source.codes, source.zero, w.codes, w.zero, tap_sums, shape.images, *shape.size, channels, *shape.out_size,
         shape.filters, shape.groups, *shape.window, is_transposed, *depth, mode, source.shift + w.shift,
-        outcome.y, *outcome.scaling(), outcome.extremes,
+        outcome.y, *outcome.scaling(), *outcome.ending(),
         device=device, threads=MMA_THREADS,
         shared_bytes=STAGES * (TILE_ROWS + width) * TILE_DEPTH + 8 * width + 4 * TILE_ROWS,
     )  # fmt: skip

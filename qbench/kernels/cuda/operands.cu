@@ -85,8 +85,11 @@ extern "C" __global__ void split_digits(const i16* source, i64 count, const floa
 }
 
 // A sum in its final form; `channel` chooses among the second scales and the biases.
-DEVICE void finish(i64 sum, i64 place, i64 channel, int mode, void* y, const Scaling& scaling, Extremes& extremes) {
-    if (mode == SCALE) {
+DEVICE void finish(i64 sum, i64 place, i64 channel, int mode, void* y, const Scaling& scaling, const Encoding& encoding,
+                   Extremes& extremes) {
+    if (mode == ENCODE) {
+        ((u8*)y)[place] = encoding.code_of(scaling.apply(to_float(sum), channel));
+    } else if (mode == SCALE) {
         const float value = scaling.apply(to_float(sum), channel);
         extremes.include(value);
         ((float*)y)[place] = value;
@@ -100,10 +103,12 @@ DEVICE void finish(i64 sum, i64 place, i64 channel, int mode, void* y, const Sca
 // sums [rows, channels] to y of that shape. extremes: null, or of y.
 extern "C" __global__ void finish_sums(const i64* sums, i64 count, i64 channels, i64 mode, void* y,
                                        const float* first_scale, const float* second_scale, i64 second_step,
-                                       const float* bias, float* extremes) {
+                                       const float* bias, const float* code_scale, const float* code_zero,
+                                       float code_top, float* extremes) {
     const Scaling scaling{first_scale, second_scale, bias, second_step};
+    const Encoding encoding{code_scale, code_zero, code_top};
     Extremes mine;
-    for_each(count, [&](i64 i) { finish(sums[i], i, i % channels, (int)mode, y, scaling, mine); });
+    for_each(count, [&](i64 i) { finish(sums[i], i, i % channels, (int)mode, y, scaling, encoding, mine); });
     if (extremes) mine.publish(extremes);
 }
 
@@ -127,6 +132,6 @@ extern "C" __global__ void finish_weight_gradient(const i64* sums, const i64* er
         if (error_sums)
             sum += pixels * x_shift * e_shift - x_shift * error_sums[row] -
                    e_shift * source_sums[group * padded_columns + source_column];
-        finish(sum, i, column, (int)mode, y, scaling, unused);
+        finish(sum, i, column, (int)mode, y, scaling, Encoding(), unused);
     });
 }

@@ -1,7 +1,7 @@
 // What becomes of an exact sum.
 #include "extremes.cuh"
 
-enum Mode { STORE_32 = 0, SCALE = 1, ACCUMULATE = 2, STORE_64 = 3 };
+enum Mode { STORE_32 = 0, SCALE = 1, ACCUMULATE = 2, STORE_64 = 3, ENCODE = 4 };
 
 // float(sum) * first * second + bias, every operation rounded. second_step: 1 where the second scale is per channel.
 struct Scaling {
@@ -11,6 +11,16 @@ struct Scaling {
     DEVICE float apply(float sum, i64 channel) const {
         const float y = multiply(multiply(sum, *first), second[channel * second_step]);
         return bias ? add(y, bias[channel]) : y;
+    }
+};
+
+// Affine codes of the scaled results, rounded to nearest.
+struct Encoding {
+    const float *scale, *zero;
+    float top;
+
+    DEVICE u8 code_of(float value) const {
+        return (u8)clipped(rintf(add(divide(value, *scale), *zero)), 0.0f, top);
     }
 };
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from qbench.kernels.cuda.convolutions import convolve, convolve_transposed
+from qbench.kernels.cuda.encode import affine_parameters
 from qbench.kernels.cuda.layout import dense, fresh_extremes, zero_extremes
 from qbench.kernels.cuda.matrices import multiply
 from qbench.kernels.cuda.outcome import Outcome
@@ -103,6 +104,33 @@ def conv2d_scaled(
     extremes = fresh_extremes(x.device)
     convolve((x, x_zero), (w, w_zero), shape, Outcome(y, (x_scale, w_scale), bias, extremes))
     return y, extremes
+
+
+def conv2d_encoded(
+    x: Tensor,
+    x_zero: Tensor | None,
+    x_scale: Tensor,
+    w: Tensor,
+    w_zero: Tensor | None,
+    w_scale: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    low: Tensor,
+    high: Tensor,
+    bits: int,
+    integer_zero_point: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The result of ``conv2d_scaled`` as affine codes of [low, high], uint8; scale; zero."""
+    shape = Shape.of(x.shape, w.shape, stride, padding, dilation, groups)
+    scale, zero = affine_parameters(low, high, bits, integer_zero_point)
+    codes = dense((x.shape[0], w.shape[0], *shape.out_size), torch.uint8, x.device)
+    if codes.numel():
+        outcome = Outcome(codes, (x_scale, w_scale), bias, encoding=(scale, zero, 2.0**bits - 1))
+        convolve((x, x_zero), (w, w_zero), shape, outcome)
+    return codes, scale, zero
 
 
 def conv2d_input_grad_scaled(

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from qbench.kernels.reference.encode import extremes
+from qbench.kernels.reference.encode import encode_affine, extremes
 
 LONGEST = 2**20
 """Terms of one float64 sum: at most 2^20 products below 2^32 stay below 2^53, where float64 is exact."""
@@ -111,6 +111,28 @@ def conv2d_scaled(
     total = conv2d(x, x_zero, w, w_zero, stride, padding, dilation, groups, True)
     y = scaled(total, x_scale, channels(w_scale), None if bias is None else channels(bias))
     return y, extremes(y)
+
+
+def conv2d_encoded(
+    x: Tensor,
+    x_zero: Tensor | None,
+    x_scale: Tensor,
+    w: Tensor,
+    w_zero: Tensor | None,
+    w_scale: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    low: Tensor,
+    high: Tensor,
+    bits: int,
+    integer_zero_point: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The result of :func:`conv2d_scaled` as affine codes of [low, high], uint8; scale; zero."""
+    y, _ = conv2d_scaled(x, x_zero, x_scale, w, w_zero, w_scale, bias, stride, padding, dilation, groups)
+    return encode_affine(y, low, high, bits, integer_zero_point, None)
 
 
 def conv2d_input_grad_scaled(

@@ -315,6 +315,16 @@ MUTATIONS = [
         ("padding kept in a row", "tap * padded_channels + column - tap * channels", "column"),
     ),
     *_of(
+        "convolution", "conv2d_encoded",
+        ("code with another channel's scale", "encoding.code_of(scaling.apply(to_float(sums[k]), channel + k))",
+         "encoding.code_of(scaling.apply(to_float(sums[k]), channel))"),
+    ),
+    *_of(
+        "operands", "conv2d_encoded",
+        ("code with the first channel's scale", "encoding.code_of(scaling.apply(to_float(sum), channel))",
+         "encoding.code_of(scaling.apply(to_float(sum), 0))"),
+    ),
+    *_of(
         "operands", "matmul_scaled conv2d_scaled",
         ("bias of another channel", "i % channels", "0"),
     ),
