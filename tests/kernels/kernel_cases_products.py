@@ -253,10 +253,20 @@ def _convolutions() -> Iterator[Case]:
 
 
 def encoded(
-    shape: Shape, fill: Fill, bits: int = 8, whole: bool = True, high: float = 6.5, **options: bool
+    shape: Shape,
+    fill: Fill,
+    bits: int = 8,
+    whole: bool = True,
+    high: float = 6.5,
+    *,
+    per_channel: bool = False,
+    poisoned: bool = False,
 ) -> tuple[Any, ...]:
     """As ``scaled``, with a range that clips some of the results."""
-    return *scaled("conv2d", shape, fill, **options), number(-4.25), number(high), bits, whole
+    arguments = scaled("conv2d", shape, fill, per_channel=per_channel, poisoned=poisoned)
+    is_wide = any(isinstance(value, Tensor) and value.dtype == S16 for value in arguments)
+    reach = (400.0 if per_channel else 1.0) * (200.0 if is_wide else 1.0)  # scales and codes are that much larger
+    return *arguments, number(-4.25 * reach), number(high * reach), bits, whole
 
 
 def _encoded() -> Iterator[Case]:
