@@ -31,7 +31,7 @@ AGAINST_COPY = {
     HASH: Target(0.8, 1.0), PHILOX: Target(0.5, 0.8), NEAREST: Target(0.8, 1.2), EXTREMES: Target(0.8, 2.0),
 }  # fmt: skip
 AGAINST_OTHERS = {
-    (HASH, EAGER): Target(5, 15), (NEAREST, FAKE): Target(2, 8), (HASH, QTORCH): Target(50, 90),
+    (HASH, EAGER): Target(5, 15), (NEAREST, FAKE): Target(2, 8), (HASH, QTORCH): Target(80, 100),
 }  # fmt: skip
 
 
