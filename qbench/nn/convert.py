@@ -133,8 +133,8 @@ class QuantizedConvNormAct(nn.Module):
         """As the float block: x [N, C_in, H, W], trunk [N, C_out, H', W'] added before the activation."""
         if self.bounded is not None:
             return self.bounded(x, trunk)
-        if self.fused is not None and (self.training or self.fused.evaluates):
-            return self.fused(x, trunk) if self.training else self.fused.evaluate(x, trunk)
+        if self.fused is not None and self.fused.serves:
+            return self.fused(x, trunk)
         if self.training and self.levels is not None:
             return self.levels(self.conv(x), trunk)
         if self.training and self.direct is not None:
@@ -167,8 +167,8 @@ class QuantizedLinearNormAct(nn.Module):
         """As the float block: x [N, in_features] -> [N, out_features]."""
         if self.bounded is not None:
             return self.bounded(x, None)
-        if self.fused is not None and (self.training or self.fused.evaluates):
-            return self.fused(x, None) if self.training else self.fused.evaluate(x, None)
+        if self.fused is not None and self.fused.serves:
+            return self.fused(x, None)
         if self.training and self.levels is not None:
             return self.levels(self.linear(x), None)
         if self.training and self.direct is not None:

@@ -78,6 +78,8 @@ class RangeBlock:
 
     def __call__(self, x: Tensor, trunk: Tensor | None) -> Tensor:
         """As the modules one after another: x [N, C_in, H, W] or [N, C_in], trunk of the output's shape."""
+        if not self.layer.training:
+            return self.evaluate(x, trunk)
         token, view = (token_of(x), x.view_of_codes) if isinstance(x, Deferred) else (x, None)
         between, left, outcome = Between(), LeftGradient(), list[View]()
         product = _Product.apply(token, self.layer.in_graph, self, view, between)  # type: ignore[no-untyped-call]
@@ -87,10 +89,12 @@ class RangeBlock:
         return defer(y, outcome[0], left) if outcome else cast(Tensor, y)
 
     @property
-    def evaluates(self) -> bool:
-        """Whether :meth:`evaluate` can stand for the modules: ranges are known and nobody looks at floats."""
-        has_range = self.sites[0].has_fixed_range
-        return has_range and self.sites[0].watcher is None and not torch.is_grad_enabled()
+    def serves(self) -> bool:
+        """Whether it can stand for the modules: in training, and in evaluation if ranges are known and nobody looks at
+        floats."""
+        site = self.sites[0]
+        evaluates = site.has_fixed_range and site.watcher is None and not torch.is_grad_enabled()
+        return self.layer.training or evaluates
 
     def evaluate(self, x: Tensor, trunk: Tensor | None) -> Tensor:
         """As the modules in evaluation, but for roundings of the norm, which is one line per channel.
