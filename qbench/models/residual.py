@@ -7,6 +7,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from qbench.nn.blocks import Branch, ConvNormAct
+from qbench.nn.deferred import done_with
 
 
 class ResidualBlock(nn.Module):
@@ -28,7 +29,11 @@ class ResidualBlock(nn.Module):
     def _tap(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """What enters the branch, and the trunk to add to its output."""
         tap: Tensor = self.branch(x)
-        return tap, x if self.projection is None else self.projection(tap)
+        if self.projection is None:
+            return tap, x
+        trunk = self.projection(tap)
+        done_with(x)  # the branch reads what the projection made of it
+        return tap, trunk
 
 
 class BasicBlock(ResidualBlock):

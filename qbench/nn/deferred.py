@@ -2,8 +2,9 @@
 
 A norm on codes gives y = slope * value(code) + offset per channel, then perhaps ReLU. The next layer quantises y at
 once, so the float y need never exist: :class:`Deferred` stands for it in the graph, with its shape and its gradient,
-and carries a :class:`View` of the codes, or a :class:`DirectView` of a float tensor that a norm rounds to its grid.
-Whoever treats it as an ordinary tensor gets the float values.
+and carries a :class:`View` of the codes, or a :class:`DirectView` of a float tensor that a norm rounds to its grid, or,
+where a residual stream needs floats, values :class:`Held` for a while. Whoever treats it as an ordinary tensor gets the
+float values.
 """
 
 from __future__ import annotations
@@ -145,6 +146,65 @@ class DirectView:
 AnyView = View | DirectView
 
 
+class Held:
+    """Float values that are held while they are wanted, and computed again from codes where they are asked for later.
+
+    A residual stream has to be a float tensor while something is added to it or a product reads it; between these times
+    its values need no memory. values: float32, [N, C, H, W] or [N, C]. extremes: of them, float32 [2]; None where they
+    were not needed. again: computes them anew, the same bit for bit; None where nothing else knows them, which are
+    then held for good. known: what quantisers found for them; kept also when the values are not.
+    """
+
+    def __init__(self, values: Tensor, extremes: Tensor | None, again: Callable[[], Tensor] | None) -> None:
+        self.shape = values.shape
+        self.extremes = extremes
+        self.known = dict[Any, Any]()
+        self._again = again
+        self._values: Tensor | None = values.detach()
+        self._version = values._version
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the values exist as a tensor now."""
+        return self._values is not None
+
+    def values(self) -> tuple[Tensor]:
+        """The values; not to be changed in place."""
+        if self._values is not None:
+            if self._values._version != self._version:
+                raise RuntimeError(
+                    "the values of a block's output were changed in place: change a clone, the block still reads them"
+                )
+            return (self._values,)
+        assert self._again is not None
+        return (self._again(),)
+
+    def release(self) -> None:
+        """Hold the values no longer, where they can be computed again."""
+        if self._again is not None:
+            self._values = None
+
+
+def while_kept(view: AnyView, compute: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    """``compute``, which reads ``view``, as long as what it is a view of is as it is now."""
+    source = view.tensors()[0]
+    assert source is not None
+    version = source._version
+
+    def again() -> Tensor:
+        if source._version != version:
+            raise RuntimeError(
+                "the values of a block's output were asked for after the backward pass overwrote its codes: ask before"
+            )
+        return compute()
+
+    return again
+
+
+Source = AnyView | Held
+"""What a deferred activation's values come from."""
+
+
 def in_parts(x: Tensor, count: int) -> Sequence[Tensor]:
     """The batch in about ``count`` equal parts."""
     parts: Sequence[Tensor] = torch.split(x, max(1, len(x) // count))  # type: ignore[no-untyped-call]
@@ -201,7 +261,7 @@ class Deferred(Tensor):
     left: of its producer, where that can make use of it; None otherwise.
     """
 
-    view_of_codes: AnyView
+    source: Source
     left: LeftGradient | None
 
     @classmethod
@@ -226,10 +286,10 @@ def _constant(value: float, device: torch.device) -> Tensor:
     return torch.full((), value, device=device)
 
 
-def defer(token: Tensor, view: AnyView, left: LeftGradient | None = None) -> Deferred:
-    """``token``, a node's output, as the activation whose values are ``view``."""
+def defer(token: Tensor, source: Source, left: LeftGradient | None = None) -> Deferred:
+    """``token``, a node's output, as the activation whose values come from ``source``."""
     deferred = token.as_subclass(Deferred)  # type: ignore[arg-type]
-    deferred.view_of_codes = view
+    deferred.source = source
     deferred.left = left
     return deferred
 
@@ -240,19 +300,25 @@ def token_of(deferred: Deferred) -> Tensor:
         return deferred.as_subclass(Tensor)  # type: ignore[arg-type]
 
 
+def done_with(x: Tensor) -> None:
+    """Say that the caller reads ``x`` no more for now: values that can be computed again are not kept for its sake."""
+    if isinstance(x, Deferred) and isinstance(x.source, Held):
+        x.source.release()
+
+
 def materialised(x: Any) -> Any:
     """The float values of a deferred activation, linked into the graph; anything else as it is."""
     if not isinstance(x, Deferred):
         return x
-    return _Materialise.apply(token_of(x), x.view_of_codes)  # type: ignore[no-untyped-call]
+    return _Materialise.apply(token_of(x), x.source)  # type: ignore[no-untyped-call]
 
 
 class _Materialise(torch.autograd.Function):
     """The identity, as far as gradients are concerned: the ReLU's mask is applied where the view was made."""
 
     @staticmethod
-    def forward(ctx: Any, token: Tensor, view: AnyView) -> Tensor:
-        return view.values()[0]
+    def forward(ctx: Any, token: Tensor, source: Source) -> Tensor:
+        return source.values()[0].detach()  # another tensor: this node's, where held values belong to none
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]

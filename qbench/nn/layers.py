@@ -16,7 +16,7 @@ from qbench.kernels.encoding import extremes
 from qbench.nn import integer, simulated
 from qbench.nn.between import Between
 from qbench.nn.coded import CodedWeight, in_order
-from qbench.nn.deferred import AnyView, Deferred, DirectView, token_of
+from qbench.nn.deferred import Deferred, DirectView, Held, Source, token_of
 from qbench.nn.geometry import Geometry
 from qbench.nn.kept import Operand, Recomputed, keep, kept, operand, release
 from qbench.nn.site import Clock, Site, apply_function, nearest_version, site_for, through, value_site_for
@@ -153,18 +153,18 @@ class QuantizedLayer(CodedWeight):
         """As ``forward``. error_range: where the extremes of the gradient at the output will be found, if something
         measures them."""
         if self.training:
-            token, view = (token_of(x), x.view_of_codes) if isinstance(x, Deferred) else (x, None)
+            token, view = (token_of(x), x.source) if isinstance(x, Deferred) else (x, None)
             y = apply_function(_QuantizedProduct, token, self.in_graph, self.bias, self, view, error_range)
         else:
             y = self.multiply(self.encode_activation(x, None).value, self.encode_weight())
         return through(self.output, y)
 
-    def encode_activation(self, x: Tensor, view: AnyView | None) -> Operand:
+    def encode_activation(self, x: Tensor, view: Source | None) -> Operand:
         """The activation operand: of ``view`` where the activation is one, else of the tensor ``x``."""
         if view is None:
             return operand(x if self.activation_site is None else self.activation_site(x))
         if self.activation_site is None:
-            return Recomputed(view)
+            return operand(view.values()[0]) if isinstance(view, Held) else Recomputed(view)
         return encode_view(self.activation_site, view)
 
     def observed(self, activation: Operand) -> Value:
@@ -220,7 +220,7 @@ class _QuantizedProduct(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None,
-        layer: QuantizedLayer, view: AnyView | None, error_range: Between | None,
+        layer: QuantizedLayer, view: Source | None, error_range: Between | None,
     ) -> Tensor:  # fmt: skip
         a, w = layer.encode_activation(x, view), layer.encode_weight()
         ctx.layer, ctx.x_shape, ctx.error_range = layer, x.shape, error_range
@@ -243,10 +243,12 @@ class _QuantizedProduct(torch.autograd.Function):
         return grad_x, grad_weight, grad_bias, None, None, None
 
 
-def encode_view(site: Site, view: AnyView) -> Operand:
+def encode_view(site: Site, view: Source) -> Operand:
     """A deferred activation quantised at ``site``: from what it is a view of where its format allows, else by way of
     floats."""
     spec = site.format
+    if isinstance(view, Held):
+        return operand(site.encode_held(view))
     if isinstance(view, DirectView):
         if not isinstance(spec, Direct) or spec.is_stochastic:
             return operand(site(view.values()[0]))

@@ -8,7 +8,19 @@ import torch
 from torch import Tensor, nn
 
 from qbench.kernels.pooling import Pooled, max_pool2d
-from qbench.nn.deferred import AnyView, Deferred, LeftGradient, placeholder, stored, stored_codes, token_of
+from qbench.nn.deferred import (
+    AnyView,
+    Deferred,
+    Held,
+    LeftGradient,
+    defer,
+    materialised,
+    placeholder,
+    stored,
+    stored_codes,
+    token_of,
+    while_kept,
+)
 from qbench.nn.site import apply_function
 
 PARTS = 8
@@ -36,20 +48,28 @@ class CompactMaxPool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The largest value of each window."""
-        token, view, left = (token_of(x), x.view_of_codes, x.left) if isinstance(x, Deferred) else (x, None, None)
-        return apply_function(_MaxPool, token, view, left, self.kernel, self.stride, self.padding)
+        geometry = (self.kernel, self.stride, self.padding)
+        if not isinstance(x, Deferred) or isinstance(x.source, Held):
+            return apply_function(_MaxPool, materialised(x), None, None, None, *geometry)
+        outcome: list[Held] = []
+        token = apply_function(_MaxPool, token_of(x), x.source, x.left, outcome, *geometry)
+        return defer(token, outcome[0])
 
 
 class _MaxPool(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, view: AnyView | None, left: LeftGradient | None, *geometry: tuple[int, int]
-    ) -> Tensor:
+        ctx: Any, x: Tensor, view: AnyView | None, left: LeftGradient | None, outcome: list[Held] | None,
+        *geometry: tuple[int, int],
+    ) -> Tensor:  # fmt: skip
         y, window = max_pool2d(x, *geometry) if view is None else pooled_view(view, *geometry)
         ctx.shape, ctx.left, ctx.geometry, ctx.out_shape = x.shape, left, geometry, y.shape
         ctx.bits = place_bits(geometry[0])
         ctx.save_for_backward(stored(window, ctx.bits))
-        return y
+        if view is None or outcome is None:
+            return y
+        outcome.append(Held(y, None, while_kept(view, lambda: pooled_view(view, *geometry)[0])))
+        return placeholder(y.shape, y.device)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -57,9 +77,9 @@ class _MaxPool(torch.autograd.Function):
         window = stored_codes(kept_places, ctx.bits, ctx.out_shape)
         pooled = Pooled(grads[0], window, *ctx.geometry)
         if ctx.left is None or not ctx.left.is_wanted:
-            return pooled.values(ctx.shape), None, None, None, None, None
+            return pooled.values(ctx.shape), None, None, None, None, None, None
         ctx.left.leave(pooled)
-        return placeholder(ctx.shape, window.device, 0.0), None, None, None, None, None
+        return placeholder(ctx.shape, window.device, 0.0), None, None, None, None, None, None
 
 
 def place_bits(kernel: tuple[int, int]) -> int:

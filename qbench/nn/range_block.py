@@ -19,7 +19,18 @@ from qbench.kernels.blocks import Normalised, NormGradient, encode_error_pair, r
 from qbench.kernels.pooling import Pooled
 from qbench.kernels.random import counted, uncounted
 from qbench.nn.between import Between
-from qbench.nn.deferred import Deferred, LeftGradient, View, defer, materialised, placeholder, token_of
+from qbench.nn.deferred import (
+    Deferred,
+    Held,
+    LeftGradient,
+    Source,
+    View,
+    defer,
+    materialised,
+    placeholder,
+    token_of,
+    while_kept,
+)
 from qbench.nn.kept import Quantized, keep, keeps_graph, kept, operand, release
 from qbench.nn.layers import QuantizedLayer
 from qbench.nn.norms.range import RangeBatchNorm, range_constant
@@ -80,13 +91,12 @@ class RangeBlock:
         """As the modules one after another: x [N, C_in, H, W] or [N, C_in], trunk of the output's shape."""
         if not self.layer.training:
             return self.evaluate(x, trunk)
-        token, view = (token_of(x), x.view_of_codes) if isinstance(x, Deferred) else (x, None)
-        between, left, outcome = Between(), LeftGradient(), list[View]()
-        product = _Product.apply(token, self.layer.in_graph, self, view, between)  # type: ignore[no-untyped-call]
+        between, left, outcome = Between(), LeftGradient(), list[Source]()
+        product = _Product.apply(*_parted(x), self.layer.in_graph, self, between)  # type: ignore[no-untyped-call]
         y = _NormAndReLU.apply(  # type: ignore[no-untyped-call]
-            product, self.norm.weight, self.norm.bias, materialised(trunk), self, between, left, outcome
+            product, self.norm.weight, self.norm.bias, *_parted(trunk), self, between, left, outcome
         )
-        return defer(y, outcome[0], left) if outcome else cast(Tensor, y)
+        return defer(y, outcome[0], left if trunk is None else None) if outcome else cast(Tensor, y)
 
     @property
     def serves(self) -> bool:
@@ -102,7 +112,7 @@ class RangeBlock:
         Where no residual is added it goes from codes to codes.
         """
         norm, layer, site = self.norm, self.layer, self.sites[0]
-        token, view = (token_of(x), x.view_of_codes) if isinstance(x, Deferred) else (x, None)
+        token, view = _parted(x)
         a = layer.observed(layer.encode_activation(token, view))
         spec, limits = cast(Affine, site.format), site.limits(site.tracked)
         q = layer.product.forward_encoded(a, layer.encode_weight(), spec, limits)
@@ -198,9 +208,16 @@ def replaced(x: Tensor, at: Tensor, values: Tensor) -> Tensor:
     return uncounted(flat.view(order.shape), x)
 
 
+def _parted(x: Tensor | None) -> tuple[Any, Source | None]:
+    """What stands for an activation in the graph, and where its values come from if not from that."""
+    return (token_of(x), x.source) if isinstance(x, Deferred) else (x, None)
+
+
 class _Product(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, block: RangeBlock, view: View | None, between: Between) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, view: Source | None, weight: Tensor, block: RangeBlock, between: Between
+    ) -> Tensor:
         layer = block.layer
         a, w = layer.encode_activation(x, view), layer.encode_weight()
         y, extremes = layer.product.forward_with_extremes(cast(QTensor, layer.observed(a)), cast(QTensor, w))
@@ -218,25 +235,37 @@ class _Product(torch.autograd.Function):
         del a, for_weight  # before the largest tensor is made
         release(ctx)
         grad_x = layer.product.input_grad(for_input, w.value, ctx.x_shape) if ctx.needs_input_grad[0] else None
-        return grad_x, grad_w, None, None, None
+        return grad_x, None, grad_w, None, None
+
+
+def _sum(output: View, shortcut: Source) -> tuple[Held, Tensor]:
+    """A norm's output plus the residual stream, and the mask of the ReLU behind it. The stream's values end here: they
+    are computed again where somebody else reads them."""
+    values, extremes, mask = output.values(shortcut.values()[0])
+    if isinstance(shortcut, Held):
+        shortcut.release()
+    again = while_kept(output, lambda: output.values(shortcut.values()[0])[0])
+    return Held(values, extremes, again), mask
 
 
 class _NormAndReLU(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, product: Tensor, gamma: Tensor, beta: Tensor, trunk: Tensor | None,
-        block: RangeBlock, between: Between, left: LeftGradient, outcome: list[View],
+        ctx: Any, product: Tensor, gamma: Tensor, beta: Tensor, trunk: Tensor | None, shortcut: Source | None,
+        block: RangeBlock, between: Between, left: LeftGradient, outcome: list[Source],
     ) -> Tensor:  # fmt: skip
         y, extremes = between.take()
         q, line = block.normalise(y, extremes, block.relu and trunk is None)
         del y
         output = View(q.codes, q.codes.shape, 8, line.slope, line.offset, block.relu, line.extremes)
-        mask = None
+        value, mask = placeholder(q.codes.shape, q.codes.device), None
         if trunk is None:
             outcome.append(output)
-            value = placeholder(q.codes.shape, q.codes.device)
-        else:
+        elif shortcut is None:
             value, _, mask = output.values(trunk)
+        else:
+            held, mask = _sum(output, shortcut)
+            outcome.append(held)
         ctx.block, ctx.between, ctx.left, ctx.constant = block, between, left, line.constant
         keep(ctx, [Quantized(q)], [mask, gamma, *line[:-1]])
         return value
@@ -252,4 +281,4 @@ class _NormAndReLU(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             ctx.between.put(found._replace(masked=torch.empty(0)))  # or that tensor would outlive its use
         grad_product = placeholder(q.codes.shape, q.codes.device, math.inf)  # which no look for NaN mistakes for one
-        return grad_product, found.grad_weight, found.grad_bias, grad_trunk, None, None, None, None
+        return grad_product, found.grad_weight, found.grad_bias, grad_trunk, None, None, None, None, None

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from qbench.kernels.encoding import extremes
 from qbench.kernels.random import Key
-from qbench.nn.deferred import materialised
+from qbench.nn.deferred import Held, materialised
 from qbench.quant.formats import Affine, Quantizer
 from qbench.quant.qtensor import QTensor
 from qbench.quant.quantize import quantize
@@ -77,28 +77,44 @@ class Site(nn.Module):
         x = materialised(x)
         # Activations alone are read in several places; a batch or a weight outlives the step, and would keep its codes.
         is_activation = self.training and x.requires_grad and self.spec == nearest_version(self.spec)
-        return self.observe(self._encode_known(x) if is_activation else self._encode(x, measured), lambda: x)
+        if is_activation:
+            return self.observe(self._encode_known(Known.of(x).codes, lambda: x, measured), lambda: x)
+        return self.observe(self._encode(x, measured), lambda: x)
+
+    @torch.no_grad()
+    def encode_held(self, held: Held) -> QTensor:
+        """Encode values that may have to be computed again; what another site found for them serves here too."""
+        if self.training and self.spec == nearest_version(self.spec):
+            q = self._encode_known(held.known, lambda: held.values()[0], held.extremes)
+        else:
+            q = self._encode(held.values()[0], held.extremes)
+        return self.observe(q, lambda: held.values()[0])
 
     def _encode(self, x: Tensor, measured: Tensor | None) -> QTensor:
-        limits = None
+        limits: Range | None
         if self.is_tracked:
-            limits = self.limits(self.tracked if self.has_fixed_range else self._measured(x))
-        elif measured is not None and getattr(self.spec, "takes_extremes", True):
-            limits = pair_of(measured)
+            limits = self.limits(self.tracked if self.has_fixed_range else self._range_of(x, measured))
+        else:
+            limits = self._known_limits(measured)
         return quantize(x, self.format, self.key, limits)
 
-    def _encode_known(self, x: Tensor) -> QTensor:
-        """As ``_encode`` without random bits; what another site found for the same tensor serves here too."""
-        known = Known.of(x)
-        found = known.codes.get(self.spec)
+    def _encode_known(self, known: Found, values: Callable[[], Tensor], measured: Tensor | None) -> QTensor:
+        """As ``_encode`` without random bits; what another site found for the same ``values`` serves here too."""
+        found = known.get(self.spec)
         if found is None:
-            measured = self._measured(x) if self.is_tracked else None
-            limits = None if measured is None else pair_of(measured)
-            found = known.codes[self.spec] = quantize(x, self.spec, self.key, limits), measured
-        q, measured = found
-        if measured is not None:
-            self.limits(measured)
+            x = values()
+            tracked = self._range_of(x, measured) if self.is_tracked else None
+            limits = self._known_limits(measured) if tracked is None else pair_of(tracked)
+            found = known[self.spec] = quantize(x, self.spec, self.key, limits), tracked
+        q, tracked = found
+        if tracked is not None:
+            self.limits(tracked)
         return q
+
+    def _known_limits(self, measured: Tensor | None) -> Range | None:
+        """The range to quantise with that follows from a tensor's extremes, if they are known."""
+        is_known = measured is not None and getattr(self.spec, "takes_extremes", True)
+        return pair_of(cast(Tensor, measured)) if is_known else None
 
     def draw(self, x: Tensor) -> QTensor:
         """``x`` rounded at random: one member of an ensemble, always the same for one ``clock.draw``."""
@@ -116,9 +132,12 @@ class Site(nn.Module):
         """Of this step's random bits."""
         return Key(self.clock.seed, self.identity, self.clock.step, self.clock.generator)
 
-    def _measured(self, x: Tensor) -> Tensor:
+    def _range_of(self, x: Tensor, measured: Tensor | None) -> Tensor:
+        """The batch's own range [2]. measured: the extremes of ``x``, if they are known."""
         spec = cast(Affine, self.spec)
-        return extremes(x) if spec.takes_extremes else torch.stack(measure_range(spec, x))
+        if not spec.takes_extremes:
+            return torch.stack(measure_range(spec, x))
+        return extremes(x) if measured is None else measured
 
     @property
     def has_fixed_range(self) -> bool:
@@ -167,13 +186,17 @@ class Site(nn.Module):
         return f"{self.name}, {self.spec}"
 
 
+Found = dict[Quantizer, tuple[QTensor, Tensor | None]]
+"""Codes of one tensor by format, with the range they were made of where it is tracked."""
+
+
 class Known:
     """Codes of a tensor that is quantised in several places, as a trunk is that a branch and a shortcut read: kept with
-    the tensor until it is changed or gone. codes: by format, with the range they were made of where it is tracked."""
+    the tensor until it is changed or gone."""
 
     def __init__(self, version: int) -> None:
         self.version = version
-        self.codes: dict[Quantizer, tuple[QTensor, Tensor | None]] = {}
+        self.codes: Found = {}
 
     @classmethod
     def of(cls, x: Tensor) -> Known:

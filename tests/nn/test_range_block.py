@@ -171,7 +171,7 @@ def test_anomaly_detection_takes_no_placeholder_for_a_mistake() -> None:
 @pytest.mark.parametrize("images", [1, 8, 19])
 def test_pooling_a_view_in_parts_is_pooling_its_values(images: int) -> None:
     model = built(Net(is_conv=True), fused=True)
-    view = model.first(torch.randn(images, 5, 8, 8)).view_of_codes  # type: ignore[operator]
+    view = model.first(torch.randn(images, 5, 8, 8)).source  # type: ignore[operator]
     geometry = ((3, 3), (2, 2), (1, 1))
     for found, expected in zip(pooled_view(view, *geometry), max_pool2d(view.values()[0], *geometry), strict=True):
         assert torch.equal(found, expected)
