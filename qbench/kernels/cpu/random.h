@@ -63,6 +63,7 @@ public:
 
 private:
     static constexpr u32 M0 = 0xD2511F53u, M1 = 0xCD9E8D57u;
+    static_assert(V::GROUP == 4, "draw calls beside four times");
     Key key_;
     u32 high_;
     // As vectors: a word would have to be repeated anew for every draw.
@@ -169,8 +170,8 @@ private:
 
 // Stochastic rounding of a range, a piece at a time in two steps: values and random numbers, then codes. Since
 //     floor(y) + [r < frac(y) * 2^24] = ceil(y - r / 2^24),
-// a code takes few operations where floats are rounded up, but the values have to be rounded to nearest. Apart, the steps
-// also wait less for each other.
+// a code takes few operations where floats are rounded up, but the values have to be rounded to nearest. Apart, the
+// steps also wait less for each other.
 template <class V, int RULE>
 class Drawing {
 public:
@@ -191,7 +192,7 @@ public:
 
 private:
     using I = typename V::I;
-    static constexpr i64 PIECE = 512;  // elements: few enough for the nearest cache, far more than starting a loop costs
+    static constexpr i64 PIECE = 512;  // elements: few for the nearest cache, many for what starting a loop costs
     Generator<V, RULE> generator_;
     alignas(64) float y_[PIECE], random_[PIECE];
 
