@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -137,6 +137,38 @@ def test_every_size_around_the_vectors(level: str, key: list[int] | None) -> Non
 ROUNDINGS = [("nearest", None), ("half_up", None), ("stochastic", KEYS[0]), ("stochastic", KEYS[1])]
 
 
+PIECES = (511, 512, 513, 1023, 1024, 1025, 1057)
+
+
+@pytest.mark.parametrize("level", levels())
+@pytest.mark.parametrize("key", KEYS, ids=["philox", "hash"])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32], ids=str)
+def test_sizes_around_the_pieces(level: str, key: list[int], dtype: torch.dtype) -> None:
+    """Stochastic rounding works on 512 elements at a time. Values beyond the limits, infinities and NaN among them."""
+    op, rest = "encode_affine", cast(tuple[Any, ...], (number(-50.0), number(150.0), 8, True, key))
+    if dtype != torch.uint8:
+        op, rest = "encode_scaled", (number(1.0), "fixed", 1.0, -60.0, 127.0, "stochastic", key, dtype)
+    x = normal((PIECES[-1],), scale=100.0)
+    x[::97], x[1::89], x[2::83] = torch.inf, -torch.inf, torch.nan
+    for size in PIECES:
+        arguments = (x[:size].clone(), *rest)
+        expected = results(REFERENCE, op, arguments)
+        assert difference(expected, results(Implementation("cpp", level), op, arguments)) == "", size
+
+
+@pytest.mark.parametrize("level", levels())
+@pytest.mark.parametrize("key", KEYS, ids=["philox", "hash"])
+def test_tiny_fractions(level: str, key: list[int]) -> None:
+    """Values next to integers, where the difference to the random number is no float, and the smallest ones."""
+    x = torch.cat([torch.arange(-300, 301), torch.tensor([0.0])]).repeat_interleave(64).to(torch.float32)
+    around = [torch.nextafter(x, number(side)) for side in (-torch.inf, torch.inf)]
+    tiny = torch.tensor([2.0**-149, 2.0**-126, 2.0**-25, 2.0**-24]).repeat_interleave(4096)
+    x = torch.cat([*around, tiny, -tiny])
+    arguments = (x, number(1.0), "fixed", 1.0, -1000.0, 1000.0, "stochastic", key, torch.int16)
+    expected = results(REFERENCE, "encode_scaled", arguments)
+    assert difference(expected, results(Implementation("cpp", level), "encode_scaled", arguments)) == ""
+
+
 @pytest.mark.parametrize("level", levels())
 @pytest.mark.parametrize(("rounding", "key"), ROUNDINGS, ids=["nearest", "half-up", "philox", "hash"])
 def test_values_between_codes(level: str, rounding: str, key: list[int] | None) -> None:
@@ -146,6 +178,29 @@ def test_values_between_codes(level: str, rounding: str, key: list[int] | None) 
     arguments = (x, number(1.0), "fixed", 1.0, -100.5, 100.5, rounding, key, torch.int16)
     expected = results(REFERENCE, "encode_scaled", arguments)
     assert difference(expected, results(Implementation("cpp", level), "encode_scaled", arguments)) == ""
+
+
+LEFT_OUT = {
+    "a column of a block": torch.arange(32) * 64 + 5,
+    "all but a row": torch.arange(64, 32 * 64),
+    "a block": torch.arange(32 * 64),
+    "the end": torch.arange(2 * 32 * 64, 2 * 32 * 64 + 3 * 64),
+    "all": torch.arange(2 * 32 * 64 + 5 * 64),
+    "every second": torch.arange(1, 2 * 32 * 64, 2),
+}
+
+
+@pytest.mark.parametrize("level", levels())
+@pytest.mark.parametrize("name", LEFT_OUT)
+def test_extremes_without_many_elements(level: str, name: str) -> None:
+    """Two blocks of 32 rows of codes and a part of one; the codes 0 and 255 are among the elements replaced alone."""
+    at = LEFT_OUT[name]
+    codes = (integers((2 * 32 + 5, 64), torch.uint8, seed=1) & 127) + 60
+    codes.view(-1)[at] = torch.tensor([0, 255], dtype=torch.uint8).repeat(at.numel())[: at.numel()]
+    slope, offset = torch.linspace(-1, 1, 64), torch.linspace(3, -3, 64)
+    arguments = (codes, slope, offset, False, at, torch.linspace(-1, 1, at.numel()))
+    expected = results(REFERENCE, "view_extremes", arguments)
+    assert difference(expected, results(Implementation("cpp", level), "view_extremes", arguments)) == ""
 
 
 # --- the loops in a program of their own

@@ -37,58 +37,86 @@ struct Blocks {
 // The elements left out, sorted by block.
 class LeftOut {
 public:
+    struct Place {
+        u32 row, column;  // within the block
+    };
+
     LeftOut(const Blocks& blocks, const i64* at, i64 count) : first_(size(blocks.count() + 1)), places_(size(count)) {
-        for (i64 p = 0; p < count; ++p) ++first_[size(at[p] / blocks.length)];
+        std::vector<i64> rows(size(count));  // a division takes longer than all else here
+        for (i64 p = 0; p < count; ++p) ++first_[size((rows[size(p)] = at[p] / blocks.columns) / ROWS)];
         i64 before = 0;
         for (i64& first : first_) before += std::exchange(first, before);
         std::vector<i64> next = first_;
         for (i64 p = 0; p < count; ++p) {
-            const i64 block = at[p] / blocks.length;
-            places_[size(next[size(block)]++)] = static_cast<u32>(at[p] - blocks.start(block));
+            const i64 row = rows[size(p)], column = at[p] - row * blocks.columns;
+            places_[size(next[size(row / ROWS)]++)] = {static_cast<u32>(row % ROWS), static_cast<u32>(column)};
         }
     }
-    // Places within the block.
-    const u32* begin(i64 block) const { return places_.data() + first_[size(block)]; }
-    const u32* end(i64 block) const { return places_.data() + first_[size(block + 1)]; }
+    const Place* begin(i64 block) const { return places_.data() + first_[size(block)]; }
+    const Place* end(i64 block) const { return places_.data() + first_[size(block + 1)]; }
 
 private:
     std::vector<i64> first_;
-    std::vector<u32> places_;
+    std::vector<Place> places_;
 };
 
-void take_block(const Blocks& blocks, const u8* lowest, const u8* highest, i64 block, ColumnEnds& ends, const Loops& loops) {
-    if (block == blocks.whole) {
-        for (i64 i = 0, c = 0; i < blocks.size_of(block); ++i) {
-            ends.take(c, lowest[i], highest[i]);
-            if (++c == blocks.columns) c = 0;
+// Ends of blocks some of whose elements are left out.
+class WithoutSome {
+public:
+    explicit WithoutSome(const Blocks& blocks) : blocks_(blocks), rows_out_(size(blocks.columns)) {}
+
+    void take(i64 block, const LeftOut& left_out, ColumnEnds& ends, const Loops& loops) {
+        const u8* const codes = blocks_.codes + blocks_.start(block);
+        const Place *const begin = left_out.begin(block), *const end = left_out.end(block);
+        for (const Place* place = begin; place < end; ++place) rows_out_[place->column] |= 1u << place->row;
+        if (block < blocks_.whole && replace(codes, begin, end)) {
+            loops.column_ends(replaced_.data(), blocks_.columns, {0, ROWS}, ends.lows.data(), ends.highs.data());
+        } else {
+            take_singly(codes, blocks_.size_of(block), ends);
         }
-        return;
+        for (const Place* place = begin; place < end; ++place) rows_out_[place->column] = 0;
     }
-    if (lowest == highest) return loops.column_ends(lowest, blocks.columns, {0, ROWS}, ends.lows.data(), ends.highs.data());
-    ColumnEnds unused(blocks.columns);
-    loops.column_ends(lowest, blocks.columns, {0, ROWS}, ends.lows.data(), unused.highs.data());
-    loops.column_ends(highest, blocks.columns, {0, ROWS}, unused.lows.data(), ends.highs.data());
-}
+
+private:
+    using Place = LeftOut::Place;
+    const Blocks& blocks_;
+    std::vector<u32> rows_out_;  // of each column, a bit per row
+    std::vector<u8> replaced_;
+    static_assert(ROWS == 32);
+
+    // Puts another code of its column in the place of each element left out; false where a column has no other.
+    bool replace(const u8* codes, const Place* begin, const Place* end) {
+        replaced_.assign(codes, codes + blocks_.length);
+        for (const Place* place = begin; place < end; ++place) {
+            const u32 column = place->column, rows_in = ~rows_out_[column];
+            if (!rows_in) return false;
+            replaced_[size(place->row * blocks_.columns + column)] =
+                codes[__builtin_ctz(rows_in) * blocks_.columns + column];
+        }
+        return true;
+    }
+
+    void take_singly(const u8* codes, i64 count, ColumnEnds& ends) const {
+        for (i64 i = 0, c = 0, row = 0; i < count; ++i) {
+            if (!(rows_out_[size(c)] >> row & 1)) ends.take(c, codes[i], codes[i]);
+            if (++c == blocks_.columns) c = 0, ++row;
+        }
+    }
+};
 
 ColumnEnds column_ends(const Blocks& blocks, const i64* at, i64 count, int threads, const Loops& loops) {
     const LeftOut left_out(blocks, at, count);
     ColumnEnds all(blocks.columns);
     in_parts(useful_threads(threads, blocks.total), blocks.count(), 1, [&](int, Range share) {
         ColumnEnds mine(blocks.columns);
-        std::vector<u8> lowest, highest;
+        WithoutSome without_some(blocks);
         for (i64 block = share.begin; block < share.end; ++block) {
             const u8* const codes = blocks.codes + blocks.start(block);
-            if (left_out.begin(block) == left_out.end(block)) {
-                take_block(blocks, codes, codes, block, mine, loops);
-                continue;
+            if (block < blocks.whole && left_out.begin(block) == left_out.end(block)) {
+                loops.column_ends(codes, blocks.columns, {0, ROWS}, mine.lows.data(), mine.highs.data());
+            } else {
+                without_some.take(block, left_out, mine, loops);
             }
-            lowest.assign(codes, codes + blocks.size_of(block));
-            highest = lowest;
-            for (const u32* place = left_out.begin(block); place < left_out.end(block); ++place) {
-                lowest[*place] = 255;
-                highest[*place] = 0;
-            }
-            take_block(blocks, lowest.data(), highest.data(), block, mine, loops);
         }
 #pragma omp critical(qbench_column_ends)
         for (i64 c = 0; c < blocks.columns; ++c) all.take(c, mine.lows[size(c)], mine.highs[size(c)]);

@@ -2,6 +2,7 @@
 #pragma once
 
 // clang-format off: the order matters
+#include "loops_groups.h"
 #include "random.h"
 #include "loops_encode.h"
 #include "loops_view.h"

@@ -44,60 +44,53 @@ struct View {
     }
 };
 
-// Calls body(i, vectors) for each group of vectors; for single elements the last one may have fewer.
-template <class V, class Body>
-QBENCH_INLINE void for_each_group(Range range, const Body& body) {
-    constexpr i64 GROUP = V::GROUP * V::WIDTH;
-    i64 i = range.begin;
-    for (; i + GROUP <= range.end; i += GROUP) body(i, V::GROUP);
-    if (V::WIDTH == 1 && i < range.end) body(i, (int)((u64)(range.end - i) % V::GROUP));
-}
-
-// The same with body(i, u) for each vector, u its place in the group.
-template <class V, class Body>
-QBENCH_INLINE void for_each_vector(Range range, const Body& body) {
-    for_each_group<V>(range, [&](i64 i, int vectors) __attribute__((always_inline)) {
-#pragma GCC unroll 4
-        for (int u = 0; u < vectors; ++u) body(i + u * V::WIDTH, u);
-    });
-}
-
-// The divisions of a group come before its random words: the divider is slow, and works on while the words are made.
 template <int RULE, class T, template <class> class Source>
 bool encode_range(const EncodeJob& job, Range range) {
     using V = Vector;
     using F = typename V::F;
     constexpr bool IS_SIGNED = T(-1) < T(0);
-    Rounder<V, RULE> round(job.key);
     Source<V> source(job);
     T* const out = static_cast<T*>(job.out);
     const i64 out_from = job.out_from;
     const F scale = V::set(job.scale), zero = V::set(job.zero), low = V::set(job.low), high = V::set(job.high);
     auto nan = V::none();
     source.seek(range.begin);
+    const auto value = [&](i64 i) __attribute__((always_inline)) {
+        const F x = source.next(i), y = V::add(V::div(x, scale), zero), clipped = V::min(V::max(y, low), high);
+        if constexpr (!IS_SIGNED) return clipped;
+        nan = V::either(nan, V::is_nan(x));
+        return V::keep(V::at_least(y, y), clipped);  // 0 for NaN
+    };
+    const auto store = [&](i64 i, const typename V::I* codes, int vectors) __attribute__((always_inline)) {
+        store_codes<V>(out + (i - out_from), codes, vectors);
+    };
+    encode_by_rule<V, RULE>(job.key, range, value, store);
+    return V::any(nan);
+}
+
+// Codes -1 and +1, 0 for NaN where it could be either.
+template <int RULE>
+bool encode_sign(const EncodeJob& job, Range range) {
+    using V = Vector;
+    using F = typename V::F;
+    Rounder<V, RULE> round(job.key);
+    i8* const out = static_cast<i8*>(job.out);
+    const F scale = V::set(job.scale);
+    auto nan = V::none();
     for_each_group<V>(range, [&](i64 i, int vectors) __attribute__((always_inline)) {
-        F x[V::GROUP], y[V::GROUP];
-#pragma GCC unroll 4
-        for (int u = 0; u < vectors; ++u) {
-            x[u] = source.next(i + u * V::WIDTH);
-            y[u] = V::add(V::div(x[u], scale), zero);
-        }
         round.draw(i);
 #pragma GCC unroll 4
         for (int u = 0; u < vectors; ++u) {
-            auto code = round.code(y[u], x[u], u, low, high);
-            if constexpr (IS_SIGNED) {
-                nan = V::either(nan, V::is_nan(x[u]));
-                code = V::drop(V::is_nan(y[u]), code);
-            }
-            V::store(out + (i - out_from) + u * V::WIDTH, code);
+            const F x = V::load(job.x + i + u * V::WIDTH), y = V::div(x, scale);
+            nan = V::either(nan, V::is_nan(x));
+            V::store(out + i + u * V::WIDTH, V::drop(V::is_nan(y), round.code(y, x, u, y, y)));
         }
     });
     return V::any(nan);
 }
 
 template <class T, template <class> class Source>
-bool encode_by_rule(const EncodeJob& job, Range range) {
+bool encode_by_number(const EncodeJob& job, Range range) {
     switch (job.rule) {
         case HALF_UP: return encode_range<HALF_UP, T, Source>(job, range);
         case PHILOX: return encode_range<PHILOX, T, Source>(job, range);
@@ -109,19 +102,19 @@ bool encode_by_rule(const EncodeJob& job, Range range) {
 template <template <class> class Source>
 bool encode_by_type(const EncodeJob& job, Range range) {
     switch (job.type) {
-        case INT8: return encode_by_rule<i8, Source>(job, range);
-        case INT16: return encode_by_rule<i16, Source>(job, range);
-        case INT32: return encode_by_rule<i32, Source>(job, range);
-        default: return encode_by_rule<u8, Source>(job, range);
+        case INT8: return encode_by_number<i8, Source>(job, range);
+        case INT16: return encode_by_number<i16, Source>(job, range);
+        case INT32: return encode_by_number<i32, Source>(job, range);
+        default: return encode_by_number<u8, Source>(job, range);
     }
 }
 
 // Whether a NaN was met among the values.
 bool encode(const EncodeJob& job, Range range) {
     switch (job.rule) {
-        case SIGN: return encode_range<SIGN, i8, Plain>(job, range);
-        case SIGN_PHILOX: return encode_range<SIGN_PHILOX, i8, Plain>(job, range);
-        case SIGN_HASH: return encode_range<SIGN_HASH, i8, Plain>(job, range);
+        case SIGN: return encode_sign<SIGN>(job, range);
+        case SIGN_PHILOX: return encode_sign<SIGN_PHILOX>(job, range);
+        case SIGN_HASH: return encode_sign<SIGN_HASH>(job, range);
         default: return job.codes ? encode_by_type<View>(job, range) : encode_by_type<Plain>(job, range);
     }
 }

@@ -124,36 +124,48 @@ Extremes gradient_extremes(const GradientJob& given, Range range) {
     return span.result();
 }
 
+// Codes e of masked gradients over the codes of the view, with sums of e and of e * code.
+template <class V>
+struct GradientCodes {
+    u8* const out;
+    u32 *const sums, *const products;
+    Place<V> place;
+
+    GradientCodes(const GradientJob& job, i64 begin)
+        : out(static_cast<u8*>(job.encode.out)), sums(job.sums), products(job.products), place(job.view.period) {
+        place.seek(begin);
+    }
+    QBENCH_INLINE void store(i64 i, const typename V::I* codes, int vectors) {
+#pragma GCC unroll 4
+        for (int u = 0; u < vectors; ++u) {
+            const i64 c = place.next();
+            const auto product = V::mul16(codes[u], V::load(out + i + u * V::WIDTH));
+            V::store(sums + c, V::add(V::load(sums + c), codes[u]));
+            V::store(products + c, V::add(V::load(products + c), product));
+        }
+        store_codes<V>(out + i, codes, vectors);
+    }
+};
+
 template <int RULE>
 void encode_gradient_range(const GradientJob& given, Range range) {
     const GradientJob job = given;
     using V = Vector;
     using F = typename V::F;
     const EncodeJob& encode = job.encode;
-    Rounder<V, RULE> round(encode.key);
-    u8* const out = static_cast<u8*>(encode.out);
     const F scale = V::set(encode.scale), zero = V::set(encode.zero), low = V::set(0.0f), high = V::set(encode.high);
     Place<V> place(job.view.period);
     place.seek(range.begin);
-    for_each_group<V>(range, [&](i64 i, int vectors) __attribute__((always_inline)) {
-        F m[V::GROUP], y[V::GROUP];
-        i64 c[V::GROUP];
-#pragma GCC unroll 4
-        for (int u = 0; u < vectors; ++u) {
-            c[u] = place.next();
-            m[u] = Masked<V, 0>(job, i + u * V::WIDTH, c[u]).m;
-            y[u] = V::add(V::div(m[u], scale), zero);
-        }
-        round.draw(i);
-#pragma GCC unroll 4
-        for (int u = 0; u < vectors; ++u) {
-            const auto e = round.code(y[u], m[u], u, low, high);
-            const auto product = V::mul16(e, V::load(out + i + u * V::WIDTH));  // with the code that e replaces
-            V::store(out + i + u * V::WIDTH, e);
-            V::store(job.sums + c[u], V::add(V::load(job.sums + c[u]), e));
-            V::store(job.products + c[u], V::add(V::load(job.products + c[u]), product));
-        }
-    });
+    GradientCodes<V> codes(job, range.begin);
+    encode_by_rule<V, RULE>(
+        encode.key, range,
+        [&](i64 i) __attribute__((always_inline)) {
+            const F y = V::add(V::div(Masked<V, 0>(job, i, place.next()).m, scale), zero);
+            return V::min(V::max(y, low), high);
+        },
+        [&](i64 i, const typename V::I* found, int vectors) __attribute__((always_inline)) {
+            codes.store(i, found, vectors);
+        });
 }
 
 void encode_gradient(const GradientJob& job, Range range) {

@@ -22,6 +22,25 @@ struct Vector {
     static QBENCH_INLINE F max(F a, F b) { return _mm256_max_ps(a, b); }
     static QBENCH_INLINE I floor(F a) { return _mm256_cvttps_epi32(_mm256_floor_ps(a)); }
     static QBENCH_INLINE I nearest(F a) { return _mm256_cvtps_epi32(a); }
+    class Upward {
+    public:
+        explicit Upward(const void* memory) : memory_(memory), nearest_(_mm_getcsr()), up_(nearest_ | _MM_ROUND_UP) {}
+        QBENCH_INLINE void begin() const { set(up_); }
+        QBENCH_INLINE void end() const { set(nearest_); }
+
+    private:
+        const void* memory_;
+        u32 nearest_, up_;
+
+        // As far as the compiler knows this changes memory, so that what reads memory and writes it stays on its side.
+        QBENCH_INLINE void set(const u32& mode) const {
+            asm volatile("ldmxcsr %0" : : "m"(mode), "r"(memory_) : "memory");
+        }
+    };
+    // The difference rounded up passes no integer.
+    static QBENCH_INLINE I ceil_less(F a, F random) {
+        return _mm256_cvtps_epi32(_mm256_fnmadd_ps(random, _mm256_set1_ps(0x1p-24f), a));
+    }
 
     static QBENCH_INLINE M less(F a, F b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
     static QBENCH_INLINE M at_least(F a, F b) { return _mm256_cmp_ps(a, b, _CMP_GE_OQ); }
@@ -79,6 +98,28 @@ struct Vector {
     static QBENCH_INLINE void store(i32* p, I a) { _mm256_storeu_si256((__m256i*)p, a); }
     static QBENCH_INLINE void store(u32* p, I a) { _mm256_storeu_si256((__m256i*)p, a); }
 
+    // packs works within the halves of a register: the last step puts its parts in order.
+    static QBENCH_INLINE I parts_in_order(I a) {
+        return _mm256_permutevar8x32_epi32(a, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    }
+    static QBENCH_INLINE void store_group(u8* p, const I* a) {
+        const I low = _mm256_packs_epi32(a[0], a[1]), high = _mm256_packs_epi32(a[2], a[3]);
+        _mm256_storeu_si256((__m256i*)p, parts_in_order(_mm256_packus_epi16(low, high)));
+    }
+    static QBENCH_INLINE void store_group(i8* p, const I* a) {
+        const I low = _mm256_packs_epi32(a[0], a[1]), high = _mm256_packs_epi32(a[2], a[3]);
+        _mm256_storeu_si256((__m256i*)p, parts_in_order(_mm256_packs_epi16(low, high)));
+    }
+    static QBENCH_INLINE void store_group(i16* p, const I* a) {
+        for (int u = 0; u < GROUP; u += 2) {
+            const I words = _mm256_packs_epi32(a[u], a[u + 1]);
+            _mm256_storeu_si256((__m256i*)(p + u * WIDTH), _mm256_permute4x64_epi64(words, 0xD8));
+        }
+    }
+    static QBENCH_INLINE void store_group(i32* p, const I* a) {
+        for (int u = 0; u < GROUP; ++u) store(p + u * WIDTH, a[u]);
+    }
+
     static QBENCH_INLINE D to_double(F a) {
         return {_mm256_cvtps_pd(_mm256_castps256_ps128(a)), _mm256_cvtps_pd(_mm256_extractf128_ps(a, 1))};
     }
@@ -107,17 +148,23 @@ struct Vector {
 
     using P = __m256i;
     static QBENCH_INLINE P word(u32 a) { return _mm256_set1_epi64x(a); }
-    static QBENCH_INLINE P block_counters(u32 first) {
-        return _mm256_add_epi32(_mm256_set1_epi64x(first), _mm256_setr_epi64x(0, 2, 1, 3));
+    static QBENCH_INLINE P block_numbers(i64 first) {
+        return _mm256_setr_epi64x(first, first + 2, first + 1, first + 3);
     }
+    static QBENCH_INLINE P add_words(P a, P b) { return _mm256_add_epi32(a, b); }
     static QBENCH_INLINE P product(P a, P b) { return _mm256_mul_epu32(a, b); }
     static QBENCH_INLINE P high_word(P a) { return _mm256_srli_epi64(a, 32); }
-    static QBENCH_INLINE P exclusive_or(P a, P b, P c) { return _mm256_xor_si256(_mm256_xor_si256(a, b), c); }
-    static QBENCH_INLINE void in_order(P c0, P c1, P c2, P c3, I* words) {
-        const __m256i low = _mm256_blend_epi32(c0, _mm256_slli_epi64(c1, 32), 0xAA);
-        const __m256i high = _mm256_blend_epi32(c2, _mm256_slli_epi64(c3, 32), 0xAA);
-        words[0] = _mm256_unpacklo_epi64(low, high);
-        words[1] = _mm256_unpackhi_epi64(low, high);
+    // c is what is waited for: the compiler, left alone, would not always add it last.
+    static QBENCH_INLINE P exclusive_or(P a, P b, P c) {
+        P both = _mm256_xor_si256(a, b);
+        asm("" : "+x"(both));
+        return _mm256_xor_si256(both, c);
+    }
+    static QBENCH_INLINE P upper_word(P a) { return _mm256_slli_epi64(a, 32); }
+    static QBENCH_INLINE void in_order(P c1_c0, P c3_c2, I* words) {
+        const __m256 low = _mm256_castsi256_ps(c1_c0), high = _mm256_castsi256_ps(c3_c2);
+        words[0] = _mm256_castps_si256(_mm256_shuffle_ps(low, high, _MM_SHUFFLE(0, 1, 0, 1)));
+        words[1] = _mm256_castps_si256(_mm256_shuffle_ps(low, high, _MM_SHUFFLE(2, 3, 2, 3)));
     }
 
     using B = __m256i;

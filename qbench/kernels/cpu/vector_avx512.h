@@ -27,6 +27,17 @@ struct Vector {
         return _mm512_cvt_roundps_epi32(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     }
 
+    struct Upward {
+        explicit Upward(const void*) {}
+        void begin() const {}
+        void end() const {}
+    };
+    // The difference rounded up passes no integer.
+    static QBENCH_INLINE I ceil_less(F a, F random) {
+        constexpr int UP = _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC;
+        return _mm512_cvt_roundps_epi32(_mm512_fnmadd_round_ps(random, _mm512_set1_ps(0x1p-24f), a, UP), UP);
+    }
+
     static QBENCH_INLINE M less(F a, F b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
     static QBENCH_INLINE M at_least(F a, F b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
     static QBENCH_INLINE M not_at_least(F a, F b) { return _mm512_cmp_ps_mask(a, b, _CMP_NGE_UQ); }
@@ -74,6 +85,11 @@ struct Vector {
     static QBENCH_INLINE void store(i32* p, I a) { _mm512_storeu_si512(p, a); }
     static QBENCH_INLINE void store(u32* p, I a) { _mm512_storeu_si512(p, a); }
 
+    template <class T>
+    static QBENCH_INLINE void store_group(T* p, const I* a) {
+        for (int u = 0; u < GROUP; ++u) store(p + u * WIDTH, a[u]);
+    }
+
     static QBENCH_INLINE D to_double(F a) {
         return {_mm512_cvtps_pd(_mm512_castps512_ps256(a)), _mm512_cvtps_pd(_mm512_extractf32x8_ps(a, 1))};
     }
@@ -108,17 +124,18 @@ struct Vector {
     // Philox: 32-bit words in the low halves of 64-bit lanes; what stands in the high halves does not matter.
     using P = __m512i;
     static QBENCH_INLINE P word(u32 a) { return _mm512_set1_epi64(a); }
-    static QBENCH_INLINE P block_counters(u32 first) {
-        return _mm512_add_epi32(_mm512_set1_epi64(first), _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7));
+    static QBENCH_INLINE P block_numbers(i64 first) {
+        return _mm512_setr_epi64(first, first + 4, first + 1, first + 5, first + 2, first + 6, first + 3, first + 7);
     }
+    static QBENCH_INLINE P add_words(P a, P b) { return _mm512_add_epi32(a, b); }
     static QBENCH_INLINE P product(P a, P b) { return _mm512_mul_epu32(a, b); }
     static QBENCH_INLINE P high_word(P a) { return _mm512_srli_epi64(a, 32); }
     static QBENCH_INLINE P exclusive_or(P a, P b, P c) { return _mm512_ternarylogic_epi64(a, b, c, 0x96); }
-    static QBENCH_INLINE void in_order(P c0, P c1, P c2, P c3, I* words) {
-        const __m512i low = _mm512_mask_shuffle_epi32(c0, 0xAAAA, c1, (_MM_PERM_ENUM)0xA0);
-        const __m512i high = _mm512_mask_shuffle_epi32(c2, 0xAAAA, c3, (_MM_PERM_ENUM)0xA0);
-        words[0] = _mm512_unpacklo_epi64(low, high);
-        words[1] = _mm512_unpackhi_epi64(low, high);
+    static QBENCH_INLINE P upper_word(P a) { return _mm512_slli_epi64(a, 32); }
+    static QBENCH_INLINE void in_order(P c1_c0, P c3_c2, I* words) {
+        const __m512 low = _mm512_castsi512_ps(c1_c0), high = _mm512_castsi512_ps(c3_c2);
+        words[0] = _mm512_castps_si512(_mm512_shuffle_ps(low, high, _MM_SHUFFLE(0, 1, 0, 1)));
+        words[1] = _mm512_castps_si512(_mm512_shuffle_ps(low, high, _MM_SHUFFLE(2, 3, 2, 3)));
     }
 
     // Bytes: codes of a row, and sums of their even and odd places in 16 bits.

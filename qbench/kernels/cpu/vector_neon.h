@@ -24,6 +24,17 @@ struct Vector {
     static QBENCH_INLINE I floor(F a) { return vcvtmq_s32_f32(a); }
     static QBENCH_INLINE I nearest(F a) { return vcvtnq_s32_f32(a); }
 
+    struct Upward {
+        explicit Upward(const void*) {}
+        void begin() const {}
+        void end() const {}
+    };
+    // Rounding the difference of fractions to nearest leaves its sign. A mask is -1 where it holds.
+    static QBENCH_INLINE I ceil_less(F a, F random) {
+        const F fraction = vsubq_f32(a, vrndmq_f32(a)), over = vfmsq_n_f32(fraction, random, 0x1p-24f);
+        return vsubq_s32(vcvtmq_s32_f32(a), vreinterpretq_s32_u32(vcgtzq_f32(over)));
+    }
+
     static QBENCH_INLINE M less(F a, F b) { return vcltq_f32(a, b); }
     static QBENCH_INLINE M at_least(F a, F b) { return vcgeq_f32(a, b); }
     static QBENCH_INLINE M not_at_least(F a, F b) { return vmvnq_u32(vcgeq_f32(a, b)); }
@@ -93,6 +104,22 @@ struct Vector {
     static QBENCH_INLINE void store(i32* p, I a) { vst1q_s32(p, a); }
     static QBENCH_INLINE void store(u32* p, I a) { vst1q_u32(p, vreinterpretq_u32_s32(a)); }
 
+    static QBENCH_INLINE int16x8_t words(I a, I b) {
+        return vuzp1q_s16(vreinterpretq_s16_s32(a), vreinterpretq_s16_s32(b));
+    }
+    static QBENCH_INLINE void store_group(i8* p, const I* a) {
+        const int8x16_t low = vreinterpretq_s8_s16(words(a[0], a[1])), high = vreinterpretq_s8_s16(words(a[2], a[3]));
+        vst1q_s8(p, vuzp1q_s8(low, high));
+    }
+    static QBENCH_INLINE void store_group(u8* p, const I* a) { store_group((i8*)p, a); }
+    static QBENCH_INLINE void store_group(i16* p, const I* a) {
+        vst1q_s16(p, words(a[0], a[1]));
+        vst1q_s16(p + 8, words(a[2], a[3]));
+    }
+    static QBENCH_INLINE void store_group(i32* p, const I* a) {
+        for (int u = 0; u < GROUP; ++u) store(p + u * WIDTH, a[u]);
+    }
+
     static QBENCH_INLINE D to_double(F a) { return {vcvt_f64_f32(vget_low_f32(a)), vcvt_high_f64_f32(a)}; }
     static QBENCH_INLINE D load(const double* p) { return {vld1q_f64(p), vld1q_f64(p + 2)}; }
     static QBENCH_INLINE void store(double* p, D a) {
@@ -134,15 +161,16 @@ struct Vector {
 
     using P = uint64x2_t;
     static QBENCH_INLINE P word(u32 a) { return vdupq_n_u64(a); }
-    static QBENCH_INLINE P block_counters(u32 first) { return vcombine_u64(vcreate_u64(first), vcreate_u64(first + 1)); }
+    static QBENCH_INLINE P block_numbers(i64 first) { return vcombine_u64(vcreate_u64((u64)first), vcreate_u64((u64)first + 1)); }
+    static QBENCH_INLINE P add_words(P a, P b) { return vaddq_u64(a, b); }
+    static QBENCH_INLINE P exclusive_or(P a, P b) { return veorq_u64(a, b); }
     static QBENCH_INLINE P product(P a, P b) { return vmull_u32(vmovn_u64(a), vmovn_u64(b)); }
     static QBENCH_INLINE P high_word(P a) { return vshrq_n_u64(a, 32); }
     static QBENCH_INLINE P exclusive_or(P a, P b, P c) { return veorq_u64(veorq_u64(a, b), c); }
-    static QBENCH_INLINE void in_order(P c0, P c1, P c2, P c3, I* words) {
-        const uint32x4_t low = vtrn1q_u32(vreinterpretq_u32_u64(c0), vreinterpretq_u32_u64(c1));
-        const uint32x4_t high = vtrn1q_u32(vreinterpretq_u32_u64(c2), vreinterpretq_u32_u64(c3));
-        words[0] = vreinterpretq_s32_u64(vzip1q_u64(vreinterpretq_u64_u32(low), vreinterpretq_u64_u32(high)));
-        words[1] = vreinterpretq_s32_u64(vzip2q_u64(vreinterpretq_u64_u32(low), vreinterpretq_u64_u32(high)));
+    static QBENCH_INLINE P upper_word(P a) { return vshlq_n_u64(a, 32); }
+    static QBENCH_INLINE void in_order(P c1_c0, P c3_c2, I* words) {
+        words[0] = vrev64q_s32(vreinterpretq_s32_u64(vzip1q_u64(c1_c0, c3_c2)));
+        words[1] = vrev64q_s32(vreinterpretq_s32_u64(vzip2q_u64(c1_c0, c3_c2)));
     }
 
     using B = uint8x16_t;

@@ -30,6 +30,17 @@ struct Single {
         return whole - ((float)whole > a);
     }
     static QBENCH_INLINE I nearest(F a) { return (i32)__builtin_rintf(a); }
+    // Between begin and end float operations may round up; it is given the memory that those operations read.
+    struct Upward {
+        explicit Upward(const void*) {}
+        void begin() const {}
+        void end() const {}
+    };
+    // There: ceil(a - random / 2^24) for integers 0 <= random < 2^24 and |a| <= 2^24.
+    static QBENCH_INLINE I ceil_less(F a, F random) {
+        const I whole = floor(a);
+        return whole + (random < (a - (float)whole) * 16777216.0f);
+    }
 
     // Comparisons with NaN are false, but for not_at_least.
     static QBENCH_INLINE M less(F a, F b) { return a < b; }
@@ -73,6 +84,11 @@ struct Single {
     // The values fit the type.
     template <class T>
     static QBENCH_INLINE void store(T* p, I a) { *p = (T)a; }
+    // The vectors of a group.
+    template <class T>
+    static QBENCH_INLINE void store_group(T* p, const I* a) {
+        for (int u = 0; u < GROUP; ++u) p[u] = (T)a[u];
+    }
 
     static QBENCH_INLINE D to_double(F a) { return a; }
     static QBENCH_INLINE D load(const double* p) { return *p; }
@@ -89,19 +105,22 @@ struct Single {
     static QBENCH_INLINE F look_up256(const float* table, I index) { return table[index]; }
 
     // Philox: 32-bit words in the low halves of 64-bit lanes, one lane per block; what stands in the high halves does
-    // not matter. block_counters orders the blocks so that in_order is cheap.
+    // not matter. block_numbers orders the blocks so that in_order is cheap.
     using P = u64;
     static QBENCH_INLINE P word(u32 a) { return a; }
-    static QBENCH_INLINE P block_counters(u32 first) { return first; }
+    static QBENCH_INLINE P block_numbers(i64 first) { return (u64)first; }
+    static QBENCH_INLINE P add_words(P a, P b) { return a + b; }
     static QBENCH_INLINE P product(P a, P b) { return (u64)(u32)a * (u32)b; }
     static QBENCH_INLINE P high_word(P a) { return a >> 32; }
+    static QBENCH_INLINE P exclusive_or(P a, P b) { return a ^ b; }
     static QBENCH_INLINE P exclusive_or(P a, P b, P c) { return a ^ b ^ c; }
-    // The words of all blocks, element by element.
-    static QBENCH_INLINE void in_order(P c0, P c1, P c2, P c3, I* words) {
-        words[0] = (I)(u32)c0;
-        words[1] = (I)(u32)c1;
-        words[2] = (I)(u32)c2;
-        words[3] = (I)(u32)c3;
+    static QBENCH_INLINE P upper_word(P a) { return a << 32; }
+    // The words of all blocks, element by element; given are pairs with the second word in the low half.
+    static QBENCH_INLINE void in_order(P c1_c0, P c3_c2, I* words) {
+        words[0] = (I)(u32)(c1_c0 >> 32);
+        words[1] = (I)(u32)c1_c0;
+        words[2] = (I)(u32)(c3_c2 >> 32);
+        words[3] = (I)(u32)c3_c2;
     }
 
     // Bytes: arrays that the compiler turns into whatever vectors the processor has.
