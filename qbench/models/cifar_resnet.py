@@ -1,11 +1,17 @@
 """ResNets for small images: He et al. (2015), section 4.2, with projection shortcuts where the shape changes."""
 
+from typing import Annotated
+
+from annotated_types import Ge
 from torch import Tensor, nn
 
 from qbench.models.initialise import initialise
 from qbench.models.residual import BasicBlock, stages
 from qbench.nn.blocks import ConvNormAct
-from qbench.options import PositiveInt
+
+LEAST_WIDTH = 8
+"""PyTorch 2.13 on a CPU with AVX2 but not AVX-512 gives wrong weight gradients, channels-last, for a 1x1 convolution
+with a stride and fewer input channels, as narrower shortcuts are."""
 
 
 class CifarResNet(nn.Module):
@@ -28,7 +34,7 @@ class CifarResNet(nn.Module):
 
 
 def cifar_resnet(
-    *, depth: int, num_classes: int, in_channels: int, image_size: int, width: PositiveInt = 16
+    *, depth: int, num_classes: int, in_channels: int, image_size: int, width: Annotated[int, Ge(LEAST_WIDTH)] = 16
 ) -> nn.Module:
     """The ResNet of ``depth`` = 6n + 2 layers; ``width`` is the number of channels of the first stage.
 

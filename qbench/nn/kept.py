@@ -101,7 +101,31 @@ class Recomputed:
         return Recomputed(self.view.description(), encoding)
 
 
-Operand = Plain | Quantized | Recomputed
+@dataclass(frozen=True)
+class Reencoded:
+    """A float tensor that exists anyway, kept in place of its codes: they are made again when they are needed, with the
+    same result. encode: from the tensor to its codes."""
+
+    source: Tensor
+    encode: Callable[[Tensor], QTensor]
+
+    @property
+    def value(self) -> QTensor:
+        """The codes, made now."""
+        return self.encode(self.source.detach())
+
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        return (self.source,)
+
+    def rebuilt(self, tensors: Sequence[Any]) -> Reencoded:
+        return Reencoded(tensors[0], self.encode)
+
+    def description(self) -> Reencoded:
+        """Itself without its tensor."""
+        return Reencoded(NOTHING, self.encode)
+
+
+Operand = Plain | Quantized | Recomputed | Reencoded
 
 
 def operand(value: Value) -> Operand:

@@ -18,7 +18,7 @@ from qbench.nn.between import Between
 from qbench.nn.coded import CodedWeight, in_order
 from qbench.nn.deferred import Deferred, DirectView, Held, Source, token_of
 from qbench.nn.geometry import Geometry
-from qbench.nn.kept import Operand, Recomputed, keep, kept, operand, release
+from qbench.nn.kept import Operand, Quantized, Recomputed, Reencoded, keep, kept, operand, release
 from qbench.nn.site import Clock, Site, apply_function, nearest_version, site_for, through, value_site_for
 from qbench.quant.formats import Affine, Binary, Direct, Quantizer
 from qbench.quant.qtensor import QTensor
@@ -26,6 +26,9 @@ from qbench.quant.ranges import Range
 from qbench.recipe import Arithmetic, Recipe
 
 Value = Tensor | QTensor
+
+MANY_CODES = 2**17
+"""So many codes of a tensor that exists anyway are made again for backward; for fewer the call costs more than they."""
 
 
 class Functions(Protocol):
@@ -188,6 +191,21 @@ class QuantizedLayer(CodedWeight):
             return in_order(site.draw(weight))
         return in_order(cast(QTensor, site(weight)))
 
+    def weight_operand(self, weight: Tensor, encoded: Value) -> Operand:
+        """The weight as it is kept for backward. weight: the parameter, encoded: what :meth:`encode_weight` gave."""
+        site = self.weight_site
+        if site is None or self.master is not None or not is_worth_repeating(site, encoded):
+            return operand(encoded)
+        return Reencoded(weight, lambda values: in_order(site.encode_again(values)))
+
+    def input_operand(self, x: Tensor, encoded: Operand) -> Operand:
+        """The activation as it is kept for backward. encoded: what :meth:`encode_activation` gave for ``x``, which is
+        the network's own input where it needs no gradient: whoever trains holds it during the step."""
+        site = self.activation_site
+        if x.requires_grad or site is None or not isinstance(encoded, Quantized):
+            return encoded
+        return Reencoded(x, site.encode_again) if is_worth_repeating(site, encoded.value) else encoded
+
     def multiply(self, x: Value, weight: Value) -> Tensor:
         """The forward product and the bias."""
         bias: Tensor | None = self.bias
@@ -224,23 +242,46 @@ class _QuantizedProduct(torch.autograd.Function):
     ) -> Tensor:  # fmt: skip
         a, w = layer.encode_activation(x, view), layer.encode_weight()
         ctx.layer, ctx.x_shape, ctx.error_range = layer, x.shape, error_range
-        keep(ctx, [a, operand(w)])
+        keep(ctx, [layer.input_operand(x, a), layer.weight_operand(weight, w)])
         return layer.multiply(layer.observed(a), w)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         layer: QuantizedLayer = ctx.layer
         (error,) = grads
-        (a, w), _ = kept(ctx)
         measured = None if ctx.error_range is None else ctx.error_range.take()
-        for_input, for_weight = layer.encode_errors(error, measured)
-        grad_weight = layer.weight_gradient(a.value, for_weight)
-        del a, for_weight  # before the largest tensor is made
-        release(ctx)
-        grad_x = layer.product.input_grad(for_input, w.value, ctx.x_shape) if ctx.needs_input_grad[0] else None
+        grad_x, grad_weight = product_gradients(ctx, layer, layer.encode_errors(error, measured))
         reduced = tuple(d for d in range(error.dim()) if d != 1)
         grad_bias = error.sum(reduced) if ctx.needs_input_grad[2] else None
         return grad_x, grad_weight, grad_bias, None, None, None
+
+
+def product_gradients(ctx: Any, layer: QuantizedLayer, errors: tuple[Value, Value]) -> tuple[Tensor | None, Tensor]:
+    """The gradients of a layer's input, where it is wanted, and of its weight, from what its node kept.
+
+    ctx: of the node, which keeps the two operands, has the input's shape as ``x_shape`` and the input as its first
+    argument. errors: for the input gradient and for the weight gradient. The larger of the results is made last, when
+    what only the other needs is gone.
+    """
+    (a, w), _ = kept(ctx)
+    for_input, for_weight = errors
+    del errors
+    grad_x, wants_input = None, ctx.needs_input_grad[0]
+    weight_is_last = ctx.x_shape.numel() < layer.weight.numel()
+    if wants_input and weight_is_last:
+        grad_x = layer.product.input_grad(for_input, w.value, ctx.x_shape)
+        del for_input, w
+    grad_weight = layer.weight_gradient(a.value, for_weight)
+    del a, for_weight
+    release(ctx)
+    if wants_input and not weight_is_last:
+        grad_x = layer.product.input_grad(for_input, w.value, ctx.x_shape)
+    return grad_x, grad_weight
+
+
+def is_worth_repeating(site: Site, encoded: Value) -> bool:
+    """Whether the codes that ``site`` made of a tensor that exists anyway are better made again than kept."""
+    return isinstance(encoded, QTensor) and encoded.codes.numel() >= MANY_CODES and site.is_repeatable
 
 
 def encode_view(site: Site, view: Source) -> Operand:

@@ -31,8 +31,8 @@ from qbench.nn.deferred import (
     token_of,
     while_kept,
 )
-from qbench.nn.kept import Quantized, keep, keeps_graph, kept, operand, release
-from qbench.nn.layers import QuantizedLayer
+from qbench.nn.kept import Quantized, keep, keeps_graph, kept
+from qbench.nn.layers import QuantizedLayer, product_gradients
 from qbench.nn.norms.range import RangeBatchNorm, range_constant
 from qbench.nn.site import Site
 from qbench.quant.formats import Affine, Quantizer, Symmetric
@@ -223,19 +223,14 @@ class _Product(torch.autograd.Function):
         y, extremes = layer.product.forward_with_extremes(cast(QTensor, layer.observed(a)), cast(QTensor, w))
         between.put((y, extremes))
         ctx.block, ctx.between, ctx.x_shape = block, between, x.shape
-        keep(ctx, [a, operand(w)])
+        keep(ctx, [layer.input_operand(x, a), layer.weight_operand(weight, w)])
         return placeholder(y.shape, y.device)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        layer = ctx.block.layer
-        (a, w), _ = kept(ctx)
-        for_input, for_weight = ctx.block.encode_errors(ctx.between.take())
-        grad_w = layer.weight_gradient(a.value, for_weight)
-        del a, for_weight  # before the largest tensor is made
-        release(ctx)
-        grad_x = layer.product.input_grad(for_input, w.value, ctx.x_shape) if ctx.needs_input_grad[0] else None
-        return grad_x, None, grad_w, None, None
+        block = ctx.block
+        grad_x, grad_weight = product_gradients(ctx, block.layer, block.encode_errors(ctx.between.take()))
+        return grad_x, None, grad_weight, None, None
 
 
 def _sum(output: View, shortcut: Source) -> tuple[Held, Tensor]:

@@ -76,15 +76,24 @@ class Site(nn.Module):
         """Encode ``x`` (float32, any shape). measured: its extremes, float32 [2], where they are known already."""
         x = materialised(x)
         # Activations alone are read in several places; a batch or a weight outlives the step, and would keep its codes.
-        is_activation = self.training and x.requires_grad and self.spec == nearest_version(self.spec)
-        if is_activation:
+        if self.is_repeatable and x.requires_grad:
             return self.observe(self._encode_known(Known.of(x).codes, lambda: x, measured), lambda: x)
         return self.observe(self._encode(x, measured), lambda: x)
 
     @torch.no_grad()
+    def encode_again(self, x: Tensor) -> QTensor:
+        """The codes that ``x`` got in training, unobserved; only where :attr:`is_repeatable`."""
+        return quantize(x, self.spec, self.key, pair_of(self._range_of(x, None)) if self.is_tracked else None)
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether the codes follow from the tensor alone, whenever it is encoded."""
+        return self.training and self.spec == nearest_version(self.spec)
+
+    @torch.no_grad()
     def encode_held(self, held: Held) -> QTensor:
         """Encode values that may have to be computed again; what another site found for them serves here too."""
-        if self.training and self.spec == nearest_version(self.spec):
+        if self.is_repeatable:
             q = self._encode_known(held.known, lambda: held.values()[0], held.extremes)
         else:
             q = self._encode(held.values()[0], held.extremes)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import torch
 from torch.amp.grad_scaler import GradScaler
 from torch.nn import functional
 
@@ -13,6 +16,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from qbench.train.build import BuiltCell
+
+
+LARGE_BYTES = 2**20
+"""A gradient of at least so many bytes is applied, and let go of, as soon as the backward pass has it."""
+
+SEPARABLE = (torch.optim.SGD, torch.optim.Adam)
+"""Update rules that treat each parameter by itself, so that some may be updated before others."""
 
 
 class TrainStep:
@@ -29,6 +39,9 @@ class TrainStep:
         self._optimizer = built.optimizer
         # float16 gradients underflow without a scale on the loss (Micikevicius et al. 2018, section 3.2).
         self._scaler = GradScaler(built.device.type) if built.recipe.autocast == "float16" else None
+        # A scaled gradient is applied only if all of them are finite.
+        is_separable = type(built.optimizer) in SEPARABLE and self._scaler is None
+        self._large = [p for p in built.converted.parameters() if is_separable and p.nbytes >= LARGE_BYTES]
 
     def lr_factor(self, step: int) -> float:
         """The schedule's factor at optimiser step ``step``."""
@@ -46,9 +59,29 @@ class TrainStep:
             return functional.cross_entropy(logits.float(), labels, label_smoothing=self._settings.label_smoothing)
 
     def update(self, loss: Tensor) -> None:
-        """Backward pass and update of the weights."""
-        self.backward(loss)
+        """Backward pass and update of the weights.
+
+        Large weights are updated within the backward pass, with the same result: their gradients would be as large as
+        they are, all at once. So this leaves no gradients that could be looked at.
+        """
+        with self._applying_early():
+            self.backward(loss)
         self.apply()
+
+    @contextmanager
+    def _applying_early(self) -> Iterator[None]:
+        """Within the context, apply what gradients there are whenever that of a large parameter is complete."""
+
+        def apply(_: Tensor) -> None:
+            self.apply()
+            self._optimizer.zero_grad(set_to_none=True)
+
+        hooks = [parameter.register_post_accumulate_grad_hook(apply) for parameter in self._large]  # type: ignore[no-untyped-call]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def backward(self, loss: Tensor) -> None:
         """The backward pass alone; gradients are those of the loss times the scaler's scale, where there is one."""

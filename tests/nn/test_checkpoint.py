@@ -52,7 +52,7 @@ METHODS: dict[str, tuple[str, dict[str, object]]] = {
 
 def build(method: str, options: dict[str, object], *, seed: int = 0) -> tuple[Converted, torch.optim.Optimizer]:
     torch.manual_seed(seed)
-    model = build_model("resnet8", num_classes=10, in_channels=1, image_size=8, options={"width": 4})
+    model = build_model("resnet8", num_classes=10, in_channels=1, image_size=8, options={"width": 8})
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     recipe = find_method(method).build(options)
     converted = convert(model, recipe, seed=3)
@@ -111,7 +111,7 @@ def test_a_model_can_be_loaded_without_an_optimizer(tmp_path: Path) -> None:
     save_checkpoint(converted, tmp_path / "model.npz")
     method, options = METHODS["sr-binary"]
     torch.manual_seed(1)
-    model = build_model("resnet8", num_classes=10, in_channels=1, image_size=8, options={"width": 4})
+    model = build_model("resnet8", num_classes=10, in_channels=1, image_size=8, options={"width": 8})
     other = convert(model, find_method(method).build(options))
     load_checkpoint(other, tmp_path / "model.npz")
     assert torch.equal(logits(other), logits(converted))
@@ -225,7 +225,7 @@ def test_files_that_are_no_checkpoint(binary: Converted, tmp_path: Path) -> None
 def test_checkpoints_of_other_models_and_recipes(binary: Converted, tmp_path: Path) -> None:
     path = tmp_path / "model.npz"
     save_checkpoint(trained(*METHODS["fp32"]), path)
-    wanted = "stem.conv.weight is float32 [4, 1, 3, 3] there, Binary(scale=1.0, rounding='nearest') [4, 1, 3, 3] here"
+    wanted = "stem.conv.weight is float32 [8, 1, 3, 3] there, Binary(scale=1.0, rounding='nearest') [8, 1, 3, 3] here"
     assert refusal(binary, path) == f"is of another model or recipe: {wanted}"
     save_checkpoint(trained(*METHODS["banner8"]), path)
     assert "stem.conv.weight is Affine(bits=8, " in refusal(binary, path)

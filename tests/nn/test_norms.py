@@ -38,7 +38,7 @@ def test_any_norm_goes_with_any_recipe(norm: Norm, kind: str) -> None:
     results = []
     for arithmetic in ("integer", "simulated"):
         torch.manual_seed(0)
-        model = build_model("resnet8", num_classes=10, in_channels=1, image_size=8, options={"width": 4})
+        model = build_model("resnet8", num_classes=10, in_channels=1, image_size=8, options={"width": 8})
         recipe = Recipe(norm=norm, **operands[kind])  # type: ignore[arg-type]
         converted = convert(model.to(memory_format=torch.channels_last), recipe, arithmetic=arithmetic)  # type: ignore[arg-type,call-overload]
         images = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(1))

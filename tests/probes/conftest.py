@@ -40,7 +40,7 @@ def make_cell() -> MakeCell:
         }  # fmt: skip
         base = {
             "suite": "test", "method": method, "label": method, "options": find_method(method).resolve(options or {}),
-            "model": "resnet8", "model_options": {"width": 4}, "dataset": "digits", "seed": 3, "device": "cpu",
+            "model": "resnet8", "model_options": {"width": 8}, "dataset": "digits", "seed": 3, "device": "cpu",
             "arithmetic": "integer", "train": TrainSettings.model_validate(defaults | train),
             "measure": MeasureSettings(enabled=False),
         }  # fmt: skip

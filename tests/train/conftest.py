@@ -42,7 +42,7 @@ def make_cell() -> MakeCell:
             "label": found.label(options or {}),
             "options": found.resolve(options or {}),
             "model": "resnet8",
-            "model_options": {"width": 4},
+            "model_options": {"width": 8},
             "dataset": "digits",
             "seed": 3,
             "arithmetic": "simulated",
