@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shutil
 import subprocess
@@ -29,8 +30,10 @@ def nvrtc() -> Any:
     return nvrtc
 
 
-def compiled(nvrtc: Any, file: str, kernels: tuple[str, ...], architecture: str) -> bytes:
-    """The machine code of some of a file's kernels."""
+def compiled(
+    nvrtc: Any, file: str, kernels: tuple[str, ...], architecture: str, *, intermediate: bool = False
+) -> bytes:
+    """The machine code of some of a file's kernels, or their PTX."""
     program = nvrtc.createProgram(source(file), f"{file}.cu", (), ())
     for kernel in kernels:
         nvrtc.addNameExpression(program, kernel)
@@ -40,7 +43,7 @@ def compiled(nvrtc: Any, file: str, kernels: tuple[str, ...], architecture: str)
         pytest.fail(nvrtc.getProgramLog(program))
     for kernel in kernels:
         assert nvrtc.getLoweredName(program, kernel)
-    code: bytes = nvrtc.getCUBIN(program)
+    code: bytes = (nvrtc.getPTX if intermediate else nvrtc.getCUBIN)(program)
     return code
 
 
@@ -53,6 +56,46 @@ def one_of_each(kernels: tuple[str, ...]) -> tuple[str, ...]:
 @pytest.mark.parametrize("file", KERNELS)
 def test_compiles(nvrtc: Any, file: str, architecture: str) -> None:
     assert compiled(nvrtc, file, one_of_each(KERNELS[file]), architecture)
+
+
+@pytest.mark.parametrize("file", KERNELS)
+def test_rounds_as_the_other_backends_do(nvrtc: Any, file: str) -> None:
+    """Nothing flushes subnormal numbers or approximates, and nothing is fused but inside of exact operations."""
+    instructions = compiled(nvrtc, file, one_of_each(KERNELS[file]), "compute_90", intermediate=True).decode()
+    assert not re.findall(r"\w+(?:\.\w+)*\.(?:ftz|approx)\S*|\bfma\S*|\bmad\S*\.f\d+", instructions)
+
+
+def test_machine_code_is_kept_and_replaced(nvrtc: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler = importlib.import_module("qbench.kernels.cuda.compiler")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    calls, compile_now = [], compiler.compiled
+
+    def noted(*arguments: Any) -> Any:
+        calls.append(arguments)
+        return compile_now(*arguments)
+
+    monkeypatch.setattr(compiler, "compiled", noted)
+    first, second = (compiler.machine_code("decode<u8>", 90) for _ in range(2))
+    assert first == second and calls == [("decode<u8>", 90)]
+    assert first.name.startswith("_Z") and first.binary.startswith(b"\x7fELF")
+    monkeypatch.setattr(compiler, "OPTIONS", (*OPTIONS, "--define-macro=X"))
+    compiler.machine_code("decode<u8>", 90)
+    assert len(calls) == 2
+
+
+def test_machine_code_needs_no_place_to_be_kept(nvrtc: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler = importlib.import_module("qbench.kernels.cuda.compiler")
+    (tmp_path / "qbench").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert compiler.machine_code("pack_bits", 80).name == "pack_bits"
+
+
+def test_devices_newer_than_the_compiler_get_intermediate_code(nvrtc: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler = importlib.import_module("qbench.kernels.cuda.compiler")
+    monkeypatch.setattr(compiler.nvrtc, "getSupportedArchs", lambda: (80, 90, 100))
+    assert [compiler.architecture(one) for one in (80, 90, 95, 121)] == ["sm_80", "sm_90", "compute_90", "compute_100"]
+    code = compiler.compiled("pack_bits", 121)
+    assert code.name == "pack_bits" and b".target sm_100" in code.binary
 
 
 @pytest.mark.slow
