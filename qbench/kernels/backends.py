@@ -145,17 +145,19 @@ def why_not(implementation: str) -> str:
         return "" if find_spec("numba") else "numba is not installed"
     if implementation == "onednn":
         return _why_not_onednn()
-    if implementation == "cuda":
-        from qbench.kernels import cuda
-
-        return cuda.why_not()
-    return ""
+    return _why_not_cuda() if implementation == "cuda" else ""
 
 
 def _why_not_onednn() -> str:
     # PyTorch has no public question for it; without the private one the answer is no.
     has_vnni = getattr(torch.cpu, "_is_vnni_supported", lambda: False)()
     return "" if has_vnni else "oneDNN's int8 products need a CPU with AVX512-VNNI"
+
+
+def _why_not_cuda() -> str:
+    from qbench.kernels import cuda
+
+    return cuda.why_not()
 
 
 @cache
