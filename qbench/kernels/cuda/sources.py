@@ -58,7 +58,7 @@ KERNELS: dict[str, tuple[str, ...]] = {
         *_instances("row_sums", BYTES),
     ),
     "convolution": _instances("convolve", BYTES, BYTES, ("64", "128"), ("false", "true")),
-    "weight_gradient": _instances("weight_gradient", BYTES, BYTES, ("64", "128"), ("64", "128")),
+    "weight_gradient": _instances("weight_gradient", BYTES, FACTORS, ("64", "128"), ("64", "128")),
     "plain_products": (
         *_instances("plain_convolve", FACTORS, FACTORS), *_instances("plain_input_gradient", FACTORS, FACTORS),
         *_instances("plain_weight_gradient", FACTORS, FACTORS),
