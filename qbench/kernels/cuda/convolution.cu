@@ -69,7 +69,7 @@ struct DepthWalk {
 // computed once: beside the products of a tile there is little time. Offsets within an image and within the filters
 // are 32-bit numbers.
 template <typename X, typename W, int TILE_FILTERS> struct TileCopier {
-    static const int X_COPIES = TILE_ROWS / COPY_ROWS, W_COPIES = TILE_FILTERS / COPY_ROWS;
+    static constexpr int X_COPIES = TILE_ROWS / COPY_ROWS, W_COPIES = TILE_FILTERS / COPY_ROWS;
     const Problem& problem;
     const X* sources[X_COPIES];  // of a row's first tap
     int source_row[X_COPIES], source_column[X_COPIES];
@@ -129,7 +129,7 @@ template <int TILE_FILTERS> DEVICE int sum_place(int row, int filter) {
 
 // One warp's part of the product: WARP_ROWS pixels by half of the tile's filters, in mma's fragments.
 template <typename X, typename W, int TILE_FILTERS> struct Accumulator {
-    static const int FILTER_TILES = TILE_FILTERS / 16;  // of 8 filters
+    static constexpr int FILTER_TILES = TILE_FILTERS / 16;  // of 8 filters
     i32 sums[ROW_TILES][FILTER_TILES][4];
     i32 row_sums[ROW_TILES][2];  // of the source alone
     int lane, first_row, first_filter;

@@ -19,12 +19,12 @@ const int THREADS = 128, STAGES = 4, TILE_PIXELS = 64;
 
 // The bytes of an error's code, and the type that mma takes them for.
 template <typename E> struct Bytes {
-    static const int COUNT = 1;
+    static constexpr int COUNT = 1;
     using Low = E;
     using Factor = E;
 };
 template <> struct Bytes<i16> {
-    static const int COUNT = 2;
+    static constexpr int COUNT = 2;
     using Low = u8;  // the high one is signed
     using Factor = i8;
 };
@@ -40,7 +40,7 @@ struct Problem {
 
 // How a block's threads copy a tile of TILE_PIXELS rows of WIDTH bytes: one 16-byte chunk of every ROWS-th row each.
 template <int WIDTH> struct CopyPattern {
-    static const int CHUNKS = WIDTH / VECTOR, ROWS = THREADS / CHUNKS, COPIES = TILE_PIXELS / ROWS;
+    static constexpr int CHUNKS = WIDTH / VECTOR, ROWS = THREADS / CHUNKS, COPIES = TILE_PIXELS / ROWS;
     static_assert(ROWS % SWIZZLED_ROWS == 0, "a thread's chunks lie a constant apart");
     int chunk, row, first_place;
 
@@ -151,7 +151,7 @@ template <int TILE_COLUMNS> DEVICE int sum_place(int row, int column) {
 // One warp's part of the product: a quarter of the tile.
 template <typename X, typename E, int TILE_ROWS, int TILE_COLUMNS> struct Accumulator {
     using Factor = typename Bytes<E>::Factor;
-    static const int ROW_TILES = TILE_ROWS / 32, COLUMN_PAIRS = TILE_COLUMNS / 32;  // of 16 rows, 16 columns
+    static constexpr int ROW_TILES = TILE_ROWS / 32, COLUMN_PAIRS = TILE_COLUMNS / 32;  // of 16 rows, 16 columns
     i32 sums[ROW_TILES][2 * COLUMN_PAIRS][4];
     i32 error_sums[ROW_TILES][2], source_sums[COLUMN_PAIRS][2];  // of the even and the odd rows or columns
     int lane, first_row, first_column;
