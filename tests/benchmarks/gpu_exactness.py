@@ -11,7 +11,7 @@ from multiprocessing import get_context
 from typing import Any
 
 import torch
-from gpu_layers import Layer, layers, operands
+from gpu_layers import Layer, layers, operands, wide_errors
 from gpu_timing import Bench
 from kernel_cases import CASES
 from kernel_matrix import Case, Implementation, difference, results
@@ -129,6 +129,8 @@ def products(layer: Layer, bench: Bench) -> Iterator[tuple[str, tuple[Any, ...]]
     yield "conv2d_encoded", (x, zero, scale, w, None, scale, None, *geometry, *ends, 8, True)
     yield "conv2d_input_grad_scaled", (e, zero, scale, w, None, scale, list(x.shape), *geometry)
     yield "conv2d_weight_grad_scaled", (x, zero, scale, e, zero, scale, list(w.shape), *geometry)
+    wide = wide_errors(e)
+    yield "conv2d_weight_grad_scaled", (x, zero, scale, wide, None, scale, list(w.shape), *geometry)
 
 
 def same(a: Tensor | tuple[Tensor, ...], b: Tensor | tuple[Tensor, ...]) -> bool:
