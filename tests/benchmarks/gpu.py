@@ -52,7 +52,7 @@ class Section:
     """share: of the whole budget that it may use, besides what the sections before it have left over."""
 
     name: str
-    run: Callable[[Bench], dict[str, Any]]
+    run: Callable[[Bench], None]
     share: float
     must_pass: bool = False
 
