@@ -155,11 +155,9 @@ def _why_not_onednn() -> str:
 
 
 def _why_not_cuda() -> str:
-    if not torch.cuda.is_available():
-        return "PyTorch finds no CUDA device"
-    if not find_spec("cupy"):
-        return "CuPy is not installed (the extras cuda12 and cuda13 bring it)"
-    return ""
+    from qbench.kernels import cuda
+
+    return cuda.why_not()
 
 
 @cache

@@ -6,20 +6,26 @@ First whether they are exact: every case of the exactness test, real layer sizes
 and tensor-core peak, the layers of ResNet-50 against cuDNN in bfloat16, the fused passes against the copy rate, and a
 whole training step of ResNet-50. Needs PyTorch, CuPy and NumPy; the package need not be installed.
 
-Each section writes its results as soon as it ends; one that fails or runs out of time takes nothing from the others.
-Exit code 1 if a kernel is not exact or could not be compared. ``--device cpu --tiny`` runs the same code on the CPU's
-kernels with sizes that say nothing about speed.
+Each section runs in a process of its own: a kernel that reads the wrong memory ends all that its process does on the
+GPU, and one that never ends cannot be stopped otherwise. What a section has found so far is kept when it fails, crashes
+or runs out of time; the whole takes no longer than the budget. Exit code 1 if a kernel is not exact or could not be
+compared. ``--device cpu --tiny`` runs the same code on the CPU's kernels with sizes that say nothing about speed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
+import signal
+import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +42,9 @@ import gpu_training  # noqa: E402
 import torch  # noqa: E402
 from gpu_timing import Bench, OutOfTimeError  # noqa: E402
 
-BUDGET_S = 540.0
+BUDGET_S = 520.0
+GRACE_S = 15.0
+"""That a section may take beyond its time before it is stopped: it looks at the clock between measurements."""
 
 
 @dataclass(frozen=True)
@@ -44,26 +52,28 @@ class Section:
     """share: of the whole budget that it may use, besides what the sections before it have left over."""
 
     name: str
-    run: Callable[[Bench], dict[str, Any]]
+    run: Callable[[Bench], None]
     share: float
     must_pass: bool = False
 
 
 SECTIONS = (
-    Section("compile", gpu_exactness.compile_all, 0.25),
-    Section("exactness", gpu_exactness.all_cases, 0.25, must_pass=True),
-    Section("real_sizes", gpu_exactness.real_sizes, 0.1, must_pass=True),
-    Section("graphs", gpu_exactness.graphs, 0.05, must_pass=True),
-    Section("roofline", gpu_roofline.measure, 0.05),
-    Section("layers", gpu_layers.measure, 0.1),
+    Section("compile", gpu_exactness.compile_all, 0.2),
+    Section("exactness", gpu_exactness.all_cases, 0.15, must_pass=True),
+    Section("real_sizes", gpu_exactness.real_sizes, 0.08, must_pass=True),
+    Section("graphs", gpu_exactness.graphs, 0.04, must_pass=True),
+    Section("roofline", gpu_roofline.measure, 0.04),
+    Section("layers", gpu_layers.measure, 0.12),
     Section("passes", gpu_passes.measure, 0.05),
-    Section("training", gpu_training.measure, 0.15),
+    Section("training", gpu_training.measure, 0.32),
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the sections and write the results; returns the exit code."""
     options = parsed(arguments)
+    if options.child:
+        return child(options)
     bench = Bench(torch.device(options.device), options.tiny)
     reason = bench.why_not()
     if reason:
@@ -71,12 +81,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     results: dict[str, Any] = {"machine": machine(bench.device), "tiny": options.tiny, "sections": {}}
     deadline = time.monotonic()
+    end = deadline + options.budget
     for section in SECTIONS:
         deadline += section.share * options.budget
         if options.sections and section.name not in options.sections:
             continue
         print(f"{section.name} ...", flush=True)
-        results["sections"][section.name] = outcome = run(section, bench, deadline)
+        own = command(section, options)
+        results["sections"][section.name] = outcome = supervised(own, deadline - time.monotonic(), end)
         write(options.out, results)
         print(f"{section.name}: {outcome['status']} after {outcome['seconds']:.1f} s", flush=True)
     ran = [section for section in SECTIONS if section.name in results["sections"]]
@@ -93,12 +105,57 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--budget", type=float, default=BUDGET_S, help="seconds for everything together")
     names = [section.name for section in SECTIONS]
     parser.add_argument("--sections", nargs="+", choices=names, metavar="NAME", help=f"some of {', '.join(names)}")
+    parser.add_argument("--child", choices=names, help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 
-def run(section: Section, bench: Bench, deadline: float) -> dict[str, Any]:
-    """What one section gives: its status, results (those so far, if it did not end well) and time."""
+def command(section: Section, options: argparse.Namespace) -> list[str]:
+    """What runs one section; its time and the file for its results are added to it."""
+    tiny = ["--tiny"] if options.tiny else []
+    return [sys.executable, str(HERE / "gpu.py"), "--child", section.name, "--device", options.device, *tiny]
+
+
+def supervised(own: Sequence[str], seconds: float, end: float) -> dict[str, Any]:
+    """The results of a section that a child process writes, whatever becomes of it.
+
+    seconds: that it may take. end: of everything, in time.monotonic().
+    """
     start = time.monotonic()
+    limit = max(1.0, min(seconds + GRACE_S, end - start))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "section.json"
+        arguments = ["--budget", str(max(1.0, min(seconds, end - start))), "--out", str(path)]
+        status = ended([*own, *arguments], limit)
+        outcome = {"status": "running", **json.loads(path.read_text(encoding="utf-8"))} if path.exists() else {}
+    if status or outcome.get("status", "running") == "running":
+        outcome["status"] = status or "ended without results"
+    return outcome | {"seconds": time.monotonic() - start}
+
+
+def ended(arguments: Sequence[str], limit_s: float) -> str:
+    """Waits for a process and its own children; empty where it ended well, else what happened."""
+    process = subprocess.Popen(arguments, start_new_session=True)
+    try:
+        code = process.wait(limit_s)
+        return f"crashed with exit code {code}" if code else ""
+    except subprocess.TimeoutExpired:
+        return "stopped: out of time"
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def child(options: argparse.Namespace) -> int:
+    """One section in this process."""
+    section = next(one for one in SECTIONS if one.name == options.child)
+    bench = Bench(torch.device(options.device), options.tiny, lambda results: write(options.out, results))
+    write(options.out, run(section, bench, time.monotonic() + options.budget))
+    return 0
+
+
+def run(section: Section, bench: Bench, deadline: float) -> dict[str, Any]:
+    """What one section gives: its status and results, those so far if it did not end well."""
     bench.begin(deadline)
     error = ""
     try:
@@ -109,7 +166,7 @@ def run(section: Section, bench: Bench, deadline: float) -> dict[str, Any]:
     except Exception:
         status, error = "error", traceback.format_exc()
         print(error, file=sys.stderr, flush=True)
-    outcome = {"status": status, "seconds": time.monotonic() - start, **bench.results}
+    outcome = {"status": status, **bench.results}
     return {**outcome, "error": error} if error else outcome
 
 

@@ -11,7 +11,7 @@ from multiprocessing import get_context
 from typing import Any
 
 import torch
-from gpu_layers import Layer, layers, operands
+from gpu_layers import Layer, layers, operands, wide_errors
 from gpu_timing import Bench
 from kernel_cases import CASES
 from kernel_matrix import Case, Implementation, difference, results
@@ -28,36 +28,50 @@ PROCESSES = 8
 
 
 def compile_all(bench: Bench) -> None:
-    """Every kernel, in several processes: CuPy keeps the machine code on disk for the sections that follow."""
+    """Every kernel, compiled in several processes: machine code stays on disk for the sections that follow."""
     if not bench.on_gpu:
         bench.results["skipped"] = "the CPU's kernels are compiled already"
         return
+    failures: list[str] = []
     kernels: dict[str, dict[str, Any]] = {}
-    processes = min(PROCESSES, os.cpu_count() or 1)
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(compile_one, kernel) for kernel in FILES]
+    bench.results |= {"failures": failures, "spills": [], "kernels": kernels}
+    index = torch.cuda.current_device()
+    major, minor = torch.cuda.get_device_capability(index)
+    with ProcessPoolExecutor(min(PROCESSES, os.cpu_count() or 1), mp_context=get_context("spawn")) as pool:
+        futures = {pool.submit(compile_one, kernel, 10 * major + minor): kernel for kernel in FILES}
         for future in as_completed(futures):
-            kernel, facts = future.result()
-            kernels[kernel] = facts
-    bench.results["failures"] = [kernel for kernel, facts in kernels.items() if "error" in facts]
-    bench.results["spills"] = [kernel for kernel, facts in kernels.items() if facts.get("local_bytes")]
-    bench.results["kernels"] = dict(sorted(kernels.items()))
+            kernel = futures[future]
+            try:
+                kernels[kernel] = {"seconds": future.result(), **resources(kernel, index)}
+            except Exception as error:  # CuPy's own hierarchy; one kernel must not hide the others
+                kernels[kernel] = {"error": f"{type(error).__name__}: {error}"[:2000]}
+                failures.append(kernel)
+            if kernels[kernel].get("local_bytes"):
+                bench.results["spills"].append(kernel)
+            bench.check_time()
+    bench.results["compile_seconds"] = sum(facts.get("seconds", 0.0) for facts in kernels.values())
 
 
-def compile_one(kernel: str) -> tuple[str, dict[str, Any]]:
-    """Registers and bytes of one kernel, or why it does not compile."""
-    from qbench.kernels.cuda.driver import compiled
+def compile_one(kernel: str, capability: int) -> float:
+    """Seconds that a kernel takes to compile; needs no device."""
+    from qbench.kernels.cuda.compiler import machine_code
 
     start = time.monotonic()
-    try:
-        attributes = compiled(kernel).attributes
-    except Exception as error:  # CuPy's own hierarchy; one kernel must not hide the others
-        return kernel, {"error": f"{type(error).__name__}: {error}"[:2000]}
-    return kernel, {
-        "registers": attributes["num_regs"],
-        "local_bytes": attributes["local_size_bytes"],
-        "shared_bytes": attributes["shared_size_bytes"],
-        "seconds": time.monotonic() - start,
+    machine_code(kernel, capability)
+    return time.monotonic() - start
+
+
+def resources(kernel: str, index: int) -> dict[str, int]:
+    """Registers per thread and bytes of local and static shared memory, as the device's driver counts them."""
+    from cupy.cuda import driver
+
+    from qbench.kernels.cuda.driver import loaded
+
+    function = loaded(kernel, index).ptr
+    return {
+        "registers": driver.funcGetAttribute(driver.CU_FUNC_ATTRIBUTE_NUM_REGS, function),
+        "local_bytes": driver.funcGetAttribute(driver.CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES, function),
+        "shared_bytes": driver.funcGetAttribute(driver.CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, function),
     }
 
 
@@ -115,6 +129,8 @@ def products(layer: Layer, bench: Bench) -> Iterator[tuple[str, tuple[Any, ...]]
     yield "conv2d_encoded", (x, zero, scale, w, None, scale, None, *geometry, *ends, 8, True)
     yield "conv2d_input_grad_scaled", (e, zero, scale, w, None, scale, list(x.shape), *geometry)
     yield "conv2d_weight_grad_scaled", (x, zero, scale, e, zero, scale, list(w.shape), *geometry)
+    wide = wide_errors(e)
+    yield "conv2d_weight_grad_scaled", (x, zero, scale, wide, None, scale, list(w.shape), *geometry)
 
 
 def same(a: Tensor | tuple[Tensor, ...], b: Tensor | tuple[Tensor, ...]) -> bool:

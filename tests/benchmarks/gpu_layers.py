@@ -87,6 +87,11 @@ def operands(layer: Layer, bench: Bench) -> tuple[Tensor, Tensor, Tensor]:
     return x, w.view(torch.int8), e
 
 
+def wide_errors(e: Tensor) -> Tensor:
+    """16-bit codes [N, K, H, W], channels-last, from 8-bit ones."""
+    return e.to(torch.int16) * 257 - 32768
+
+
 def measure(bench: Bench) -> None:
     """Times in ms and rates of the three passes of each layer, and their sums over the network."""
     torch.backends.cudnn.benchmark = True
@@ -120,7 +125,7 @@ def integer_passes(layer: Layer, bench: Bench) -> dict[str, Callable[[], object]
     """The product as a training step calls it: affine activations and errors, weights without a zero point."""
     x, w, e = operands(layer, bench)
     scale, zero = (torch.tensor(value, device=bench.device) for value in (0.01, 128.0))
-    geometry, call = layer.geometry, bench.function
+    geometry, call, wide = layer.geometry, bench.function, wide_errors(e)
     return {
         "forward": lambda: call("conv2d_scaled")(x, zero, scale, w, None, scale, None, *geometry),
         "forward_no_zero_points": lambda: call("conv2d_scaled")(x, None, scale, w, None, scale, None, *geometry),
@@ -129,6 +134,9 @@ def integer_passes(layer: Layer, bench: Bench) -> dict[str, Callable[[], object]
         ),
         "weight_grad": lambda: call("conv2d_weight_grad_scaled")(
             x, zero, scale, e, zero, scale, list(w.shape), *geometry
+        ),
+        "weight_grad_wide": lambda: call("conv2d_weight_grad_scaled")(
+            x, zero, scale, wide, None, scale, list(w.shape), *geometry
         ),
     }
 

@@ -17,18 +17,27 @@ REPETITIONS = 10
 MOST_SECONDS = 1.0
 """Of one measurement; a slow call is repeated less often."""
 
+PUBLISH_EVERY_S = 1.0
+
 
 class OutOfTimeError(Exception):
     """A section has used its share of the budget."""
 
 
 class Bench:
-    """Device and sizes of a run, and the results of the section that is running."""
+    """Device and sizes of a run, and the results of the section that is running.
 
-    def __init__(self, device: torch.device, tiny: bool) -> None:
+    publish: called with the results so far now and then, in case the section never ends.
+    """
+
+    def __init__(
+        self, device: torch.device, tiny: bool, publish: Callable[[dict[str, Any]], None] = lambda results: None
+    ) -> None:
         self.device = device
         self.tiny = tiny
         self.results: dict[str, Any] = {}
+        self._publish = publish
+        self._published = 0.0
         self._deadline = float("inf")
 
     @property
@@ -54,7 +63,11 @@ class Bench:
 
     def check_time(self) -> None:
         """Raises OutOfTimeError behind the deadline."""
-        if time.monotonic() > self._deadline:
+        now = time.monotonic()
+        if now > self._published + PUBLISH_EVERY_S:
+            self._publish(self.results)
+            self._published = now
+        if now > self._deadline:
             raise OutOfTimeError
 
     def left_s(self) -> float:

@@ -104,6 +104,37 @@ def measure(bench: Bench) -> None:
                 seconds[name].append(bench.seconds(step.run_several) / STEPS)
     finally:
         summarise(bench, seconds, batch_size)
+    for name, step in runs.items() if bench.on_gpu else ():
+        with bench.noted("graph", bench.results["sides"][name]) as part:
+            part.update(as_graph(bench, step, batch_size))
+
+
+def as_graph(bench: Bench, step: Step, batch_size: int) -> dict[str, Any]:
+    """A whole step captured in a CUDA graph and replayed, which shows whether launching is what takes the time."""
+    bench.check_time()
+    facts: dict[str, Any] = {"waits_for_the_host": waits_for_the_host(step)}
+    graph = step.captured()
+    seconds = bench.seconds(graph.replay)
+    facts |= {"step_s": seconds, "images_per_s": batch_size / seconds, "loss": step.loss()}
+    baseline = bench.results["sides"].get(BASELINE, {})
+    times = [median(baseline["step_s"])] if "step_s" in baseline else []
+    times += [baseline["graph"]["step_s"]] if "step_s" in baseline.get("graph", {}) else []
+    if times:
+        facts["speed_of_baseline"] = min(times) / seconds  # captured or not, whichever is faster
+    step.release()
+    return facts
+
+
+def waits_for_the_host(step: Step) -> str:
+    """What in a step waits for the device, empty where nothing does; such a step could not be captured."""
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step.run()
+    except RuntimeError as error:
+        return str(error)[:500]
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return ""
 
 
 def summarise(bench: Bench, seconds: dict[str, list[float]], batch_size: int) -> None:
@@ -166,10 +197,32 @@ class Step:
     def run(self) -> None:
         """Forward, backward, update."""
         loss = self.forward()
+        self._loss = loss.detach()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.converted.clock.step += 1
+
+    def captured(self) -> torch.cuda.CUDAGraph:
+        """One step as a graph, after steps on a stream beside PyTorch's own, as a capture wants it."""
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            self.run_several()
+        torch.cuda.current_stream().wait_stream(stream)
+        self.optimizer.zero_grad(set_to_none=True)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self.run()
+        return graph
+
+    def loss(self) -> float:
+        """Of the newest step, to see that it still trains."""
+        return self._loss.item()
+
+    def release(self) -> None:
+        """Gives gradients back, which lie in a graph's memory after a capture."""
+        self.optimizer.zero_grad(set_to_none=True)
 
     def run_several(self) -> None:
         """What is timed."""

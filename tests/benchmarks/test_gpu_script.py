@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
 from pathlib import Path
 
 import gpu
@@ -26,6 +28,37 @@ def test_without_a_gpu_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[
         pytest.skip("there is a GPU")
     assert gpu.main(["--out", str(tmp_path / "gpu.json")]) == 2
     assert "gpu.py:" in capsys.readouterr().err
+
+
+WRITES = """
+import json, pathlib, sys, time
+path = pathlib.Path(sys.argv[sys.argv.index("--out") + 1])
+path.write_text(json.dumps({text}))
+{then}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "then", "expected"),
+    [
+        ({"status": "ok", "cases": 3}, "", {"status": "ok", "cases": 3}),
+        ({"cases": 2}, "time.sleep(60)", {"status": "stopped: out of time", "cases": 2}),
+        ({"cases": 1}, "sys.exit(7)", {"status": "crashed with exit code 7", "cases": 1}),
+        ({"cases": 1}, "", {"status": "ended without results", "cases": 1}),
+    ],
+)
+def test_what_a_section_found_is_kept(
+    text: dict[str, int], then: str, expected: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu, "GRACE_S", 0.5)
+    own = [sys.executable, "-c", WRITES.format(text=text, then=then)]
+    outcome = gpu.supervised(own, 1.0, time.monotonic() + 30)
+    assert outcome.pop("seconds") < 20
+    assert outcome == expected
+
+
+def test_shares_add_up_to_the_budget() -> None:
+    assert sum(section.share for section in gpu.SECTIONS) == pytest.approx(1.0)
 
 
 def errors(part: object) -> list[str]:

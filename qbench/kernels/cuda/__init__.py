@@ -1,4 +1,4 @@
-"""CUDA kernels, compiled by NVRTC through CuPy at their first use on a device.
+"""CUDA kernels, compiled by NVRTC at their first use on a device and launched through CuPy's bindings of the driver.
 
 Every launcher has the name and signature of its reference (:mod:`qbench.kernels.reference`). Results and scratch memory
 come from PyTorch's allocator, kernels run on PyTorch's current stream, and every scale, zero point and range is read on

@@ -17,6 +17,7 @@ const int TILE_ROWS = 128, TILE_DEPTH = 64, CHUNKS = TILE_DEPTH / VECTOR;
 const int COPY_ROWS = THREADS / CHUNKS;  // rows that the block copies at a time, each thread one chunk of one row
 const int WARP_ROWS = TILE_ROWS / 2, ROW_TILES = WARP_ROWS / 16;
 const int NOWHERE = -(1 << 30);  // a source row that no tap brings inside
+static_assert(COPY_ROWS % SWIZZLED_ROWS == 0, "a thread's chunks lie a constant apart");
 
 struct Problem {
     int images, height, width, channels, group_channels, height_out, width_out, filters, groups, filter_taps;
@@ -64,60 +65,58 @@ struct DepthWalk {
     }
 };
 
-// Brings tiles [rows, TILE_DEPTH] of both operands to shared memory, 16 bytes per thread and row.
+// Brings tiles [rows, TILE_DEPTH] of both operands to shared memory, 16 bytes per thread and row. What stays the same is
+// computed once: beside the products of a tile there is little time. Offsets within an image and within the filters
+// are 32-bit numbers.
 template <typename X, typename W, int TILE_FILTERS> struct TileCopier {
-    static const int X_COPIES = TILE_ROWS / COPY_ROWS, W_COPIES = TILE_FILTERS / COPY_ROWS;
+    static constexpr int X_COPIES = TILE_ROWS / COPY_ROWS, W_COPIES = TILE_FILTERS / COPY_ROWS;
     const Problem& problem;
-    const X* images[X_COPIES];
+    const X* sources[X_COPIES];  // of a row's first tap
     int source_row[X_COPIES], source_column[X_COPIES];
     const W* filters;
-    int chunk, copy_row, live_filters, end;
+    int place, filter_step, live_filters, end;
     DepthWalk depth;
     u32 fill;
 
     DEVICE TileCopier(const Problem& problem_, const Corner& corner, const X* x, const W* w, int begin, int end_,
                       int x_zero)
-        : problem(problem_), chunk(threadIdx.x % CHUNKS), copy_row(threadIdx.x / CHUNKS), end(end_),
-          depth(begin + chunk, problem_), fill((u32)x_zero) {
+        : problem(problem_), end(end_), depth(begin + threadIdx.x % CHUNKS, problem_), fill(filled((u32)x_zero)) {
         const Window& window = problem.window;
+        const int copy_row = threadIdx.x / CHUNKS;
+        place = swizzled<TILE_DEPTH>(copy_row, threadIdx.x % CHUNKS);
 #pragma unroll
         for (int i = 0; i < X_COPIES; ++i) {
             const int row = corner.row + copy_row + i * COPY_ROWS;
             const Pixel pixel(row < problem.rows() ? row : 0, window);
-            images[i] = x + (i64)pixel.image * problem.height * problem.width * problem.channels +
-                        corner.group * problem.group_channels;
-            source_row[i] = row < problem.rows() ? window.down.source(pixel.row) : NOWHERE;
-            source_column[i] = window.across.source(pixel.column);
+            const int down = window.down.source(pixel.row), across = window.across.source(pixel.column);
+            source_row[i] = row < problem.rows() ? down : NOWHERE;
+            source_column[i] = across;
+            sources[i] = x + (((i64)pixel.image * problem.height + down) * problem.width + across) * problem.channels +
+                         corner.group * problem.group_channels;
         }
         live_filters = problem.filters - corner.filter - copy_row;
         filters = w + ((i64)corner.group * problem.filters + corner.filter + copy_row) * problem.filter_length();
+        filter_step = COPY_ROWS * (int)problem.filter_length();
     }
 
     DEVICE void copy(u8* x_tile, u8* w_tile) {
         const Window& window = problem.window;
         const bool is_inside = depth.vector < end;
         const int down = depth.row_tap * window.down.tap_step, across = depth.column_tap * window.across.tap_step;
-        const Vector padding = filled(is_inside ? fill : 0);
+        const int tap = window.tap(depth.row_tap, depth.column_tap), channel = depth.column * VECTOR;
+        const int source_offset = (down * problem.width + across) * problem.channels + channel;
+        const W* const filter = filters + (tap * problem.group_channels + channel);
+        const u32 padding = is_inside ? fill : 0;
 #pragma unroll
         for (int i = 0; i < X_COPIES; ++i) {
-            u8* const target = x_tile + swizzled<TILE_DEPTH>(copy_row + i * COPY_ROWS, chunk);
             const int row = source_row[i] + down, column = source_column[i] + across;
-            if (is_inside && (u32)row < (u32)problem.height && (u32)column < (u32)problem.width)
-                copy_async(target, images[i] + ((i64)row * problem.width + column) * problem.channels +
-                                       depth.column * VECTOR);
-            else
-                *(Vector*)target = padding;
+            const bool is_live = is_inside && (u32)row < (u32)problem.height && (u32)column < (u32)problem.width;
+            copy_or_fill(x_tile + place + i * COPY_ROWS * TILE_DEPTH, sources[i] + source_offset, is_live, padding);
         }
-        const W* source = filters + (i64)window.tap(depth.row_tap, depth.column_tap) * problem.group_channels +
-                          depth.column * VECTOR;
 #pragma unroll
-        for (int i = 0; i < W_COPIES; ++i) {
-            u8* const target = w_tile + swizzled<TILE_DEPTH>(copy_row + i * COPY_ROWS, chunk);
-            if (is_inside && i * COPY_ROWS < live_filters)
-                copy_async(target, source + i * COPY_ROWS * problem.filter_length());
-            else
-                *(Vector*)target = filled(0);
-        }
+        for (int i = 0; i < W_COPIES; ++i)
+            copy_or_fill(w_tile + place + i * COPY_ROWS * TILE_DEPTH, filter + i * filter_step,
+                         is_inside && i * COPY_ROWS < live_filters, 0);
         depth.advance();
     }
 };
@@ -130,22 +129,27 @@ template <int TILE_FILTERS> DEVICE int sum_place(int row, int filter) {
 
 // One warp's part of the product: WARP_ROWS pixels by half of the tile's filters, in mma's fragments.
 template <typename X, typename W, int TILE_FILTERS> struct Accumulator {
-    static const int FILTER_TILES = TILE_FILTERS / 16;  // of 8 filters
+    static constexpr int FILTER_TILES = TILE_FILTERS / 16;  // of 8 filters
     i32 sums[ROW_TILES][FILTER_TILES][4];
     i32 row_sums[ROW_TILES][2];  // of the source alone
     int lane, first_row, first_filter;
+    int x_place, w_place;  // where this lane's rows of the first matrices start
 
     DEVICE Accumulator()
         : sums(), row_sums(), lane(threadIdx.x % WARP), first_row(threadIdx.x / WARP / 2 * WARP_ROWS),
-          first_filter(threadIdx.x / WARP % 2 * (TILE_FILTERS / 2)) {}
+          first_filter(threadIdx.x / WARP % 2 * (TILE_FILTERS / 2)) {
+        x_place = swizzled<TILE_DEPTH>(first_row + lane % 16, lane / 16);
+        w_place = swizzled<TILE_DEPTH>(first_filter + lane / 16 * 8 + lane % 8, lane / 8 % 2);
+    }
 
     DEVICE void multiply(const u8* x_tile, const u8* w_tile, bool with_row_sums) {
 #pragma unroll
         for (int half = 0; half < TILE_DEPTH / 32; ++half) {
+            const int aside = 2 * half * VECTOR;  // two chunks on, which the exchange turns into an exclusive or
             u32 a[ROW_TILES][4];
 #pragma unroll
             for (int i = 0; i < ROW_TILES; ++i)
-                load_matrices(a[i], x_tile + swizzled<TILE_DEPTH>(first_row + 16 * i + lane % 16, 2 * half + lane / 16));
+                load_matrices(a[i], x_tile + (x_place ^ aside) + 16 * i * TILE_DEPTH);
             if (with_row_sums) {
 #pragma unroll
                 for (int i = 0; i < ROW_TILES; ++i)
@@ -156,8 +160,7 @@ template <typename X, typename W, int TILE_FILTERS> struct Accumulator {
 #pragma unroll
             for (int j = 0; j < FILTER_TILES; j += 2) {
                 u32 b[4];  // two tiles of filters
-                const int filter = first_filter + 8 * j + lane / 16 * 8 + lane % 8;
-                load_matrices(b, w_tile + swizzled<TILE_DEPTH>(filter, 2 * half + lane / 8 % 2));
+                load_matrices(b, w_tile + (w_place ^ aside) + 8 * j * TILE_DEPTH);
 #pragma unroll
                 for (int i = 0; i < ROW_TILES; ++i) {
                     multiply_accumulate<X, W>(sums[i][j], a[i], b[0], b[1]);
@@ -184,7 +187,7 @@ template <typename X, typename W, int TILE_FILTERS> struct Accumulator {
                 i32 sum = row_sums[i][half];
                 sum += __shfl_xor_sync(ALL_LANES, sum, 1);
                 sum += __shfl_xor_sync(ALL_LANES, sum, 2);
-                if (lane % 4 == 0 && first_filter == 0) shared_row_sums[row] = sum;
+                if (lane % 4 == 0) shared_row_sums[row] = sum;
             }
     }
 };
@@ -321,6 +324,7 @@ __global__ void __launch_bounds__(THREADS, TILE_FILTERS == 128 ? 2 : 3)
     const int tiles = last > begin ? (last - (int)begin + CHUNKS - 1) / CHUNKS : 0;
     TileCopier<X, W, TILE_FILTERS> copier(problem, corner, x, w, (int)begin, last, (int)zero_point(x_zero));
     Accumulator<X, W, TILE_FILTERS> accumulator;
+    const bool sums_rows = has_row_sums && accumulator.first_filter == 0;  // one of the two warps that read a row
     auto copy_tile = [&](int tile) {
         u8* const stage = memory + tile % STAGES * STAGE_BYTES;
         if (tile < tiles) copier.copy(stage, stage + X_BYTES);
@@ -333,10 +337,10 @@ __global__ void __launch_bounds__(THREADS, TILE_FILTERS == 128 ? 2 : 3)
         __syncthreads();  // the tile is there for every thread, and all are done with the stage that is filled next
         copy_tile(tile + STAGES - 1);
         const u8* const stage = memory + tile % STAGES * STAGE_BYTES;
-        accumulator.multiply(stage, stage + X_BYTES, has_row_sums);
+        accumulator.multiply(stage, stage + X_BYTES, sums_rows);
     }
     __syncthreads();  // all are done with the last stage
-    accumulator.share(shared_sums, shared_row_sums, has_row_sums);
+    accumulator.share(shared_sums, shared_row_sums, sums_rows);
     __syncthreads();  // the sums are there
 
     const i64 x_shift = zero_point(x_zero), w_shift = zero_point(w_zero);

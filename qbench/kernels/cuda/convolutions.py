@@ -11,6 +11,7 @@ from torch import Tensor
 from qbench.kernels.cuda.launch import current_driver, flat_grid, launch
 from qbench.kernels.cuda.layout import CODE_NAMES
 from qbench.kernels.cuda.operands import (
+    LARGEST_INT32,
     VECTOR,
     Digit,
     digits,
@@ -34,8 +35,6 @@ TILE_DEPTH = 64
 
 TILE_WIDTHS = (64, 128)
 """Filters (or columns) per tile."""
-
-LARGEST_ROWS = 2**31 - 1
 
 
 def convolve(x: Factor, w: Factor, shape: Shape, outcome: Outcome) -> None:
@@ -106,7 +105,9 @@ def _launch_part(
     phases = prod(shape.stride) if is_transposed else 1
     per_phase = [-(-size // stride) for size, stride in zip(shape.out_size, shape.stride, strict=True)]
     rows = shape.images * prod(per_phase if is_transposed else shape.out_size)
-    assert rows <= LARGEST_ROWS, "a batch of 2^31 pixels"
+    assert rows <= LARGEST_INT32, "a batch of 2^31 pixels"
+    assert prod(shape.size) * channels * shape.groups <= LARGEST_INT32, "an image of 2^31 codes"
+    assert w.codes.numel() <= LARGEST_INT32, "2^31 weights"
     tiles = -(-rows // TILE_ROWS)
     width = tile_width(shape.filters, tiles * phases * shape.groups, device)
     tap_sums = None

@@ -1,27 +1,34 @@
-"""Launches on a real device through CuPy."""
+"""Launches on a real device, through CuPy's bindings of the CUDA driver."""
 
 from __future__ import annotations
 
+import ctypes
+import struct
+import threading
+from collections.abc import Sequence
 from typing import Any
 
 import cupy
-import numpy as np
 import torch
+from cupy.cuda import driver, runtime
 from torch import Tensor
 
+from qbench.kernels.cuda.compiler import machine_code
 from qbench.kernels.cuda.launch import Argument, Double, Launch
-from qbench.kernels.cuda.sources import FILES, OPTIONS, source
 
 STATIC_SHARED_BYTES = 48 * 1024
 """Dynamic shared memory beyond this must be asked for."""
 
+MOST_ARGUMENTS = 64
+
 
 class CupyDriver:
-    """Compiles each kernel at its first launch on a device; CuPy keeps the machine code on disk between processes."""
+    """Compiles each kernel at its first launch on a device."""
 
     def __init__(self) -> None:
         self._functions: dict[tuple[int, str], Any] = {}
         self._multiprocessors: dict[int, int] = {}
+        self._parameters = Parameters()
 
     def launch(self, launch: Launch) -> None:
         """Queue one launch on PyTorch's current stream of the launch's device.
@@ -29,11 +36,18 @@ class CupyDriver:
         The stream is looked up every time: a kernel on another stream would be missing from a graph being captured.
         """
         index = _index(launch.device)
-        with cupy.cuda.Device(index):
+        before = runtime.getDevice()
+        runtime.setDevice(index)  # also where it is the current one already: a thread of autograd's has no context yet
+        try:
             function = self._function(index, launch.kernel, launch.shared_bytes)
-            with cupy.cuda.ExternalStream(torch.cuda.current_stream(index).cuda_stream, index):
-                arguments = tuple(_passed(argument) for argument in launch.arguments)
-                function(launch.grid, (launch.threads, 1, 1), arguments, shared_mem=launch.shared_bytes)
+            stream = torch._C._cuda_getCurrentRawStream(index)  # as torch.cuda.current_stream, without an object
+            parameters = self._parameters.filled(launch.arguments)
+            driver.launchKernel(
+                function.ptr, *launch.grid, launch.threads, 1, 1, launch.shared_bytes, stream, parameters, 0
+            )
+        finally:
+            if before != index:
+                runtime.setDevice(before)
 
     def multiprocessors(self, device: torch.device) -> int:
         """As the device reports it."""
@@ -45,29 +59,53 @@ class CupyDriver:
     def _function(self, index: int, kernel: str, shared_bytes: int) -> Any:
         function = self._functions.get((index, kernel))
         if function is None:
-            function = compiled(kernel)
+            function = loaded(kernel, index)
             if shared_bytes > STATIC_SHARED_BYTES:
-                function.max_dynamic_shared_size_bytes = shared_bytes
+                driver.funcSetAttribute(
+                    function.ptr, driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, shared_bytes
+                )
             self._functions[index, kernel] = function
         return function
 
 
-def compiled(kernel: str) -> Any:
-    """The kernel compiled for CuPy's current device, one instance of a template at a time."""
-    names = (kernel,) if "<" in kernel else None
-    module = cupy.RawModule(code=source(FILES[kernel]), options=OPTIONS, name_expressions=names)
-    return module.get_function(kernel)
+class Parameters(threading.local):
+    """A kernel's parameters as the driver takes them: an array of pointers to the values, one array per thread.
+
+    Filled in place, because a step makes a thousand launches and each converts dozens of values.
+    """
+
+    def __init__(self) -> None:
+        self._values = (ctypes.c_uint64 * MOST_ARGUMENTS)()
+        first = ctypes.addressof(self._values)
+        self._pointers = (ctypes.c_uint64 * MOST_ARGUMENTS)(*range(first, first + 8 * MOST_ARGUMENTS, 8))
+
+    def filled(self, arguments: Sequence[Argument]) -> int:
+        """The address of the array, valid until the next call; the driver copies the values at a launch."""
+        assert len(arguments) <= MOST_ARGUMENTS, len(arguments)
+        formats, values = zip(*map(_passed, arguments), strict=True) if arguments else ((), ())
+        struct.pack_into("=" + "".join(formats), self._values, 0, *values)
+        return ctypes.addressof(self._pointers)
+
+
+def loaded(kernel: str, index: int) -> Any:
+    """The kernel on a device that is the current one."""
+    major, minor = torch.cuda.get_device_capability(index)
+    code = machine_code(kernel, 10 * major + minor)
+    module = cupy.cuda.Module()
+    module.load(code.binary)
+    return module.get_function(code.name)
 
 
 def _index(device: torch.device) -> int:
     return torch.cuda.current_device() if device.index is None else device.index
 
 
-def _passed(argument: Argument) -> Any:
-    if argument is None:
-        return np.intp(0)
+def _passed(argument: Argument) -> tuple[str, int | float]:
+    """Format in eight bytes, as :mod:`struct` has it, and value."""
     if isinstance(argument, Tensor):
-        return np.intp(argument.data_ptr())
-    if isinstance(argument, Double):
-        return np.float64(argument)
-    return np.float32(argument) if isinstance(argument, float) else np.int64(argument)
+        return "Q", argument.data_ptr()
+    if argument is None:
+        return "Q", 0
+    if isinstance(argument, float):
+        return ("d" if isinstance(argument, Double) else "f4x"), argument
+    return "q", argument

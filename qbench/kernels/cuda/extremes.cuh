@@ -39,7 +39,7 @@ struct Extremes {
         has_nan = __any_sync(ALL_LANES, has_nan);
         if (threadIdx.x % WARP) return;
         if (has_nan) {
-            atomic_lower(target, -not_a_number());
+            atomic_lower(target, from_bits(0xffc00000u));  // negating one need not change its sign
             atomic_raise(target + 1, not_a_number());
             return;
         }

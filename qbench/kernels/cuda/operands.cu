@@ -114,9 +114,9 @@ extern "C" __global__ void finish_sums(const i64* sums, i64 count, i64 channels,
 
 // sums [groups, padded_filters, taps, padded_channels] to y [groups, filters, taps, channels], with the terms of the
 // zero points: error_sums [groups, padded_filters] and source_sums [groups, taps, padded_channels], both null without
-// zero points. Second scale and bias are per column of y.
+// zero points. The sums are of errors less e_offset. Second scale and bias are per column of y.
 extern "C" __global__ void finish_weight_gradient(const i64* sums, const i64* error_sums, const i64* source_sums,
-                                                  const float* e_zero, const float* x_zero, i64 pixels, i64 groups,
+                                                  const float* e_zero, const float* x_zero, i64 e_offset, i64 pixels, i64 groups,
                                                   i64 filters, i64 padded_filters, i64 taps, i64 padded_channels,
                                                   i64 channels, i64 mode, void* y, const float* first_scale,
                                                   const float* second_scale, i64 second_step, const float* bias) {
@@ -131,7 +131,7 @@ extern "C" __global__ void finish_weight_gradient(const i64* sums, const i64* er
         i64 sum = sums[row * padded_columns + source_column];
         if (error_sums)
             sum += pixels * x_shift * e_shift - x_shift * error_sums[row] -
-                   e_shift * source_sums[group * padded_columns + source_column];
+                   (e_shift - e_offset) * source_sums[group * padded_columns + source_column];
         finish(sum, i, column, (int)mode, y, scaling, Encoding(), unused);
     });
 }

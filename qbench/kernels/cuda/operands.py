@@ -15,15 +15,16 @@ DIGIT_BITS = 8
 TRANSPOSE_TILE = 32
 WARP = 32
 
-LARGEST = {torch.uint8: 255, torch.int8: 128}
-"""Magnitude of an 8-bit code."""
+LARGEST = {torch.uint8: 255, torch.int8: 128, torch.int16: 128}
+"""Magnitude of an 8-bit code; of 16-bit ones, that of a byte as the weight gradient takes it."""
 
 LARGEST_INT32 = 2**31 - 1
 
 
 @dataclass(frozen=True)
 class Digit:
-    """uint8 or int8 codes that count 2^shift each, and their zero point, a 0-d float32 or None."""
+    """8-bit codes that count 2^shift each, and their zero point, a 0-d float32 or None. The error of a weight gradient
+    may be 16-bit codes."""
 
     codes: Tensor
     zero: Tensor | None

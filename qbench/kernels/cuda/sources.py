@@ -9,8 +9,8 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent
 
-OPTIONS = ("--std=c++17", "--fmad=false")
-"""Without contraction to fused multiply-adds, every operation is rounded by itself, as on the other backends."""
+OPTIONS = ("--std=c++17", "--fmad=false", "--ftz=false", "--prec-div=true", "--prec-sqrt=true")
+"""Every operation rounded by itself and subnormal numbers kept, as on the other backends."""
 
 BYTES = ("u8", "i8")
 CODES = ("u8", "i8", "i16", "i32")
@@ -58,7 +58,7 @@ KERNELS: dict[str, tuple[str, ...]] = {
         *_instances("row_sums", BYTES),
     ),
     "convolution": _instances("convolve", BYTES, BYTES, ("64", "128"), ("false", "true")),
-    "weight_gradient": _instances("weight_gradient", BYTES, BYTES, ("64", "128"), ("64", "128")),
+    "weight_gradient": _instances("weight_gradient", BYTES, FACTORS, ("64", "128"), ("64", "128")),
     "plain_products": (
         *_instances("plain_convolve", FACTORS, FACTORS), *_instances("plain_input_gradient", FACTORS, FACTORS),
         *_instances("plain_weight_gradient", FACTORS, FACTORS),
@@ -73,7 +73,7 @@ FILES = {kernel: file for file, kernels in KERNELS.items() for kernel in kernels
 def source(file: str) -> str:
     """A .cu file with the headers it includes, each once, in place of the #include lines.
 
-    One text, because CuPy's cache of compiled kernels would not notice a change in an included file.
+    One text: it says all that the machine code depends on, and NVRTC needs no folder of headers.
     """
     return _expanded(f"{file}.cu", set())
 

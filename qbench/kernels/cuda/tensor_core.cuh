@@ -71,13 +71,20 @@ struct alignas(16) Vector {
 };
 const int VECTOR = 16;
 
-DEVICE Vector filled(u32 byte) {
-    const u32 word = (byte & 0xff) * ONES;
-    return Vector{{word, word, word, word}};
+DEVICE u32 filled(u32 byte) { return (byte & 0xff) * ONES; }
+
+// 16 bytes on their way to shared memory, or the same word four times.
+DEVICE void copy_or_fill(u8* target, const void* source, bool is_live, u32 word) {
+    if (is_live)
+        copy_async(target, source);
+    else
+        *(Vector*)target = Vector{{word, word, word, word}};
 }
 
 // Place of a 16-byte chunk in a tile with rows of 64 or 128 bytes. Chunks are exchanged within a row so that eight
-// consecutive rows of one chunk, what a matrix load reads at a time, lie in different banks.
+// consecutive rows of one chunk, what a matrix load reads at a time, lie in different banks. Every SWIZZLED_ROWS rows the
+// pattern repeats: rows that far apart lie a constant apart, which loops make use of.
+const int SWIZZLED_ROWS = 8;
 template <int PITCH> DEVICE int swizzled(int row, int chunk) {
     static_assert(PITCH == 64 || PITCH == 128, "a row is half a line of banks or a whole one");
     return row * PITCH + VECTOR * (PITCH == 64 ? chunk ^ (row >> 1 & 3) : chunk ^ (row & 7));

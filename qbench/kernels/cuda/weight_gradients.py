@@ -18,13 +18,16 @@ from qbench.kernels.cuda.convolutions import (
 )
 from qbench.kernels.cuda.launch import current_driver, flat_grid, launch
 from qbench.kernels.cuda.layout import CODE_NAMES
-from qbench.kernels.cuda.operands import Digit, digits, longest, packed, padded
+from qbench.kernels.cuda.operands import LARGEST_INT32, VECTOR, Digit, digits, longest, packed, packed_rows, padded
 from qbench.kernels.cuda.outcome import Outcome
 from qbench.kernels.cuda.shapes import Shape
 
 TILE_PIXELS = 64
 PIXELS_OF_A_THREAD = 256
 """In the plain kernel, which has no other parallelism than its few weights."""
+
+WIDE_OFFSET = 128
+"""Taken from the errors' low bytes by the kernel, where they are 16-bit codes."""
 
 MOST_PARTS = 65535
 """Blocks along y."""
@@ -39,8 +42,19 @@ def weight_gradient(x: Factor, e: Factor, shape: Shape, outcome: Outcome) -> Non
         return _plain(x, e, shape, outcome)
     pixels = shape.images * prod(shape.size) * shape.groups
     sources = [packed(digit, pixels, shape.channels, fill_zero=False) for digit in digits(*x)]
-    errors = [packed(digit, shape.pixels * shape.groups, shape.filters, fill_zero=False) for digit in digits(*e)]
-    return run(sources, errors, (x[1], e[1]), shape, outcome)
+    return run(sources, [_error(e, shape)], (x[1], e[1]), shape, outcome)
+
+
+def _error(e: Factor, shape: Shape) -> Digit:
+    """The error as one operand, 16-bit codes too: the kernel takes them apart."""
+    rows, codes = shape.pixels * shape.groups, e[0]
+    if codes.dtype != torch.int16:
+        return packed(Digit(*e), rows, shape.filters, fill_zero=False)
+    size = codes.element_size() * shape.filters
+    if size == padded(size) and codes.data_ptr() % VECTOR == 0:
+        return Digit(*e)
+    memory = codes.as_strided((codes.numel(),), (1,)).view(torch.uint8)
+    return Digit(packed_rows(memory, rows, size, size, 1, None).view(torch.int16), e[1])
 
 
 def run(
@@ -50,15 +64,17 @@ def run(
     shape: Shape,
     outcome: Outcome,
 ) -> None:
-    """All products of digits, added up in int64.
+    """All products of digits, added up in int64. Of errors that are 16-bit codes there is one.
 
     zeros: zero points of the whole numbers, the source's and the error's.
     """
     device = sources[0].codes.device
-    columns, rows = shape.num_taps * padded(shape.channels), shape.groups * padded(shape.filters)
+    is_wide = errors[0].codes.dtype == torch.int16
+    filters = padded_filters(errors[0], shape)
+    columns, rows = shape.num_taps * padded(shape.channels), shape.groups * filters
     sums = torch.zeros((rows, columns), dtype=torch.int64, device=device)
     source_sums = error_sums = None
-    if zeros != (None, None):
+    if is_wide or zeros != (None, None):
         source_sums = torch.zeros((shape.groups, columns), dtype=torch.int64, device=device)
         error_sums = torch.zeros(rows, dtype=torch.int64, device=device)
     for (i, source), (j, error) in product(enumerate(sources), enumerate(errors)):
@@ -66,11 +82,17 @@ def run(
         own_sums = (error_sums if i == 0 else None, source_sums if j == 0 else None)
         _launch_product(source, error, shape, sums, own_sums)
     grid = flat_grid(outcome.y.numel(), device, per_thread=1)
-    sizes = (shape.pixels, shape.groups, shape.filters, padded(shape.filters), shape.num_taps, padded(shape.channels))
+    sizes = (shape.pixels, shape.groups, shape.filters, filters, shape.num_taps, padded(shape.channels), shape.channels)
     launch(
-        "finish_weight_gradient", grid, sums, error_sums, source_sums, zeros[1], zeros[0], *sizes, shape.channels,
-        outcome.mode, outcome.y, *outcome.scaling(), device=device,
+        "finish_weight_gradient", grid, sums, error_sums, source_sums, zeros[1], zeros[0], WIDE_OFFSET * is_wide,
+        *sizes, outcome.mode, outcome.y, *outcome.scaling(), device=device,
     )  # fmt: skip
+
+
+def padded_filters(error: Digit, shape: Shape) -> int:
+    """Of a group, such that they are whole vectors of bytes."""
+    size = error.codes.element_size()
+    return padded(size * shape.filters) // size
 
 
 def _launch_product(
@@ -78,11 +100,12 @@ def _launch_product(
 ) -> None:
     if not shape.pixels:
         return
+    assert shape.images * prod(shape.size) <= LARGEST_INT32, "a batch of 2^31 pixels"
     device = sums.device
-    filters, channels = padded(shape.filters), padded(shape.channels)
-    columns = shape.num_taps * channels
-    height, width = (TILE_WIDTHS[size > TILE_WIDTHS[0]] for size in (filters, columns))
-    tiles = -(-filters // height) * -(-columns // width)
+    filters, channels = padded_filters(error, shape), padded(shape.channels)
+    rows, columns = error.codes.element_size() * filters, shape.num_taps * channels
+    height, width = (TILE_WIDTHS[size > TILE_WIDTHS[0]] for size in (rows, columns))
+    tiles = -(-rows // height) * -(-columns // width)
     per_part = pixels_per_part(shape.pixels, tiles * shape.groups, longest(source, error), device)
     launch(
         f"weight_gradient<{source.name}, {error.name}, {height}, {width}>",

@@ -50,6 +50,15 @@ FILLS = (
     FULL,
     Fill(S16, None, None, U8, None, 5.0),
 )
+WIDE_ERRORS = (
+    Fill(U8, None, 131.0, S16, None, None),
+    Fill(S8, None, None, S16, None, 1000.0),
+    Fill(U8, 255, None, S16, -32768, None),
+    Fill(U8, 255, 0.0, S16, 32767, None),
+    Fill(S16, None, 300.0, S16, None, -5.0),
+)
+"""Of a weight gradient: 16-bit codes that its kernel takes apart."""
+
 SHAPES = (
     Shape("two-tiles-deep-pipeline", (2, 64, 9, 9), 130, (3, 3), padding=(1, 1)),
     Shape("stride2", (1, 32, 10, 9), 48, (3, 3), (2, 2), (1, 1)),
@@ -86,6 +95,14 @@ def _tiles() -> Iterator[Case]:
         for kind in KINDS:
             yield Case(kind, f"{SMALL_GROUPS.label}-{fill}", partial(convolution, kind, SMALL_GROUPS, fill))
     yield Case("conv2d_scaled", "digits", partial(scaled, "conv2d", SHAPES[1], FILLS[-1], per_channel=True))
+
+
+def _wide_errors() -> Iterator[Case]:
+    op, few = "conv2d_weight_grad", Shape("16-to-16", (2, 16, 9, 9), 16, (1, 1))
+    for shape, fill in product((*SHAPES, few), WIDE_ERRORS):
+        yield Case(op, f"{shape.label}-{fill}", partial(convolution, op, shape, fill))
+    for fill in WIDE_ERRORS[:2]:
+        yield Case(f"{op}_scaled", f"{SHAPES[4].label}-{fill}", partial(scaled, op, SHAPES[4], fill))
 
 
 def _others() -> Iterator[Case]:
@@ -150,7 +167,7 @@ def _moved(x: Tensor) -> Tensor:
 
 TILES = tuple(_tiles())
 SHARED = kernel_cases.CASES
-OWN = (*TILES, *_others())
+OWN = (*TILES, *_wide_errors(), *_others())
 PRODUCTS = {case.op for case in kernel_cases_products.CASES}
 OPS = tuple(dict.fromkeys(case.op for case in SHARED))
 assert set(KEPT) <= {str(case) for case in SHARED}

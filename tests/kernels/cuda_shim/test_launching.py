@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
+import struct
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from qbench.kernels import cuda
-from qbench.kernels.cuda import layout, sources
+from qbench.kernels.cuda import layout
 from qbench.kernels.cuda.launch import Double, Launch, current_driver, driven_by, flat_grid, launch
 
 CPU = torch.device("cpu")
@@ -56,48 +58,54 @@ class FakeCupy(ModuleType):
     def __init__(self) -> None:
         super().__init__("cupy")
         self.asked: list[tuple[Any, ...]] = []
-        self.cuda = SimpleNamespace(Device=self.context("device"), ExternalStream=self.context("stream"))
+        self.current = 3
+        self.driver = SimpleNamespace(
+            launchKernel=self.launch,
+            funcSetAttribute=lambda *arguments: self.asked.append(("attribute", *arguments)),
+            CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES=8,
+        )
+        self.runtime = SimpleNamespace(getDevice=lambda: self.current, setDevice=self.set_device)
+        self.cuda = ModuleType("cupy.cuda")
+        self.cuda.__dict__.update(driver=self.driver, runtime=self.runtime, nvrtc=None, Module=self.module)
 
-    def context(self, name: str) -> Any:
-        cupy = self
+    def set_device(self, index: int) -> None:
+        self.current = index
 
-        class Context:
-            def __init__(self, *arguments: Any) -> None:
-                self.arguments = arguments
+    def module(self) -> Any:
+        return SimpleNamespace(
+            load=lambda binary: self.asked.append(("load", self.current, binary)),
+            get_function=lambda name: SimpleNamespace(ptr=name),
+        )
 
-            def __enter__(self) -> None:
-                cupy.asked.append((name, *self.arguments))
+    def launch(self, function: str, *rest: int) -> None:
+        *sizes, shared_bytes, stream, parameters, extra = rest
+        assert extra == 0
+        pointers = (ctypes.c_uint64 * 64).from_address(parameters)
+        values = [bytes((ctypes.c_char * 8).from_address(pointer)) for pointer in pointers[:6]]
+        self.asked.append(("run", self.current, function, sizes, shared_bytes, stream, values))
 
-            def __exit__(self, *_: object) -> None:
-                cupy.asked.append((f"end of {name}",))
-
-        return Context
-
-    def RawModule(self, *, code: str, options: tuple[str, ...], name_expressions: Any) -> Any:  # noqa: N802 - CuPy's
-        self.asked.append(("compile", name_expressions, options))
-        assert "#include" not in code
-        return SimpleNamespace(get_function=self.function)
-
-    def function(self, name: str) -> Any:
-        cupy = self
-
-        class Function:
-            max_dynamic_shared_size_bytes = 0
-
-            def __call__(self, grid: Any, block: Any, arguments: Any, *, shared_mem: int) -> None:
-                cupy.asked.append(("run", name, grid, block, arguments, shared_mem, self.max_dynamic_shared_size_bytes))
-
-        return Function()
+    def found(self, what: str) -> list[tuple[Any, ...]]:
+        return [asked[1:] for asked in self.asked if asked[0] == what]
 
 
 @pytest.fixture
-def cupy(monkeypatch: pytest.MonkeyPatch) -> FakeCupy:
+def cupy(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCupy]:
     fake = FakeCupy()
     monkeypatch.setitem(sys.modules, "cupy", fake)
-    monkeypatch.delitem(sys.modules, "qbench.kernels.cuda.driver", raising=False)
+    monkeypatch.setitem(sys.modules, "cupy.cuda", fake.cuda)
+    for name in ("driver", "compiler"):
+        monkeypatch.delitem(sys.modules, f"qbench.kernels.cuda.{name}", raising=False)
+    driver_module = importlib.import_module("qbench.kernels.cuda.driver")
+    code = importlib.import_module("qbench.kernels.cuda.compiler").Code
+    monkeypatch.setattr(
+        driver_module, "machine_code", lambda kernel, capability: code(kernel.upper(), bytes([capability]))
+    )
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda index: SimpleNamespace(cuda_stream=1000 + index))
-    return fake
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9, index))
+    monkeypatch.setattr(torch._C, "_cuda_getCurrentRawStream", lambda index: 1000 + index, raising=False)
+    yield fake
+    for name in ("driver", "compiler"):
+        sys.modules.pop(f"qbench.kernels.cuda.{name}", None)
 
 
 def driver() -> Any:
@@ -105,31 +113,23 @@ def driver() -> Any:
 
 
 def test_launches_on_the_current_stream_of_the_device(cupy: FakeCupy) -> None:
-    driver().launch(Launch("pack_bits", (5, 1, 1), 256, 0, (), torch.device("cuda", 1)))
-    assert [asked[0] for asked in cupy.asked] == [
-        "device",
-        "compile",
-        "stream",
-        "run",
-        "end of stream",
-        "end of device",
-    ]
-    assert cupy.asked[0] == ("device", 1)
-    assert cupy.asked[2] == ("stream", 1001, 1)
-    assert cupy.asked[3][1:4] == ("pack_bits", (5, 1, 1), (256, 1, 1))
+    driver().launch(Launch("pack_bits", (5, 2, 1), 256, 16, (), torch.device("cuda", 1)))
+    assert cupy.found("load") == [(1, bytes([91]))]
+    (run,) = cupy.found("run")
+    assert run[:5] == (1, "PACK_BITS", [5, 2, 1, 256, 1, 1], 16, 1001)
+    assert cupy.current == 3
 
 
 def test_a_device_without_index_is_the_current_one(cupy: FakeCupy) -> None:
     driver().launch(Launch("pack_bits", (1, 1, 1), 32, 0, (), torch.device("cuda")))
-    assert cupy.asked[0] == ("device", 3)
+    assert cupy.found("run")[0][0] == 3
 
 
-def test_compiles_once_per_device(cupy: FakeCupy) -> None:
+def test_loads_once_per_device(cupy: FakeCupy) -> None:
     one = driver()
     for index in (0, 0, 1):
         one.launch(Launch("decode<u8>", (1, 1, 1), 32, 0, (), torch.device("cuda", index)))
-    assert [asked[1] for asked in cupy.asked if asked[0] == "compile"] == [("decode<u8>",)] * 2
-    assert all(asked[2] == sources.OPTIONS for asked in cupy.asked if asked[0] == "compile")
+    assert cupy.found("load") == [(0, bytes([90])), (1, bytes([91]))]
 
 
 def test_asks_for_large_shared_memory(cupy: FakeCupy) -> None:
@@ -137,17 +137,25 @@ def test_asks_for_large_shared_memory(cupy: FakeCupy) -> None:
     one = driver()
     one.launch(Launch(kernel, (1, 1, 1), 128, 70_000, (), torch.device("cuda", 0)))
     one.launch(Launch(small, (1, 1, 1), 128, 40_000, (), torch.device("cuda", 0)))
-    assert [asked[5:] for asked in cupy.asked if asked[0] == "run"] == [(70_000, 70_000), (40_000, 0)]
+    assert cupy.found("attribute") == [(kernel.upper(), 8, 70_000)]
+    assert [run[3] for run in cupy.found("run")] == [70_000, 40_000]
 
 
 def test_passes_arguments_as_the_kernels_declare_them(cupy: FakeCupy) -> None:
     x = torch.zeros(4)[1:]
-    arguments = (x, None, 3, True, 0.1, Double(0.1))
+    arguments = (x, None, -3, True, 0.1, Double(0.1))
     driver().launch(Launch("pack_bits", (1, 1, 1), 32, 0, arguments, torch.device("cuda", 0)))
-    passed = next(asked[4] for asked in cupy.asked if asked[0] == "run")
-    expected = (np.intp(x.data_ptr()), np.intp(0), np.int64(3), np.int64(1), np.float32(0.1), np.float64(0.1))
-    assert [(type(value), value) for value in passed] == [(type(value), value) for value in expected]
-    assert all(value.nbytes == 8 for value in passed if value.dtype != np.float32)
+    formats = ("<Q", "<Q", "<q", "<q", "<f4x", "<d")
+    values = (x.data_ptr(), 0, -3, 1, 0.1, 0.1)
+    assert cupy.found("run")[0][5] == [struct.pack(*pair) for pair in zip(formats, values, strict=True)]
+
+
+def test_threads_do_not_share_their_parameters(cupy: FakeCupy) -> None:
+    """Autograd launches from a thread of its own."""
+    parameters = driver()._parameters
+    mine = parameters.filled((1,))
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(parameters.filled, (2,)).result() != mine
 
 
 class Recorder:

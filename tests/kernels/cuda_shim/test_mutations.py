@@ -26,6 +26,7 @@ LIMIT_S = 60
 
 TENSOR_CORE = ("convolution", "weight_gradient")
 DIGITS = Fill(S16, None, 1000.0, U8, None, 3.0)
+WIDE = Fill(U8, None, 3.0, S16, None, 1000.0)
 
 
 def cases_for(mutation: Mutation) -> list[Case]:
@@ -42,6 +43,7 @@ def tensor_core_cases() -> list[Case]:
     for kind in KINDS:
         cases += [Case(kind, shape.label, partial(convolution, kind, shape, FULL)) for shape in SHAPES]
         cases.append(Case(kind, "digits", partial(convolution, kind, SHAPES[1], DIGITS)))
+        cases.append(Case(kind, "wide", partial(convolution, kind, SHAPES[1], WIDE)))
         scaled_case = partial(scaled, kind, SHAPES[5], FULL, per_channel=kind == "conv2d")
         cases.append(Case(f"{kind}_scaled", "scaled", scaled_case))
     cases.append(Case("conv2d_encoded", "encoded", partial(encoded, SHAPES[5], FULL, per_channel=True)))
@@ -64,7 +66,7 @@ def driver_of(file: str, folder: Path) -> EmulatedDriver:
 def _kernels_in_use(file: str) -> tuple[str, ...]:
     if file not in TENSOR_CORE:
         return KERNELS[file]
-    types = ("u8, i8", "u8, u8", "i8, u8")
+    types = ("u8, i8", "u8, u8", "i8, u8", "u8, i16")
     return tuple(name for name in KERNELS[file] if name.partition("<")[2].startswith(types) and "false" not in name)
 
 
