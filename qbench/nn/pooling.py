@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from qbench.nn.deferred import (
     token_of,
     while_kept,
 )
+from qbench.nn.kept import Recomputed, keep, kept
 from qbench.nn.site import apply_function
 
 PARTS = 8
@@ -50,36 +52,52 @@ class CompactMaxPool(nn.Module):
         """The largest value of each window."""
         geometry = (self.kernel, self.stride, self.padding)
         if not isinstance(x, Deferred) or isinstance(x.source, Held):
-            return apply_function(_MaxPool, materialised(x), None, None, None, *geometry)
+            return apply_function(_MaxPool, materialised(x), *geometry)
         outcome: list[Held] = []
-        token = apply_function(_MaxPool, token_of(x), x.source, x.left, outcome, *geometry)
+        token = apply_function(_ViewMaxPool, token_of(x), x.source, x.left, outcome, *geometry)
         return defer(token, outcome[0])
 
 
 class _MaxPool(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, view: AnyView | None, left: LeftGradient | None, outcome: list[Held] | None,
-        *geometry: tuple[int, int],
-    ) -> Tensor:  # fmt: skip
-        y, window = max_pool2d(x, *geometry) if view is None else pooled_view(view, *geometry)
-        ctx.shape, ctx.left, ctx.geometry, ctx.out_shape = x.shape, left, geometry, y.shape
+    def forward(ctx: Any, x: Tensor, *geometry: tuple[int, int]) -> Tensor:
+        y, window = max_pool2d(x, *geometry)
+        ctx.shape, ctx.geometry, ctx.out_shape = x.shape, geometry, y.shape
         ctx.bits = place_bits(geometry[0])
         ctx.save_for_backward(stored(window, ctx.bits))
-        if view is None or outcome is None:
-            return y
-        outcome.append(Held(y, None, while_kept(view, lambda: pooled_view(view, *geometry)[0])))
-        return placeholder(y.shape, y.device)
+        return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (kept_places,) = ctx.saved_tensors
         window = stored_codes(kept_places, ctx.bits, ctx.out_shape)
-        pooled = Pooled(grads[0], window, *ctx.geometry)
-        if ctx.left is None or not ctx.left.is_wanted:
-            return pooled.values(ctx.shape), None, None, None, None, None, None
-        ctx.left.leave(pooled)
-        return placeholder(ctx.shape, window.device, 0.0), None, None, None, None, None, None
+        return Pooled(grads[0], window, *ctx.geometry).values(ctx.shape), None, None, None
+
+
+class _ViewMaxPool(torch.autograd.Function):
+    """Max pooling of a view, which is kept anyway: the places are found anew for backward."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, token: Tensor, view: AnyView, left: LeftGradient | None, outcome: list[Held],
+        *geometry: tuple[int, int],
+    ) -> Tensor:  # fmt: skip
+        y = pooled_values(view, *geometry)
+        ctx.shape, ctx.left, ctx.geometry = token.shape, left, geometry
+        keep(ctx, [Recomputed(view)])
+        outcome.append(Held(y, None, while_kept(view, lambda: pooled_values(view, *geometry))))
+        return placeholder(y.shape, y.device)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (recomputed,), _ = kept(ctx)
+        assert isinstance(recomputed, Recomputed)
+        places = torch.cat([place for _, place in pooled_parts(recomputed.view, *ctx.geometry)])
+        pooled = Pooled(grads[0], places, *ctx.geometry)
+        if ctx.left is not None and ctx.left.is_wanted:
+            ctx.left.leave(pooled)
+            return placeholder(ctx.shape, places.device, 0.0), *[None] * 6
+        return pooled.values(ctx.shape), *[None] * 6
 
 
 def place_bits(kernel: tuple[int, int]) -> int:
@@ -87,8 +105,12 @@ def place_bits(kernel: tuple[int, int]) -> int:
     return max(1, (kernel[0] * kernel[1] - 1).bit_length())
 
 
-def pooled_view(view: AnyView, *geometry: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """:func:`~qbench.kernels.pooling.max_pool2d` of a view's values, of which only a part exists at any time."""
-    parts = [max_pool2d(part.values()[0], *geometry) for part in view.parts(PARTS)]
-    y, window = (torch.cat(results) for results in zip(*parts, strict=True))
-    return y, window
+def pooled_parts(view: AnyView, *geometry: tuple[int, int]) -> Iterator[tuple[Tensor, Tensor]]:
+    """:func:`~qbench.kernels.pooling.max_pool2d` of a view's values, one part of the batch after another, so that no
+    more of them exist at any time."""
+    return (max_pool2d(part.values()[0], *geometry) for part in view.parts(PARTS))
+
+
+def pooled_values(view: AnyView, *geometry: tuple[int, int]) -> Tensor:
+    """The largest values alone."""
+    return torch.cat([y for y, _ in pooled_parts(view, *geometry)])

@@ -15,7 +15,7 @@ from qbench.nn import convert
 from qbench.nn.blocks import ConvNormAct, LinearNormAct
 from qbench.nn.convert import QuantizedConvNormAct, QuantizedLinearNormAct
 from qbench.nn.deferred import Deferred, materialised
-from qbench.nn.pooling import CompactMaxPool, pooled_view
+from qbench.nn.pooling import CompactMaxPool, pooled_parts
 from qbench.quant.formats import Affine, Symmetric
 from qbench.recipe import Arithmetic, RangeNorm, Recipe
 from qbench.train.memory import plain_tensors
