@@ -9,6 +9,8 @@
 
 #include "gemm_conv.h"
 
+#include "gemm_winograd_forms.h"
+
 #include "gemm_winograd.h"
 
 #include "gemm_wgrad.h"
@@ -26,8 +28,8 @@ constexpr Kernels kernels_of() {
     k.pack = pack_task<Isa>;
     k.conv = conv_job<Isa>;
     if constexpr (!Isa::raw && Isa::unit == 2) {
-        k.winograd_pack = winograd_pack<Isa>;
-        k.winograd = winograd_job<Isa>;
+        k.winograd[0] = {winograd_pack<Isa, Winograd2>, winograd_job<Isa, Winograd2>};
+        k.winograd[1] = {winograd_pack<Isa, Winograd4>, winograd_job<Isa, Winograd4>};
     }
     k.wgrad = wgrad_job<Isa>;
     k.wgrad_scratch = wgrad_scratch<Isa>;
