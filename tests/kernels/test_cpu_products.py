@@ -154,7 +154,7 @@ class Mutation:
     recompiled: tuple[str, ...]
 
 
-FORMS = "gemm_winograd_forms.h"
+FORMS, WGRAD = "gemm_winograd_forms.h", "gemm_wgrad_winograd.h"
 MUTATIONS = {
     "product of zero points": Mutation("gemm_conv.h", "phase.terms * za * zb - za", "-za", ("products_avxvnni",)),
     "row sums": Mutation("gemm_conv.h", "= -factor * total", "= 0 * total", ("products_avxvnni",)),
@@ -183,6 +183,13 @@ MUTATIONS = {
         "gemm_winograd.h", "taps[i] < 0 ? -taps[i] : taps[i]", "taps[i] < 0 ? 0 : taps[i]", ("products_avx2",)
     ),
     "sums of Winograd's parts": Mutation("gemm_winograd.h", "value += before", "(void)before", ("products_avx2",)),
+    "F(3x3) error": Mutation(WGRAD, "out[4] = wide - twice", "out[4] = wide + twice", ("products_avx2",)),
+    "F(3x3) output": Mutation(WGRAD, "m[5] << 2)) << 2", "m[5] << 1)) << 2", ("products_avx2",)),
+    "missing tile of a pair": Mutation(WGRAD, "p.channels, std::int16_t{0}", "0, std::int16_t{0}", ("products_avx2",)),
+    "low digit of an error": Mutation(WGRAD, "whole - high[i] * 256", "whole & 255", ("products_avx2",)),
+    "high digit of an error": Mutation(WGRAD, "(whole >> 7 & 1)", "0", ("products_avx2",)),
+    "place of a tap": Mutation(WGRAD, "s * blocks + block", "s + block", ("products_avx2",)),
+    "tiles of F(3x3)": Mutation("products_wgrad.cpp", "16 * true_bound", "8 * true_bound", ("products_wgrad",)),
     "merged taps": Mutation("products_plan.cpp", "list[t].x == list[t - 1].x + 1", "true", ("products_plan",)),
 }
 
@@ -261,6 +268,41 @@ def test_winograd(shape: Shape, fill: Fill) -> None:
     for kind in ("conv2d", "conv2d_input_grad"):
         assert_equal(kind, cases.convolution(kind, shape, fill))
     assert_equal("conv2d_scaled", cases.scaled("conv2d", shape, fill, per_channel=True))
+
+
+WINOGRAD_WGRAD = (
+    Shape("whole-tiles", (4, 32, 16, 16), 32, (3, 3), padding=(1, 1)),
+    Shape("cut-tiles", (7, 36, 13, 15), 33, (3, 3)),
+    Shape("few-channels", (5, 16, 22, 33), 17, (3, 3), padding=(1, 1)),
+    Shape("wide-padding", (6, 40, 10, 9), 70, (3, 3), padding=(2, 2)),
+    Shape("many-small", (67, 64, 4, 3), 64, (3, 3), padding=(1, 1)),
+    Shape("odd-channels", (4, 34, 16, 16), 32, (3, 3), padding=(1, 1)),
+    Shape("full-chunks", (8, 32, 18, 18), 32, (3, 3)),  # every product of 128 whole tiles the largest
+)
+WINOGRAD_ERRORS = (
+    Fill(U8, 255, 0.0, S8, -128, None),  # -128: 64 tiles
+    Fill(U8, 255, 0.0, S8, -128, 17.0),  # -145: 56 tiles
+    Fill(U8, 0, 255.0, S8, -128, 18.0),  # -146: two digits
+    Fill(U8, 255, 0.0, U8, 255, 0.0),
+    Fill(U8, 0, 255.0, U8, 0, 255.0),
+    Fill(U8, 255, 0.0, S16, -32768, None),
+    Fill(U8, 255, 0.0, S16, 32767, None),
+    Fill(U8, 0, 255.0, S16, 32640, None),  # digits -128 and 128
+    Fill(S8, -128, 127.0, S16, 32639, None),  # 127 and 127
+    Fill(U8, None, 131.0, S16, None, None),
+    Fill(U8, None, 7.0, S8, None, None),
+    Fill(S8, None, None, U8, None, 100.0),
+    Fill(U8, None, None, S16, None, 3.0),  # beyond two digits
+    Fill(S16, None, None, S8, None, None),
+)
+
+
+@needs_library
+@pytest.mark.parametrize("fill", WINOGRAD_ERRORS, ids=str)
+@pytest.mark.parametrize("shape", WINOGRAD_WGRAD, ids=lambda shape: shape.label)
+def test_winograd_weight_grad(shape: Shape, fill: Fill) -> None:
+    assert_equal("conv2d_weight_grad", cases.convolution("conv2d_weight_grad", shape, fill))
+    assert_equal("conv2d_weight_grad_scaled", cases.scaled("conv2d_weight_grad", shape, fill))
 
 
 LONG = (

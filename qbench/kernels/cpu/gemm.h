@@ -116,6 +116,7 @@ struct WgradPlan {
     std::int64_t taps_y, taps_x, stride_y, stride_x, pad_y, pad_x, dilation_y, dilation_x;
     std::int64_t chunk_rows, parts_rows, parts_panels;
     std::int64_t limit;                            // pixels that an int32 sum may take, 0 for no limit
+    std::int64_t winograd_tiles;                   // tiles of errors whose sums are recovered, 0 for the direct product
     std::int64_t sum_count;                        // elements of a job's sums
     std::int64_t scratch_bytes;
 };
@@ -139,6 +140,10 @@ struct WinogradForm {
 constexpr WinogradForm WINOGRAD_FORMS[] = {{2, 16, 2 * 2, 3 * 3, 1 << 29}, {4, 36, 10 * 10, 7 * 7, 1 << 25}};
 // Blocks of tiles whose sums are held at once.
 constexpr std::int64_t WINOGRAD_BLOCKS = 8;
+// Of the weight gradient: tiles whose sums a register takes at most, blocks of channels whose products are held at once.
+constexpr std::int64_t WGRAD_TILES = 64, WGRAD_BLOCKS = 8;
+// By which the transform of 4x4 errors multiplies the largest magnitude; see gemm_wgrad_winograd.h.
+constexpr std::int64_t WGRAD_ERROR_GROWTH = 15 * 15;
 // An odd number of cache lines, so that points do not fall into the same sets of a cache.
 constexpr std::int64_t winograd_point_bytes(std::int64_t bytes) { return (bytes + 63) / 64 * 64 / 128 * 128 + 64; }
 
@@ -157,6 +162,9 @@ struct Kernels {
     WinogradKernels winograd[2];  // by form; null where direct products are faster
     void (*wgrad)(const WgradPlan&, std::int64_t part, void* scratch, const WgradSums&);
     std::int64_t (*wgrad_scratch)(const WgradPlan&);
+    // In Winograd's form; null where direct products are faster.
+    void (*wgrad_winograd)(const WgradPlan&, std::int64_t part, void* scratch, const WgradSums&);
+    std::int64_t (*wgrad_winograd_scratch)(const WgradPlan&);
 };
 
 extern const Kernels scalar_kernels, neon_kernels, avx2_kernels, avx512_kernels, avxvnni_kernels, avx512vnni_kernels,

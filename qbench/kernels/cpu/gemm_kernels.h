@@ -15,6 +15,8 @@
 
 #include "gemm_wgrad.h"
 
+#include "gemm_wgrad_winograd.h"
+
 template <class Isa>
 constexpr Kernels kernels_of() {
     Kernels k{};
@@ -30,6 +32,8 @@ constexpr Kernels kernels_of() {
     if constexpr (!Isa::raw && Isa::unit == 2) {
         k.winograd[0] = {winograd_pack<Isa, Winograd2>, winograd_job<Isa, Winograd2>};
         k.winograd[1] = {winograd_pack<Isa, Winograd4>, winograd_job<Isa, Winograd4>};
+        k.wgrad_winograd = wgrad_winograd_job<Isa>;
+        k.wgrad_winograd_scratch = wgrad_winograd_scratch<Isa>;
     }
     k.wgrad = wgrad_job<Isa>;
     k.wgrad_scratch = wgrad_scratch<Isa>;
