@@ -100,10 +100,10 @@ class Shape:
 
 
 BASIC = Shape("3x3", (2, 5, 6, 7), 9, (3, 3), padding=(1, 1))
-TILED = Shape("3x3-tiled", (1, 64, 9, 10), 48, (3, 3), padding=(1, 1))
+TILED = Shape("3x3-tiled", (3, 64, 12, 11), 48, (3, 3), padding=(1, 1))
 """Large enough for what is only taken where it pays: whole tiles, transformed 3x3 kernels."""
 
-DEEP = Shape("3x3-deep", (1, 1024, 5, 4), 32, (3, 3), padding=(1, 0))
+DEEP = Shape("3x3-deep", (6, 1024, 5, 4), 32, (3, 3), padding=(1, 0))
 """Sums beyond 2^29, which int32 still holds, but not four times them."""
 
 SHAPES = (

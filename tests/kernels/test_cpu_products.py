@@ -1,5 +1,5 @@
 """The C++ integer products on instruction sets this machine lacks, on random geometries, and on what only they do:
-Winograd's form, digits, partial sums that must leave int32 in time."""
+Winograd's forms, digits, partial sums that must leave int32 in time."""
 
 from __future__ import annotations
 
@@ -154,6 +154,7 @@ class Mutation:
     recompiled: tuple[str, ...]
 
 
+FORMS, WGRAD = "gemm_winograd_forms.h", "gemm_wgrad_winograd.h"
 MUTATIONS = {
     "product of zero points": Mutation("gemm_conv.h", "phase.terms * za * zb - za", "-za", ("products_avxvnni",)),
     "row sums": Mutation("gemm_conv.h", "= -factor * total", "= 0 * total", ("products_avxvnni",)),
@@ -167,9 +168,28 @@ MUTATIONS = {
         "gemm_finish.h", "(std::int64_t{1} << shift)", "(std::int64_t{1} + 0 * shift)", ("products_avx2",)
     ),
     "flush before overflow": Mutation("gemm_wgrad.h", "pending + terms > p.limit", "false", ("products_avx2",)),
-    "sign in Winograd's outputs": Mutation(
-        "gemm_winograd.h", "half[1][x] = d[1] - d[2] - d[3]", "half[1][x] = d[1] - d[2] + d[3]", ("products_avx2",)
+    "F(2x2) input": Mutation(FORMS, "(d[2] - d[1])", "(d[2] + d[1])", ("products_avx2",)),
+    "F(2x2) filter": Mutation(FORMS, "w[0] - w[1] + w[2]", "w[0] - w[1] - w[2]", ("products_avx2",)),
+    "F(2x2) output": Mutation(FORMS, "m[1] - m[2] - m[3]", "m[1] - m[2] + m[3]", ("products_avx2",)),
+    "F(4x4) input": Mutation(FORMS, "(d[5] - d[3] - twice * 2)", "(d[5] - d[3] - twice)", ("products_avx2",)),
+    "F(4x4) filter": Mutation(FORMS, "out[4] = wide - twice", "out[4] = wide + twice", ("products_avx2",)),
+    "F(4x4) output": Mutation(FORMS, "(near + far + far + m[5]) << 2", "(near + far + far) << 2", ("products_avx2",)),
+    "F(4x4) quotient": Mutation(FORMS, "954437177u", "954437176u", ("products_avx2",)),
+    "bound of F(4x4)": Mutation("gemm.h", "7 * 7, 1 << 25", "7 * 7, 1 << 26", ("products",)),
+    "parts of Winograd's channels": Mutation(
+        "gemm_winograd.h", "magnitude[c] + next[c] <= p.winograd_most", "true", ("products_avx2",)
     ),
+    "magnitudes of Winograd's parts": Mutation(
+        "gemm_winograd.h", "taps[i] < 0 ? -taps[i] : taps[i]", "taps[i] < 0 ? 0 : taps[i]", ("products_avx2",)
+    ),
+    "sums of Winograd's parts": Mutation("gemm_winograd.h", "value += before", "(void)before", ("products_avx2",)),
+    "F(3x3) error": Mutation(WGRAD, "out[4] = wide - twice", "out[4] = wide + twice", ("products_avx2",)),
+    "F(3x3) output": Mutation(WGRAD, "m[5] << 2)) << 2", "m[5] << 1)) << 2", ("products_avx2",)),
+    "missing tile of a pair": Mutation(WGRAD, "p.channels, std::int16_t{0}", "0, std::int16_t{0}", ("products_avx2",)),
+    "low digit of an error": Mutation(WGRAD, "whole - high[i] * 256", "whole & 255", ("products_avx2",)),
+    "high digit of an error": Mutation(WGRAD, "(whole >> 7 & 1)", "0", ("products_avx2",)),
+    "place of a tap": Mutation(WGRAD, "s * blocks + block", "s + block", ("products_avx2",)),
+    "tiles of F(3x3)": Mutation("products_wgrad.cpp", "16 * true_bound", "8 * true_bound", ("products_wgrad",)),
     "merged taps": Mutation("products_plan.cpp", "list[t].x == list[t - 1].x + 1", "true", ("products_plan",)),
 }
 
@@ -195,15 +215,31 @@ def test_random_geometries_see(name: str, emulated: Build, tmp_path: Path) -> No
 U8, S8, S16 = torch.uint8, torch.int8, torch.int16
 CPP, REFERENCE = Implementation("cpp"), Implementation("reference")
 WINOGRAD = (
+    # F(4x4, 3x3), by what it costs
+    Shape("whole-tiles", (4, 32, 8, 8), 32, (3, 3), padding=(1, 1)),
+    Shape("cut-tiles", (5, 34, 7, 9), 33, (3, 3), padding=(1, 1)),
+    Shape("one-more", (3, 50, 13, 13), 47, (3, 3), padding=(1, 1)),
+    Shape("few-channels", (2, 16, 24, 20), 16, (3, 3), padding=(1, 1)),
+    Shape("uneven-channels", (6, 18, 9, 14), 65, (3, 3), padding=(2, 2)),
+    Shape("flat", (9, 64, 1, 30), 64, (3, 3), padding=(1, 1)),
+    # F(2x2, 3x3)
+    Shape("small-images", (64, 48, 2, 2), 49, (3, 3), padding=(1, 1)),
+    Shape("small-odd-images", (70, 64, 5, 2), 34, (3, 3), padding=(1, 1)),
+    # whichever
     Shape("even", (2, 32, 8, 8), 32, (3, 3), padding=(1, 1)),
     Shape("odd", (3, 34, 7, 9), 33, (3, 3), padding=(1, 1)),
     Shape("no-padding", (1, 48, 5, 4), 47, (3, 3)),
     Shape("one-output", (1, 32, 3, 3), 40, (3, 3)),
     Shape("wide-padding", (1, 32, 1, 2), 64, (3, 3), padding=(2, 2)),
     Shape("many-images", (40, 32, 4, 4), 32, (3, 3), padding=(1, 1)),
-    # Outputs reach 9 * 255 * 128 * C, on either side of 2^29.
-    Shape("below-bound", (1, 1826, 3, 3), 34, (3, 3)),
-    Shape("beyond-bound", (1, 1830, 3, 3), 34, (3, 3)),
+    # Outputs reach 9 * 255 * 128 * C, on either side of 2^29, the bound of F(2x2), and of 2^25, that of F(4x4).
+    Shape("below-bound-2", (24, 1826, 4, 4), 34, (3, 3)),
+    Shape("beyond-bound-2", (24, 1830, 4, 4), 34, (3, 3)),
+    Shape("below-bound-4", (8, 114, 10, 10), 40, (3, 3)),
+    Shape("beyond-bound-4", (8, 116, 10, 10), 40, (3, 3)),
+    Shape("below-bound-4-back", (8, 40, 10, 10), 114, (3, 3), padding=(2, 2)),
+    Shape("beyond-bound-4-back", (8, 40, 10, 10), 116, (3, 3), padding=(2, 2)),
+    Shape("several-parts", (8, 510, 10, 10), 36, (3, 3), padding=(1, 1)),
 )
 FILLS = (
     Fill(U8, 255, 0.0, S8, -128, None),
@@ -232,6 +268,41 @@ def test_winograd(shape: Shape, fill: Fill) -> None:
     for kind in ("conv2d", "conv2d_input_grad"):
         assert_equal(kind, cases.convolution(kind, shape, fill))
     assert_equal("conv2d_scaled", cases.scaled("conv2d", shape, fill, per_channel=True))
+
+
+WINOGRAD_WGRAD = (
+    Shape("whole-tiles", (4, 32, 16, 16), 32, (3, 3), padding=(1, 1)),
+    Shape("cut-tiles", (4, 64, 17, 17), 63, (3, 3)),
+    Shape("few-channels", (5, 16, 22, 33), 31, (3, 3), padding=(1, 1)),
+    Shape("wide-padding", (6, 40, 10, 9), 70, (3, 3), padding=(2, 2)),
+    Shape("many-small", (67, 64, 4, 4), 64, (3, 3), padding=(1, 1)),
+    Shape("odd-channels", (4, 34, 16, 16), 32, (3, 3), padding=(1, 1)),
+    Shape("full-chunks", (8, 32, 18, 18), 32, (3, 3)),  # every product of 128 whole tiles the largest
+)
+WINOGRAD_ERRORS = (
+    Fill(U8, 255, 0.0, S8, -128, None),  # -128: 64 tiles
+    Fill(U8, 255, 0.0, S8, -128, 17.0),  # -145: 56 tiles
+    Fill(U8, 0, 255.0, S8, -128, 18.0),  # -146: two digits
+    Fill(U8, 255, 0.0, U8, 255, 0.0),
+    Fill(U8, 0, 255.0, U8, 0, 255.0),
+    Fill(U8, 255, 0.0, S16, -32768, None),
+    Fill(U8, 255, 0.0, S16, 32767, None),
+    Fill(U8, 0, 255.0, S16, 32640, None),  # digits -128 and 128
+    Fill(S8, -128, 127.0, S16, 32639, None),  # 127 and 127
+    Fill(U8, None, 131.0, S16, None, None),
+    Fill(U8, None, 7.0, S8, None, None),
+    Fill(S8, None, None, U8, None, 100.0),
+    Fill(U8, None, None, S16, None, 3.0),  # beyond two digits
+    Fill(S16, None, None, S8, None, None),
+)
+
+
+@needs_library
+@pytest.mark.parametrize("fill", WINOGRAD_ERRORS, ids=str)
+@pytest.mark.parametrize("shape", WINOGRAD_WGRAD, ids=lambda shape: shape.label)
+def test_winograd_weight_grad(shape: Shape, fill: Fill) -> None:
+    assert_equal("conv2d_weight_grad", cases.convolution("conv2d_weight_grad", shape, fill))
+    assert_equal("conv2d_weight_grad_scaled", cases.scaled("conv2d_weight_grad", shape, fill))
 
 
 LONG = (

@@ -95,7 +95,9 @@ struct ConvPlan {
     std::int64_t phase_count;
     std::int64_t padded_columns;                   // out_group, rounded up to whole vectors
     void* packed;
-    void* winograd;                                // filters transformed for 3x3 kernels, or null
+    void* winograd;                                // filters in Winograd's form, or null
+    std::int32_t* winograd_ends;                   // of each panel, the units where the parts of its channels end
+    std::int64_t winograd_most;                    // sum of the magnitudes of a part's filters
     std::int64_t* column_sums;
     std::int64_t* column_magnitudes;               // sums of the magnitudes of the centred filters, a phase after another
     bool narrow;                                   // int32 sums are exact, or exact modulo 2^32 and that is enough
@@ -114,6 +116,7 @@ struct WgradPlan {
     std::int64_t taps_y, taps_x, stride_y, stride_x, pad_y, pad_x, dilation_y, dilation_x;
     std::int64_t chunk_rows, parts_rows, parts_panels;
     std::int64_t limit;                            // pixels that an int32 sum may take, 0 for no limit
+    std::int64_t winograd_tiles;                   // tiles of errors whose sums are recovered, 0 for the direct product
     std::int64_t sum_count;                        // elements of a job's sums
     std::int64_t scratch_bytes;
 };
@@ -126,6 +129,29 @@ struct WgradSums {
     std::int64_t* column_sums;  // [digit of B][group][padded columns]
 };
 
+// One of Winograd's forms of 3x3 convolutions; see gemm_winograd_forms.h.
+struct WinogradForm {
+    std::int64_t outputs, points;              // of a side of a tile; of a tile
+    std::int64_t input_growth, filter_growth;  // by which the transforms multiply the largest magnitude
+    std::int64_t output_bound;                 // smaller magnitudes of outputs are recovered from sums modulo 2^32
+};
+// The growth is the square of the largest sum of magnitudes of a row of B or G; 2^31 is divided by the power of two by
+// which outputs are too large.
+constexpr WinogradForm WINOGRAD_FORMS[] = {{2, 16, 2 * 2, 3 * 3, 1 << 29}, {4, 36, 10 * 10, 7 * 7, 1 << 25}};
+// Blocks of tiles whose sums are held at once.
+constexpr std::int64_t WINOGRAD_BLOCKS = 8;
+// Of the weight gradient: tiles whose sums a register takes at most, blocks of channels whose products are held at once.
+constexpr std::int64_t WGRAD_TILES = 64, WGRAD_BLOCKS = 8;
+// By which the transform of 4x4 errors multiplies the largest magnitude; see gemm_wgrad_winograd.h.
+constexpr std::int64_t WGRAD_ERROR_GROWTH = 15 * 15;
+// An odd number of cache lines, so that points do not fall into the same sets of a cache.
+constexpr std::int64_t winograd_point_bytes(std::int64_t bytes) { return (bytes + 63) / 64 * 64 / 128 * 128 + 64; }
+
+struct WinogradKernels {
+    void (*pack)(const ConvPlan&, std::int64_t panel);
+    void (*job)(const ConvPlan&, std::int64_t job, void* scratch);
+};
+
 struct Kernels {
     std::int64_t rows, columns, lanes;   // of a tile; columns of one vector
     std::int64_t unit, depth;            // terms of a unit; units that a segment's length is a multiple of
@@ -133,10 +159,12 @@ struct Kernels {
     bool raw;
     void (*pack)(const ConvPlan&, std::int64_t task);
     void (*conv)(const ConvPlan&, std::int64_t job, void* scratch);
-    void (*winograd_pack)(const ConvPlan&, std::int64_t panel);  // null where direct products are faster
-    void (*winograd)(const ConvPlan&, std::int64_t job, void* scratch);
+    WinogradKernels winograd[2];  // by form; null where direct products are faster
     void (*wgrad)(const WgradPlan&, std::int64_t part, void* scratch, const WgradSums&);
     std::int64_t (*wgrad_scratch)(const WgradPlan&);
+    // In Winograd's form; null where direct products are faster.
+    void (*wgrad_winograd)(const WgradPlan&, std::int64_t part, void* scratch, const WgradSums&);
+    std::int64_t (*wgrad_winograd_scratch)(const WgradPlan&);
 };
 
 extern const Kernels scalar_kernels, neon_kernels, avx2_kernels, avx512_kernels, avxvnni_kernels, avx512vnni_kernels,

@@ -9,9 +9,13 @@
 
 #include "gemm_conv.h"
 
+#include "gemm_winograd_forms.h"
+
 #include "gemm_winograd.h"
 
 #include "gemm_wgrad.h"
+
+#include "gemm_wgrad_winograd.h"
 
 template <class Isa>
 constexpr Kernels kernels_of() {
@@ -26,8 +30,10 @@ constexpr Kernels kernels_of() {
     k.pack = pack_task<Isa>;
     k.conv = conv_job<Isa>;
     if constexpr (!Isa::raw && Isa::unit == 2) {
-        k.winograd_pack = winograd_pack<Isa>;
-        k.winograd = winograd_job<Isa>;
+        k.winograd[0] = {winograd_pack<Isa, Winograd2>, winograd_job<Isa, Winograd2>};
+        k.winograd[1] = {winograd_pack<Isa, Winograd4>, winograd_job<Isa, Winograd4>};
+        k.wgrad_winograd = wgrad_winograd_job<Isa>;
+        k.wgrad_winograd_scratch = wgrad_winograd_scratch<Isa>;
     }
     k.wgrad = wgrad_job<Isa>;
     k.wgrad_scratch = wgrad_scratch<Isa>;

@@ -1,71 +1,104 @@
-// 3x3 convolutions with stride 1 in Winograd's form F(2x2, 3x3) (Lavin and Gray 2016, arXiv:1509.09308), in integers:
-// 16 products for four outputs instead of 36. Included inside each instruction set's namespace; for pairs of int16.
-//
-// The filters' transform is kept four times too large, so that it stays integral, and the outputs are divided by four
-// at the end. All sums are modulo 2^32; the quotient is exact where the outputs are below 2^29.
+// 3x3 convolutions with stride 1 in one of Winograd's forms. Included inside each instruction set's namespace; for
+// int16.
 
-constexpr std::int64_t WINOGRAD_POINTS = 16;
-
-// One panel: 16 panels of transformed filters from 9 panels of taps, which lie one after the other.
+// Filters of one panel: sums of the magnitudes of a unit's terms, by column.
 template <class Isa>
+void winograd_magnitudes(const typename Isa::B* taps, std::int64_t size, std::int64_t width, std::int32_t* to) {
+    std::uint16_t total[Isa::columns * Isa::unit] = {};
+    for (int tap = 0; tap < 9; ++tap, taps += size) {
+        for (std::int64_t i = 0; i < width * Isa::unit; ++i) {
+            total[i] = static_cast<std::uint16_t>(total[i] + (taps[i] < 0 ? -taps[i] : taps[i]));
+        }
+    }
+    for (std::int64_t c = 0; c < width; ++c) {
+        to[c] = 0;
+        for (std::int64_t j = 0; j < Isa::unit; ++j) to[c] += total[c * Isa::unit + j];
+    }
+}
+
+// Cuts the channels of one panel into parts whose outputs are recovered whatever the inputs are.
+template <class Isa>
+void winograd_cut(const ConvPlan& p, std::int64_t panel, const typename Isa::B* taps, std::int64_t width) {
+    const std::int64_t units = p.in_group / Isa::unit, size = p.in_group * width, column = panel * Isa::columns;
+    std::int32_t *ends = p.winograd_ends + panel * units, magnitude[Isa::columns] = {}, next[Isa::columns];
+    std::int64_t largest = 0;
+    for (std::int64_t c = 0; c < width; ++c) {
+        const std::int64_t all = p.column_magnitudes[column + c];
+        largest = all > largest ? all : largest;
+    }
+    if (largest > p.winograd_most) {
+        for (std::int64_t unit = 0; unit < units; ++unit) {
+            winograd_magnitudes<Isa>(taps + unit * width * Isa::unit, size, width, next);
+            bool fits = true;
+            for (std::int64_t c = 0; c < width; ++c) fits &= magnitude[c] + next[c] <= p.winograd_most;
+            if (!fits) *ends++ = static_cast<std::int32_t>(unit);
+            for (std::int64_t c = 0; c < width; ++c) magnitude[c] = fits ? magnitude[c] + next[c] : next[c];
+        }
+    }
+    *ends = static_cast<std::int32_t>(units);
+}
+
+// One panel: as many panels of transformed filters as points from 9 panels of taps, which lie one after the other.
+template <class Isa, class Form>
 void winograd_pack(const ConvPlan& p, std::int64_t panel) {
     using B = typename Isa::B;
+    constexpr int SIDE = Form::SIDE;
     const std::int64_t column = panel * Isa::columns;
     const std::int64_t left = p.out_group - column;
     const std::int64_t width = round_up(left < Isa::columns ? left : Isa::columns, Isa::lanes);
     const std::int64_t size = p.in_group * width;
     const B* taps = static_cast<const B*>(p.packed) + column * 9 * p.in_group;
-    B* to = static_cast<B*>(p.winograd) + column * WINOGRAD_POINTS * p.in_group;
+    B* to = static_cast<B*>(p.winograd) + column * SIDE * SIDE * p.in_group;
     using Halves = typename Vectors<Isa::lanes>::Halves;  // modulo 2^16 like the int16 elements they stand for
+    winograd_cut<Isa>(p, panel, taps, width);
     for (std::int64_t i = 0; i < size; i += sizeof(Halves) / 2) {
-        Halves half[4][3];
+        Halves half[SIDE][3];
 #pragma GCC unroll 3
         for (int x = 0; x < 3; ++x) {
-            Halves tap[3];
+            Halves tap[3], out[SIDE];
 #pragma GCC unroll 3
             for (int y = 0; y < 3; ++y) __builtin_memcpy(&tap[y], taps + (3 * y + x) * size + i, sizeof(Halves));
-            half[0][x] = tap[0] + tap[0];
-            half[1][x] = tap[0] + tap[1] + tap[2];
-            half[2][x] = tap[0] - tap[1] + tap[2];
-            half[3][x] = tap[2] + tap[2];
+            Form::filter(tap, out);
+#pragma GCC unroll 6
+            for (int y = 0; y < SIDE; ++y) half[y][x] = out[y];
         }
-#pragma GCC unroll 4
-        for (int y = 0; y < 4; ++y) {
-            const Halves* h = half[y];
-            const Halves out[4] = {h[0] + h[0], h[0] + h[1] + h[2], h[0] - h[1] + h[2], h[2] + h[2]};
-#pragma GCC unroll 4
-            for (int x = 0; x < 4; ++x) __builtin_memcpy(to + (4 * y + x) * size + i, &out[x], sizeof(Halves));
+#pragma GCC unroll 6
+        for (int y = 0; y < SIDE; ++y) {
+            Halves out[SIDE];
+            Form::filter(half[y], out);
+#pragma GCC unroll 6
+            for (int x = 0; x < SIDE; ++x) __builtin_memcpy(to + (SIDE * y + x) * size + i, &out[x], sizeof(Halves));
         }
     }
 }
 
 // Type: int16 lanes as unsigned vectors, or one int16 as an unsigned number.
-template <class Type>
+template <class Form, class Type>
 QBENCH_INLINE void winograd_input(const std::int16_t* from, std::int64_t pixel, std::int64_t line, std::int16_t* to,
                                   std::int64_t point) {
-    Type columns[4][4];
-#pragma GCC unroll 4
-    for (int x = 0; x < 4; ++x) {
-        Type d[4];
-#pragma GCC unroll 4
-        for (int y = 0; y < 4; ++y) __builtin_memcpy(&d[y], from + y * line + x * pixel, sizeof(Type));
-        columns[0][x] = static_cast<Type>(d[0] - d[2]);
-        columns[1][x] = static_cast<Type>(d[1] + d[2]);
-        columns[2][x] = static_cast<Type>(d[2] - d[1]);
-        columns[3][x] = static_cast<Type>(d[1] - d[3]);
+    constexpr int SIDE = Form::SIDE;
+    Type half[SIDE][SIDE];
+#pragma GCC unroll 6
+    for (int x = 0; x < SIDE; ++x) {
+        Type d[SIDE], out[SIDE];
+#pragma GCC unroll 6
+        for (int y = 0; y < SIDE; ++y) __builtin_memcpy(&d[y], from + y * line + x * pixel, sizeof(Type));
+        Form::input(d, out);
+#pragma GCC unroll 6
+        for (int y = 0; y < SIDE; ++y) half[y][x] = out[y];
     }
-#pragma GCC unroll 4
-    for (int y = 0; y < 4; ++y) {
-        const Type* d = columns[y];
-        const Type out[4] = {static_cast<Type>(d[0] - d[2]), static_cast<Type>(d[1] + d[2]),
-                             static_cast<Type>(d[2] - d[1]), static_cast<Type>(d[1] - d[3])};
-#pragma GCC unroll 4
-        for (int x = 0; x < 4; ++x) __builtin_memcpy(to + (4 * y + x) * point, &out[x], sizeof(Type));
+#pragma GCC unroll 6
+    for (int y = 0; y < SIDE; ++y) {
+        Type out[SIDE];
+        Form::input(half[y], out);
+#pragma GCC unroll 6
+        for (int x = 0; x < SIDE; ++x) __builtin_memcpy(to + (SIDE * y + x) * point, &out[x], sizeof(Type));
     }
 }
 
-template <class Isa>
+template <class Isa, class Form>
 struct WinogradJob {
+    static constexpr std::int64_t OUTPUTS = Form::OUTPUTS, SIDE = Form::SIDE, POINTS = SIDE * SIDE;
     static constexpr std::int64_t tile = Isa::rows * Isa::columns;
 
     const ConvPlan& p;
@@ -73,32 +106,34 @@ struct WinogradJob {
     const Phase& phase;
     std::int64_t across, down, tiles, line, point;  // tiles of a row, rows of tiles, all; elements of a row, of a point
     std::int16_t *image, *inputs;                   // prepared rows of one image; [point][tile][channel]
-    alignas(64) std::int32_t sums[WINOGRAD_POINTS * tile];
-    alignas(64) std::int32_t outputs[4 * tile];
+    std::int32_t *sums, *outputs;                   // [block][point][tile][column]; [block][output][tile][column]
     Range<Isa::columns> range;
 
     WinogradJob(const ConvPlan& plan, std::int64_t index, void* scratch)
         : p(plan), job(plan.jobs[index]), phase(plan.phases[0]) {
-        across = pieces(phase.cols, 2);
+        across = pieces(phase.cols, OUTPUTS);
         down = job.row[1] - job.row[0];
         tiles = (job.image[1] - job.image[0]) * down * across;
-        line = (2 * across + 2) * p.channels;
-        point = tiles * p.channels;
-        inputs = static_cast<std::int16_t*>(scratch);
-        image = inputs + WINOGRAD_POINTS * point + SLACK / 2;
+        line = (OUTPUTS * across + 2) * p.channels;
+        point = winograd_point_bytes(tiles * p.channels * 2) / 2;
+        sums = static_cast<std::int32_t*>(scratch);
+        outputs = sums + WINOGRAD_BLOCKS * POINTS * tile;
+        inputs = reinterpret_cast<std::int16_t*>(outputs + WINOGRAD_BLOCKS * OUTPUTS * OUTPUTS * tile);
+        image = inputs + POINTS * point + SLACK / 2;
         range.clear();
     }
 
     void prepare() {
         std::int16_t* to = inputs;
         for (std::int64_t n = job.image[0]; n < job.image[1]; ++n) {
-            for (std::int64_t y = 0; y < 2 * down + 2; ++y) {
-                prepare_row(p.a, 0, p.channels, p.height, p.width, n, 2 * job.row[0] + p.low_y + y, p.low_x,
-                            2 * across + 2, image + y * line);
-            }
+            std::int64_t ready = 0;
             for (std::int64_t y = 0; y < down; ++y) {
+                for (; ready < OUTPUTS * y + SIDE; ++ready) {
+                    prepare_row(p.a, 0, p.channels, p.height, p.width, n, OUTPUTS * job.row[0] + p.low_y + ready,
+                                p.low_x, OUTPUTS * across + 2, image + ready * line);
+                }
                 for (std::int64_t x = 0; x < across; ++x, to += p.channels) {
-                    transform(image + 2 * y * line + 2 * x * p.channels, to);
+                    transform(image + OUTPUTS * (y * line + x * p.channels), to);
                 }
             }
         }
@@ -106,86 +141,123 @@ struct WinogradJob {
 
     void transform(const std::int16_t* from, std::int16_t* to) const {
         using Wide = typename Vectors<Isa::lanes>::Halves;
+        using Narrow = typename Vectors<4>::Halves;
         constexpr std::int64_t width = sizeof(Wide) / 2;
         std::int64_t c = 0;
-        for (; c + width <= p.channels; c += width) winograd_input<Wide>(from + c, p.channels, line, to + c, point);
-        for (; c + 8 <= p.channels; c += 8) {
-            winograd_input<typename Vectors<4>::Halves>(from + c, p.channels, line, to + c, point);
+        for (; c + width <= p.channels; c += width) {
+            winograd_input<Form, Wide>(from + c, p.channels, line, to + c, point);
         }
-        for (; c < p.channels; ++c) winograd_input<std::uint16_t>(from + c, p.channels, line, to + c, point);
+        for (; c + 8 <= p.channels; c += 8) winograd_input<Form, Narrow>(from + c, p.channels, line, to + c, point);
+        for (; c < p.channels; ++c) winograd_input<Form, std::uint16_t>(from + c, p.channels, line, to + c, point);
     }
 
-    // Four outputs of each tile from its 16 sums.
-    void transform_sums(std::int64_t rows, std::int64_t vectors) {
+    // The outputs of each tile of a block from its sums, added to those of other channels.
+    template <bool adds>
+    void transform_sums(const std::int32_t* from, std::int64_t rows, std::int64_t vectors, std::int32_t* to) {
         using Bits = typename Vectors<Isa::lanes>::Bits;
         using Ints = typename Vectors<Isa::lanes>::Ints;
         for (std::int64_t m = 0; m < rows; ++m) {
             for (std::int64_t v = 0; v < vectors; ++v) {
                 const std::int64_t at = m * Isa::columns + v * Isa::lanes;
-                Bits half[2][4];
+                Bits half[OUTPUTS][SIDE];
+#pragma GCC unroll 6
+                for (int x = 0; x < SIDE; ++x) {
+                    Bits d[SIDE], out[OUTPUTS];
+#pragma GCC unroll 6
+                    for (int y = 0; y < SIDE; ++y) {
+                        __builtin_memcpy(&d[y], from + (SIDE * y + x) * tile + at, sizeof(Bits));
+                    }
+                    Form::output(d, out);
 #pragma GCC unroll 4
-                for (int x = 0; x < 4; ++x) {
-                    Bits d[4];
-#pragma GCC unroll 4
-                    for (int y = 0; y < 4; ++y) __builtin_memcpy(&d[y], sums + (4 * y + x) * tile + at, sizeof(Bits));
-                    half[0][x] = d[0] + d[1] + d[2];
-                    half[1][x] = d[1] - d[2] - d[3];
+                    for (int y = 0; y < OUTPUTS; ++y) half[y][x] = out[y];
                 }
-#pragma GCC unroll 2
-                for (int y = 0; y < 2; ++y) {
-                    const Bits* d = half[y];
-                    const Ints left = reinterpret_cast<Ints>(d[0] + d[1] + d[2]) >> 2;
-                    const Ints right = reinterpret_cast<Ints>(d[1] - d[2] - d[3]) >> 2;
-                    __builtin_memcpy(outputs + 2 * y * tile + at, &left, sizeof(Ints));
-                    __builtin_memcpy(outputs + (2 * y + 1) * tile + at, &right, sizeof(Ints));
+#pragma GCC unroll 4
+                for (int y = 0; y < OUTPUTS; ++y) {
+                    Bits out[OUTPUTS];
+                    Form::output(half[y], out);
+#pragma GCC unroll 4
+                    for (int x = 0; x < OUTPUTS; ++x) {
+                        Bits value = reinterpret_cast<Bits>(Form::template quotient<Ints>(out[x])), before;
+                        std::int32_t* const place = to + (OUTPUTS * y + x) * tile + at;
+                        if constexpr (adds) {
+                            __builtin_memcpy(&before, place, sizeof(Bits));
+                            value += before;
+                        }
+                        __builtin_memcpy(place, &value, sizeof(Bits));
+                    }
                 }
             }
         }
     }
 
     // Tiles [begin, end), which may belong to several rows of tiles.
-    void put_outputs(std::int64_t begin, std::int64_t end, std::int64_t column, std::int64_t cols) {
+    void put_outputs(std::int64_t begin, std::int64_t end, std::int64_t column, std::int64_t cols,
+                     const std::int32_t* from) {
         Range<Isa::columns>* seen = p.extremes ? &range : nullptr;
         for (std::int64_t t = begin; t < end;) {
             const std::int64_t row = t / across, x = t % across, n = job.image[0] + row / down;
             const std::int64_t count = across - x < end - t ? across - x : end - t, y = job.row[0] + row % down;
-            for (int i = 0; i < 4; ++i) {
-                const std::int64_t out_y = 2 * y + i / 2, out_x = 2 * x + i % 2;
-                const std::int64_t fit = pieces(phase.cols - out_x, 2);
+            for (int i = 0; i < OUTPUTS * OUTPUTS; ++i) {
+                const std::int64_t out_y = OUTPUTS * y + i / OUTPUTS, out_x = OUTPUTS * x + i % OUTPUTS;
+                const std::int64_t fit = pieces(phase.cols - out_x, OUTPUTS);
                 if (out_y >= phase.rows) continue;
-                put_tile<Isa>(p.target, n * p.target.stride[0] + out_y * p.target.stride[1] + out_x * p.target.stride[2],
-                              2 * p.target.stride[2], column, outputs + i * tile + (t - begin) * Isa::columns,
-                              count < fit ? count : fit, cols, seen);
+                const std::int64_t* stride = p.target.stride;
+                put_tile<Isa>(p.target, n * stride[0] + out_y * stride[1] + out_x * stride[2], OUTPUTS * stride[2],
+                              column, from + i * tile + (t - begin) * Isa::columns, count < fit ? count : fit, cols,
+                              seen);
             }
             t += count;
+        }
+    }
+
+    // Blocks [first, last) of tiles: a point's filters stay in the nearest cache for all of them.
+    void multiply(std::int64_t first, std::int64_t last, std::int64_t blocks, const typename Isa::B* filters,
+                  const Segment& part, std::int64_t vectors) {
+        for (std::int64_t i = 0; i < POINTS; ++i, filters += p.in_group * vectors * Isa::lanes) {
+            for (std::int64_t block = first; block < last; ++block) {
+                const std::int64_t begin = tiles * block / blocks, end = tiles * (block + 1) / blocks;
+                Isa::Tiles::image(end - begin, inputs + i * point + begin * p.channels, p.channels, filters, &part, 1,
+                                  vectors, sums + ((block - first) * POINTS + i) * tile);
+            }
+        }
+    }
+
+    void panel(std::int64_t column, std::int64_t first, std::int64_t last, std::int64_t blocks) {
+        const std::int64_t cols = p.out_group - column < Isa::columns ? p.out_group - column : Isa::columns;
+        const std::int64_t vectors = pieces(cols, Isa::lanes), units = p.in_group / Isa::unit;
+        const auto* filters = static_cast<const typename Isa::B*>(p.winograd) + column * POINTS * p.in_group;
+        const std::int32_t* end_of_part = p.winograd_ends + column / Isa::columns * units;
+        for (std::int64_t unit = 0; unit < units; unit = *end_of_part++) {
+            multiply(first, last, blocks, filters, {unit * Isa::unit, unit, *end_of_part - unit}, vectors);
+            for (std::int64_t block = first; block < last; ++block) {
+                const std::int64_t begin = tiles * block / blocks, end = tiles * (block + 1) / blocks;
+                const std::int32_t* from = sums + (block - first) * POINTS * tile;
+                std::int32_t* to = outputs + (block - first) * OUTPUTS * OUTPUTS * tile;
+                if (unit == 0) {
+                    transform_sums<false>(from, end - begin, vectors, to);
+                } else {
+                    transform_sums<true>(from, end - begin, vectors, to);
+                }
+                if (*end_of_part == units) put_outputs(begin, end, column, cols, to);
+            }
         }
     }
 
     void run() {
         prepare();
         const std::int64_t blocks = pieces(tiles, Isa::rows);
-        const Segment segment{0, 0, p.channels / Isa::unit};
         for (std::int64_t column = 0; column < p.out_group; column += Isa::columns) {
-            const std::int64_t cols = p.out_group - column < Isa::columns ? p.out_group - column : Isa::columns;
-            const std::int64_t width = round_up(cols, Isa::lanes), vectors = width / Isa::lanes;
-            const auto* filters =
-                static_cast<const typename Isa::B*>(p.winograd) + column * WINOGRAD_POINTS * p.in_group;
-            for (std::int64_t block = 0; block < blocks; ++block) {
-                const std::int64_t begin = tiles * block / blocks, end = tiles * (block + 1) / blocks;
-                for (std::int64_t i = 0; i < WINOGRAD_POINTS; ++i) {
-                    Isa::Tiles::image(end - begin, inputs + i * point + begin * p.channels, p.channels,
-                                      filters + i * p.in_group * width, &segment, 1, vectors, sums + i * tile);
-                }
-                transform_sums(end - begin, vectors);
-                put_outputs(begin, end, column, cols);
+            for (std::int64_t first = 0; first < blocks; first += WINOGRAD_BLOCKS) {
+                const std::int64_t last = first + WINOGRAD_BLOCKS;
+                panel(column, first, last < blocks ? last : blocks, blocks);
             }
         }
     }
 };
 
-template <class Isa>
+template <class Isa, class Form>
 void winograd_job(const ConvPlan& p, std::int64_t index, void* scratch) {
-    WinogradJob<Isa> job(p, index, scratch);
+    WinogradJob<Isa, Form> job(p, index, scratch);
     job.run();
     if (p.extremes) {
         Extremes all{__builtin_inff(), -__builtin_inff(), false};

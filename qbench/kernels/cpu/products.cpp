@@ -74,25 +74,51 @@ bool is_narrow(const PlannedConv& conv) {
     return largest <= INT32_MAX / true_bound(p.a);
 }
 
-// Fewer channels do not make up for the transforms.
-constexpr std::int64_t LEAST_WINOGRAD_CHANNELS = 32;
-
-// Whether F(2x2, 3x3) is exact and pays: transformed inputs within int16, outputs below 2^29.
-bool takes_winograd(const PlannedConv& conv, const Kernels& kernels) {
+// Whether Winograd's forms compute this: 3x3 taps, stride 1, and sums that int32 takes.
+bool allows_winograd(const PlannedConv& conv, const Kernels& kernels) {
     const ConvPlan& p = conv.plan;
     const bool is_3x3 = p.phase_count == 1 && conv.taps[0].size() == 9 && p.step_y == 1 && p.step_x == 1 &&
                         p.high_y - p.low_y == 2 && p.high_x - p.low_x == 2;
-    if (!kernels.winograd || !is_3x3 || p.groups != 1 || !p.narrow || p.in_group % kernels.unit) return false;
-    if (std::min(p.in_group, p.out_group) < LEAST_WINOGRAD_CHANNELS) return false;
-    if (4 * true_bound(p.a) > INT16_MAX || 9 * true_bound(p.b) > INT16_MAX) return false;
-    const std::int64_t largest = *std::max_element(p.column_magnitudes, p.column_magnitudes + conv.sum_count());
-    return largest < (std::int64_t{1} << 29) / true_bound(p.a);
+    return kernels.winograd[0].job && is_3x3 && p.groups == 1 && p.narrow && p.in_group % kernels.unit == 0;
 }
 
-void pack_winograd(PlannedConv& conv, const Kernels& kernels, int threads) {
+// Inner products that take as long as the transforms of an input or an output, each by point and channel, and of an
+// element of the filters by point: measured with AVX2, from 8 to 512 channels and from 2x2 to 56x56 pixels.
+constexpr double TRANSFORM_COST = 12, FILTER_COST = 16;
+
+double winograd_cost(const ConvPlan& p, const WinogradForm& form) {
+    const double channels = static_cast<double>(p.in_group), filters = static_cast<double>(p.padded_columns);
+    const std::int64_t of_image = pieces(p.phases->rows, form.outputs) * pieces(p.phases->cols, form.outputs);
+    const double of_tile = channels * filters + TRANSFORM_COST * (channels + filters);
+    return form.points * (p.images * of_image * of_tile + FILTER_COST * channels * filters);
+}
+
+// The form that costs least among those whose transformed operands fit int16, or -1 for the direct product.
+int winograd_form(const PlannedConv& conv, const Kernels& kernels) {
+    const ConvPlan& p = conv.plan;
+    if (!allows_winograd(conv, kernels)) return -1;
+    int best = -1;
+    double least = 9.0 * p.images * p.phases->rows * p.phases->cols * p.in_group * p.padded_columns;
+    for (int form = 0; form < 2; ++form) {
+        const WinogradForm& f = WINOGRAD_FORMS[form];
+        if (f.input_growth * true_bound(p.a) > INT16_MAX || f.filter_growth * true_bound(p.b) > INT16_MAX) continue;
+        const double cost = winograd_cost(p, f);
+        if (cost >= least) continue;
+        best = form;
+        least = cost;
+    }
+    return best;
+}
+
+void pack_winograd(PlannedConv& conv, const Kernels& kernels, int form, int threads) {
     ConvPlan& p = conv.plan;
-    p.winograd = scratch(USE_WINOGRAD, 16 * p.in_group * p.padded_columns * kernels.element_bytes + SLACK);
-    in_jobs(threads, pieces(p.out_group, kernels.columns), [&](std::int64_t i) { kernels.winograd_pack(p, i); });
+    const std::int64_t panels = pieces(p.out_group, kernels.columns), points = WINOGRAD_FORMS[form].points;
+    const std::int64_t filters = round_up(points * p.in_group * p.padded_columns * kernels.element_bytes, 64) + SLACK;
+    char* memory = static_cast<char*>(scratch(USE_WINOGRAD, filters + panels * p.in_group / kernels.unit * 4));
+    p.winograd = memory;
+    p.winograd_ends = reinterpret_cast<std::int32_t*>(memory + filters);
+    p.winograd_most = (WINOGRAD_FORMS[form].output_bound - 1) / true_bound(p.a);
+    in_jobs(threads, panels, [&](std::int64_t i) { kernels.winograd[form].pack(p, i); });
 }
 
 void finish_extremes(const ConvPlan& p, float* result) {
@@ -120,12 +146,12 @@ void run(PlannedConv& conv, const Kernels& kernels, int threads, float* extremes
         pack(conv, kernels, threads);
     }
     conv.limit(kernels, p.narrow ? 0 : int32_terms(p.a, p.b));
-    p.winograd = nullptr;
-    if (takes_winograd(conv, kernels)) {
-        pack_winograd(conv, kernels, threads);
-        conv.find_winograd_jobs(kernels, threads);
+    const int form = winograd_form(conv, kernels);
+    if (form >= 0) {
+        pack_winograd(conv, kernels, form, threads);
+        conv.find_winograd_jobs(kernels, WINOGRAD_FORMS[form], threads);
     }
-    const auto job = p.winograd ? kernels.winograd : kernels.conv;
+    const auto job = form >= 0 ? kernels.winograd[form].job : kernels.conv;
     std::vector<Extremes> seen(extremes ? conv.jobs.size() : 0);
     p.extremes = extremes ? seen.data() : nullptr;
     in_jobs(threads, p.job_count, [&](std::int64_t index) { job(p, index, scratch(USE_JOB, p.scratch_bytes)); });

@@ -76,8 +76,8 @@ struct PlannedConv {
     void lay_out(const Kernels& kernels, int threads);
     // Segments of at most `terms` terms; 0 for no limit.
     void limit(const Kernels& kernels, std::int64_t terms);
-    // Jobs that count rows of 2x2 tiles.
-    void find_winograd_jobs(const Kernels& kernels, int threads);
+    // Jobs that count rows of tiles.
+    void find_winograd_jobs(const Kernels& kernels, const WinogradForm& form, int threads);
     std::int64_t packed_elements(const Kernels& kernels) const;
     std::int64_t sum_count() const;
 

@@ -9,8 +9,9 @@ namespace {
 // Prepared input of a job, chosen to stay in a core's second cache beside a panel of filters.
 constexpr std::int64_t JOB_BYTES = 256 << 10;
 constexpr std::int64_t JOBS_PER_THREAD = 4;
-// Transformed input of a job: larger, because the transformed filters are read once for each.
-constexpr std::int64_t WINOGRAD_JOB_BYTES = 512 << 10;
+// Transformed input of a job, and tiles that it has at least, because the transformed filters are read once for each.
+constexpr std::int64_t WINOGRAD_JOB_BYTES = 256 << 10;
+constexpr std::int64_t WINOGRAD_JOB_TILES = 32;
 
 }  // namespace
 
@@ -162,11 +163,12 @@ void PlannedConv::find_jobs(const Kernels& kernels, int threads) {
     plan.scratch_bytes = (outputs + 8) * 8 + images_each * held * pixel + overread + SLACK;
 }
 
-void PlannedConv::find_winograd_jobs(const Kernels& kernels, int threads) {
-    const std::int64_t down = pieces(phases[0].rows, 2), across = pieces(phases[0].cols, 2);
-    const std::int64_t row = 16 * across * plan.channels * kernels.element_bytes;
+void PlannedConv::find_winograd_jobs(const Kernels& kernels, const WinogradForm& form, int threads) {
+    const std::int64_t down = pieces(phases[0].rows, form.outputs), across = pieces(phases[0].cols, form.outputs);
+    const std::int64_t row = form.points * across * plan.channels * kernels.element_bytes;
     const std::int64_t wanted = threads > 1 ? threads * JOBS_PER_THREAD : 1;
-    const std::int64_t most = std::max<std::int64_t>(1, WINOGRAD_JOB_BYTES / std::max<std::int64_t>(1, row));
+    const std::int64_t fits = WINOGRAD_JOB_BYTES / std::max<std::int64_t>(1, row);
+    const std::int64_t most = std::max(fits, pieces(WINOGRAD_JOB_TILES, across));
     std::int64_t images_each = 1, rows_each = std::min(down, most);
     if (rows_each == down) images_each = std::max<std::int64_t>(1, std::min(most / down, plan.images / wanted));
     if (plan.images < wanted) rows_each = std::min(rows_each, pieces(down * plan.images, wanted));
@@ -178,8 +180,10 @@ void PlannedConv::find_winograd_jobs(const Kernels& kernels, int threads) {
     }
     plan.jobs = jobs.data();
     plan.job_count = static_cast<std::int64_t>(jobs.size());
-    const std::int64_t image = (2 * rows_each + 2) * (2 * across + 2) * plan.channels * kernels.element_bytes;
-    plan.scratch_bytes = images_each * rows_each * row + image + 2 * SLACK;
+    const std::int64_t image = (form.outputs * rows_each + 2) * (form.outputs * across + 2) * plan.channels;
+    const std::int64_t point = winograd_point_bytes(images_each * rows_each * row / form.points);
+    const std::int64_t of_tile = (form.points + form.outputs * form.outputs) * kernels.columns * 4;
+    plan.scratch_bytes = WINOGRAD_BLOCKS * kernels.rows * of_tile + form.points * point + image * kernels.element_bytes + 2 * SLACK;
 }
 
 }  // namespace qbench

@@ -52,6 +52,43 @@ WgradPlan plan_of(const Call& call, const Kernels& kernels) {
     return p;
 }
 
+// Inner products that take as long as the transforms of a tile's input or error, by point and channel, and of the
+// products of a chunk of tiles, by point, channel and filter: measured with AVX2, from 8 to 512 channels and from 2x2 to
+// 56x56 pixels.
+constexpr double TRANSFORM_COST = 12, PRODUCT_COST = 12;
+
+std::int64_t tiles_of(const WgradPlan& p) { return p.images * pieces(p.out_h, 4) * pieces(p.out_w, 4); }
+
+// Digits of errors that fit the transform: one, or two if the centred errors are int16 themselves; 0 if they are not.
+int winograd_digits(const Operand& error) {
+    if (WGRAD_ERROR_GROWTH * true_bound(error) <= INT16_MAX) return 1;
+    return error.code == CODE_INT16 && error.zero != 0 ? 0 : 2;
+}
+
+bool winograd_pays(const WgradPlan& p, const Kernels& kernels, int digits) {
+    const double channels = static_cast<double>(p.channels);
+    const double filters = static_cast<double>(round_up(p.filters, kernels.columns));
+    const double tiles = static_cast<double>(tiles_of(p)), chunks = static_cast<double>(pieces(tiles_of(p), WGRAD_TILES));
+    const double products = digits * channels * filters * (tiles + PRODUCT_COST * chunks);
+    const double transforms = TRANSFORM_COST * tiles * (channels + digits * filters);
+    return 36 * (products + transforms) < 9.0 * p.images * p.out_h * p.out_w * channels * p.filters;
+}
+
+// Takes Winograd's form where it is exact and pays.
+void choose_winograd(WgradPlan& p, const Kernels& kernels) {
+    const bool is_3x3 = p.taps_y == 3 && p.taps_x == 3 && p.stride_y == 1 && p.stride_x == 1 && p.dilation_y == 1 &&
+                        p.dilation_x == 1;
+    if (!kernels.wgrad_winograd || !is_3x3 || p.groups != 1 || p.channels % kernels.rows != 0) return;
+    if (WINOGRAD_FORMS[1].input_growth * true_bound(p.a) > INT16_MAX) return;
+    const int digits = winograd_digits(p.b);
+    if (digits == 0 || !winograd_pays(p, kernels, digits)) return;
+    p.b.digits = digits;
+    p.b.digit_bound = digits == 1 ? true_bound(p.b) : 128;
+    const std::int64_t of_tile = 16 * true_bound(p.a) * p.b.digit_bound;
+    const std::int64_t exact = (WINOGRAD_FORMS[1].output_bound - 1) / of_tile / kernels.unit * kernels.unit;
+    p.winograd_tiles = std::min(exact, WGRAD_TILES);
+}
+
 void set_limit(WgradPlan& p, const Kernels& kernels, std::int64_t kind) {
     const std::int64_t terms = p.images * p.out_h * p.out_w, least = kernels.unit * kernels.depth;
     const bool single = p.a.digits == 1 && p.b.digits == 1;
@@ -63,7 +100,8 @@ void set_limit(WgradPlan& p, const Kernels& kernels, std::int64_t kind) {
 
 void set_parts(WgradPlan& p, const Kernels& kernels, int threads) {
     const Sizes size(p, kernels);
-    const std::int64_t rows = p.images * p.out_h, bytes = size.panel * size.panels * p.groups * (p.limit ? 12 : 4);
+    const std::int64_t rows = p.winograd_tiles ? tiles_of(p) : p.images * p.out_h;
+    const std::int64_t bytes = size.panel * size.panels * p.groups * (p.limit ? 12 : 4);
     const std::int64_t each = std::max<std::int64_t>(1, SUM_BYTES / std::max<std::int64_t>(1, bytes));
     p.parts_rows = std::max<std::int64_t>(1, std::min<std::int64_t>({threads, rows, each}));
     p.parts_panels = std::min(pieces(threads, p.parts_rows), size.panels * p.groups);
@@ -196,14 +234,16 @@ QBENCH_EXPORT int qbench_conv2d_weight_grad(int level, int threads, const qbench
     return guarded([&] {
         const Kernels& kernels = kernels_of_level(level);
         WgradPlan p = plan_of(*call, kernels);
+        choose_winograd(p, kernels);
         set_limit(p, kernels, call->target.kind);
         threads = useful_threads(threads, products_of(call->where));
         set_parts(p, kernels, threads);
         const Sizes size(p, kernels);
         const Parts parts = take_parts(p, size);
-        const std::int64_t bytes = kernels.wgrad_scratch(p);
+        const auto job = p.winograd_tiles ? kernels.wgrad_winograd : kernels.wgrad;
+        const std::int64_t bytes = p.winograd_tiles ? kernels.wgrad_winograd_scratch(p) : kernels.wgrad_scratch(p);
         in_jobs(threads, p.parts_rows * p.parts_panels,
-                [&](std::int64_t part) { kernels.wgrad(p, part, scratch(USE_JOB, bytes), parts.sums[part]); });
+                [&](std::int64_t part) { job(p, part, scratch(USE_JOB, bytes), parts.sums[part]); });
         const Target target = target_of(*call);
         const Reduction reduction(p, kernels, parts, target);
         in_jobs(threads, size.panels * p.groups, [&](std::int64_t panel) { reduction.panel(panel); });
