@@ -84,10 +84,21 @@ def emulated(tmp_path_factory: pytest.TempPathFactory) -> Build:
     return Build(objects, folder / "library.so", folder / "runner")
 
 
+class Joined:
+    """The emulated products, and what else they call, from the package's own library."""
+
+    def __init__(self, products: ctypes.CDLL, others: ctypes.CDLL) -> None:
+        self._libraries = products, others
+
+    def __getattr__(self, name: str) -> object:
+        first, second = self._libraries
+        return getattr(first if hasattr(first, name) else second, name)
+
+
 @pytest.fixture
 def emulation(emulated: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     """The emulated build in place of the package's library."""
-    library = ctypes.CDLL(str(emulated.library))
+    library = Joined(ctypes.CDLL(str(emulated.library)), cpu.library())
     names = tuple(name for number, name in enumerate(cpu.LEVELS) if library.qbench_level_available(number))
     monkeypatch.setattr(cpu, "library", lambda: library)
     monkeypatch.setattr(cpu, "levels", lambda: names)
