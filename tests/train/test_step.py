@@ -1,0 +1,49 @@
+"""Updates within the backward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from qbench.cell import Cell
+from qbench.train import step as step_module
+from qbench.train.build import build_cell
+from qbench.train.settings import OptimizerSettings
+from qbench.train.step import TrainStep
+
+STEPS = 4
+
+
+def weights_after(
+    make_cell: Callable[..., Cell], method: str, name: str, large: int, monkeypatch: pytest.MonkeyPatch
+) -> tuple[list[Tensor], list[int]]:
+    """State after some steps, and how many gradients existed when the update after each backward pass began."""
+    monkeypatch.setattr(step_module, "LARGE_BYTES", large)
+    optimizer = OptimizerSettings(name=name, lr=0.01, weight_decay=1e-3)  # type: ignore[arg-type]
+    built = build_cell(make_cell(method, optimizer=optimizer, arithmetic="integer"))
+    train_step, left = TrainStep(built), []
+    images, labels = built.to_device(*built.dataset.train.batch(torch.arange(16).numpy(), None))
+    built.model.train()
+    for step in range(STEPS):
+        loss = train_step.forward(step, images, labels)
+        train_step.update(loss)
+        left.append(sum(p.grad is not None for p in built.model.parameters()))
+    assert all(not p._post_accumulate_grad_hooks for p in built.model.parameters())  # type: ignore[attr-defined]
+    return [t.detach().clone() for t in built.state()], left
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+@pytest.mark.parametrize("method", ["fp32", "banner8", "graham", "binaryconnect", "sr", "wageubn"])
+def test_the_order_of_updates_changes_no_weight(
+    method: str, name: str, make_cell: Callable[..., Cell], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late, all_left = weights_after(make_cell, method, name, 10**9, monkeypatch)
+    early, few_left = weights_after(make_cell, method, name, 1, monkeypatch)
+    assert len(late) == len(early) and all(torch.equal(a, b) for a, b in zip(late, early, strict=True))
+    if method in ("fp32", "banner8", "graham", "binaryconnect"):
+        assert few_left == [0] * STEPS < all_left
+    else:  # update rules of their own wait for all gradients
+        assert few_left == all_left
