@@ -155,25 +155,12 @@ struct WgradWinogradJob {
 
     static void transform_error(const std::int16_t* from, std::int64_t pixel, std::int16_t* to) {
         static_assert(sizeof(Halves) == Isa::columns * 2);
-        Halves half[SIDE][4];
-#pragma GCC unroll 4
-        for (int x = 0; x < 4; ++x) {
-            Halves e[4], out[SIDE];
-#pragma GCC unroll 4
-            for (int y = 0; y < 4; ++y) __builtin_memcpy(&e[y], from + (4 * y + x) * pixel, sizeof(Halves));
-            WinogradTaps::error(e, out);
-#pragma GCC unroll 6
-            for (int y = 0; y < SIDE; ++y) half[y][x] = out[y];
-        }
-#pragma GCC unroll 6
-        for (int y = 0; y < SIDE; ++y) {
-            Halves out[SIDE];
-            WinogradTaps::error(half[y], out);
-#pragma GCC unroll 6
-            for (int x = 0; x < SIDE; ++x) {
-                __builtin_memcpy(to + (SIDE * y + x) * Isa::columns, &out[x], sizeof(Halves));
-            }
-        }
+        along_both<Halves, 4, SIDE>(
+            [&](int y, int x) { return from + (4 * y + x) * pixel; },
+            [](const Halves* e, Halves* out) { WinogradTaps::error(e, out); },
+            [&](int y, int x, Halves value) {
+                __builtin_memcpy(to + (SIDE * y + x) * Isa::columns, &value, sizeof value);
+            });
     }
 
     // Blocks [first, last) of channels: a point's errors stay in the nearest cache for all of them.
@@ -195,28 +182,13 @@ struct WgradWinogradJob {
         using Bits = typename Vectors<Isa::lanes>::Bits;
         using Ints = typename Vectors<Isa::lanes>::Ints;
         for (std::int64_t at = 0; at < tile_size; at += Isa::lanes) {
-            Bits half[3][SIDE];
-#pragma GCC unroll 6
-            for (int x = 0; x < SIDE; ++x) {
-                Bits m[SIDE], out[3];
-#pragma GCC unroll 6
-                for (int y = 0; y < SIDE; ++y) {
-                    __builtin_memcpy(&m[y], from + (SIDE * y + x) * tile_size + at, sizeof(Bits));
-                }
-                WinogradTaps::output(m, out);
-#pragma GCC unroll 3
-                for (int y = 0; y < 3; ++y) half[y][x] = out[y];
-            }
-#pragma GCC unroll 3
-            for (int y = 0; y < 3; ++y) {
-                Bits out[3];
-                WinogradTaps::output(half[y], out);
-#pragma GCC unroll 3
-                for (int x = 0; x < 3; ++x) {
-                    const Ints value = Winograd4::quotient<Ints>(out[x]);
-                    __builtin_memcpy(taps + (3 * y + x) * tile_size + at, &value, sizeof(Ints));
-                }
-            }
+            along_both<Bits, SIDE, 3>(
+                [&](int y, int x) { return from + (SIDE * y + x) * tile_size + at; },
+                [](const Bits* m, Bits* out) { WinogradTaps::output(m, out); },
+                [&](int y, int x, Bits sum) {
+                    const Ints value = Winograd4::quotient<Ints>(sum);
+                    __builtin_memcpy(taps + (3 * y + x) * tile_size + at, &value, sizeof value);
+                });
         }
     }
 

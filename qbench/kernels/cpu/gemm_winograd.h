@@ -52,23 +52,10 @@ void winograd_pack(const ConvPlan& p, std::int64_t panel) {
     using Halves = typename Vectors<Isa::lanes>::Halves;  // modulo 2^16 like the int16 elements they stand for
     winograd_cut<Isa>(p, panel, taps, width);
     for (std::int64_t i = 0; i < size; i += sizeof(Halves) / 2) {
-        Halves half[SIDE][3];
-#pragma GCC unroll 3
-        for (int x = 0; x < 3; ++x) {
-            Halves tap[3], out[SIDE];
-#pragma GCC unroll 3
-            for (int y = 0; y < 3; ++y) __builtin_memcpy(&tap[y], taps + (3 * y + x) * size + i, sizeof(Halves));
-            Form::filter(tap, out);
-#pragma GCC unroll 6
-            for (int y = 0; y < SIDE; ++y) half[y][x] = out[y];
-        }
-#pragma GCC unroll 6
-        for (int y = 0; y < SIDE; ++y) {
-            Halves out[SIDE];
-            Form::filter(half[y], out);
-#pragma GCC unroll 6
-            for (int x = 0; x < SIDE; ++x) __builtin_memcpy(to + (SIDE * y + x) * size + i, &out[x], sizeof(Halves));
-        }
+        along_both<Halves, 3, SIDE>(
+            [&](int y, int x) { return taps + (3 * y + x) * size + i; },
+            [](const Halves* from, Halves* out) { Form::filter(from, out); },
+            [&](int y, int x, Halves value) { __builtin_memcpy(to + (SIDE * y + x) * size + i, &value, sizeof value); });
     }
 }
 
@@ -77,23 +64,10 @@ template <class Form, class Type>
 QBENCH_INLINE void winograd_input(const std::int16_t* from, std::int64_t pixel, std::int64_t line, std::int16_t* to,
                                   std::int64_t point) {
     constexpr int SIDE = Form::SIDE;
-    Type half[SIDE][SIDE];
-#pragma GCC unroll 6
-    for (int x = 0; x < SIDE; ++x) {
-        Type d[SIDE], out[SIDE];
-#pragma GCC unroll 6
-        for (int y = 0; y < SIDE; ++y) __builtin_memcpy(&d[y], from + y * line + x * pixel, sizeof(Type));
-        Form::input(d, out);
-#pragma GCC unroll 6
-        for (int y = 0; y < SIDE; ++y) half[y][x] = out[y];
-    }
-#pragma GCC unroll 6
-    for (int y = 0; y < SIDE; ++y) {
-        Type out[SIDE];
-        Form::input(half[y], out);
-#pragma GCC unroll 6
-        for (int x = 0; x < SIDE; ++x) __builtin_memcpy(to + (SIDE * y + x) * point, &out[x], sizeof(Type));
-    }
+    along_both<Type, SIDE, SIDE>(
+        [&](int y, int x) { return from + y * line + x * pixel; },
+        [](const Type* d, Type* out) { Form::input(d, out); },
+        [&](int y, int x, Type value) { __builtin_memcpy(to + (SIDE * y + x) * point, &value, sizeof value); });
 }
 
 template <class Isa, class Form>
@@ -159,33 +133,18 @@ struct WinogradJob {
         for (std::int64_t m = 0; m < rows; ++m) {
             for (std::int64_t v = 0; v < vectors; ++v) {
                 const std::int64_t at = m * Isa::columns + v * Isa::lanes;
-                Bits half[OUTPUTS][SIDE];
-#pragma GCC unroll 6
-                for (int x = 0; x < SIDE; ++x) {
-                    Bits d[SIDE], out[OUTPUTS];
-#pragma GCC unroll 6
-                    for (int y = 0; y < SIDE; ++y) {
-                        __builtin_memcpy(&d[y], from + (SIDE * y + x) * tile + at, sizeof(Bits));
-                    }
-                    Form::output(d, out);
-#pragma GCC unroll 4
-                    for (int y = 0; y < OUTPUTS; ++y) half[y][x] = out[y];
-                }
-#pragma GCC unroll 4
-                for (int y = 0; y < OUTPUTS; ++y) {
-                    Bits out[OUTPUTS];
-                    Form::output(half[y], out);
-#pragma GCC unroll 4
-                    for (int x = 0; x < OUTPUTS; ++x) {
-                        Bits value = reinterpret_cast<Bits>(Form::template quotient<Ints>(out[x])), before;
+                along_both<Bits, SIDE, OUTPUTS>(
+                    [&](int y, int x) { return from + (SIDE * y + x) * tile + at; },
+                    [](const Bits* d, Bits* out) { Form::output(d, out); },
+                    [&](int y, int x, Bits sum) {
+                        Bits value = reinterpret_cast<Bits>(Form::template quotient<Ints>(sum)), before;
                         std::int32_t* const place = to + (OUTPUTS * y + x) * tile + at;
                         if constexpr (adds) {
-                            __builtin_memcpy(&before, place, sizeof(Bits));
+                            __builtin_memcpy(&before, place, sizeof before);
                             value += before;
                         }
-                        __builtin_memcpy(place, &value, sizeof(Bits));
-                    }
-                }
+                        __builtin_memcpy(place, &value, sizeof value);
+                    });
             }
         }
     }

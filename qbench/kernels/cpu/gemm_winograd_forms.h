@@ -5,6 +5,29 @@
 // the outputs come out SCALE times too large along each dimension; quotient() takes that off. Sums are modulo 2^32.
 // WINOGRAD_FORMS says how much the transforms enlarge and how large an output may be.
 
+// OUT x OUT values from IN x IN: a form's transform down the columns, then along the rows. at(y, x) is the address of a
+// value, along(from, to) makes OUT values of IN, write(y, x, value) takes a result.
+template <class Type, int IN, int OUT, class At, class Along, class Write>
+QBENCH_INLINE void along_both(const At& at, const Along& along, const Write& write) {
+    Type half[OUT][IN];
+#pragma GCC unroll 6
+    for (int x = 0; x < IN; ++x) {
+        Type from[IN], to[OUT];
+#pragma GCC unroll 6
+        for (int y = 0; y < IN; ++y) __builtin_memcpy(&from[y], at(y, x), sizeof(Type));
+        along(from, to);
+#pragma GCC unroll 6
+        for (int y = 0; y < OUT; ++y) half[y][x] = to[y];
+    }
+#pragma GCC unroll 6
+    for (int y = 0; y < OUT; ++y) {
+        Type to[OUT];
+        along(half[y], to);
+#pragma GCC unroll 6
+        for (int x = 0; x < OUT; ++x) write(y, x, to[x]);
+    }
+}
+
 // F(2, 3), of the points 0, 1, -1 and infinity. Outputs are 2 * 2 times too large.
 struct Winograd2 {
     static constexpr int OUTPUTS = 2, SIDE = 4;
