@@ -9,8 +9,9 @@ namespace {
 
 // Pixels whose operands are packed at once: a panel of errors and a block of inputs then fit the first cache.
 constexpr std::int64_t CHUNK_PIXELS = 256;
-// Jobs with sums of their own for all filters would otherwise take more memory than this.
-constexpr std::int64_t SUM_BYTES = 64 << 20;
+// Jobs with sums of their own for all filters would otherwise take more memory than this, and more time to clear and
+// to add up than jobs that share the filters and prepare the same inputs.
+constexpr std::int64_t SUM_BYTES = 16 << 20;
 
 struct Sizes {
     std::int64_t panels, blocks, panel, rows, columns;  // panel: sums of one; rows, columns: lengths of their sums
