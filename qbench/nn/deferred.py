@@ -300,6 +300,11 @@ def token_of(deferred: Deferred) -> Tensor:
         return deferred.as_subclass(Tensor)  # type: ignore[arg-type]
 
 
+def parted(x: Tensor | None) -> tuple[Any, Source | None]:
+    """What stands for an activation in the graph, and where its values come from if not from that."""
+    return (token_of(x), x.source) if isinstance(x, Deferred) else (x, None)
+
+
 def done_with(x: Tensor) -> None:
     """Say that the caller reads ``x`` no more for now: values that can be computed again are not kept for its sake."""
     if isinstance(x, Deferred) and isinstance(x.source, Held):

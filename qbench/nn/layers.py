@@ -16,7 +16,7 @@ from qbench.kernels.encoding import extremes
 from qbench.nn import integer, simulated
 from qbench.nn.between import Between
 from qbench.nn.coded import CodedWeight, in_order
-from qbench.nn.deferred import Deferred, DirectView, Held, Source, token_of
+from qbench.nn.deferred import DirectView, Held, Source, parted
 from qbench.nn.geometry import Geometry
 from qbench.nn.kept import Operand, Quantized, Recomputed, Reencoded, keep, kept, operand, release
 from qbench.nn.site import Clock, Site, apply_function, nearest_version, site_for, through, value_site_for
@@ -156,7 +156,7 @@ class QuantizedLayer(CodedWeight):
         """As ``forward``. error_range: where the extremes of the gradient at the output will be found, if something
         measures them."""
         if self.training:
-            token, view = (token_of(x), x.source) if isinstance(x, Deferred) else (x, None)
+            token, view = parted(x)
             y = apply_function(_QuantizedProduct, token, self.in_graph, self.bias, self, view, error_range)
         else:
             y = self.multiply(self.encode_activation(x, None).value, self.encode_weight())

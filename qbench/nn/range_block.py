@@ -20,15 +20,14 @@ from qbench.kernels.pooling import Pooled
 from qbench.kernels.random import counted, uncounted
 from qbench.nn.between import Between
 from qbench.nn.deferred import (
-    Deferred,
     Held,
     LeftGradient,
     Source,
     View,
     defer,
     materialised,
+    parted,
     placeholder,
-    token_of,
     while_kept,
 )
 from qbench.nn.kept import Quantized, keep, keeps_graph, kept
@@ -92,9 +91,9 @@ class RangeBlock:
         if not self.layer.training:
             return self.evaluate(x, trunk)
         between, left, outcome = Between(), LeftGradient(), list[Source]()
-        product = _Product.apply(*_parted(x), self.layer.in_graph, self, between)  # type: ignore[no-untyped-call]
+        product = _Product.apply(*parted(x), self.layer.in_graph, self, between)  # type: ignore[no-untyped-call]
         y = _NormAndReLU.apply(  # type: ignore[no-untyped-call]
-            product, self.norm.weight, self.norm.bias, *_parted(trunk), self, between, left, outcome
+            product, self.norm.weight, self.norm.bias, *parted(trunk), self, between, left, outcome
         )
         return defer(y, outcome[0], left if trunk is None else None) if outcome else cast(Tensor, y)
 
@@ -112,7 +111,7 @@ class RangeBlock:
         Where no residual is added it goes from codes to codes.
         """
         norm, layer, site = self.norm, self.layer, self.sites[0]
-        token, view = _parted(x)
+        token, view = parted(x)
         a = layer.observed(layer.encode_activation(token, view))
         spec, limits = cast(Affine, site.format), site.limits(site.tracked)
         q = layer.product.forward_encoded(a, layer.encode_weight(), spec, limits)
@@ -206,11 +205,6 @@ def replaced(x: Tensor, at: Tensor, values: Tensor) -> Tensor:
     order = counted(x)
     flat = order.flatten().index_put((at,), values)
     return uncounted(flat.view(order.shape), x)
-
-
-def _parted(x: Tensor | None) -> tuple[Any, Source | None]:
-    """What stands for an activation in the graph, and where its values come from if not from that."""
-    return (token_of(x), x.source) if isinstance(x, Deferred) else (x, None)
 
 
 class _Product(torch.autograd.Function):
