@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -40,16 +41,32 @@ class Operand:
         return self.scale is not None
 
 
-def operand(x: Tensor | QTensor, *, factor_out_channels: bool = True) -> Operand:
-    """``x`` as a factor. A per-channel scale (dimension 0) stays outside only where that dimension survives the
-    product; elsewhere the values are dequantised first."""
-    if isinstance(x, Tensor):
-        return Operand(x)
-    if not x.is_integral or x.scale is None or (x.scale.dim() > 0 and not factor_out_channels):
-        return Operand(x.dequantize())
-    values = x.integers()
-    largest = x.format.largest_integer
+def operands(a: Tensor | QTensor, b: Tensor | QTensor, *, factor_out_channels: bool = True) -> tuple[Operand, Operand]:
+    """The two factors of a product, as integers where both are. A per-channel scale of b (dimension 0) stays outside
+    only where that dimension survives the product, which ``factor_out_channels`` says.
+
+    Where one factor is no integer tensor there is no exact sum to keep, and both are values: a scale that stays outside
+    would cost a pass over the result.
+    """
+    if _has_one_scale(a, per_channel=True) and _has_one_scale(b, per_channel=factor_out_channels):
+        return _integers(a), _integers(b)
+    return Operand(_values(a)), Operand(_values(b))
+
+
+def _has_one_scale(x: Tensor | QTensor, *, per_channel: bool) -> TypeGuard[QTensor]:
+    """Whether ``x`` is integers times a scale. per_channel: one scale per channel is fine too."""
+    if not isinstance(x, QTensor) or not x.is_integral or x.scale is None:
+        return False
+    return per_channel or x.scale.dim() == 0
+
+
+def _integers(x: QTensor) -> Operand:
+    values, largest = x.integers(), x.format.largest_integer
     return Operand(values, x.scale, largest if math.isfinite(largest) else _magnitude(values))
+
+
+def _values(x: Tensor | QTensor) -> Tensor:
+    return x.dequantize() if isinstance(x, QTensor) else x
 
 
 def _magnitude(values: Tensor) -> float:
@@ -86,8 +103,12 @@ def _exact(product: Callable[[Tensor], Tensor], a: Operand, b: Operand, bound: B
 
 def _window_bound(weight: Tensor, filter_dims: tuple[int, ...]) -> Bound:
     """For sums over one kernel window: the largest value times the largest L1 norm of a filter."""
-    filters = float(weight.abs().sum(filter_dims).max()) if weight.numel() else 0.0
-    return lambda _, largest: largest * filters
+
+    @cache
+    def largest_filter() -> float:
+        return float(weight.abs().sum(filter_dims).max()) if weight.numel() else 0.0
+
+    return lambda _, largest: largest * largest_filter()
 
 
 def _reduction_bound(other: Operand, dims: tuple[int, ...]) -> Bound:
@@ -124,7 +145,7 @@ def _rescale(y: Tensor, *scales: Tensor | None) -> Tensor:
 
 def conv(x: Tensor | QTensor, weight: Tensor | QTensor, geometry: Geometry) -> Tensor:
     """x [N, C, H, W], weight [K, C / groups, R, S] -> [N, K, H', W'] float32."""
-    a, w = operand(x), operand(weight)
+    a, w = operands(x, weight)
 
     def product(values: Tensor) -> Tensor:
         filters = w.values.to(values.dtype)
@@ -163,7 +184,7 @@ def conv_input_grad(
     error: Tensor | QTensor, weight: Tensor | QTensor, input_shape: torch.Size, geometry: Geometry
 ) -> Tensor:
     """error [N, K, H', W'], weight [K, C / groups, R, S] -> gradient of the input, float32 of ``input_shape``."""
-    e, w = operand(error), operand(weight, factor_out_channels=False)
+    e, w = operands(error, weight, factor_out_channels=False)
 
     def product(values: Tensor) -> Tensor:
         # Only the shape of the input is read; expanding one element allocates nothing.
@@ -178,7 +199,7 @@ def conv_weight_grad(
     x: Tensor | QTensor, error: Tensor | QTensor, weight_shape: torch.Size, geometry: Geometry
 ) -> Tensor:
     """x [N, C, H, W], error [N, K, H', W'] -> gradient of the weight, float32 of ``weight_shape``."""
-    a, e = operand(x), operand(error)
+    a, e = operands(x, error)
 
     def product(values: Tensor) -> Tensor:
         shape_only = values.new_empty(1).expand(weight_shape)
@@ -198,20 +219,20 @@ def _backward(error: Tensor, x: Tensor, weight: Tensor, geometry: Geometry, *, i
 
 def linear(x: Tensor | QTensor, weight: Tensor | QTensor) -> Tensor:
     """x [N, C], weight [K, C] -> [N, K] float32."""
-    a, w = operand(x), operand(weight)
+    a, w = operands(x, weight)
     y = _exact(lambda values: values @ w.values.to(values.dtype).t(), a, w, _window_bound(w.values, (1,)))
     return _rescale(y, a.scale, w.scale if w.scale is None or w.scale.dim() == 0 else w.scale.reshape(1, -1))
 
 
 def linear_input_grad(error: Tensor | QTensor, weight: Tensor | QTensor) -> Tensor:
     """error [N, K], weight [K, C] -> [N, C] float32."""
-    e, w = operand(error), operand(weight, factor_out_channels=False)
+    e, w = operands(error, weight, factor_out_channels=False)
     grad = _exact(lambda values: values @ w.values.to(values.dtype), e, w, _window_bound(w.values, (0,)))
     return _rescale(grad, e.scale, w.scale)
 
 
 def linear_weight_grad(x: Tensor | QTensor, error: Tensor | QTensor) -> Tensor:
     """x [N, C], error [N, K] -> [K, C] float32."""
-    a, e = operand(x), operand(error)
+    a, e = operands(x, error)
     grad = _exact(lambda values: values.t() @ a.values.to(values.dtype), e, a, _reduction_bound(a, (0,)))
     return _rescale(grad, a.scale, e.scale)
