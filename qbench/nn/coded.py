@@ -28,8 +28,9 @@ def in_order(weight: QTensor) -> QTensor:
     codes = dense(weight.codes)
     if codes.dim() == 4:
         _, c, h, w = codes.shape
-        codes = codes.as_strided(codes.shape, (h * w * c, 1, w * c, c))
-    return replace(weight, codes=codes)
+        strides = (h * w * c, 1, w * c, c)
+        codes = codes if codes.stride() == strides else codes.as_strided(codes.shape, strides)
+    return weight if codes is weight.codes else replace(weight, codes=codes)
 
 
 class _Deliver(torch.autograd.Function):

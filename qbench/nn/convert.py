@@ -135,9 +135,9 @@ class QuantizedConvNormAct(nn.Module):
             return self.bounded(x, trunk)
         if self.fused is not None and self.fused.serves:
             return self.fused(x, trunk)
-        if self.training and self.levels is not None:
+        if self.levels is not None and self.levels.serves:
             return self.levels(self.conv(x), trunk)
-        if self.training and self.direct is not None:
+        if self.direct is not None and self.direct.serves:
             return cast(Tensor, self.trunk(self.direct(x, trunk)))
         y: Tensor = self.norm_error(self.norm(self.conv(x)))
         if trunk is not None:
@@ -169,9 +169,9 @@ class QuantizedLinearNormAct(nn.Module):
             return self.bounded(x, None)
         if self.fused is not None and self.fused.serves:
             return self.fused(x, None)
-        if self.training and self.levels is not None:
+        if self.levels is not None and self.levels.serves:
             return self.levels(self.linear(x), None)
-        if self.training and self.direct is not None:
+        if self.direct is not None and self.direct.serves:
             return self.direct(x, None)
         return cast(Tensor, self.branch_error(torch.relu(self.norm_error(self.norm(self.linear(x))))))
 

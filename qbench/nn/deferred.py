@@ -84,7 +84,7 @@ class View:
 
     def description(self) -> View:
         """Itself without its tensors."""
-        return replace(self, stored=NOTHING, slope=NOTHING, offset=NOTHING, extremes=None, table=None)
+        return View(NOTHING, self.shape, self.bits, NOTHING, NOTHING, self.relu)
 
     def parts(self, count: int) -> Iterator[View]:
         """The view of about ``count`` parts of the batch, one after another."""

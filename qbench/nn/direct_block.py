@@ -31,6 +31,7 @@ from qbench.nn.kept import keep, kept
 from qbench.nn.layers import QuantizedLayer
 from qbench.nn.norms.base import from_rows, rows_of
 from qbench.nn.norms.direct import DirectBatchNorm
+from qbench.nn.remembered import Remembered
 from qbench.nn.site import Site, ValueSite
 from qbench.quant.formats import Direct
 from qbench.quant.qtensor import QTensor
@@ -59,9 +60,13 @@ class DirectBlock:
         mean, deviation, affine, _, normalised = (cast(Direct, site.spec) for site in self.sites)
         self.grids = [number for grid in (mean, deviation, affine) for number in steps_and_top(grid)]
         self.unit, self.top = steps_and_top(normalised)
+        self._evaluated = Remembered[DirectLine]()
 
     def __call__(self, x: Tensor, trunk: Tensor | None) -> Tensor:
         """x [N, C_in, H, W] or [N, C_in] -> the block's output; ``trunk`` is added before the ReLU."""
+        if not self.norm.training:
+            return self.evaluate(x, trunk)
+        self._evaluated.forget()
         outcome, error_range = list[DirectView](), Between()
         y = self.layer.product_with_bias(x, error_range)
         value = _DirectBlock.apply(  # type: ignore[no-untyped-call]
@@ -69,19 +74,40 @@ class DirectBlock:
         )
         return defer(value, outcome[0]) if outcome else cast(Tensor, value)
 
+    @property
+    def serves(self) -> bool:
+        """Whether it can stand for the modules: in training, in evaluation if nobody looks at floats or gradients."""
+        is_watched = any(site.watcher is not None for site in self.sites)
+        return self.norm.training or not (is_watched or torch.is_grad_enabled())
+
+    def evaluate(self, x: Tensor, trunk: Tensor | None) -> Tensor:
+        """As the modules in evaluation, bit for bit."""
+        norm = self.norm
+        y = dense(self.layer(x))
+        sources = (norm.running_mean, norm.running_scale, norm.weight, norm.bias)
+        line = self._evaluated.get(sources, lambda: self._line(norm.running_mean.double(), norm.running_scale.double()))
+        view = self.view(y, line, self.relu)
+        if trunk is not None:
+            return view.values(materialised(trunk))[0]
+        return defer(placeholder(y.shape, y.device), view)
+
+    def _line(self, mean: Tensor, variance: Tensor) -> DirectLine:
+        """The norm as vectors, from statistics (float64 [C])."""
+        norm = self.norm
+        return direct_line(mean, variance, norm.weight.detach(), norm.bias.detach(), self.grids, self.unit, norm.eps)
+
     def normalise(self, y: Tensor) -> DirectLine:
         """The norm of ``y`` as vectors. Moves the running statistics."""
         norm = self.norm
         mean, variance, _, _ = passes.moments(y)
         norm.track(mean.float(), variance.float())
-        weight, bias = norm.weight.detach(), norm.bias.detach()
-        line = direct_line(mean, variance, weight, bias, self.grids, self.unit, norm.eps)
+        line = self._line(mean, variance)
 
         def normalised() -> Tensor:
             return from_rows((rows_of(y) - line.mean) * line.inverse, y)
 
         exact: tuple[Callable[[], Tensor], ...] = (
-            mean.float, lambda: variance.sqrt().float(), lambda: weight, lambda: bias, normalised
+            mean.float, lambda: variance.sqrt().float(), norm.weight.detach, norm.bias.detach, normalised
         )  # fmt: skip
         for site, make in zip(self.sites, exact, strict=True):
             if site.is_observed:

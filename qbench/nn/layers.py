@@ -19,6 +19,7 @@ from qbench.nn.coded import CodedWeight, in_order
 from qbench.nn.deferred import DirectView, Held, Source, parted
 from qbench.nn.geometry import Geometry
 from qbench.nn.kept import Operand, Quantized, Recomputed, Reencoded, keep, kept, operand, release
+from qbench.nn.remembered import Remembered
 from qbench.nn.site import Clock, Site, apply_function, nearest_version, site_for, through, value_site_for
 from qbench.quant.formats import Affine, Binary, Direct, Quantizer
 from qbench.quant.qtensor import QTensor
@@ -141,6 +142,7 @@ class QuantizedLayer(CodedWeight):
         self.gradient_site = site_for(recipe.gradient, f"{name}/gradient", clock)
         self.bias_site = site_for(None if self.bias is None else recipe.bias, f"{name}/bias", clock)
         self.output = value_site_for(recipe.output, f"{name}/output", clock)
+        self._evaluated = Remembered[QTensor]()
 
     @property
     def is_float(self) -> bool:
@@ -159,7 +161,8 @@ class QuantizedLayer(CodedWeight):
             token, view = parted(x)
             y = apply_function(_QuantizedProduct, token, self.in_graph, self.bias, self, view, error_range)
         else:
-            y = self.multiply(self.encode_activation(x, None).value, self.encode_weight())
+            token, view = (x, None) if torch.is_grad_enabled() else parted(x)
+            y = self.multiply(self.observed(self.encode_activation(token, view)), self.encode_weight())
         return through(self.output, y)
 
     def encode_activation(self, x: Tensor, view: Source | None) -> Operand:
@@ -184,12 +187,20 @@ class QuantizedLayer(CodedWeight):
         site, master = self.weight_site, self.master
         if site is not None and master is not None and master.format == nearest_version(site.spec):
             return site.observe(master, master.dequantize)
-        weight = self.weight.detach() if master is None else master.dequantize()
+        if self.training:
+            self._evaluated.forget()
+
+        def weight() -> Tensor:
+            return self.weight.detach() if master is None else master.dequantize()
+
         if site is None or (not self.training and self.inference_weight == "float"):
-            return weight
+            return weight()
         if not self.training and self.inference_weight == "ensemble":
-            return in_order(site.draw(weight))
-        return in_order(cast(QTensor, site(weight)))
+            return in_order(site.draw(weight()))
+        if self.training or site.watcher is not None:
+            return in_order(cast(QTensor, site(weight())))
+        sources = (self.weight, *self.weight_buffers(), *site.buffers())
+        return self._evaluated.get(sources, lambda: in_order(cast(QTensor, site(weight()))))
 
     def weight_operand(self, weight: Tensor, encoded: Value) -> Operand:
         """The weight as it is kept for backward. weight: the parameter, encoded: what :meth:`encode_weight` gave."""
@@ -295,7 +306,8 @@ def encode_view(site: Site, view: Source) -> Operand:
             return operand(site(view.values()[0]))
         return operand(site.observe(view.encode(spec), lambda: view.values()[0]))
     is_plain = isinstance(spec, Affine) and spec.takes_extremes and spec.bits <= 8
-    extremes = site.tracked if site.has_fixed_range else view.extremes
+    # Behind a fixed range, what is not finite shows in the line alone.
+    extremes = view.offset[:1] if site.has_fixed_range else view.extremes
     if not is_plain or view.table is not None or extremes is None:
         return operand(site(view.values()[0]))
     assert isinstance(spec, Affine)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from qbench.kernels import passes
+from qbench.kernels.encoding import extremes
 from qbench.nn.deferred import View, defer, materialised, placeholder, stored
 from qbench.nn.kept import keep, kept
 from qbench.nn.norms.base import from_rows, rows_of
@@ -41,12 +42,32 @@ class LevelBlock:
 
     def __call__(self, y: Tensor, trunk: Tensor | None) -> Tensor:
         """y [N, C, H, W] or [N, C], the layer's output -> the block's output; ``trunk`` is added before the ReLU."""
+        if not self.norm.training:
+            return self.evaluate(y, trunk)
         outcome: list[View] = []
         norm = self.norm
         value = _LevelBlock.apply(  # type: ignore[no-untyped-call]
             materialised(y), norm.weight, norm.bias, materialised(trunk), self, outcome
         )
         return defer(value, outcome[0]) if outcome else cast(Tensor, value)
+
+    @property
+    def serves(self) -> bool:
+        """Whether it can stand for the modules: in training, in evaluation if nobody looks at floats or gradients."""
+        norm = self.norm
+        return norm.training or (norm.normalised_site.watcher is None and not torch.is_grad_enabled())
+
+    def evaluate(self, y: Tensor, trunk: Tensor | None) -> Tensor:
+        """As the modules in evaluation, bit for bit."""
+        norm, spec = self.norm, self.spec
+        inverse = torch.rsqrt(norm.running_scale + norm.eps)
+        codes = passes.encode_normalised_levels(y, norm.running_mean, inverse, decision_points(spec).to(y.device))
+        # A tensor that is not finite has no levels; NaN stands for all of them.
+        table = torch.where(extremes(y)[0].isnan(), torch.nan, level_table(spec).to(y.device))
+        view = View(codes, codes.shape, 8, norm.weight.detach(), norm.bias.detach(), self.relu, table=table)
+        if trunk is not None:
+            return view.values(materialised(trunk))[0]
+        return defer(placeholder(codes.shape, codes.device), view)
 
     def encode(self, y: Tensor) -> tuple[QTensor, Tensor]:
         """Levels of the normalised ``y``, and 1 / sigma float32 [C]. Moves the running statistics."""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from qbench.kernels import passes
 from qbench.kernels.blocks import Normalised, NormGradient, encode_error_pair, range_norm, range_norm_gradient_
+from qbench.kernels.encoding import encode_affine
 from qbench.kernels.pooling import Pooled
 from qbench.kernels.random import counted, uncounted
 from qbench.nn.between import Between
@@ -33,10 +34,12 @@ from qbench.nn.deferred import (
 from qbench.nn.kept import Quantized, keep, keeps_graph, kept
 from qbench.nn.layers import QuantizedLayer, product_gradients
 from qbench.nn.norms.range import RangeBatchNorm, range_constant
+from qbench.nn.remembered import Remembered
 from qbench.nn.site import Site
 from qbench.quant.formats import Affine, Quantizer, Symmetric
 from qbench.quant.qtensor import QTensor
 from qbench.quant.quantize import code_type, random_bits
+from qbench.quant.ranges import pair_of, poisoned
 from qbench.recipe import RangeNorm, Recipe
 
 
@@ -85,11 +88,13 @@ class RangeBlock:
         self.norm = norm
         self.norm_error = norm_error
         self.relu = relu
+        self._evaluated = Remembered[tuple[Tensor, Tensor]]()
 
     def __call__(self, x: Tensor, trunk: Tensor | None) -> Tensor:
         """As the modules one after another: x [N, C_in, H, W] or [N, C_in], trunk of the output's shape."""
         if not self.layer.training:
             return self.evaluate(x, trunk)
+        self._evaluated.forget()
         between, left, outcome = Between(), LeftGradient(), list[Source]()
         product = _Product.apply(*parted(x), self.layer.in_graph, self, between)  # type: ignore[no-untyped-call]
         y = _NormAndReLU.apply(  # type: ignore[no-untyped-call]
@@ -113,17 +118,30 @@ class RangeBlock:
         norm, layer, site = self.norm, self.layer, self.sites[0]
         token, view = parted(x)
         a = layer.observed(layer.encode_activation(token, view))
-        spec, limits = cast(Affine, site.format), site.limits(site.tracked)
-        q = layer.product.forward_encoded(a, layer.encode_weight(), spec, limits)
+        w = cast(QTensor, layer.encode_weight())
+        assert isinstance(a, QTensor) and a.scale is not None
+        q = layer.product.forward_encoded(a, w, cast(Affine, site.format), site.limits(a.scale))
         assert q.scale is not None
-        assert q.zero_point is not None
-        inner = norm.weight.double() / norm.running_scale.double()
-        offset = norm.bias.double() - inner * (q.scale.double() * q.zero_point.double() + norm.running_mean.double())
-        slope = (inner * q.scale.double()).float()
-        output = View(q.codes, q.codes.shape, 8, slope, offset.float(), self.relu)
+        parameters = (norm.weight, norm.bias, norm.running_mean, norm.running_scale, site.tracked)
+        sources = (*parameters, layer.weight, *layer.weight_buffers())
+        slope, offset = self._evaluated.get(sources, lambda: self._line_of(w))
+        output = View(q.codes, q.codes.shape, 8, slope, poisoned(offset, q.scale), self.relu)
+        source: Source = output
         if trunk is not None:
-            return output.values(materialised(trunk))[0]
-        return defer(placeholder(q.codes.shape, q.codes.device), output)
+            values, extremes, _ = output.values(materialised(trunk))
+            source = Held(values, extremes, None)
+        return defer(placeholder(q.codes.shape, q.codes.device), source)
+
+    def _line_of(self, w: QTensor) -> tuple[Tensor, Tensor]:
+        """The norm in evaluation as slope * code + offset; the offset is NaN where the scale of the weight ``w`` is."""
+        norm, site = self.norm, self.sites[0]
+        spec = cast(Affine, site.format)
+        # The scale of the range itself: that of a batch may be NaN.
+        _, scale, zero = encode_affine(site.tracked.new_empty(0), *pair_of(site.tracked), spec.bits, True)
+        assert w.scale is not None
+        inner = norm.weight.double() / norm.running_scale.double()
+        offset = norm.bias.double() - inner * (scale.double() * zero.double() + norm.running_mean.double())
+        return (inner * scale.double()).float(), poisoned(offset, w.scale.reshape(-1)).float()
 
     @property
     def sites(self) -> tuple[Site, Site]:

@@ -16,7 +16,7 @@ from qbench.nn.deferred import Held, materialised
 from qbench.quant.formats import Affine, Quantizer
 from qbench.quant.qtensor import QTensor
 from qbench.quant.quantize import quantize
-from qbench.quant.ranges import Range, measure_range, pair_of
+from qbench.quant.ranges import Range, measure_range, pair_of, poisoned
 
 OBSERVE_EVERY = 50
 """Steps between observations of the codes in use; observing costs one pass over each tensor."""
@@ -100,11 +100,7 @@ class Site(nn.Module):
         return self.observe(q, lambda: held.values()[0])
 
     def _encode(self, x: Tensor, measured: Tensor | None) -> QTensor:
-        limits: Range | None
-        if self.is_tracked:
-            limits = self.limits(self.tracked if self.has_fixed_range else self._range_of(x, measured))
-        else:
-            limits = self._known_limits(measured)
+        limits = self.limits(self._range_of(x, measured)) if self.is_tracked else self._known_limits(measured)
         return quantize(x, self.format, self.key, limits)
 
     def _encode_known(self, known: Found, values: Callable[[], Tensor], measured: Tensor | None) -> QTensor:
@@ -154,9 +150,12 @@ class Site(nn.Module):
         return self.is_tracked and not self.training
 
     def limits(self, measured: Tensor) -> Range:
-        """The range to quantise with, given the batch's own [2]; moves a tracked range towards it in training."""
+        """The range to quantise with, given the batch's own [2]; moves a tracked range towards it in training.
+
+        A fixed range is NaN where ``measured`` is not finite: codes cannot say that a tensor is not.
+        """
         if self.has_fixed_range:
-            return pair_of(self.tracked)
+            return pair_of(poisoned(self.tracked, measured))
         if self.is_tracked:
             missing = self.tracked.isnan() if self.may_lack_range else None
             self.tracked.lerp_(measured, 1 - cast(Affine, self.spec).old_weight)

@@ -33,6 +33,11 @@ def pair_of(range_: Tensor) -> Range:
     return low, high
 
 
+def poisoned(x: Tensor, source: Tensor) -> Tensor:
+    """``x``, NaN where ``source`` (float32, broadcast to ``x``) is not finite."""
+    return torch.add(x, source, alpha=0)  # 0 times what is not finite is NaN; one call takes half the time of two
+
+
 def largest_magnitude(x: Tensor) -> Tensor:
     """max |x| as a 0-d tensor; 0 for an empty tensor, NaN where one is in it."""
     return extremes(x).abs().max()

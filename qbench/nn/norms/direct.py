@@ -34,8 +34,8 @@ class DirectBatchNorm(BatchStatistics):
         if self.training:
             return apply_function(_DirectNorm, x, weight, bias, self)
         mean = through(self.mean_site, self.running_mean)
-        scale = through(self.deviation_site, self.running_scale.sqrt()) + self.eps
-        normalised = through(self.normalised_site, (rows_of(x) - mean) / scale)
+        inverse = 1 / (through(self.deviation_site, self.running_scale.sqrt()) + self.eps)
+        normalised = through(self.normalised_site, (rows_of(x) - mean) * inverse)
         return from_rows(torch.addcmul(bias, normalised, weight), x)
 
 

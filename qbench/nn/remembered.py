@@ -1,0 +1,36 @@
+"""What follows from parameters and buffers alone: in evaluation it is computed once, not for every batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+class Remembered(Generic[T]):
+    """One value made from tensors, until one of these is another or has changed.
+
+    PyTorch does not notice every change (``weight.data.add_()``, say), so a forward pass in training forgets.
+    """
+
+    def __init__(self) -> None:
+        self._stamp: list[tuple[int, int]] = []
+        self._value: T | None = None
+
+    def get(self, sources: Sequence[Tensor], compute: Callable[[], T]) -> T:
+        """The value, computed if it is not known. sources: all that ``compute`` reads and that may change."""
+        if any(source.is_inference() for source in sources):  # such tensors count no changes
+            return compute()
+        stamp = [(source.data_ptr(), source._version) for source in sources]
+        value = self._value
+        if value is None or stamp != self._stamp:
+            value = compute()
+            self._stamp, self._value = stamp, value
+        return value
+
+    def forget(self) -> None:
+        """Let the value go."""
+        self._value = None
