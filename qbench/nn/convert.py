@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from qbench.nn import bounded_block, direct_block, level_block, range_block
+from qbench.nn.activation import relu_for
 from qbench.nn.blocks import Branch, ConvNormAct, LinearNormAct
 from qbench.nn.bounded_block import BoundedBlock
 from qbench.nn.coded import CodedWeight
@@ -120,6 +121,7 @@ class QuantizedConvNormAct(nn.Module):
         self.norm = context.norm(cast(FloatNorm, block.norm), f"{name}.norm", self.conv)
         self.norm_error = context.gradient_site(recipe.norm_error, f"{name}/norm_error")
         self.activation = block.activation
+        self.relu = relu_for(recipe, self.norm)
         self.output = context.output_site(f"{name}/output")
         self.bounded = context.bounded_block(self.conv, self.norm, self.output, block.activation)
         self.trunk = context.value_site(recipe.trunk if block.to_trunk else None, f"{name}/trunk")
@@ -143,7 +145,7 @@ class QuantizedConvNormAct(nn.Module):
         if trunk is not None:
             y = y + trunk
         if self.activation:
-            y = torch.relu(y)
+            y = self.relu(y)
         return cast(Tensor, self.branch_error(self.trunk(y)))
 
 
@@ -157,6 +159,7 @@ class QuantizedLinearNormAct(nn.Module):
         self.norm = context.norm(cast(FloatNorm, block.norm), f"{name}.norm", self.linear)
         self.norm_error = context.gradient_site(recipe.norm_error, f"{name}/norm_error")
         self.branch_error = context.gradient_site(recipe.branch_error, f"{name}/branch_error")
+        self.relu = relu_for(recipe, self.norm)
         self.output = context.output_site(f"{name}/output")
         self.bounded = context.bounded_block(self.linear, self.norm, self.output, True)
         self.fused = context.range_block(block.linear, self.linear, self.norm, self.norm_error, True)
@@ -173,7 +176,7 @@ class QuantizedLinearNormAct(nn.Module):
             return self.levels(self.linear(x), None)
         if self.direct is not None and self.direct.serves:
             return self.direct(x, None)
-        return cast(Tensor, self.branch_error(torch.relu(self.norm_error(self.norm(self.linear(x))))))
+        return cast(Tensor, self.branch_error(self.relu(self.norm_error(self.norm(self.linear(x))))))
 
 
 @dataclass
