@@ -85,8 +85,8 @@ SIGNATURES = {
 
 
 @cache
-def _function(name: str) -> Callable[..., None]:
-    function: Any = getattr(cpu.library(), f"qbench_{name}")
+def _function(library: ctypes.CDLL, name: str) -> Callable[..., None]:
+    function: Any = getattr(library, f"qbench_{name}")
     function.restype = None
     function.argtypes = [C_TYPES[letter] for letter in SIGNATURES[name].split()] + [ctypes.c_int, ctypes.c_int]
     return function  # type: ignore[no-any-return]
@@ -94,7 +94,7 @@ def _function(name: str) -> Callable[..., None]:
 
 def call(name: str, *arguments: float | ctypes.Array[Any] | None) -> None:
     """Call ``qbench_<name>`` with these arguments on PyTorch's number of threads."""
-    _function(name)(*arguments, torch.get_num_threads(), ISA_NUMBERS[cpu.isa()])
+    _function(cpu.library(), name)(*arguments, torch.get_num_threads(), ISA_NUMBERS[cpu.isa()])
 
 
 def pointer(x: Tensor | None) -> int | None:
