@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import cpu_emulation
 import torch
 from torch import Tensor
 
@@ -18,7 +19,7 @@ from qbench.kernels import backends, cpu
 
 @dataclass(frozen=True)
 class Implementation:
-    """One way to compute: a set of functions, for the C++ kernels limited to an instruction set."""
+    """One way to compute: a set of functions, for the C++ kernels limited to an instruction set or its emulation."""
 
     name: str
     level: str | None = None
@@ -32,10 +33,7 @@ class Implementation:
 
     def why_not(self) -> str:
         """Why it cannot run here; empty if it can."""
-        reason = backends.why_not(self.name)
-        if reason or self.level is None:
-            return reason
-        return "" if self.level in cpu.levels() else f"this CPU has no {self.level}"
+        return backends.why_not(self.name) or (cpu_emulation.why_not_level(self.level) if self.level else "")
 
     def function(self, op: str) -> Callable[..., Any] | None:
         return backends.find(op, self.name)
@@ -43,7 +41,7 @@ class Implementation:
     def limited(self) -> AbstractContextManager[Any]:
         if self.level is None:
             return nullcontext()
-        return cpu.limited_to(self.level)
+        return cpu_emulation.limited_to(self.level)
 
 
 IMPLEMENTATIONS = (
@@ -52,6 +50,11 @@ IMPLEMENTATIONS = (
     Implementation("onednn"),
     Implementation("cuda"),
 )
+
+
+def cpp_levels() -> list[str]:
+    """The levels of the C++ kernels that are tested here: the CPU's own, and those that are emulated."""
+    return [str(one.level) for one in IMPLEMENTATIONS if one.name == "cpp" and not one.why_not()]
 
 
 @dataclass(frozen=True)

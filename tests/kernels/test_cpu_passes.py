@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import cpu_emulation
 import pytest
 import torch
-from kernel_matrix import Implementation, difference, integers, normal, number, results
+from kernel_matrix import Implementation, cpp_levels, difference, integers, normal, number, results
 from torch import Tensor
 
 from qbench.kernels import backends, cpu
@@ -33,7 +35,8 @@ def _threads() -> Iterator[None]:
 
 
 def levels() -> list[str]:
-    return [level for level in ("scalar", "avx2", "avx512", "neon") if level in cpu.levels()]
+    """Those with elementwise loops of their own."""
+    return [level for level in cpp_levels() if level in ("scalar", "avx2", "avx512", "neon")]
 
 
 # --- threads
@@ -205,39 +208,98 @@ def test_extremes_without_many_elements(level: str, name: str) -> None:
 
 # --- the loops in a program of their own
 
+DIGEST = "cpu_passes_digest"
 UNITS = ("encode", "passes", "statistics", "direct", "extremes", "updates", "packing", "pooling")
 ISA_UNITS = ("elementwise_scalar", "elementwise_avx2", "elementwise_avx512", "elementwise_neon")
-FLAGS = ("-O1", "-std=c++17", "-fopenmp", "-ffp-contract=off", "-fno-math-errno", "-w", f"-I{SOURCES}")
+FLAGS = (*cpu_emulation.FLAGS, "-w", f"-I{SOURCES}")
 
 
 def build(compiler: str, out: Path) -> Path:
     sources = [str(SOURCES / f"{name}.cpp") for name in (*UNITS, *ISA_UNITS)]
-    program = str(Path(__file__).with_name("cpu_passes_digest.cpp"))
+    program = str(Path(__file__).with_name(f"{DIGEST}.cpp"))
     subprocess.run([compiler, *FLAGS, program, *sources, "-static", "-o", str(out)], check=True, timeout=900)
     return out
 
 
-def lines(*command: str | int | Path) -> list[str]:
-    printed = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True, timeout=600).stdout
-    return printed.splitlines()
+def lines(*command: str | int | Path, **environment: str) -> list[str]:
+    arguments, variables = list(map(str, command)), os.environ | environment
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=600, env=variables)
+    return done.stdout.splitlines()
 
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if not cpu_emulation.why_not():
+        return cpu_emulation.program(DIGEST)
     if not shutil.which("g++"):
         pytest.skip("no compiler")
     return build("g++", tmp_path_factory.mktemp("native") / "digest")
 
 
+@pytest.fixture(scope="module")
+def scalar_lines(program: Path) -> list[str]:
+    """The digests of the scalar loops, which the reference vouches for."""
+    printed = lines(program, ISA_NUMBERS["scalar"])
+    assert len(printed) > 900
+    return printed
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("aarch64-linux-gnu-g++"), reason="no compiler for AArch64")
 @pytest.mark.skipif(not shutil.which("qemu-aarch64"), reason="no emulator of AArch64")
-def test_neon_agrees_with_scalar(program: Path, tmp_path: Path) -> None:
-    """NEON under emulation against the scalar loops of this machine, which the reference vouches for."""
-    expected = lines(program, ISA_NUMBERS["scalar"])
-    assert len(expected) > 900
+def test_neon_agrees_with_scalar(scalar_lines: list[str], tmp_path: Path) -> None:
+    """NEON under emulation against the scalar loops of this machine."""
     there = build("aarch64-linux-gnu-g++", tmp_path / "digest")
-    assert lines("qemu-aarch64", there, ISA_NUMBERS["neon"]) == expected
+    assert lines("qemu-aarch64", there, ISA_NUMBERS["neon"]) == scalar_lines
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("level", [level for level in levels() if level != "scalar"])
+def test_agrees_with_scalar(program: Path, scalar_lines: list[str], level: str) -> None:
+    assert lines(program, ISA_NUMBERS[level]) == scalar_lines
+
+
+MUTATIONS = (
+    ("_MM_FROUND_TO_NEG_INF", "_MM_FROUND_TO_ZERO"),
+    ("_MM_FROUND_TO_NEAREST_INT", "_MM_FROUND_TO_POS_INF"),
+    ("0x1p-24f", "0x1p-23f"),
+    ("_knot_mask16(m)", "m"),
+    ("_CMP_NGE_UQ", "_CMP_LT_OQ"),
+    ("_mm512_set1_epi32(128)", "_mm512_set1_epi32(64)"),
+    ("_mm512_loadu_ps(table + 16)", "_mm512_loadu_ps(table)"),
+    ("first + 4", "first + 1"),
+    ("_MM_SHUFFLE(2, 3, 2, 3)", "_MM_SHUFFLE(3, 2, 3, 2)"),
+    ("_mm512_srli_epi16(a, 8)", "_mm512_srli_epi16(a, 7)"),
+    ("_mm512_extractf32x8_ps(a, 1)", "_mm512_extractf32x8_ps(a, 0)"),
+    ("_mm512_mask_blend_epi8(m, b, a)", "_mm512_mask_blend_epi8(m, a, b)"),
+)
+"""Expressions of vector_avx512.h, and mistakes in their place."""
+
+
+@pytest.fixture(scope="module")
+def mutated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program with all mistakes in it; the environment variable PLANTED switches on the one of that number."""
+    if cpu_emulation.why_not():
+        pytest.skip(cpu_emulation.why_not())
+    folder = tmp_path_factory.mktemp("mutated")
+    sources = cpu_emulation.copy_sources(folder / "sources")
+    header, unit = sources / "vector_avx512.h", sources / "elementwise_avx512.cpp"
+    text = header.read_text()
+    for place, (right, wrong) in enumerate(MUTATIONS, 1):
+        assert text.count(right) == 1, right
+        text = text.replace(right, f"(PLANTED == {place} ? {wrong} : {right})")
+    header.write_text(text)
+    planted = '#include <cstdlib>\nstatic const int PLANTED = std::atoi(std::getenv("PLANTED"));\n'
+    unit.write_text(planted + unit.read_text())
+    (changed,) = cpu_emulation.compile_all([unit], sources, folder)
+    return cpu_emulation.program(DIGEST, {unit.stem: changed}, folder / DIGEST)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", range(len(MUTATIONS) + 1))
+def test_digests_see(mutated: Path, scalar_lines: list[str], place: int) -> None:
+    found = lines(mutated, ISA_NUMBERS["avx512"], PLANTED=str(place))
+    assert (found == scalar_lines) == (place == 0)
 
 
 @pytest.mark.slow

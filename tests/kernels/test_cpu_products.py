@@ -1,155 +1,60 @@
-"""The C++ integer products on instruction sets this machine lacks, on random geometries, and on what only they do:
-Winograd's forms, digits, partial sums that must leave int32 in time."""
+"""The C++ integer products on random geometries, and on what only they do: Winograd's forms, digits, partial sums that
+must leave int32 in time."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cpu_emulation
 import kernel_cases_products as cases
 import pytest
 import torch
-from filelock import FileLock
+from cpu_emulation import SOURCES
 from kernel_cases_products import Fill, Shape
-from kernel_matrix import Implementation, difference, results
+from kernel_matrix import Implementation, cpp_levels, difference, results
 
 from qbench.kernels import backends, cpu
 from qbench.kernels.cpu import products
-from qbench.kernels.reference import products as reference
 
-SOURCES = Path(cpu.__file__).parent
-RUNNER = Path(__file__).with_name("cpu_products_runner.cpp")
-FLAGS = ("-O1", "-g0", "-std=c++17", "-fopenmp", "-ffp-contract=off", "-fPIC")
-EMULATED = ("avxvnni", "avx512vnni", "amx")
-CXX = shutil.which("g++")
+RUNNER = "cpu_products_runner"
 ARM_CXX, ARM_CPU = shutil.which("aarch64-linux-gnu-g++"), shutil.which("qemu-aarch64")
 
-needs_compiler = pytest.mark.skipif(CXX is None, reason="needs g++")
 needs_library = pytest.mark.skipif(bool(backends.why_not("cpp")), reason=str(backends.why_not("cpp")))
+needs_emulation = pytest.mark.skipif(bool(cpu_emulation.why_not()), reason=cpu_emulation.why_not())
 
 
-def sources(folder: Path = SOURCES) -> list[Path]:
-    return sorted([*folder.glob("products*.cpp"), *folder.glob("isa*.cpp")])
+# --- random geometries, in a program of their own
 
 
-def compile_all(compiler: str, files: list[Path], headers: Path, to: Path, *flags: str) -> list[Path]:
-    def compiled(file: Path) -> Path:
-        target = to / f"{file.stem}.o"
-        command = [compiler, *FLAGS, *flags, f"-I{headers}", "-c", str(file), "-o", str(target)]
-        subprocess.run(command, check=True, capture_output=True, text=True)
-        return target
-
-    to.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(compiled, files))
-
-
-@dataclass(frozen=True)
-class Build:
-    """Object files by the name of their source, the runner's among them, and a library of them."""
-
-    objects: dict[str, Path]
-    library: Path
-    runner: Path
-
-
-def link(objects: dict[str, Path], target: Path, *flags: str) -> Path:
-    subprocess.run([str(CXX), "-fopenmp", *flags, *map(str, objects.values()), "-o", str(target)], check=True)
-    return target
-
-
-@pytest.fixture(scope="session")
-def emulated(tmp_path_factory: pytest.TempPathFactory) -> Build:
-    """A build in which plain C++ stands for the instructions of VNNI and AMX; one for all test processes."""
-    if CXX is None:
-        pytest.skip("needs g++")
-    shared = tmp_path_factory.getbasetemp()
-    folder = (shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared) / "emulated"
-    with FileLock(f"{folder}.lock"):
-        if not (folder / "done").exists():
-            compile_all(CXX, [*sources(), RUNNER], SOURCES, folder, "-DQBENCH_EMULATE")
-        objects = {file.stem: folder / f"{file.stem}.o" for file in [*sources(), RUNNER]}
-        if not (folder / "done").exists():
-            kernels = {name: path for name, path in objects.items() if name != RUNNER.stem}
-            link(kernels, folder / "library.so", "-shared")
-            link(objects, folder / "runner")
-            (folder / "done").touch()
-    return Build(objects, folder / "library.so", folder / "runner")
-
-
-class Joined:
-    """The emulated products, and what else they call, from the package's own library."""
-
-    def __init__(self, products: ctypes.CDLL, others: ctypes.CDLL) -> None:
-        self._libraries = products, others
-
-    def __getattr__(self, name: str) -> object:
-        first, second = self._libraries
-        return getattr(first if hasattr(first, name) else second, name)
-
-
-@pytest.fixture
-def emulation(emulated: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The emulated build in place of the package's library."""
-    library = Joined(ctypes.CDLL(str(emulated.library)), cpu.library())
-    names = tuple(name for number, name in enumerate(cpu.LEVELS) if library.qbench_level_available(number))
-    monkeypatch.setattr(cpu, "library", lambda: library)
-    monkeypatch.setattr(cpu, "levels", lambda: names)
-
-
-# --- instruction sets that this machine may lack
-
-
-@pytest.mark.parametrize("level", EMULATED)
-@pytest.mark.usefixtures("emulation")
-def test_is_emulated(level: str) -> None:
-    """Says which levels are left out below."""
-    if level not in cpu.levels():
-        pytest.skip(f"the vectors around the instructions of {level} are missing here")
+def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    """Threads that wait sleep: there are more of them than CPUs."""
+    environment = os.environ | {"OMP_WAIT_POLICY": "passive"}
+    return subprocess.run(list(command), check=False, capture_output=True, text=True, env=environment)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("op", sorted({case.op for case in cases.CASES}))
-@pytest.mark.usefixtures("emulation")
-def test_emulated_levels_equal_the_reference(op: str) -> None:
-    wrong = {}
-    for case in cases.CASES:
-        if case.op != op or ("long" in case.label and "pixels" not in case.label):
-            continue
-        arguments = case.build()
-        expected = listed(getattr(reference, op)(*arguments))
-        for level in (level for level in EMULATED if level in cpu.levels()):
-            with cpu.limited_to(level):
-                text = difference(expected, listed(getattr(products, op)(*arguments)))
-            if text:
-                wrong[f"{level} {case.label}"] = text
-    assert wrong == {}
-
-
-def listed(results: torch.Tensor | tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
-    return [results] if isinstance(results, torch.Tensor) else list(results)
-
-
-@pytest.mark.slow
-def test_random_geometries_at_every_level(emulated: Build) -> None:
-    done = subprocess.run([str(emulated.runner), "150"], check=False, capture_output=True, text=True)
+@needs_emulation
+def test_random_geometries_at_every_level() -> None:
+    done = run(cpu_emulation.program(RUNNER), "150")
     assert done.returncode == 0, done.stdout + done.stderr
+    numbers = " ".join(str(cpu.LEVELS.index(level)) for level in cpu_emulation.LEVELS)
+    assert f"levels {numbers}\n" in done.stdout
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not (ARM_CXX and ARM_CPU), reason="needs aarch64-linux-gnu-g++ and qemu-aarch64")
 def test_random_geometries_on_neon(tmp_path: Path) -> None:
-    objects = compile_all(str(ARM_CXX), [*sources(), RUNNER], SOURCES, tmp_path)
+    sources = [*SOURCES.glob("products*.cpp"), *SOURCES.glob("isa*.cpp"), Path(__file__).with_name(f"{RUNNER}.cpp")]
+    objects = cpu_emulation.compile_all(sources, SOURCES, tmp_path, str(ARM_CXX), cpu_emulation.FLAGS)
     command = [str(ARM_CXX), "-fopenmp", "-static", *map(str, objects), "-o", str(tmp_path / "runner")]
     subprocess.run(command, check=True, capture_output=True)
-    done = subprocess.run([str(ARM_CPU), str(tmp_path / "runner"), "60"], check=False, capture_output=True, text=True)
+    done = run(str(ARM_CPU), tmp_path / "runner", "60")
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"levels {cpu.LEVELS.index('scalar')} {cpu.LEVELS.index('neon')}" in done.stdout
 
@@ -165,7 +70,7 @@ class Mutation:
     recompiled: tuple[str, ...]
 
 
-FORMS, WGRAD = "gemm_winograd_forms.h", "gemm_wgrad_winograd.h"
+FORMS, WGRAD, AMX = "gemm_winograd_forms.h", "gemm_wgrad_winograd.h", "products_amx.cpp"
 MUTATIONS = {
     "product of zero points": Mutation("gemm_conv.h", "phase.terms * za * zb - za", "-za", ("products_avxvnni",)),
     "row sums": Mutation("gemm_conv.h", "= -factor * total", "= 0 * total", ("products_avxvnni",)),
@@ -202,23 +107,47 @@ MUTATIONS = {
     "place of a tap": Mutation(WGRAD, "s * blocks + block", "s + block", ("products_avx2",)),
     "tiles of F(3x3)": Mutation("products_wgrad.cpp", "16 * true_bound", "8 * true_bound", ("products_wgrad",)),
     "merged taps": Mutation("products_plan.cpp", "list[t].x == list[t - 1].x + 1", "true", ("products_plan",)),
+    "pairs of AVX-512": Mutation(
+        "products_avx512.cpp", "interleave_2x8(from", "interleave_2x4(from", ("products_avx512",)
+    ),
+    "second half of AVX-VNNI": Mutation(
+        "products_avxvnni.cpp", "halves.high);  // six", "halves.low);  // six", ("products_avxvnni",)
+    ),
+    "second half of AVX512-VNNI": Mutation(
+        "products_avx512vnni.cpp", "(to + 16), halves.high", "(to + 16), halves.low", ("products_avx512vnni",)
+    ),
+    "signs of the bytes": Mutation(
+        "products_avx512vnni.cpp", "(sum, left, right);", "(sum, right, left);", ("products_avx512vnni",)
+    ),
+    "stride of tiles": Mutation(
+        AMX, "tile_load<6>(right, width)", "tile_load<6>(right, TILE_BYTES)", ("products_amx",)
+    ),
+    "second row of tiles": Mutation(
+        AMX, "tile_load<5>(left + TILE_ROWS * row_step", "tile_load<5>(left", ("products_amx",)
+    ),
+    "second column of tiles": Mutation(AMX, "tile_load<7>(right + TILE_BYTES", "tile_load<7>(right", ("products_amx",)),
+    "sums before": Mutation(AMX, "tile_load<3>(lower + 16", "tile_load<3>(lower", ("products_amx",)),
+    "sums of zero": Mutation(AMX, "(two_columns) tile_zero<1>()", "(two_columns) {}", ("products_amx",)),
+    "next tiles": Mutation(AMX, "right += Isa::depth * width", "right += Isa::depth * TILE_BYTES", ("products_amx",)),
+    "rows of tiles": Mutation("isa_amx.h", "config.rows[i] = TILE_ROWS", "config.rows[i] = 15", ("products_amx",)),
+    "no configuration": Mutation(AMX, "{ configure_tiles(); }", "{}", ("products_amx",)),
 }
 
 
 @pytest.mark.slow
+@needs_emulation
 @pytest.mark.parametrize("name", MUTATIONS)
-def test_random_geometries_see(name: str, emulated: Build, tmp_path: Path) -> None:
+def test_random_geometries_see(name: str, tmp_path: Path) -> None:
     mutation = MUTATIONS[name]
-    shutil.copytree(SOURCES, tmp_path / "cpu", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
-    file = tmp_path / "cpu" / mutation.file
+    sources = cpu_emulation.copy_sources(tmp_path / "sources")
+    file = sources / mutation.file
     text = file.read_text()
     assert mutation.right in text
     file.write_text(text.replace(mutation.right, mutation.wrong))
-    changed = [tmp_path / "cpu" / f"{name}.cpp" for name in mutation.recompiled]
-    new = compile_all(str(CXX), changed, tmp_path / "cpu", tmp_path, "-DQBENCH_EMULATE", "-O0")
-    runner = link(emulated.objects | {path.stem: path for path in new}, tmp_path / "runner")
-    done = subprocess.run([str(runner), "150"], check=False, capture_output=True, text=True)
-    assert done.returncode != 0
+    changed = [sources / f"{name}.cpp" for name in mutation.recompiled]
+    objects = {path.stem: path for path in cpu_emulation.compile_all(changed, sources, tmp_path)}
+    runner = cpu_emulation.program(RUNNER, objects, tmp_path / "runner")
+    assert run(runner, "150").returncode != 0
 
 
 # --- what only some inputs reach
@@ -262,13 +191,9 @@ FILLS = (
 )
 
 
-def levels() -> list[str]:
-    return [name for name in cpu.levels() if name in ("scalar", "avx2", "avx512", "neon")] if cpu.available() else []
-
-
 def assert_equal(op: str, arguments: tuple[Any, ...]) -> None:
     expected = results(REFERENCE, op, arguments)
-    for level in levels():
+    for level in cpp_levels():
         assert difference(expected, results(Implementation("cpp", level), op, arguments)) == "", level
 
 

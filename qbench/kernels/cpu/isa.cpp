@@ -42,12 +42,6 @@ bool has_avx512() {
     return has_avx2() && (cpuid(7, 0).b & NEEDED) == NEEDED && saves_registers(ZMM_STATE);
 }
 
-#if defined(QBENCH_EMULATE)
-// Models in C++ stand for the instructions; only the vectors around them are needed.
-bool has_avxvnni() { return has_avx2(); }
-bool has_avx512vnni() { return has_avx512(); }
-bool has_amx() { return has_avx512(); }
-#else
 bool has_avxvnni() { return has_avx2() && (cpuid(7, 1).a & bit(4)); }
 bool has_avx512vnni() { return has_avx512() && (cpuid(7, 0).c & bit(11)); }
 
@@ -65,7 +59,6 @@ bool has_amx() {
     constexpr unsigned NEEDED = (1u << 24) | (1u << 25);  // AMX-TILE, AMX-INT8
     return has_avx512() && (cpuid(7, 0).d & NEEDED) == NEEDED && saves_registers(TILE_STATE) && tiles_granted();
 }
-#endif
 
 bool probe(int level) {
     switch (level) {

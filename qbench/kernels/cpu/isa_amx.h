@@ -1,56 +1,6 @@
-// Tiles: eight registers of 16 rows of 64 bytes. With QBENCH_EMULATE plain C++ stands for the instructions, on CPUs
-// that lack them. Included inside the instruction set's namespace.
+// Tiles: eight registers of 16 rows of 64 bytes. Included inside the instruction set's namespace.
 
 constexpr int TILE_ROWS = 16, TILE_BYTES = 64;
-
-#if defined(QBENCH_EMULATE)
-
-thread_local std::uint8_t tile_registers[8][TILE_ROWS][TILE_BYTES];
-thread_local bool tiles_configured = false;
-
-inline void configure_tiles() { tiles_configured = true; }
-inline void release_tiles() { tiles_configured = false; }
-
-template <int T>
-inline void tile_zero() {
-    __builtin_memset(tile_registers[T], 0, sizeof tile_registers[T]);
-}
-
-template <int T>
-inline void tile_load(const void* from, std::int64_t stride) {
-    if (!tiles_configured) __builtin_trap();
-    for (int i = 0; i < TILE_ROWS; ++i) {
-        __builtin_memcpy(tile_registers[T][i], static_cast<const char*>(from) + i * stride, TILE_BYTES);
-    }
-}
-
-template <int T>
-inline void tile_store(void* to, std::int64_t stride) {
-    for (int i = 0; i < TILE_ROWS; ++i) {
-        __builtin_memcpy(static_cast<char*>(to) + i * stride, tile_registers[T][i], TILE_BYTES);
-    }
-}
-
-// Row m, lane n of SUM adds the products of the four unsigned bytes k of A's row m with the signed ones of B's row k,
-// lane n, for all 16 k, and wraps.
-template <int SUM, int A, int B>
-inline void tile_dot() {
-    for (int m = 0; m < TILE_ROWS; ++m) {
-        std::uint32_t sums[16];
-        __builtin_memcpy(sums, tile_registers[SUM][m], sizeof sums);
-        for (int k = 0; k < 16; ++k) {
-            for (int n = 0; n < 16; ++n) {
-                for (int j = 0; j < 4; ++j) {
-                    const std::int32_t b = static_cast<std::int8_t>(tile_registers[B][k][4 * n + j]);
-                    sums[n] += static_cast<std::uint32_t>(tile_registers[A][m][4 * k + j] * b);
-                }
-            }
-        }
-        __builtin_memcpy(tile_registers[SUM][m], sums, sizeof sums);
-    }
-}
-
-#else
 
 struct alignas(64) TileConfig {
     std::uint8_t palette, start_row, reserved[14];
@@ -99,6 +49,8 @@ inline void tile_store(void* to, std::int64_t stride) {
     if constexpr (T == 3) _tile_stored(3, to, stride);
 }
 
+// Row m, lane n of SUM adds the products of the four unsigned bytes k of A's row m with the signed ones of B's row k,
+// lane n, for all 16 k, and wraps.
 template <int SUM, int A, int B>
 inline void tile_dot() {
     if constexpr (SUM == 0) _tile_dpbusd(0, 4, 6);
@@ -107,5 +59,3 @@ inline void tile_dot() {
     if constexpr (SUM == 3) _tile_dpbusd(3, 5, 7);
     static_assert(A == 4 + SUM / 2 && B == 6 + SUM % 2);
 }
-
-#endif

@@ -9,8 +9,6 @@
 #if defined(__clang__)
 #pragma clang attribute push( \
     __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,amx-tile,amx-int8"))), apply_to = function)
-#elif defined(QBENCH_EMULATE)
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl")
 #else
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,amx-tile,amx-int8")
 #endif

@@ -9,11 +9,7 @@
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"))), apply_to = function)
 #else
-#if defined(QBENCH_EMULATE)
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl")
-#else
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")
-#endif
 #endif
 
 namespace qbench {
@@ -21,7 +17,6 @@ namespace products_avx512vnni {
 namespace {
 #include "gemm_kernels.h"
 #include "isa_interleave.h"
-#include "isa_vnni.h"
 
 struct Isa {
     using A = std::uint8_t;
@@ -48,11 +43,7 @@ struct Isa {
     }
     static QBENCH_INLINE Right panel(const B* from) { return _mm512_loadu_si512(from); }
     static QBENCH_INLINE Sum add(Sum sum, Left left, Right right) {
-#if defined(QBENCH_EMULATE)
-        return dot(sum, left, right);
-#else
         return _mm512_dpbusd_epi32(sum, left, right);
-#endif
     }
 };
 }  // namespace

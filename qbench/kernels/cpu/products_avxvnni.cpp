@@ -9,11 +9,7 @@
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,avxvnni"))), apply_to = function)
 #else
-#if defined(QBENCH_EMULATE)
-#pragma GCC target("avx2")
-#else
 #pragma GCC target("avx2,avxvnni")
-#endif
 #endif
 
 namespace qbench {
@@ -21,7 +17,6 @@ namespace products_avxvnni {
 namespace {
 #include "gemm_kernels.h"
 #include "isa_interleave.h"
-#include "isa_vnni.h"
 
 struct Isa {
     using A = std::uint8_t;
@@ -54,11 +49,7 @@ struct Isa {
         return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
     }
     static QBENCH_INLINE Sum add(Sum sum, Left left, Right right) {
-#if defined(QBENCH_EMULATE)
-        return dot(sum, left, right);
-#else
         return _mm256_dpbusd_avx_epi32(sum, left, right);
-#endif
     }
 };
 }  // namespace
