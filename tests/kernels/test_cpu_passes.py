@@ -98,28 +98,30 @@ SHAPES = [(5, 33, 31, 33), (8, 64, 16, 16), (4111, 41)]
 PLACES = [(shape, op) for shape in SHAPES for op in calls_on((2, 3, 2, 2)) if len(shape) == 4 or op != "max_pool2d"]
 
 
+@pytest.mark.parametrize("level", levels())
 @pytest.mark.parametrize(("shape", "op"), PLACES, ids=lambda value: str(value).replace(" ", ""))
-def test_threads_change_no_bit(shape: tuple[int, ...], op: str) -> None:
+def test_threads_change_no_bit(shape: tuple[int, ...], op: str, level: str) -> None:
     """Float64 sums too: they are taken over blocks of rows that depend on the shape alone."""
     arguments = calls_on(shape)[op]
-    found = on_threads(op, arguments)
+    found = on_threads(op, arguments, level)
     for other in found[1:]:
         assert difference(found[0], other) == ""
 
 
-def on_threads(op: str, arguments: Sequence[Any]) -> list[list[Tensor]]:
+def on_threads(op: str, arguments: Sequence[Any], level: str) -> list[list[Tensor]]:
     """The results of a call for each number of threads."""
     found = []
     for threads in THREADS:
         torch.set_num_threads(threads)
-        found.append(results(CPP, op, arguments))
+        found.append(results(Implementation("cpp", level), op, arguments))
     return found
 
 
-def test_backward_of_pooling_does_not_depend_on_threads() -> None:
+@pytest.mark.parametrize("level", levels())
+def test_backward_of_pooling_does_not_depend_on_threads(level: str) -> None:
     x, geometry = normal((5, 33, 31, 33)), ([3, 3], [2, 2], [1, 1])
     y, window, _ = results(CPP, "max_pool2d", (x, *geometry))
-    found = on_threads("max_pool2d_backward", (y, window, list(x.shape), *geometry))
+    found = on_threads("max_pool2d_backward", (y, window, list(x.shape), *geometry), level)
     assert all(torch.equal(found[0][0], other[0]) for other in found[1:])
 
 
