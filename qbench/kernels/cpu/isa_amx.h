@@ -15,10 +15,15 @@ inline void configure_tiles() {
         config.row_bytes[i] = TILE_BYTES;
         config.rows[i] = TILE_ROWS;
     }
+    // GCC's intrinsic says that it reads 8 bytes, so the compiler might leave the others unwritten.
+    __asm__ volatile("" : : "m"(config) : "memory");
     _tile_loadconfig(&config);
 }
 
 inline void release_tiles() { _tile_release(); }
+
+// What was stored before is in memory for the loads that follow: GCC's intrinsics do not say that they read it.
+inline void finish_stores() { __asm__ volatile("" : : : "memory"); }
 
 // The compiler's intrinsics are macros that need the register's number as a literal after expansion.
 template <int T>

@@ -51,6 +51,7 @@ void tiles(const std::uint8_t* a, std::int64_t row_step, const std::int8_t* b, c
            std::int64_t count, std::int32_t* sums, bool fresh) {
     constexpr std::int64_t pitch = Isa::columns * sizeof(std::int32_t);
     std::int32_t* lower = sums + TILE_ROWS * Isa::columns;
+    finish_stores();
     if (fresh) {
         tile_zero<0>();
         if constexpr (two_columns) tile_zero<1>();
