@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from qbench.kernels import cpu
-from qbench.kernels.cpu.calls import call
+from qbench.kernels.cpu.calls import call, number
 
 CODES = {torch.uint8: 0, torch.int8: 1, torch.int16: 2}
 RESULTS = {torch.int32: 0, torch.int64: 1, torch.float32: 2, torch.uint8: 3}
@@ -136,10 +136,11 @@ def conv2d_encoded(
     integer_zero_point: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The result of ``conv2d_scaled`` as affine codes of [low, high], uint8; scale; zero."""
-    encoding = torch.full((3,), 2.0**bits - 1)  # scale, zero and largest code
-    scale, zero, _ = encoding.unbind()
-    ends = low.data_ptr(), high.data_ptr()
-    call("affine_parameters", *ends, bits, integer_zero_point, scale.data_ptr(), zero.data_ptr())
+    scale, zero = number(), number()
+    encoding = torch.full((3,), 2.0**bits - 1)  # scale, zero and largest code; an operator's results share no memory
+    ends, at = (low.data_ptr(), high.data_ptr()), encoding.data_ptr()
+    for places in ((scale.data_ptr(), zero.data_ptr()), (at, at + encoding.element_size())):
+        call("affine_parameters", *ends, bits, integer_zero_point, *places)
     where = (stride, padding, dilation, groups)
     factors = _image(x, x_zero, x_scale), _image(w, w_zero, w_scale)
     return _forward(*factors, where, torch.uint8, bias, encoding=encoding), scale, zero
