@@ -133,7 +133,8 @@ class RangeBlock:
         return defer(placeholder(q.codes.shape, q.codes.device), source)
 
     def _line_of(self, w: QTensor) -> tuple[Tensor, Tensor]:
-        """The norm in evaluation as slope * code + offset; the offset is NaN where the scale of the weight ``w`` is."""
+        """The norm in evaluation as slope * code + offset. Every offset is NaN where a parameter or the scale of the
+        weight ``w`` is not finite: behind a fixed range, codes do not show it."""
         norm, site = self.norm, self.sites[0]
         spec = cast(Affine, site.format)
         # The scale of the range itself: that of a batch may be NaN.
@@ -141,7 +142,7 @@ class RangeBlock:
         assert w.scale is not None
         inner = norm.weight.double() / norm.running_scale.double()
         offset = norm.bias.double() - inner * (scale.double() * zero.double() + norm.running_mean.double())
-        return (inner * scale.double()).float(), poisoned(offset, w.scale.reshape(-1)).float()
+        return (inner * scale.double()).float(), poisoned(offset, (inner + offset).sum() + w.scale.sum()).float()
 
     @property
     def sites(self) -> tuple[Site, Site]:

@@ -34,7 +34,7 @@ def pair_of(range_: Tensor) -> Range:
 
 
 def poisoned(x: Tensor, source: Tensor) -> Tensor:
-    """``x``, NaN where ``source`` (float32, broadcast to ``x``) is not finite."""
+    """``x``, NaN where ``source`` (of a float type, broadcast to ``x``) is not finite."""
     return torch.add(x, source, alpha=0)  # 0 times what is not finite is NaN; one call takes half the time of two
 
 

@@ -122,6 +122,15 @@ def test_nan_in_a_weight_is_not_hidden(layer: str) -> None:
     assert evaluated(converted).isnan().any(1).all()
 
 
+@pytest.mark.parametrize("parameter", ["weight", "bias"])
+@pytest.mark.parametrize("norm", ["first.norm", "inner.norm", "outer.norm", "hidden.norm"])
+def test_nan_in_a_norm_is_not_hidden(norm: str, parameter: str) -> None:
+    converted = built("banner8")
+    with torch.no_grad():
+        getattr(converted.model.get_submodule(norm), parameter)[3] = torch.nan
+    assert evaluated(converted).isnan().any(1).all()
+
+
 @pytest.mark.parametrize("method", REMEMBERING)
 def test_evaluation_follows_loaded_weights(method: str) -> None:
     converted, other = built(method), built(method, seed=1)
