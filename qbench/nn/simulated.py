@@ -78,14 +78,14 @@ Bound = Callable[[Tensor, float], float]
 """From values and the largest of them to the largest partial sum that a product with them can reach."""
 
 
-def _exact(product: Callable[[Tensor], Tensor], a: Operand, b: Operand, bound: Bound) -> Tensor:
-    """``product`` of a's values with b's, exact where both are integers.
+def _exact(product: Callable[[Tensor], Tensor], a: Operand, bound: Bound) -> Tensor:
+    """``product`` of a's values with those of the other factor, exact where both are integers, which one says of both.
 
     Where the sums may pass 2^24 in float32, a is split in two digits whose sums do not (two float32 products are
     several times faster than a float64 one on a CPU); the last resort, and the only way on CUDA, is float64.
     """
     values = a.values
-    if not (a.is_integer and b.is_integer):
+    if not a.is_integer:
         return product(values)
     if values.is_cuda:
         return product(values.double())
@@ -153,7 +153,7 @@ def conv(x: Tensor | QTensor, weight: Tensor | QTensor, geometry: Geometry) -> T
             values, filters, None, geometry.stride, geometry.padding, geometry.dilation, geometry.groups
         )
 
-    y = _exact(product, a, w, _window_bound(w.values, (1, 2, 3)))
+    y = _exact(product, a, _window_bound(w.values, (1, 2, 3)))
     return _rescale(y, a.scale, _along_channels(w.scale))
 
 
@@ -195,7 +195,7 @@ def conv_input_grad(
         return _backward(values, shape_only, filters, geometry, input_needed=True)
 
     # The sum runs over filters and taps.
-    return _rescale(_exact(product, e, w, _window_bound(w.values, (0, 2, 3))), e.scale, w.scale)
+    return _rescale(_exact(product, e, _window_bound(w.values, (0, 2, 3))), e.scale, w.scale)
 
 
 def conv_weight_grad(
@@ -208,7 +208,7 @@ def conv_weight_grad(
         shape_only = values.new_empty(1).expand(weight_shape)
         return _backward(values, a.values.to(values.dtype), shape_only, geometry, input_needed=False)
 
-    return _rescale(_exact(product, e, a, _reduction_bound(a, (0, 2, 3))), a.scale, e.scale)
+    return _rescale(_exact(product, e, _reduction_bound(a, (0, 2, 3))), a.scale, e.scale)
 
 
 def _transposed(error: Tensor, weight: Tensor, input_shape: torch.Size, geometry: Geometry) -> Tensor:
@@ -238,19 +238,19 @@ def _backward(error: Tensor, x: Tensor, weight: Tensor, geometry: Geometry, *, i
 def linear(x: Tensor | QTensor, weight: Tensor | QTensor) -> Tensor:
     """x [N, C], weight [K, C] -> [N, K] float32."""
     a, w = operands(x, weight)
-    y = _exact(lambda values: values @ w.values.to(values.dtype).t(), a, w, _window_bound(w.values, (1,)))
+    y = _exact(lambda values: values @ w.values.to(values.dtype).t(), a, _window_bound(w.values, (1,)))
     return _rescale(y, a.scale, w.scale if w.scale is None or w.scale.dim() == 0 else w.scale.reshape(1, -1))
 
 
 def linear_input_grad(error: Tensor | QTensor, weight: Tensor | QTensor) -> Tensor:
     """error [N, K], weight [K, C] -> [N, C] float32."""
     e, w = operands(error, weight, factor_out_channels=False)
-    grad = _exact(lambda values: values @ w.values.to(values.dtype), e, w, _window_bound(w.values, (0,)))
+    grad = _exact(lambda values: values @ w.values.to(values.dtype), e, _window_bound(w.values, (0,)))
     return _rescale(grad, e.scale, w.scale)
 
 
 def linear_weight_grad(x: Tensor | QTensor, error: Tensor | QTensor) -> Tensor:
     """x [N, C], error [N, K] -> [K, C] float32."""
     a, e = operands(x, error)
-    grad = _exact(lambda values: values.t() @ a.values.to(values.dtype), e, a, _reduction_bound(a, (0,)))
+    grad = _exact(lambda values: values.t() @ a.values.to(values.dtype), e, _reduction_bound(a, (0,)))
     return _rescale(grad, a.scale, e.scale)
