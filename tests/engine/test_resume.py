@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from contextlib import ExitStack
 
 import pytest
 
@@ -35,14 +36,38 @@ def steady_keys(monkeypatch):
     monkeypatch.setattr(keys, "qbench_source", lambda: "as in the tests")
 
 
-def start(bench, jobs=2):
-    """``qbench run`` of the bench's suite, in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-c", RUN, bench.folder / "made.yaml", bench.out, bench.worker[2], str(jobs)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+# What the system may do with a signal to a process of several threads: give it to another one than the main thread.
+SIGNAL_TO_ANOTHER_THREAD = """
+import signal, sys, threading, time
+from pathlib import Path
+
+def interrupt():
+    while not list(Path(sys.argv[2]).glob("logs/*.train.log")):
+        time.sleep(0.02)
+    time.sleep(0.5)
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+threading.Thread(target=interrupt, daemon=True).start()
+"""
+
+
+@pytest.fixture
+def start(bench):
+    """Starts ``qbench run`` of the bench's suite in a process of its own; a test that fails leaves none behind."""
+    with ExitStack() as started:
+
+        def start_run(jobs=2, prelude=""):
+            process = subprocess.Popen(
+                [sys.executable, "-c", prelude + RUN, bench.folder / "made.yaml", bench.out, bench.worker[2], str(jobs)],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            started.enter_context(process)
+            started.callback(process.kill)
+            return process
+
+        yield start_run
 
 
 def finish(process):
@@ -115,9 +140,9 @@ def test_without_retry_a_failure_stays_and_still_counts(bench):
     assert summary.exit_code == 1
 
 
-def test_a_killed_run_leaves_no_process_and_loses_no_cell(bench, waiting, still_alive):
+def test_a_killed_run_leaves_no_process_and_loses_no_cell(bench, start, waiting, still_alive):
     suite = bench.suite("- ./fakes.py:fake: {does: [ok, slow, hang]}", seeds="[0, 1]")
-    run = start(bench)
+    run = start()
     waiting(lambda: len(results(bench)) >= 2 and "fake[does=hang]" in bench.labels())
     run.kill()
     finish(run)
@@ -135,9 +160,9 @@ def test_a_killed_run_leaves_no_process_and_loses_no_cell(bench, waiting, still_
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_ends_cleanly_and_goes_on_later(bench, waiting, still_alive, number):
+def test_an_interrupted_run_ends_cleanly_and_goes_on_later(bench, start, waiting, still_alive, number):
     bench.suite("- ./fakes.py:fake: {does: [ok, hang]}")
-    run = start(bench)
+    run = start()
     waiting(lambda: results(bench) and "fake[does=hang]" in bench.labels())
     run.send_signal(number)
     out, err = finish(run)
@@ -150,10 +175,10 @@ def test_an_interrupted_run_ends_cleanly_and_goes_on_later(bench, waiting, still
     assert bench.run(bench.suite("- ./fakes.py:fake: {does: [ok, slow]}")).done_before == 1
 
 
-def test_an_interrupt_while_the_nursery_still_imports_ends_at_once(bench, waiting, monkeypatch):
+def test_an_interrupt_while_the_nursery_still_imports_ends_at_once(bench, start, waiting, monkeypatch):
     monkeypatch.setenv("FAKE_IMPORT_S", "600")
     bench.suite("- ./fakes.py:other")
-    run = start(bench)
+    run = start()
     waiting(lambda: list((bench.out / "logs").glob("*.train.log")) if (bench.out / "logs").exists() else [])
     run.send_signal(signal.SIGINT)
     out, err = finish(run)
@@ -161,9 +186,16 @@ def test_an_interrupt_while_the_nursery_still_imports_ends_at_once(bench, waitin
     assert bench.ran() == []
 
 
-def test_two_runs_on_one_directory_the_second_is_refused_and_the_first_is_whole(bench, waiting):
+def test_an_interrupt_that_another_thread_received_ends_the_run(bench, start, monkeypatch):
+    monkeypatch.setenv("FAKE_IMPORT_S", "600")
+    bench.suite("- ./fakes.py:other")
+    out, err = finish(start(prelude=SIGNAL_TO_ANOTHER_THREAD))
+    assert (json.loads(out)[1:], err) == ([True, 130], "")
+
+
+def test_two_runs_on_one_directory_the_second_is_refused_and_the_first_is_whole(bench, start, waiting):
     suite = bench.suite("- ./fakes.py:fake: {does: [ok, slow]}", seeds="[0, 1, 2]")
-    run = start(bench)
+    run = start()
     waiting(bench.ran)
     with pytest.raises(StoreError, match=rf"another qbench run \(process {run.pid}, since \d{{4}}-.*Z\) is writing to"):
         bench.run(suite)
