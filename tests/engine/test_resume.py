@@ -57,12 +57,9 @@ def start(bench):
     with ExitStack() as started:
 
         def start_run(jobs=2, prelude=""):
-            process = subprocess.Popen(
-                [sys.executable, "-c", prelude + RUN, bench.folder / "made.yaml", bench.out, bench.worker[2], str(jobs)],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
+            arguments = [bench.folder / "made.yaml", bench.out, bench.worker[2], str(jobs)]
+            command = [sys.executable, "-c", prelude + RUN, *arguments]
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
             started.enter_context(process)
             started.callback(process.kill)
             return process
