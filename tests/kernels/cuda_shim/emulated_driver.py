@@ -110,13 +110,14 @@ def build(text: str, kernels: tuple[str, ...], folder: Path) -> Path:
     digest = hashlib.sha256((program + HEADER.read_text() + " ".join(FLAGS)).encode()).hexdigest()[:24]
     library = folder / f"{digest}.so"
     if not library.exists():
-        unfinished = folder / f"{digest}.{os.getpid()}"
-        unfinished.with_suffix(".cpp").write_text(program)
-        command = ["g++", *FLAGS, str(unfinished.with_suffix(".cpp")), "-o", str(unfinished)]
+        # Names of this process alone: others of the same test run may be at it too.
+        program_file, unfinished = (folder / f"{digest}.{os.getpid()}.{kind}" for kind in ("cpp", "unfinished"))
+        program_file.write_text(program)
+        command = ["g++", *FLAGS, str(program_file), "-o", str(unfinished)]
         result = subprocess.run(command, check=False, capture_output=True, text=True)
         assert result.returncode == 0, result.stderr[:4000]
-        unfinished.with_suffix(".cpp").unlink()
-        unfinished.rename(library)  # at once, for other processes of the same test run
+        program_file.unlink()
+        unfinished.rename(library)  # at once
     return library
 
 
