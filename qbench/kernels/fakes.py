@@ -77,6 +77,10 @@ def conv2d_input_grad_scaled(
 conv2d_weight_grad_scaled = conv2d_input_grad_scaled
 
 
+def add_conv2d_input_grad_(total: Tensor, *arguments: Any) -> None:
+    return None
+
+
 def matmul_scaled(
     a: Tensor, a_zero: Tensor | None, a_scale: Tensor, b: Tensor, b_zero: Tensor | None, b_scale: Tensor,
     bias: Tensor | None,

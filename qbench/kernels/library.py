@@ -43,6 +43,7 @@ SCHEMAS = {
     "conv2d_input_grad_scaled": (
         f"({E}, Tensor e_scale, {W}, Tensor w_scale, SymInt[] input_shape, {GEOMETRY}) -> Tensor"
     ),
+    "add_conv2d_input_grad_": (f"(Tensor(a!) total, {E}, Tensor e_scale, {W}, Tensor w_scale, {GEOMETRY}) -> ()"),
     "conv2d_weight_grad_scaled": (
         f"({X}, Tensor x_scale, {E}, Tensor e_scale, SymInt[] weight_shape, {GEOMETRY}) -> Tensor"
     ),

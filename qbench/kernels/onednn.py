@@ -149,6 +149,24 @@ def conv2d_input_grad_scaled(
     return reference.scaled(total, e_scale, w_scale)
 
 
+def add_conv2d_input_grad_(
+    total: Tensor,
+    e: Tensor,
+    e_zero: Tensor | None,
+    e_scale: Tensor,
+    w: Tensor,
+    w_zero: Tensor | None,
+    w_scale: Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> None:
+    """total += the result of ``conv2d_input_grad_scaled``."""
+    where = (list(total.shape), stride, padding, dilation, groups)
+    total.add_(conv2d_input_grad_scaled(e, e_zero, e_scale, w, w_zero, w_scale, *where))
+
+
 def conv2d_weight_grad_scaled(
     x: Tensor,
     x_zero: Tensor | None,

@@ -22,9 +22,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
-from qbench.kernels.checks import Pair, dense, require_byte, require_number
+from qbench.kernels.checks import (
+    Pair,
+    dense,
+    require_byte,
+    require_dense,
+    require_number,
+    require_same_device,
+    require_type,
+)
 from qbench.kernels.library import ops
 from qbench.kernels.product_checks import (
     check_convolution,
@@ -166,6 +176,35 @@ def conv2d_s8_input_grad_scaled(
         dense(e), e_zero, e_scale, dense(w), w_zero, w_scale, list(input_shape), *where
     )
     return result
+
+
+def add_conv2d_s8_input_grad_(
+    total: Tensor,
+    e: Tensor,
+    w: Tensor,
+    e_scale: Tensor,
+    w_scale: Tensor,
+    *,
+    stride: Pair = 1,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+    e_zero: Tensor | None = None,
+    w_zero: Tensor | None = None,
+) -> None:
+    """total += :func:`conv2d_s8_input_grad_scaled` of its shape, in the kernel's epilogue: one more rounding.
+
+    total: float32, dense in channels-last memory; the gradient of a tensor that several layers read is added up in it.
+    """
+    where = geometry(stride, padding, dilation, groups)
+    require_type(total, "total", torch.float32)
+    require_dense(total, "total")
+    require_same_device(total, "total", e, "e")
+    check_input_grad(e, w, total.shape, e_zero, w_zero, where)
+    require_number(e_scale, "e_scale")
+    require_number(w_scale, "w_scale")
+    ops.add_conv2d_input_grad_(total, dense(e), e_zero, e_scale, dense(w), w_zero, w_scale, *where)
+    increment_version(total)
 
 
 def conv2d_s8_weight_grad(

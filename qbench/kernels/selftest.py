@@ -6,7 +6,8 @@ The inputs are those that break careless arithmetic: operands of one sign at the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -22,6 +23,7 @@ PRODUCTS = (
     "conv2d_scaled",
     "conv2d_encoded",
     "conv2d_input_grad_scaled",
+    "add_conv2d_input_grad_",
     "conv2d_weight_grad_scaled",
     "matmul_scaled",
 )
@@ -67,17 +69,25 @@ def first_difference(op: str, function: Callable[..., Any], device: str) -> str:
     """Where ``function`` first differs from the reference of the product ``op``; empty where nowhere."""
     reference = getattr(products, op)
     for label, arguments in _calls(op, device):
-        expected = reference(*arguments)
+        expected = outcome(reference, arguments)
         try:
-            got = function(*arguments)
+            got = outcome(function, arguments)
         except Exception as error:  # whatever it is, the next implementation does without
             return f"{label}: {type(error).__name__}: {error}"
-        if isinstance(expected, Tensor):
-            expected, got = (expected,), (got,)
         for wanted, found in zip(expected, got, strict=True):
             if not torch.equal(wanted, found):
                 return f"{label}: {_where(wanted, found)}"
     return ""
+
+
+def outcome(function: Callable[..., Any], arguments: Sequence[Any]) -> tuple[Tensor, ...]:
+    """What a call returns, or makes of (a copy of) its first argument."""
+    first, *rest = arguments
+    changed = first.clone()
+    returned = function(changed, *rest)
+    if isinstance(returned, Tensor):
+        return (returned,)
+    return (changed,) if returned is None else returned
 
 
 def _where(wanted: Tensor, found: Tensor) -> str:
@@ -95,7 +105,7 @@ def _calls(op: str, device: str) -> Iterator[tuple[str, tuple[Any, ...]]]:
         yield str(case), build(op, case, "odd", generator, device)
         if S16 not in (case.first, case.second):
             yield f"{case}, whole tiles", build(op, case, "tiled", generator, device)
-        if op.endswith(("_scaled", "_encoded")) and case.first == U8:
+        if op.endswith(("_scaled", "_encoded", "_")) and case.first == U8:
             yield f"{case}, long sums", build(op, case, "long", generator, device)
 
 
@@ -143,7 +153,7 @@ def _matmul(op: str, case: Operands, size: str, generator: torch.Generator, devi
 
 def _conv(op: str, case: Operands, size: str, generator: torch.Generator, device: str) -> tuple[Any, ...]:
     x_shape, w_shape, e_shape, geometry = _shapes(op, size)
-    kind = op.removesuffix("_scaled").removesuffix("_encoded")
+    kind = op.removesuffix("_scaled").removesuffix("_encoded").removeprefix("add_").removesuffix("_")
     shapes = {
         "conv2d": (x_shape, w_shape),
         "conv2d_input_grad": (e_shape, w_shape),
@@ -154,6 +164,10 @@ def _conv(op: str, case: Operands, size: str, generator: torch.Generator, device
     if op == kind:
         return (*first, *second, *result, *geometry, _is_wide(case))
     scale, other = _scales(device)
+    if op.startswith("add_"):
+        total = torch.linspace(-9, 9, math.prod(x_shape)).view(x_shape).to(device)
+        total = total.contiguous(memory_format=torch.channels_last)
+        return (total, *first, scale, *second, other, *geometry)
     bias = (torch.linspace(-1, 1, w_shape[0]).to(device),) if kind == "conv2d" else ()
     ends = [torch.tensor(end, device=device) for end in (-300.0, 500.0)]
     encoding = (*ends, 8, True) if op.endswith("_encoded") else ()

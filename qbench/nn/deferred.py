@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from qbench.kernels import passes
+from qbench.kernels.checks import dense
 from qbench.kernels.direct import direct_view, encode_direct_view
 from qbench.kernels.packing import pack_bits, unpack_bits
 from qbench.kernels.pooling import Pooled
@@ -233,26 +234,67 @@ _METADATA: frozenset[Any] = _OBSERVERS.union(
 
 
 class LeftGradient:
-    """Where the consumer of a deferred activation may leave its part of the gradient, in a form smaller than a tensor.
+    """Where the consumers of a deferred activation may leave their parts of the gradient instead of a tensor each: a
+    kernel adds its part to what is there already, and a pooling layer's is smaller than a tensor.
 
-    In the graph it then sends zeros, one number under the activation's shape, which autograd adds to what others send.
+    In the graph the first of them sends zeros, one number under the activation's shape, which autograd adds to what
+    others send, and the rest nothing. What a backward pass left that never came to the producer is not the next one's.
     """
 
     def __init__(self) -> None:
-        self.is_wanted = True
-        self._parts: list[Pooled] = []
+        self.is_wanted = _graph_task is not None
+        self._pass = -1
+        self._total: Tensor | None = None
+        self._pooled: list[Pooled] = []
 
-    def leave(self, part: Pooled) -> None:
-        """Add a part."""
-        self._parts.append(part)
+    @property
+    def total(self) -> Tensor | None:
+        """The sum of the tensors left so far, float32 of the activation's shape, dense; None where there is none."""
+        self._begin_pass()
+        return self._total
+
+    def leave(self, part: Tensor | Pooled, shape: torch.Size) -> Tensor | None:
+        """Add a part, and return what its consumer sends in place of it. shape: of the activation.
+
+        A tensor is the left gradient's own from now on: the next part is added in its memory.
+        """
+        self._begin_pass()
+        is_first = self._total is None and not self._pooled
+        if isinstance(part, Pooled):
+            self._pooled.append(part)
+        else:
+            self._total = dense(part) if self._total is None else self._total.add_(part)
+        device = (part.gradient if isinstance(part, Pooled) else part).device
+        return placeholder(shape, device, 0.0) if is_first else None
 
     def joined(self, sent: Tensor) -> Tensor | Pooled:
         """The whole gradient, given what came through the graph; forgets the parts."""
-        parts, self._parts = self._parts, []
+        self._begin_pass()
+        parts: list[Tensor | Pooled] = [*self._pooled, *([] if self._total is None else [self._total])]
+        self._forget()
         is_zero = not any(sent.stride())  # as no consumer but a leaving one sends
         if len(parts) == 1 and is_zero:
             return parts[0]
-        return sum((part.values(sent.shape) for part in parts), sent)
+        return sum((part.values(sent.shape) if isinstance(part, Pooled) else part for part in parts), sent)
+
+    def _begin_pass(self) -> None:
+        if _graph_task is not None and self._pass != _graph_task():
+            self._pass = _graph_task()
+            self._forget()
+
+    def _forget(self) -> None:
+        self._total, self._pooled = None, []
+
+
+_graph_task: Callable[[], int] | None = getattr(torch._C, "_current_graph_task_id", None)
+"""The number of the backward pass under way. PyTorch has no public question for it; without the private one nothing is
+left, and autograd adds up."""
+
+
+def sent(gradient: Tensor, left: LeftGradient | None) -> Tensor | None:
+    """What goes through the graph for a gradient that nobody else holds: itself, or what stands for it where it is
+    left."""
+    return left.leave(gradient, gradient.shape) if left is not None and left.is_wanted else gradient
 
 
 class Deferred(Tensor):
@@ -303,6 +345,11 @@ def token_of(deferred: Deferred) -> Tensor:
 def parted(x: Tensor | None) -> tuple[Any, Source | None]:
     """What stands for an activation in the graph, and where its values come from if not from that."""
     return (token_of(x), x.source) if isinstance(x, Deferred) else (x, None)
+
+
+def left_of(x: Tensor | None) -> LeftGradient | None:
+    """Where a consumer of the activation may leave its part of the gradient; None where it has to send a tensor."""
+    return x.left if isinstance(x, Deferred) else None
 
 
 def done_with(x: Tensor) -> None:

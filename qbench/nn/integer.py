@@ -60,6 +60,17 @@ def conv_input_grad(error: Value, weight: Value, input_shape: torch.Size, geomet
     return simulated.conv_input_grad(error, weight, input_shape, geometry)
 
 
+def add_conv_input_grad_(total: Tensor, error: Value, weight: Value, geometry: Geometry) -> None:
+    """total += :func:`conv_input_grad` of its shape, in the kernel."""
+    if isinstance(error, QTensor) and isinstance(weight, QTensor) and is_factor(error) and is_factor(weight):
+        products.add_conv2d_s8_input_grad_(
+            total, error.codes, weight.codes, _scale(error), _scale(weight),
+            e_zero=error.zero_point, w_zero=weight.zero_point, **_keys(geometry),
+        )  # fmt: skip
+    else:
+        simulated.add_conv_input_grad_(total, error, weight, geometry)
+
+
 def conv_weight_grad(x: Value, error: Value, weight_shape: torch.Size, geometry: Geometry) -> Tensor:
     """x [N, C, H, W], error [N, K, H', W'] -> gradient of the weight, float32 of ``weight_shape``."""
     if isinstance(x, QTensor) and isinstance(error, QTensor) and is_factor(x) and is_factor(error):

@@ -16,7 +16,7 @@ from qbench.kernels.encoding import extremes
 from qbench.nn import integer, simulated
 from qbench.nn.between import Between
 from qbench.nn.coded import CodedWeight, in_order
-from qbench.nn.deferred import DirectView, Held, Source, parted
+from qbench.nn.deferred import DirectView, Held, LeftGradient, Source, parted, sent
 from qbench.nn.geometry import Geometry
 from qbench.nn.kept import Operand, Quantized, Recomputed, Reencoded, keep, kept, operand, release
 from qbench.nn.remembered import Remembered
@@ -39,6 +39,7 @@ class Functions(Protocol):
     def conv_with_extremes(self, x: QTensor, weight: QTensor, geometry: Geometry, /) -> tuple[Tensor, Tensor]: ...
     def conv_encoded(self, x: Value, weight: Value, geometry: Geometry, spec: Affine, limits: Range, /) -> QTensor: ...
     def conv_input_grad(self, error: Value, weight: Value, shape: torch.Size, geometry: Geometry, /) -> Tensor: ...
+    def add_conv_input_grad_(self, total: Tensor, error: Value, weight: Value, geometry: Geometry, /) -> None: ...
     def conv_weight_grad(self, x: Value, error: Value, shape: torch.Size, geometry: Geometry, /) -> Tensor: ...
     def linear(self, x: Value, weight: Value, /) -> Tensor: ...
     def linear_input_grad(self, error: Value, weight: Value, /) -> Tensor: ...
@@ -56,6 +57,7 @@ class Product(Protocol):
     def forward_with_extremes(self, x: QTensor, weight: QTensor) -> tuple[Tensor, Tensor]: ...
     def forward_encoded(self, x: Value, weight: Value, spec: Affine, limits: Range) -> QTensor: ...
     def input_grad(self, error: Value, weight: Value, shape: torch.Size) -> Tensor: ...
+    def add_input_grad_(self, total: Tensor, error: Value, weight: Value) -> None: ...
     def weight_grad(self, x: Value, error: Value, shape: torch.Size) -> Tensor: ...
     def plain(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor: ...
 
@@ -80,6 +82,10 @@ class ConvProduct:
 
     def input_grad(self, error: Value, weight: Value, shape: torch.Size) -> Tensor:
         return self.functions.conv_input_grad(error, weight, shape, self.geometry)
+
+    def add_input_grad_(self, total: Tensor, error: Value, weight: Value) -> None:
+        """``total``, dense in channels-last memory, plus the gradient of its shape."""
+        self.functions.add_conv_input_grad_(total, error, weight, self.geometry)
 
     def weight_grad(self, x: Value, error: Value, shape: torch.Size) -> Tensor:
         return self.functions.conv_weight_grad(x, error, shape, self.geometry)
@@ -109,6 +115,10 @@ class LinearProduct:
 
     def input_grad(self, error: Value, weight: Value, shape: torch.Size) -> Tensor:
         return self.functions.linear_input_grad(error, weight)
+
+    def add_input_grad_(self, total: Tensor, error: Value, weight: Value) -> None:
+        """``total`` plus the gradient of its shape."""
+        total.add_(self.functions.linear_input_grad(error, weight))
 
     def weight_grad(self, x: Value, error: Value, shape: torch.Size) -> Tensor:
         return self.functions.linear_weight_grad(x, error)
@@ -267,12 +277,14 @@ class _QuantizedProduct(torch.autograd.Function):
         return grad_x, grad_weight, grad_bias, None, None, None
 
 
-def product_gradients(ctx: Any, layer: QuantizedLayer, errors: tuple[Value, Value]) -> tuple[Tensor | None, Tensor]:
+def product_gradients(
+    ctx: Any, layer: QuantizedLayer, errors: tuple[Value, Value], left: LeftGradient | None = None
+) -> tuple[Tensor | None, Tensor]:
     """The gradients of a layer's input, where it is wanted, and of its weight, from what its node kept.
 
     ctx: of the node, which keeps the two operands, has the input's shape as ``x_shape`` and the input as its first
-    argument. errors: for the input gradient and for the weight gradient. The larger of the results is made last, when
-    what only the other needs is gone.
+    argument. errors: for the input gradient and for the weight gradient. left: where the input gradient may be left.
+    The larger of the results is made last, when what only the other needs is gone.
     """
     (a, w), _ = kept(ctx)
     for_input, for_weight = errors
@@ -280,14 +292,24 @@ def product_gradients(ctx: Any, layer: QuantizedLayer, errors: tuple[Value, Valu
     grad_x, wants_input = None, ctx.needs_input_grad[0]
     weight_is_last = ctx.x_shape.numel() < layer.weight.numel()
     if wants_input and weight_is_last:
-        grad_x = layer.product.input_grad(for_input, w.value, ctx.x_shape)
+        grad_x = _input_gradient(layer, for_input, w.value, ctx.x_shape, left)
         del for_input, w
     grad_weight = layer.weight_gradient(a.value, for_weight)
     del a, for_weight
     release(ctx)
     if wants_input and not weight_is_last:
-        grad_x = layer.product.input_grad(for_input, w.value, ctx.x_shape)
+        grad_x = _input_gradient(layer, for_input, w.value, ctx.x_shape, left)
     return grad_x, grad_weight
+
+
+def _input_gradient(
+    layer: QuantizedLayer, error: Value, weight: Value, shape: torch.Size, left: LeftGradient | None
+) -> Tensor | None:
+    """What the layer sends to its input: the gradient, or what stands for it where it is left."""
+    if left is not None and left.is_wanted and left.total is not None:
+        layer.product.add_input_grad_(left.total, error, weight)
+        return None
+    return sent(layer.product.input_grad(error, weight, shape), left)
 
 
 def is_worth_repeating(site: Site, encoded: Value) -> bool:

@@ -53,9 +53,9 @@ class CompactMaxPool(nn.Module):
         geometry = (self.kernel, self.stride, self.padding)
         if not isinstance(x, Deferred) or isinstance(x.source, Held):
             return apply_function(_MaxPool, materialised(x), *geometry)
-        outcome: list[Held] = []
-        token = apply_function(_ViewMaxPool, token_of(x), x.source, x.left, outcome, *geometry)
-        return defer(token, outcome[0])
+        left, outcome = LeftGradient(), list[Held]()
+        token = apply_function(_ViewMaxPool, token_of(x), x.source, x.left, left, outcome, *geometry)
+        return defer(token, outcome[0], left)
 
 
 class _MaxPool(torch.autograd.Function):
@@ -79,11 +79,11 @@ class _ViewMaxPool(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, token: Tensor, view: AnyView, left: LeftGradient | None, outcome: list[Held],
+        ctx: Any, token: Tensor, view: AnyView, x_left: LeftGradient | None, left: LeftGradient, outcome: list[Held],
         *geometry: tuple[int, int],
     ) -> Tensor:  # fmt: skip
         y = pooled_values(view, *geometry)
-        ctx.shape, ctx.left, ctx.geometry = token.shape, left, geometry
+        ctx.shape, ctx.x_left, ctx.left, ctx.geometry = token.shape, x_left, left, geometry
         keep(ctx, [Recomputed(view)])
         outcome.append(Held(y, None, while_kept(view, lambda: pooled_values(view, *geometry))))
         return placeholder(y.shape, y.device)
@@ -93,11 +93,10 @@ class _ViewMaxPool(torch.autograd.Function):
         (recomputed,), _ = kept(ctx)
         assert isinstance(recomputed, Recomputed)
         places = torch.cat([place for _, place in pooled_parts(recomputed.view, *ctx.geometry)])
-        pooled = Pooled(grads[0], places, *ctx.geometry)
-        if ctx.left is not None and ctx.left.is_wanted:
-            ctx.left.leave(pooled)
-            return placeholder(ctx.shape, places.device, 0.0), *[None] * 6
-        return pooled.values(ctx.shape), *[None] * 6
+        pooled = Pooled(ctx.left.joined(grads[0]), places, *ctx.geometry)
+        if ctx.x_left is not None and ctx.x_left.is_wanted:
+            return ctx.x_left.leave(pooled, ctx.shape), *[None] * 7
+        return pooled.values(ctx.shape), *[None] * 7
 
 
 def place_bits(kernel: tuple[int, int]) -> int:

@@ -26,9 +26,11 @@ from qbench.nn.deferred import (
     Source,
     View,
     defer,
+    left_of,
     materialised,
     parted,
     placeholder,
+    sent,
     while_kept,
 )
 from qbench.nn.kept import Quantized, keep, keeps_graph, kept
@@ -96,11 +98,13 @@ class RangeBlock:
             return self.evaluate(x, trunk)
         self._evaluated.forget()
         between, left, outcome = Between(), LeftGradient(), list[Source]()
-        product = _Product.apply(*parted(x), self.layer.in_graph, self, between)  # type: ignore[no-untyped-call]
-        y = _NormAndReLU.apply(  # type: ignore[no-untyped-call]
-            product, self.norm.weight, self.norm.bias, *parted(trunk), self, between, left, outcome
+        product = _Product.apply(  # type: ignore[no-untyped-call]
+            *parted(x), self.layer.in_graph, self, between, left_of(x)
         )
-        return defer(y, outcome[0], left if trunk is None else None) if outcome else cast(Tensor, y)
+        y = _NormAndReLU.apply(  # type: ignore[no-untyped-call]
+            product, self.norm.weight, self.norm.bias, *parted(trunk), self, between, left_of(trunk), left, outcome
+        )
+        return defer(y, outcome[0], left) if outcome else cast(Tensor, y)
 
     @property
     def serves(self) -> bool:
@@ -229,21 +233,23 @@ def replaced(x: Tensor, at: Tensor, values: Tensor) -> Tensor:
 class _Product(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, view: Source | None, weight: Tensor, block: RangeBlock, between: Between
-    ) -> Tensor:
+        ctx: Any, x: Tensor, view: Source | None, weight: Tensor, block: RangeBlock, between: Between,
+        x_left: LeftGradient | None,
+    ) -> Tensor:  # fmt: skip
         layer = block.layer
         a, w = layer.encode_activation(x, view), layer.encode_weight()
         y, extremes = layer.product.forward_with_extremes(cast(QTensor, layer.observed(a)), cast(QTensor, w))
         between.put((y, extremes))
-        ctx.block, ctx.between, ctx.x_shape = block, between, x.shape
+        ctx.block, ctx.between, ctx.x_left, ctx.x_shape = block, between, x_left, x.shape
         keep(ctx, [layer.input_operand(x, a), layer.weight_operand(weight, w)])
         return placeholder(y.shape, y.device)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         block = ctx.block
-        grad_x, grad_weight = product_gradients(ctx, block.layer, block.encode_errors(ctx.between.take()))
-        return grad_x, None, grad_weight, None, None
+        # Named here, the errors would outlive their use.
+        grad_x, grad_weight = product_gradients(ctx, block.layer, block.encode_errors(ctx.between.take()), ctx.x_left)
+        return grad_x, None, grad_weight, None, None, None
 
 
 def _sum(output: View, shortcut: Source) -> tuple[Held, Tensor]:
@@ -260,7 +266,7 @@ class _NormAndReLU(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, product: Tensor, gamma: Tensor, beta: Tensor, trunk: Tensor | None, shortcut: Source | None,
-        block: RangeBlock, between: Between, left: LeftGradient, outcome: list[Source],
+        block: RangeBlock, between: Between, trunk_left: LeftGradient | None, left: LeftGradient, outcome: list[Source],
     ) -> Tensor:  # fmt: skip
         y, extremes = between.take()
         q, line = block.normalise(y, extremes, block.relu and trunk is None)
@@ -274,7 +280,8 @@ class _NormAndReLU(torch.autograd.Function):
         else:
             held, mask = _sum(output, shortcut)
             outcome.append(held)
-        ctx.block, ctx.between, ctx.left, ctx.constant = block, between, left, line.constant
+        ctx.block, ctx.between, ctx.trunk_left, ctx.left = block, between, trunk_left, left
+        ctx.constant = line.constant
         keep(ctx, [Quantized(q)], [mask, gamma, *line[:-1]])
         return value
 
@@ -284,9 +291,12 @@ class _NormAndReLU(torch.autograd.Function):
         q, line = cast(QTensor, norm_input.value), Line._make([*vectors, ctx.constant])
         if keeps_graph():
             q = replace(q, codes=q.codes.clone())
-        found = ctx.block.encode_gradient(ctx.left.joined(grads[0]), mask, q, line, gamma)
-        grad_trunk = None if mask is None else found.masked if mask.numel() else grads[0]
+        g = ctx.left.joined(grads[0])
+        found = ctx.block.encode_gradient(g, mask, q, line, gamma)
+        grad_trunk = None
+        if mask is not None:
+            grad_trunk = sent(found.masked, ctx.trunk_left) if mask.numel() else g
         if ctx.needs_input_grad[0]:
             ctx.between.put(found._replace(masked=torch.empty(0)))  # or that tensor would outlive its use
         grad_product = placeholder(q.codes.shape, q.codes.device, math.inf)  # which no look for NaN mistakes for one
-        return grad_product, found.grad_weight, found.grad_bias, grad_trunk, None, None, None, None, None
+        return grad_product, found.grad_weight, found.grad_bias, grad_trunk, *[None] * 6

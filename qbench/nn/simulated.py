@@ -198,6 +198,11 @@ def conv_input_grad(
     return _rescale(_exact(product, e, _window_bound(w.values, (0, 2, 3))), e.scale, w.scale)
 
 
+def add_conv_input_grad_(total: Tensor, error: Tensor | QTensor, weight: Tensor | QTensor, geometry: Geometry) -> None:
+    """total += :func:`conv_input_grad` of its shape."""
+    total.add_(conv_input_grad(error, weight, total.shape, geometry))
+
+
 def conv_weight_grad(
     x: Tensor | QTensor, error: Tensor | QTensor, weight_shape: torch.Size, geometry: Geometry
 ) -> Tensor:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from qbench.kernels import backends
 from qbench.kernels.cuda.sources import FILES
+from qbench.kernels.selftest import outcome
 
 FAILURES_KEPT = 30
 TINY_STEP = 40
@@ -108,10 +109,10 @@ def real_sizes(bench: Bench) -> None:
     for layer in layers(bench):
         for op, arguments in products(layer, bench):
             bench.check_time()
-            first, second = (bench.function(op)(*arguments) for _ in range(2))
+            first, second = (outcome(bench.function(op), arguments) for _ in range(2))
             reference = backends.find(op, "reference")
             assert reference is not None
-            expected = reference(*arguments)
+            expected = outcome(reference, arguments)
             if not same(expected, first):
                 failures.append(f"{op} of {layer.name} differs from the reference")
             if not same(first, second):
@@ -128,14 +129,16 @@ def products(layer: Layer, bench: Bench) -> Iterator[tuple[str, tuple[Any, ...]]
     ends = (torch.tensor(value, device=bench.device) for value in (-30.0, 50.0))
     yield "conv2d_encoded", (x, zero, scale, w, None, scale, None, *geometry, *ends, 8, True)
     yield "conv2d_input_grad_scaled", (e, zero, scale, w, None, scale, list(x.shape), *geometry)
+    total = torch.linspace(-9, 9, x.numel(), device=bench.device).view(x.shape)
+    total = total.contiguous(memory_format=torch.channels_last)
+    yield "add_conv2d_input_grad_", (total, e, zero, scale, w, None, scale, *geometry)
     yield "conv2d_weight_grad_scaled", (x, zero, scale, e, zero, scale, list(w.shape), *geometry)
     wide = wide_errors(e)
     yield "conv2d_weight_grad_scaled", (x, zero, scale, wide, None, scale, list(w.shape), *geometry)
 
 
-def same(a: Tensor | tuple[Tensor, ...], b: Tensor | tuple[Tensor, ...]) -> bool:
-    """Equality of one or several results."""
-    first, second = ((value,) if isinstance(value, Tensor) else value for value in (a, b))
+def same(first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> bool:
+    """Equality of results."""
     return all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
 
 
@@ -183,5 +186,6 @@ def chain(bench: Bench, x: Tensor, w: Tensor) -> list[Tensor]:
     e, e_scale, e_zero = call("encode_affine")(y, extremes[0], extremes[1], 8, True, key)
     sums, *_ = call("chunk_statistics")(e, 4)
     back = call("conv2d_input_grad_scaled")(e, e_zero, e_scale, weights, None, w_scale, list(x.shape), *geometry)
+    call("add_conv2d_input_grad_")(back, e, e_zero, e_scale, weights, None, w_scale, *geometry)
     grad = call("conv2d_weight_grad_scaled")(codes, zero, scale, e, e_zero, e_scale, list(w.shape), *geometry)
     return [y, extremes, sums, back, grad]

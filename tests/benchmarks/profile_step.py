@@ -36,7 +36,7 @@ BOUND = 0.4
 
 GROUPS = {
     "products, forward": ("conv2d", "conv2d_scaled", "conv2d_encoded"),
-    "products, input gradient": ("conv2d_input_grad", "conv2d_input_grad_scaled"),
+    "products, input gradient": ("conv2d_input_grad", "conv2d_input_grad_scaled", "add_conv2d_input_grad_"),
     "products, weight gradient": ("conv2d_weight_grad", "conv2d_weight_grad_scaled"),
     "products, linear layers": ("matmul", "matmul_scaled"),
     "encode": (
@@ -141,7 +141,7 @@ def bytes_moved(schema: Any, arguments: Sequence[Any], result: Any) -> int:
 
 def num_operations(op: str, arguments: dict[str, Any], result: Any) -> int:
     """Multiplications and additions of a product; 0 for other kernels."""
-    kind = op.removesuffix("_scaled")
+    kind = op.removesuffix("_scaled").removeprefix("add_").removesuffix("_")
     output = result[0] if isinstance(result, tuple) else result
     if kind == "conv2d":
         return 2 * int(output.numel()) * int(arguments["w"][0].numel())

@@ -154,6 +154,7 @@ LONG_SHAPES = (
     Shape("long-pixels", (2, 2, 83, 199), 3, (1, 1)),
 )
 KINDS = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad")
+SPECIAL = (math.nan, math.inf, -math.inf, -0.0, 3e38, 1e-42, 0.0)
 
 
 def zero(value: float | None) -> Tensor | None:
@@ -197,6 +198,18 @@ def scaled(
         bias = [normal((shape.filters,)) if per_channel else None]
         second_scale = normal((shape.filters,), seed=3).abs() if per_channel else second_scale
     return (first_codes, first_zero, first_scale, second_codes, second_zero, second_scale, *bias, *rest)
+
+
+def added(shape: Shape, fill: Fill, *, poisoned: bool = False) -> tuple[Any, ...]:
+    """Arguments of the input gradient that is added to what is there, special values among it."""
+    *factors_and_scales, input_shape, stride, padding, dilation, groups = scaled(
+        "conv2d_input_grad", shape, fill, poisoned=poisoned
+    )
+    total = normal(input_shape, seed=4)
+    flat = total.permute(0, 2, 3, 1).flatten()  # of one memory with it
+    places = torch.linspace(0, flat.numel() - 1, len(SPECIAL)).long() if flat.numel() else torch.arange(0)
+    flat[places] = torch.tensor(SPECIAL)[: len(places)]
+    return (total, *factors_and_scales, stride, padding, dilation, groups)
 
 
 MATRICES = (
@@ -252,6 +265,15 @@ def _convolutions() -> Iterator[Case]:
         )
 
 
+def _added() -> Iterator[Case]:
+    op = "add_conv2d_input_grad_"
+    for shape, fill in product((*SHAPES, *LONG_SHAPES), RANDOM):
+        yield Case(op, f"{shape.label}-{fill}", partial(added, shape, fill))
+    for shape, fill in product((BASIC, TILED, DEEP), FILLS):
+        yield Case(op, f"{shape.label}-{fill}-filled", partial(added, shape, fill))
+    yield Case(op, "poisoned", partial(added, BASIC, RANDOM[0], poisoned=True))
+
+
 def encoded(
     shape: Shape,
     fill: Fill,
@@ -305,4 +327,4 @@ def _matrices() -> Iterator[Case]:
             yield Case("matmul_scaled", f"K={terms}-{fill}", partial(matmul_scaled, (2, terms, 3), fill))
 
 
-CASES = (*_convolutions(), *_encoded(), *_matrices())
+CASES = (*_convolutions(), *_added(), *_encoded(), *_matrices())

@@ -204,6 +204,7 @@ def test_winograd(shape: Shape, fill: Fill) -> None:
     for kind in ("conv2d", "conv2d_input_grad"):
         assert_equal(kind, cases.convolution(kind, shape, fill))
     assert_equal("conv2d_scaled", cases.scaled("conv2d", shape, fill, per_channel=True))
+    assert_equal("add_conv2d_input_grad_", cases.added(shape, fill))
 
 
 WINOGRAD_WGRAD = (

@@ -65,6 +65,7 @@ struct Phase {
 struct Target {
     void* data;
     std::int32_t kind;
+    bool adds;               // a RESULT_FLOAT32 to what is there, which has no bias and no extremes
     std::int64_t stride[3];  // image, row, column; channels lie next to each other
     float first_scale;
     const float* second_scale;

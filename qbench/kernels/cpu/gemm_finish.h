@@ -81,7 +81,8 @@ void put(const Target& target, std::int64_t place, std::int64_t column, const To
         return;
     }
     float values[columns];
-    float* const to = target.kind == RESULT_UINT8 ? values : static_cast<float*>(target.data) + place;
+    float* const data = target.kind == RESULT_UINT8 ? nullptr : static_cast<float*>(target.data) + place;
+    float* const to = data && !target.adds ? data : values;
     const float first = target.first_scale;
     const float* second = target.second_scale + column * target.second_step;
     if (target.second_step) {
@@ -94,6 +95,9 @@ void put(const Target& target, std::int64_t place, std::int64_t column, const To
         for (std::int64_t n = 0; n < cols; ++n) to[n] += target.bias[column + n];
     }
     if (range) range->take(to, cols);
+    if (target.adds) {
+        for (std::int64_t n = 0; n < cols; ++n) data[n] += to[n];
+    }
     if (target.kind == RESULT_UINT8) {
         std::uint8_t* const codes = static_cast<std::uint8_t*>(target.data) + place;
         for (std::int64_t n = 0; n < cols; ++n) codes[n] = code_of(target, to[n]);
@@ -128,8 +132,11 @@ struct Vectors<16> {
     typedef std::uint8_t Codes __attribute__((vector_size(16)));
 };
 
+// What becomes of scaled results: they are stored, or added to what is there, or stored as codes.
+enum class End { STORE, ADD, ENCODE };
+
 // The same for whole vectors of int32 sums of several outputs, `step` elements apart, in registers.
-template <class Isa, bool with_bias, bool encodes>
+template <class Isa, End end, bool with_bias>
 void put_float_vectors(const Target& target, std::int64_t place, std::int64_t step, std::int64_t column,
                        const std::int32_t* sums, std::int64_t rows, std::int64_t offset, Range<Isa::columns>* range) {
     constexpr std::int64_t bytes = Isa::lanes * 4;
@@ -157,7 +164,7 @@ void put_float_vectors(const Target& target, std::int64_t place, std::int64_t st
         __builtin_memcpy(&total, sums, bytes);
         Floats value = __builtin_convertvector(total, Floats) * first * second;
         if constexpr (with_bias) value += bias;
-        if constexpr (encodes) {
+        if constexpr (end == End::ENCODE) {
             Floats code = value / code_scale + target.code_zero;
             code = code > none ? code : none;
             code = (code < top ? code : top) + WHOLE - WHOLE;
@@ -165,7 +172,15 @@ void put_float_vectors(const Target& target, std::int64_t place, std::int64_t st
             __builtin_memcpy(static_cast<std::uint8_t*>(target.data) + place, &codes, Isa::lanes);
             continue;
         }
-        __builtin_memcpy(static_cast<float*>(target.data) + place, &value, bytes);
+        float* const data = static_cast<float*>(target.data) + place;
+        if constexpr (end == End::ADD) {
+            Floats before;
+            __builtin_memcpy(&before, data, bytes);
+            value = before + value;
+            __builtin_memcpy(data, &value, bytes);
+            continue;
+        }
+        __builtin_memcpy(data, &value, bytes);
         low = value < low ? value : low;
         high = value > high ? value : high;
         nan |= value != value;
@@ -183,9 +198,12 @@ void put_tile(const Target& target, std::int64_t place, std::int64_t step, std::
               const std::int32_t* sums, std::int64_t rows, std::int64_t cols, Range<Isa::columns>* range) {
     std::int64_t done = 0;
     if (target.kind == RESULT_FLOAT32 || target.kind == RESULT_UINT8) {
-        const bool encodes = target.kind == RESULT_UINT8;
-        const auto put_vectors = target.bias ? (encodes ? put_float_vectors<Isa, true, true> : put_float_vectors<Isa, true, false>)
-                                     : (encodes ? put_float_vectors<Isa, false, true> : put_float_vectors<Isa, false, false>);
+        const auto put_vectors =
+            target.kind == RESULT_UINT8
+                ? (target.bias ? put_float_vectors<Isa, End::ENCODE, true> : put_float_vectors<Isa, End::ENCODE, false>)
+            : target.adds ? put_float_vectors<Isa, End::ADD, false>
+            : target.bias ? put_float_vectors<Isa, End::STORE, true>
+                          : put_float_vectors<Isa, End::STORE, false>;
         for (; done + Isa::lanes <= cols; done += Isa::lanes)
             put_vectors(target, place, step, column + done, sums + done, rows, done, range);
     }

@@ -19,7 +19,8 @@ struct CallFactor {
 };
 
 struct CallTarget {
-    std::int64_t data, kind, bias, extremes, encoding;  // the last: scale, zero and largest code of a uint8 result
+    // adds: to float32 that is there already. encoding: scale, zero and largest code of a uint8 result.
+    std::int64_t data, kind, adds, bias, extremes, encoding;
 };
 
 struct Geometry {

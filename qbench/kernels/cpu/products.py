@@ -20,8 +20,8 @@ from qbench.kernels.cpu.calls import call, number
 
 CODES = {torch.uint8: 0, torch.int8: 1, torch.int16: 2}
 RESULTS = {torch.int32: 0, torch.int64: 1, torch.float32: 2, torch.uint8: 3}
-CALL = struct.Struct("=39q")
-"""struct Call of products.h: two factors of 9 numbers, the result's 5, the geometry's 16."""
+CALL = struct.Struct("=40q")
+"""struct Call of products.h: two factors of 9 numbers, the result's 6, the geometry's 16."""
 
 DONE, ZERO_POINT, LEVEL, MEMORY = range(4)
 
@@ -164,6 +164,24 @@ def conv2d_input_grad_scaled(
     return _input_grad(_image(e, e_zero, e_scale), _image(w, w_zero, w_scale), input_shape, where, torch.float32)
 
 
+def add_conv2d_input_grad_(
+    total: Tensor,
+    e: Tensor,
+    e_zero: Tensor | None,
+    e_scale: Tensor,
+    w: Tensor,
+    w_zero: Tensor | None,
+    w_scale: Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> None:
+    """total += the result of ``conv2d_input_grad_scaled``, float32, in the same pass."""
+    where = (stride, padding, dilation, groups)
+    _write_input_grad(total, _image(e, e_zero, e_scale), _image(w, w_zero, w_scale), where, adds=True)
+
+
 def conv2d_weight_grad_scaled(
     x: Tensor,
     x_zero: Tensor | None,
@@ -221,11 +239,15 @@ def _forward(
 
 def _input_grad(e: Factor, w: Factor, input_shape: Sequence[int], where: Geometry, dtype: torch.dtype) -> Tensor:
     grad = _empty(input_shape, dtype)
+    _write_input_grad(grad, e, w, where)
+    return grad
+
+
+def _write_input_grad(grad: Tensor, e: Factor, w: Factor, where: Geometry, *, adds: bool = False) -> None:
     stride, padding, dilation, groups = where
     if grad.numel():
-        shape = (*input_shape, e.codes.shape[1], *w.codes.shape[2:], *e.codes.shape[2:])
-        _call("conv2d_input_grad", e, w, grad, (*shape, *stride, *padding, *dilation, groups))
-    return grad
+        shape = (*grad.shape, e.codes.shape[1], *w.codes.shape[2:], *e.codes.shape[2:])
+        _call("conv2d_input_grad", e, w, grad, (*shape, *stride, *padding, *dilation, groups), adds=adds)
 
 
 def _weight_grad(x: Factor, e: Factor, weight_shape: Sequence[int], where: Geometry, dtype: torch.dtype) -> Tensor:
@@ -294,9 +316,11 @@ def _call(
     bias: Tensor | None = None,
     extremes: Tensor | None = None,
     encoding: Tensor | None = None,
+    *,
+    adds: bool = False,
 ) -> None:
     bias = _dense(bias)
-    target = (result.data_ptr(), RESULTS[result.dtype], _address(bias), _address(extremes), _address(encoding))
+    target = (result.data_ptr(), RESULTS[result.dtype], adds, *map(_address, (bias, extremes, encoding)))
     packed = CALL.pack(*first.words(), *second.words(), *target, *geometry)
     status = _functions(cpu.library())[name](cpu.level(), torch.get_num_threads(), packed)
     if status == DONE:

@@ -240,6 +240,14 @@ struct Writer {
                 extremes.include(out.element[k]);
             }
             out.store((float*)target + place, 0, live);
+        } else if (mode == ADD) {
+            Quad<float> out = Quad<float>::of((const float*)target + place, 0, live);
+#pragma unroll
+            for (int k = 0; k < 4; ++k) {
+                if (k >= live) break;
+                out.element[k] = add(out.element[k], scaling.apply(to_float(sums[k]), channel + k));
+            }
+            out.store((float*)target + place, 0, live);
         } else if (mode == ENCODE) {
             Quad<u8> out;
 #pragma unroll

@@ -93,6 +93,8 @@ DEVICE void finish(i64 sum, i64 place, i64 channel, int mode, void* y, const Sca
         const float value = scaling.apply(to_float(sum), channel);
         extremes.include(value);
         ((float*)y)[place] = value;
+    } else if (mode == ADD) {
+        ((float*)y)[place] = add(((const float*)y)[place], scaling.apply(to_float(sum), channel));
     } else if (mode == STORE_32) {
         ((i32*)y)[place] = (i32)sum;
     } else {

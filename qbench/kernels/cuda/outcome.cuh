@@ -1,7 +1,8 @@
 // What becomes of an exact sum.
 #include "extremes.cuh"
 
-enum Mode { STORE_32 = 0, SCALE = 1, ACCUMULATE = 2, STORE_64 = 3, ENCODE = 4 };
+// ADD: scaled, to the float32 that is there. ACCUMULATE: to the int64 that is there.
+enum Mode { STORE_32 = 0, SCALE = 1, ACCUMULATE = 2, STORE_64 = 3, ENCODE = 4, ADD = 5 };
 
 // float(sum) * first * second + bias, every operation rounded. second_step: 1 where the second scale is per channel.
 struct Scaling {

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from qbench.kernels.cuda.launch import Argument, flat_grid, launch
 
-STORE_32, SCALE, ACCUMULATE, STORE_64, ENCODE = range(5)
+STORE_32, SCALE, ACCUMULATE, STORE_64, ENCODE, ADD = range(6)
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,7 @@ class Outcome:
     """Where sums go. scales: first and second scale, float32; the second 0-d or per channel, as the bias is.
 
     extremes: float32 [2], which the results narrow down. encoding: scale, zero and largest code, for results as uint8.
+    adds: scaled results, to what y holds.
     """
 
     y: Tensor
@@ -24,12 +25,15 @@ class Outcome:
     bias: Tensor | None = None
     extremes: Tensor | None = None
     encoding: tuple[Tensor, Tensor, float] | None = None
+    adds: bool = False
 
     @property
     def mode(self) -> int:
         """How a sum is stored when it is complete."""
         if self.encoding is not None:
             return ENCODE
+        if self.adds:
+            return ADD
         if self.scales is not None:
             return SCALE
         return STORE_64 if self.y.dtype == torch.int64 else STORE_32

@@ -154,6 +154,25 @@ def conv2d_input_grad_scaled(
     return y
 
 
+def add_conv2d_input_grad_(
+    total: Tensor,
+    e: Tensor,
+    e_zero: Tensor | None,
+    e_scale: Tensor,
+    w: Tensor,
+    w_zero: Tensor | None,
+    w_scale: Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> None:
+    """total += the result of ``conv2d_input_grad_scaled``, float32, in the same pass."""
+    if total.numel():
+        shape = Shape.of(total.shape, w.shape, stride, padding, dilation, groups)
+        convolve_transposed((e, e_zero), (w, w_zero), shape, Outcome(total, (e_scale, w_scale), adds=True))
+
+
 def conv2d_weight_grad_scaled(
     x: Tensor,
     x_zero: Tensor | None,

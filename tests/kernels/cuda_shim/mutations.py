@@ -328,6 +328,18 @@ MUTATIONS = [
          "encoding.code_of(scaling.apply(to_float(sums[k]), channel))"),
     ),
     *_of(
+        "convolution", "add_conv2d_input_grad_",
+        ("stored instead of added", "add(out.element[k], scaling.apply(to_float(sums[k]), channel + k))",
+         "scaling.apply(to_float(sums[k]), channel + k)"),
+        ("added to the next pixel", "Quad<float>::of((const float*)target + place, 0, live)",
+         "Quad<float>::of((const float*)target + place + channel, 0, live)"),
+    ),
+    *_of(
+        "operands", "add_conv2d_input_grad_",
+        ("stored instead of added", "add(((const float*)y)[place], scaling.apply(to_float(sum), channel))",
+         "scaling.apply(to_float(sum), channel)"),
+    ),
+    *_of(
         "operands", "conv2d_encoded",
         ("code with the first channel's scale", "encoding.code_of(scaling.apply(to_float(sum), channel))",
          "encoding.code_of(scaling.apply(to_float(sum), 0))"),

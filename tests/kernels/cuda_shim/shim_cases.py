@@ -16,7 +16,7 @@ import kernel_cases_passes
 import kernel_cases_products
 import torch
 from emulated_driver import EmulatedDriver
-from kernel_cases_products import Fill, Shape, convolution, encoded, scaled
+from kernel_cases_products import Fill, Shape, added, convolution, encoded, scaled
 from kernel_matrix import Case, Implementation, difference, normal, results
 from torch import Tensor
 
@@ -82,6 +82,7 @@ def _tiles() -> Iterator[Case]:
             yield Case(kind, f"{shape.label}-{fill}", partial(convolution, kind, shape, fill))
             yield Case(f"{kind}_scaled", f"{shape.label}-{FULL}", partial(scaled, kind, shape, FULL))
         yield Case("conv2d_encoded", f"{shape.label}-{FULL}", partial(encoded, shape, FULL))
+        yield Case("add_conv2d_input_grad_", f"{shape.label}-{FULL}", partial(added, shape, FULL))
     for fill in FILLS:
         yield Case("matmul", f"vectors-{fill}", partial(vectors, fill))
     for (a, b), zero_point in product(product((U8, S8), repeat=2), (None, 1.0)):

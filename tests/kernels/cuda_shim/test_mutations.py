@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from emulated_driver import EmulatedDriver
-from kernel_cases_products import Fill, convolution, encoded, scaled
+from kernel_cases_products import Fill, added, convolution, encoded, scaled
 from kernel_matrix import Case
 from mutations import MUTATIONS, Mutation
 from shim_cases import FULL, KINDS, S16, SHAPES, U8, cases_of, is_long, vectors, wrong
@@ -47,6 +47,7 @@ def tensor_core_cases() -> list[Case]:
         scaled_case = partial(scaled, kind, SHAPES[5], FULL, per_channel=kind == "conv2d")
         cases.append(Case(f"{kind}_scaled", "scaled", scaled_case))
     cases.append(Case("conv2d_encoded", "encoded", partial(encoded, SHAPES[5], FULL, per_channel=True)))
+    cases.append(Case("add_conv2d_input_grad_", "added", partial(added, SHAPES[7], FULL)))
     return [*cases, Case("matmul", "vectors", partial(vectors, FULL))]
 
 

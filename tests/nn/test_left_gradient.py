@@ -1,0 +1,162 @@
+"""Gradients that the consumers of an activation add up where they are left, against those that autograd adds up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from qbench.nn import convert
+from qbench.nn.blocks import ConvNormAct
+from qbench.nn.deferred import Deferred, LeftGradient, materialised
+from qbench.quant.formats import Affine, Symmetric
+from qbench.recipe import Arithmetic, RangeNorm, Recipe
+
+NEAREST = Affine(8)
+RECIPE = Recipe(
+    weight=NEAREST, activation=NEAREST, error=NEAREST, wgrad_error=Symmetric(16), norm_error=NEAREST,
+    norm=RangeNorm(chunks=4, input=NEAREST),
+)  # fmt: skip
+
+
+class Residual(nn.Module):
+    """A stem, perhaps with max pooling; a block around which the stream goes on as it is, with or without a ReLU behind
+    the sum; and one beside a projection. ``outputs``: the activations that several layers read."""
+
+    def __init__(self, *, pools: bool = True, activation: bool = True) -> None:
+        super().__init__()
+        self.stem = ConvNormAct(3, 8, 3, to_trunk=True)
+        self.pool = nn.MaxPool2d(3, 2, 1) if pools else nn.Identity()
+        self.first, self.second = ConvNormAct(8, 8, 3), ConvNormAct(8, 8, 3, activation=activation, to_trunk=True)
+        self.third, self.fourth = ConvNormAct(8, 16, 3, stride=2), ConvNormAct(16, 16, 3, to_trunk=True)
+        self.projection = ConvNormAct(8, 16, 1, stride=2, activation=False, to_trunk=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pool(self.stem(x))
+        y = self.second(self.first(x), x)
+        self.outputs = [x, y]
+        z: Tensor = self.fourth(self.third(y), self.projection(y))
+        return z
+
+
+def residual(arithmetic: Arithmetic = "integer", **options: bool) -> tuple[Residual, Tensor]:
+    """The converted model and an input."""
+    torch.manual_seed(0)
+    model = convert(Residual(**options), RECIPE, arithmetic=arithmetic).model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    assert isinstance(model, Residual)
+    return model.train(), torch.randn(4, 3, 12, 12).contiguous(memory_format=torch.channels_last)
+
+
+def plain_loss(model: Residual, x: Tensor) -> Tensor:
+    return materialised(model(x)).square().sum()  # type: ignore[no-any-return]
+
+
+def gradients(**options: Any) -> list[Tensor | None]:
+    model, x = residual(**options)
+    plain_loss(model, x).backward()
+    return [parameter.grad for parameter in model.parameters()]
+
+
+def assert_equal(found: list[Tensor | None], expected: list[Tensor | None]) -> None:
+    for one, other in zip(found, expected, strict=True):
+        assert one is not None and other is not None
+        assert torch.equal(one, other)
+
+
+@pytest.fixture
+def nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Makes every consumer send a tensor from now on."""
+
+    def refuse() -> None:
+        monkeypatch.setattr(LeftGradient, "is_wanted", property(lambda self: False, lambda self, value: None), False)
+
+    return refuse
+
+
+@pytest.mark.parametrize("pools", [True, False])
+@pytest.mark.parametrize("activation", [True, False])
+@pytest.mark.parametrize("arithmetic", ["integer", "simulated"])
+def test_parts_add_up_to_what_autograd_adds_up(
+    arithmetic: Arithmetic, activation: bool, pools: bool, nothing_is_left: Callable[[], None]
+) -> None:
+    options = {"arithmetic": arithmetic, "activation": activation, "pools": pools}
+    found = gradients(**options)
+    nothing_is_left()
+    assert_equal(found, gradients(**options))
+
+
+def test_what_others_send_is_added_to_what_is_left() -> None:
+    """The order of a sum of three rounds differently, so one is given: two that are left, then the sum of the rest."""
+    parts = [torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(seed)) for seed in range(4)]
+    left = LeftGradient()
+    assert left.leave(parts[0].clone(), parts[0].shape) is not None
+    assert left.leave(parts[1], parts[1].shape) is None
+    assert torch.equal(left.joined(parts[2] + parts[3]), (parts[2] + parts[3]) + (parts[0] + parts[1]))  # type: ignore[arg-type]
+    assert left.total is None
+    assert torch.equal(left.joined(parts[2]), parts[2])  # type: ignore[arg-type]
+
+
+class Additions(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Shapes of all tensors that PyTorch adds up."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.shapes: list[torch.Size] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func.overloadpacket in (torch.ops.aten.add, torch.ops.aten.add_, torch.ops.aten.sum):
+            self.shapes.append(args[0].shape)
+        return result
+
+
+def test_autograd_adds_up_no_gradient_of_the_stream(nothing_is_left: Callable[[], None]) -> None:
+    def additions() -> list[torch.Size]:
+        model, x = residual()
+        loss = plain_loss(model, x)
+        with Additions() as seen:
+            loss.backward()
+        return [shape for shape in seen.shapes if shape in [y.shape for y in model.outputs]]
+
+    assert additions() == []
+    nothing_is_left()
+    assert len(additions()) == 2
+
+
+def test_a_hook_sees_the_sum() -> None:
+    model, x = residual()
+    loss = plain_loss(model, x)
+    seen: list[Tensor] = []
+    for y in model.outputs:
+        assert isinstance(y, Deferred)
+        y.register_hook(seen.append)
+        y.retain_grad()
+    loss.backward()
+    assert_equal([y.grad for y in reversed(model.outputs)], seen)  # type: ignore[arg-type]
+    assert all(gradient.std() > 0 for gradient in seen)
+
+
+def test_a_backward_pass_of_some_leaves_nothing_for_the_next() -> None:
+    expected = gradients()
+    model, x = residual()
+    loss = plain_loss(model, x)
+    last = model.fourth.conv.weight
+    loss.backward(inputs=[last], retain_graph=True)
+    loss.backward(inputs=[model.third.conv.weight, model.second.conv.weight], retain_graph=True)
+    model.zero_grad()
+    loss.backward()
+    assert_equal([parameter.grad for parameter in model.parameters()], expected)
+
+
+def test_a_graph_that_is_kept_gives_the_same_gradients_again() -> None:
+    expected = gradients()
+    model, x = residual()
+    loss = plain_loss(model, x)
+    for retain in (True, True, False):
+        model.zero_grad()
+        loss.backward(retain_graph=retain)
+        assert_equal([parameter.grad for parameter in model.parameters()], expected)
