@@ -294,7 +294,7 @@ class _NormAndReLU(torch.autograd.Function):
         g = ctx.left.joined(grads[0])
         found = ctx.block.encode_gradient(g, mask, q, line, gamma)
         grad_trunk = None
-        if mask is not None:
+        if mask is not None and ctx.needs_input_grad[3]:
             grad_trunk = sent(found.masked, ctx.trunk_left) if mask.numel() else g
         if ctx.needs_input_grad[0]:
             ctx.between.put(found._replace(masked=torch.empty(0)))  # or that tensor would outlive its use

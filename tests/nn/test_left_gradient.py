@@ -140,6 +140,26 @@ def test_a_hook_sees_the_sum() -> None:
     assert all(gradient.std() > 0 for gradient in seen)
 
 
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing")  # the images need no gradient
+def test_hooks_of_modules_see_gradients_and_change_none() -> None:
+    expected, seen = gradients(), list[tuple[Tensor, Tensor]]()
+    model, x = residual()
+    blocks = [module for module in model.children() if module is not model.stem]
+    for block in blocks:
+        block.register_full_backward_hook(lambda module, inputs, outputs: seen.append((inputs[0], outputs[0])))
+    plain_loss(model, x).backward()
+    assert_equal([parameter.grad for parameter in model.parameters()], expected)
+    assert len(seen) == len(blocks)
+    assert all(gradient.std() > 0 for pair in seen for gradient in pair)
+
+
+def test_what_a_frozen_producer_does_not_take_is_not_left() -> None:
+    model, x = residual()
+    model.stem.requires_grad_(False)
+    plain_loss(model, x).backward()
+    assert [y.left._total for y in model.outputs] == [None, None]  # type: ignore[attr-defined]
+
+
 def test_a_backward_pass_of_some_leaves_nothing_for_the_next() -> None:
     expected = gradients()
     model, x = residual()
