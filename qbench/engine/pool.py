@@ -10,21 +10,18 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from types import FrameType, TracebackType
 
 from qbench.cell import Status
+from qbench.engine.inbox import next_of
 from qbench.engine.jobs import Job, ProgressLine, Result, failed
 from qbench.engine.launcher import Launcher
 from qbench.engine.process import Worker
 from qbench.store.lock import now
-
-# Python calls a signal's handler in the main thread, between two of its instructions. A wait in C does not end for a
-# signal that came just before it, nor for one that the system gave to another thread; so no wait is longer than this.
-_LOOK_UP_S = 0.25
 
 
 class StopRequestedError(Exception):
@@ -107,17 +104,12 @@ class Pool:
             thread.start()
         num_open = len(assignments)
         while num_open:
-            message = self._next()
+            message = next_of(self._inbox)
             if isinstance(message, _Interrupt):
                 yield from self._last_results()
                 raise StopRequestedError
             num_open -= isinstance(message, Ended)
             yield message
-
-    def _next(self) -> Message | _Interrupt:
-        while True:
-            with suppress(Empty):
-                return self._inbox.get(timeout=_LOOK_UP_S)
 
     def _last_results(self) -> Iterator[Message]:
         self._stop()

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from qbench.cell import Status
 from qbench.engine.device import allot
+from qbench.engine.inbox import next_of
 from qbench.engine.jobs import worker_environment
 from qbench.environment import environment
 from qbench.store import Store
@@ -222,7 +223,7 @@ class _Processes:
         left = len(self._works)
         try:
             while left:
-                event = self._events.get()
+                event = next_of(self._events)
                 left -= isinstance(event, _Ended)
                 yield event
         finally:
