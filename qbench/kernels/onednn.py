@@ -10,14 +10,13 @@ and not before its self-test passes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from qbench.kernels.reference import encode as reference_encode
 from qbench.kernels.reference import products as reference
-from qbench.kernels.reference.encode import extremes
 
 LONGEST = 2**16
 """Terms of one int32 sum: 2^16 products of at most 2^14."""
@@ -88,119 +87,26 @@ def conv2d_weight_grad(
     return grad.to(reference.sum_type(wide)).contiguous(memory_format=torch.channels_last)
 
 
-def conv2d_scaled(
-    x: Tensor,
-    x_zero: Tensor | None,
-    x_scale: Tensor,
-    w: Tensor,
-    w_zero: Tensor | None,
-    w_scale: Tensor,
-    bias: Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
-) -> tuple[Tensor, Tensor]:
-    """float(sum) * x_scale * w_scale + bias, and its extremes."""
-    total = conv2d(x, x_zero, w, w_zero, stride, padding, dilation, groups, True)
-    y = reference.scaled(
-        total, x_scale, reference.channels(w_scale), None if bias is None else reference.channels(bias)
-    )
-    return y, extremes(y)
-
-
-def conv2d_encoded(
-    x: Tensor,
-    x_zero: Tensor | None,
-    x_scale: Tensor,
-    w: Tensor,
-    w_zero: Tensor | None,
-    w_scale: Tensor,
-    bias: Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
-    low: Tensor,
-    high: Tensor,
-    bits: int,
-    integer_zero_point: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The result of :func:`conv2d_scaled` as affine codes of [low, high], uint8; scale; zero."""
-    y, _ = conv2d_scaled(x, x_zero, x_scale, w, w_zero, w_scale, bias, stride, padding, dilation, groups)
-    return reference_encode.encode_affine(y, low, high, bits, integer_zero_point, None)
-
-
-def conv2d_input_grad_scaled(
-    e: Tensor,
-    e_zero: Tensor | None,
-    e_scale: Tensor,
-    w: Tensor,
-    w_zero: Tensor | None,
-    w_scale: Tensor,
-    input_shape: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
-) -> Tensor:
-    """float(sum) * e_scale * w_scale."""
-    total = conv2d_input_grad(e, e_zero, w, w_zero, input_shape, stride, padding, dilation, groups, True)
-    return reference.scaled(total, e_scale, w_scale)
-
-
-def add_conv2d_input_grad_(
-    total: Tensor,
-    e: Tensor,
-    e_zero: Tensor | None,
-    e_scale: Tensor,
-    w: Tensor,
-    w_zero: Tensor | None,
-    w_scale: Tensor,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
-) -> None:
-    """total += the result of ``conv2d_input_grad_scaled``."""
-    where = (list(total.shape), stride, padding, dilation, groups)
-    total.add_(conv2d_input_grad_scaled(e, e_zero, e_scale, w, w_zero, w_scale, *where))
-
-
-def conv2d_weight_grad_scaled(
-    x: Tensor,
-    x_zero: Tensor | None,
-    x_scale: Tensor,
-    e: Tensor,
-    e_zero: Tensor | None,
-    e_scale: Tensor,
-    weight_shape: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
-) -> Tensor:
-    """float(sum) * x_scale * e_scale."""
-    total = conv2d_weight_grad(x, x_zero, e, e_zero, weight_shape, stride, padding, dilation, groups, True)
-    return reference.scaled(total, x_scale, e_scale)
-
-
 def matmul(a: Tensor, a_zero: Tensor | None, b: Tensor, b_zero: Tensor | None, wide: bool) -> Tensor:
     """a [M, K], b [K, N] -> [M, N] int32, int64 if ``wide``."""
     return _matmul(a, a_zero, b, b_zero).to(reference.sum_type(wide))
 
 
-def matmul_scaled(
-    a: Tensor,
-    a_zero: Tensor | None,
-    a_scale: Tensor,
-    b: Tensor,
-    b_zero: Tensor | None,
-    b_scale: Tensor,
-    bias: Tensor | None,
-) -> Tensor:
-    """float(sum) * a_scale * b_scale + bias."""
-    return reference.scaled(_matmul(a, a_zero, b, b_zero), a_scale, b_scale, bias)
+def _scaled(form: Callable[..., Any], product: reference.Product) -> Callable[..., Any]:
+    """The reference's scaled form of this file's sums."""
+
+    def run(*arguments: Any) -> Any:
+        return form(*arguments, product=product)
+
+    return run
+
+
+conv2d_scaled = _scaled(reference.conv2d_scaled, conv2d)
+conv2d_encoded = _scaled(reference.conv2d_encoded, conv2d)
+conv2d_input_grad_scaled = _scaled(reference.conv2d_input_grad_scaled, conv2d_input_grad)
+add_conv2d_input_grad_ = _scaled(reference.add_conv2d_input_grad_, conv2d_input_grad)
+conv2d_weight_grad_scaled = _scaled(reference.conv2d_weight_grad_scaled, conv2d_weight_grad)
+matmul_scaled = _scaled(reference.matmul_scaled, matmul)
 
 
 def _columns(

@@ -6,7 +6,7 @@ Four-dimensional results are channels-last.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -15,6 +15,9 @@ from qbench.kernels.reference.encode import encode_affine, extremes
 
 LONGEST = 2**20
 """Terms of one float64 sum: at most 2^20 products below 2^32 stay below 2^53, where float64 is exact."""
+
+Product = Callable[..., Tensor]
+"""The sums that a scaled form is made of: a function of this file, or another backend's in its place."""
 
 
 def conv2d(
@@ -103,12 +106,14 @@ def conv2d_scaled(
     padding: Sequence[int],
     dilation: Sequence[int],
     groups: int,
+    *,
+    product: Product = conv2d,
 ) -> tuple[Tensor, Tensor]:
     """y = float(sum) * x_scale * w_scale + bias, each operation rounded to float32, and [min y, max y].
 
     w_scale: 0-d or [K]; bias: [K]. The extremes are NaN where y holds one, 0 where y is empty.
     """
-    total = conv2d(x, x_zero, w, w_zero, stride, padding, dilation, groups, True)
+    total = product(x, x_zero, w, w_zero, stride, padding, dilation, groups, True)
     y = scaled(total, x_scale, channels(w_scale), None if bias is None else channels(bias))
     return y, extremes(y)
 
@@ -129,9 +134,12 @@ def conv2d_encoded(
     high: Tensor,
     bits: int,
     integer_zero_point: bool,
+    *,
+    product: Product = conv2d,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The result of :func:`conv2d_scaled` as affine codes of [low, high], uint8; scale; zero."""
-    y, _ = conv2d_scaled(x, x_zero, x_scale, w, w_zero, w_scale, bias, stride, padding, dilation, groups)
+    where = (stride, padding, dilation, groups)
+    y, _ = conv2d_scaled(x, x_zero, x_scale, w, w_zero, w_scale, bias, *where, product=product)
     return encode_affine(y, low, high, bits, integer_zero_point, None)
 
 
@@ -147,9 +155,11 @@ def conv2d_input_grad_scaled(
     padding: Sequence[int],
     dilation: Sequence[int],
     groups: int,
+    *,
+    product: Product = conv2d_input_grad,
 ) -> Tensor:
     """float(sum) * e_scale * w_scale: float32 of ``input_shape``."""
-    total = conv2d_input_grad(e, e_zero, w, w_zero, input_shape, stride, padding, dilation, groups, True)
+    total = product(e, e_zero, w, w_zero, input_shape, stride, padding, dilation, groups, True)
     return scaled(total, e_scale, w_scale)
 
 
@@ -165,10 +175,12 @@ def add_conv2d_input_grad_(
     padding: Sequence[int],
     dilation: Sequence[int],
     groups: int,
+    *,
+    product: Product = conv2d_input_grad,
 ) -> None:
     """total += the result of ``conv2d_input_grad_scaled``."""
     where = (list(total.shape), stride, padding, dilation, groups)
-    total.add_(conv2d_input_grad_scaled(e, e_zero, e_scale, w, w_zero, w_scale, *where))
+    total.add_(conv2d_input_grad_scaled(e, e_zero, e_scale, w, w_zero, w_scale, *where, product=product))
 
 
 def conv2d_weight_grad_scaled(
@@ -183,9 +195,11 @@ def conv2d_weight_grad_scaled(
     padding: Sequence[int],
     dilation: Sequence[int],
     groups: int,
+    *,
+    product: Product = conv2d_weight_grad,
 ) -> Tensor:
     """float(sum) * x_scale * e_scale: float32 of ``weight_shape``."""
-    total = conv2d_weight_grad(x, x_zero, e, e_zero, weight_shape, stride, padding, dilation, groups, True)
+    total = product(x, x_zero, e, e_zero, weight_shape, stride, padding, dilation, groups, True)
     return scaled(total, x_scale, e_scale)
 
 
@@ -197,9 +211,11 @@ def matmul_scaled(
     b_zero: Tensor | None,
     b_scale: Tensor,
     bias: Tensor | None,
+    *,
+    product: Product = matmul,
 ) -> Tensor:
     """float(sum) * a_scale * b_scale + bias: float32 [M, N]. b_scale: 0-d or [N]; bias: [N]."""
-    return scaled(matmul(a, a_zero, b, b_zero, True), a_scale, b_scale, bias)
+    return scaled(product(a, a_zero, b, b_zero, True), a_scale, b_scale, bias)
 
 
 def output_size(
