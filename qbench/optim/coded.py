@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,7 +22,7 @@ GATHERED = "gathered"
 """Key of the optimiser's state under which gradients of earlier batches wait."""
 
 
-class CodedOptimizer(Optimizer):
+class CodedOptimizer(Optimizer, ABC):
     """Updates codes by :meth:`update_codes` and the float parameters by the suite's optimiser.
 
     members: the group of the coded weights' handles, with ``lr``, ``base_lr`` and ``weight_decay``; it comes first, and
@@ -55,9 +56,9 @@ class CodedOptimizer(Optimizer):
         if others is not None:
             self._round_others(nearest_version(others))
 
+    @abstractmethod
     def update_codes(self, handle: nn.Parameter, members: dict[str, Any]) -> None:
         """Change the codes behind ``handle`` in place by its ``grad``."""
-        raise NotImplementedError
 
     def key_of(self, handle: nn.Parameter) -> Key:
         """Of the random bits of this step's update."""
