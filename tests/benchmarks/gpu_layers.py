@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -125,13 +125,19 @@ def integer_passes(layer: Layer, bench: Bench) -> dict[str, Callable[[], object]
     """The product as a training step calls it: affine activations and errors, weights without a zero point."""
     x, w, e = operands(layer, bench)
     scale, zero = (torch.tensor(value, device=bench.device) for value in (0.01, 128.0))
-    geometry, call, wide = layer.geometry, bench.function, wide_errors(e)
+    geometry, call, wide, total = (
+        layer.geometry,
+        bench.function,
+        wide_errors(e),
+        torch.zeros_like(x, dtype=torch.float32),
+    )
     return {
         "forward": lambda: call("conv2d_scaled")(x, zero, scale, w, None, scale, None, *geometry),
         "forward_no_zero_points": lambda: call("conv2d_scaled")(x, None, scale, w, None, scale, None, *geometry),
         "input_grad": lambda: call("conv2d_input_grad_scaled")(
             e, zero, scale, w, None, scale, list(x.shape), *geometry
         ),
+        "input_grad_added": lambda: call("add_conv2d_input_grad_")(total, e, zero, scale, w, None, scale, *geometry),
         "weight_grad": lambda: call("conv2d_weight_grad_scaled")(
             x, zero, scale, e, zero, scale, list(w.shape), *geometry
         ),
@@ -145,15 +151,16 @@ def float_passes(layer: Layer, bench: Bench) -> dict[str, Callable[[], object]]:
     """The same in bfloat16."""
     x, w, e = (value.to(torch.bfloat16) for value in operands(layer, bench))
     stride, padding, dilation, groups = layer.geometry
-    backward = torch.ops.aten.convolution_backward
+    backward, total = torch.ops.aten.convolution_backward, torch.zeros_like(x)
 
-    def gradient(of_input: bool) -> object:
+    def gradient(of_input: bool) -> Sequence[Any]:
         mask = [of_input, not of_input, False]
         return backward(e, x, w, None, stride, padding, dilation, False, [0, 0], groups, mask)
 
     return {
         "forward": lambda: torch.nn.functional.conv2d(x, w, None, stride, padding, dilation, groups),
         "input_grad": lambda: gradient(True),
+        "input_grad_added": lambda: total.add_(gradient(True)[0]),
         "weight_grad": lambda: gradient(False),
     }
 

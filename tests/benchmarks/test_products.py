@@ -7,7 +7,7 @@ counts, since other programs only ever make a call slower.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,9 @@ pytestmark = [
     pytest.mark.skipif(bool(backends.why_not("cpp")), reason=str(backends.why_not("cpp"))),
 ]
 
-OPS = ("forward", "input gradient", "weight gradient")
+OPS = ("forward", "input gradient", "input gradient added", "weight gradient")
+"""Added: to a tensor that is there, as the gradients of a residual stream are."""
+
 ROUNDS = 15
 Sides = dict[str, dict[str, Callable[[], object]]]
 """By side (fp32, bf16 or a level) and operation."""
@@ -99,9 +101,10 @@ def float_sides(layer: Layer) -> Sides:
 
 def float_side(layer: Layer, dtype: torch.dtype) -> dict[str, Callable[[], object]]:
     x, w, e = (image(torch.randn(shape)).to(dtype) for shape in shapes(layer))
+    total = torch.zeros_like(x)
     stride, padding, dilation, groups = layer.geometry
 
-    def backward(*wanted: bool) -> object:
+    def backward(*wanted: bool) -> Sequence[Any]:
         return torch.ops.aten.convolution_backward(
             e, x, w, None, stride, padding, dilation, False, [0, 0], groups, [*wanted, False]
         )
@@ -109,6 +112,7 @@ def float_side(layer: Layer, dtype: torch.dtype) -> dict[str, Callable[[], objec
     calls = (
         lambda: torch.nn.functional.conv2d(x, w, None, stride, padding),
         lambda: backward(True, False),
+        lambda: total.add_(backward(True, False)[0]),
         lambda: backward(False, True),
     )
     return dict(zip(OPS, calls, strict=True))
@@ -119,10 +123,11 @@ def integer_sides(layer: Layer) -> Sides:
     x_shape, w_shape, e_shape = shapes(layer)
     x, e = (image(torch.randint(0, 256, shape, dtype=torch.uint8)) for shape in (x_shape, e_shape))
     w = image(torch.randint(-127, 128, w_shape, dtype=torch.int8))
-    zero, scale, where = torch.tensor(128.0), torch.tensor(0.01), layer.geometry
+    zero, scale, where, total = torch.tensor(128.0), torch.tensor(0.01), layer.geometry, image(torch.zeros(x_shape))
     calls: tuple[Callable[[], object], ...] = (
         lambda: products.conv2d_scaled(x, zero, scale, w, None, scale, None, *where),
         lambda: products.conv2d_input_grad_scaled(e, zero, scale, w, None, scale, list(x_shape), *where),
+        lambda: products.add_conv2d_input_grad_(total, e, zero, scale, w, None, scale, *where),
         lambda: products.conv2d_weight_grad_scaled(x, zero, scale, e, zero, scale, list(w_shape), *where),
     )
     ops = dict(zip(OPS, calls, strict=True))
@@ -162,8 +167,8 @@ def fastest_calls(sides: Sides, rounds: int) -> dict[str, dict[str, float]]:
 
 def lines(best: Mapping[str, Mapping[str, float]]) -> list[str]:
     """Milliseconds, and how many times as fast as float32."""
-    header = f"  {'':12}" + "".join(f"{op + ' ms':>20}{'fp32 /':>8}" for op in OPS)
+    header = f"  {'':12}" + "".join(f"{op + ' ms':>24}{'fp32 /':>8}" for op in OPS)
     return [header] + [
-        f"  {side:12}" + "".join(f"{1e3 * ops[op]:20.2f}{best['fp32'][op] / ops[op]:8.2f}" for op in OPS)
+        f"  {side:12}" + "".join(f"{1e3 * ops[op]:24.2f}{best['fp32'][op] / ops[op]:8.2f}" for op in OPS)
         for side, ops in best.items()
     ]
