@@ -133,6 +133,8 @@ SHAPES = (
     Shape("depthwise", (2, 13, 7, 6), 13, (3, 3), (1, 1), (1, 1), groups=13),
     Shape("depthwise-stride2", (1, 32, 8, 9), 32, (5, 5), (2, 2), (2, 2), groups=32),
     Shape("depthwise-twice", (1, 5, 6, 6), 10, (3, 3), (1, 1), (1, 1), (1, 1), 5),
+    Shape("depthwise-1x2", (2, 3, 6, 8), 3, (1, 2), groups=3),
+    Shape("groups3-3x2", (1, 6, 9, 8), 42, (3, 2), padding=(2, 1), groups=3),
     Shape("one-channel", (3, 1, 6, 6), 1, (3, 3), (1, 1), (1, 1)),
     Shape("one-pixel", (2, 33, 1, 1), 31, (1, 1)),
     Shape("whole-image", (2, 4, 5, 6), 3, (5, 6)),

@@ -136,7 +136,7 @@ struct WgradJob {
         for (std::int64_t block = 0; block < at.blocks; ++block) {
             const std::int64_t* offset = offset_of + block * Isa::rows;
             A* to = inputs + (digit * at.blocks + block) * at.block();
-            const bool together = offset[Isa::rows - 1] - offset[0] == Isa::rows - 1;
+            const bool together = follow_each_other(offset);
             if constexpr (Isa::planar) {
                 for (std::int64_t m = 0; m < Isa::rows; ++m) {
                     A* plane = to + m * at.plane() + line * at.line;
@@ -156,6 +156,15 @@ struct WgradJob {
                 }
             }
         }
+    }
+
+    // Whether a block's rows lie next to each other in a pixel row. First and last alone do not tell: rows past the
+    // last one have its offset.
+    static bool follow_each_other(const std::int64_t* offset) {
+        for (std::int64_t m = 1; m < Isa::rows; ++m) {
+            if (offset[m] != offset[0] + m) return false;
+        }
+        return true;
     }
 
     void sum_line(const A* part, std::int32_t* to) const {
