@@ -64,6 +64,13 @@ FILLS = (
     Fill(U8, None, 200.0, S16, None, None),
     Fill(S16, None, 1000.0, S8, None, None),
     Fill(S16, None, None, S16, None, None),
+    # As large as transforms take in one digit, and one larger: by 10 * 10 and by 2 * 2.
+    Fill(S16, 327, None, S8, -128, None),
+    Fill(S16, -328, None, S8, None, None),
+    Fill(S16, -8191, None, S8, -128, None),
+    Fill(S16, 8192, None, S8, None, None),
+    Fill(S16, 1400, None, S16, 16256, None),
+    Fill(S16, 327, None, S16, -32768, None),
 )
 RANDOM = (
     Fill(U8, None, 131.0, S8, None, None),

@@ -41,7 +41,7 @@ def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 @needs_emulation
 def test_random_geometries_at_every_level() -> None:
-    done = run(cpu_emulation.program(RUNNER), "150")
+    done = run(cpu_emulation.program(RUNNER), "400")
     assert done.returncode == 0, done.stdout + done.stderr
     numbers = " ".join(str(cpu.LEVELS.index(level)) for level in cpu_emulation.LEVELS)
     assert f"levels {numbers}\n" in done.stdout
@@ -98,14 +98,31 @@ MUTATIONS = {
     "magnitudes of Winograd's parts": Mutation(
         "gemm_winograd.h", "taps[i] < 0 ? -taps[i] : taps[i]", "taps[i] < 0 ? 0 : taps[i]", ("products_avx2",)
     ),
-    "sums of Winograd's parts": Mutation("gemm_winograd.h", "value += before", "(void)before", ("products_avx2",)),
+    "sums of Winograd's parts": Mutation("gemm_winograd.h", "shift) + before", "shift)", ("products_avx2",)),
+    "high digit of an input": Mutation("gemm_winograd.h", "vectors, 8 * digit,", "vectors, 0,", ("products_avx2",)),
+    "inputs of a digit": Mutation(
+        "gemm_winograd.h",
+        "inputs + digit * POINTS * point;\n        for (std::int64_t i",
+        "inputs;\n        for (std::int64_t i",
+        ("products_avx2",),
+    ),
+    "digits where one does not fit": Mutation(
+        "products.cpp", "> INT16_MAX ? 2 : 1", "> INT16_MAX ? 1 : 1", ("products",)
+    ),
+    "smallest code": Mutation("products_operand.cpp", "({1, x.zero - low, high", "({1, high", ("products_operand",)),
+    "largest code": Mutation("products_operand.cpp", "low, high - x.zero})", "low})", ("products_operand",)),
+    "codes of all jobs": Mutation(
+        "products_operand.cpp", "codes + begin, 1, std", "codes, 1, std", ("products_operand",)
+    ),
+    "parts of a chunk": Mutation("gemm_wgrad.h", "whole->a + start * step", "whole->a", ("products_avx2",)),
+    "part before overflow": Mutation("gemm_wgrad.h", "p.limit && terms > p.limit", "false", ("products_avx2",)),
     "F(3x3) error": Mutation(WGRAD, "out[4] = wide - twice", "out[4] = wide + twice", ("products_avx2",)),
     "F(3x3) output": Mutation(WGRAD, "m[5] << 2)) << 2", "m[5] << 1)) << 2", ("products_avx2",)),
     "missing tile of a pair": Mutation(WGRAD, "p.channels, std::int16_t{0}", "0, std::int16_t{0}", ("products_avx2",)),
     "low digit of an error": Mutation(WGRAD, "whole - high[i] * 256", "whole & 255", ("products_avx2",)),
     "high digit of an error": Mutation(WGRAD, "(whole >> 7 & 1)", "0", ("products_avx2",)),
     "place of a tap": Mutation(WGRAD, "s * blocks + block", "s + block", ("products_avx2",)),
-    "tiles of F(3x3)": Mutation("products_wgrad.cpp", "16 * true_bound", "8 * true_bound", ("products_wgrad",)),
+    "tiles of F(3x3)": Mutation("products_wgrad.cpp", "16 * p.a.bound", "8 * p.a.bound", ("products_wgrad",)),
     "merged taps": Mutation("products_plan.cpp", "list[t].x == list[t - 1].x + 1", "true", ("products_plan",)),
     "pairs of AVX-512": Mutation(
         "products_avx512.cpp", "interleave_2x8(from", "interleave_2x4(from", ("products_avx512",)

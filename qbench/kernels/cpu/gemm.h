@@ -27,6 +27,7 @@ struct Operand {
     const void* data;
     std::int64_t stride[4];  // in elements: image, row, column, channel; of filters: filter, row, column, channel
     std::int32_t code, zero;
+    std::int64_t bound;  // largest magnitude of code - zero, at least 1: of the type, or of the codes themselves
     std::int32_t digits;
     Recode recode[2];
     std::int32_t digit_zero[2];  // what a raw digit still has to lose

@@ -62,14 +62,14 @@ struct VectorTiles {
         image_from<Isa::rows>(rows, a, row_step, b, segments, count, vectors, sums);
     }
 
-    // All rows of a block that was packed as [unit][row][term], added to `sums`.
+    // All rows of a block that was packed as [unit][row][term], added to `sums` unless they are fresh.
     static void packed(const typename Isa::A* a, std::int64_t, const typename Isa::B* b, const Segment* segments,
-                       std::int64_t count, std::int64_t vectors, std::int32_t* sums) {
+                       std::int64_t count, std::int64_t vectors, std::int32_t* sums, bool fresh) {
         constexpr std::int64_t unit_step = Isa::rows * Isa::unit;
         if (vectors == 1) {
-            tile<Isa, Isa::rows, 1>(a, Isa::unit, unit_step, b, segments, count, sums, false);
+            tile<Isa, Isa::rows, 1>(a, Isa::unit, unit_step, b, segments, count, sums, fresh);
         } else {
-            tile<Isa, Isa::rows, Isa::vectors>(a, Isa::unit, unit_step, b, segments, count, sums, false);
+            tile<Isa, Isa::rows, Isa::vectors>(a, Isa::unit, unit_step, b, segments, count, sums, fresh);
         }
     }
 

@@ -35,7 +35,7 @@ std::int64_t wgrad_scratch(const WgradPlan& p) {
     return SLACK * 8 + at.row_width * p.channels * size + p.a.digits * at.blocks * at.block() * size +
            p.b.digits * at.error_units * Isa::unit * Isa::columns * size +
            at.lines * at.blocks * Isa::rows * static_cast<std::int64_t>(sizeof(std::int32_t)) * p.a.digits +
-           (2 * p.taps_y + 1) * p.chunk_rows * static_cast<std::int64_t>(sizeof(Segment)) + at.blocks * Isa::rows * 8;
+           (p.taps_y + 1) * p.chunk_rows * static_cast<std::int64_t>(sizeof(Segment)) + at.blocks * Isa::rows * 8;
 }
 
 template <class Isa>
@@ -51,10 +51,11 @@ struct WgradJob {
     const WgradPlan& p;
     const WgradLayout<Isa> at;
     const WgradSums& sums;
-    std::int64_t panels, first_panel, last_panel, pending = 0;
+    std::int64_t panels, first_panel, last_panel, pending = 0;  // pixels in the int32 sums
+    bool in_parts = false;  // whether the chunk has more pixels than int32 sums take
     Slice* slices;
     std::int64_t slice_count = 0;
-    Segment *segments, *part_of;  // [tap row][slice], and room for parts of them
+    Segment* segments;         // [tap row][slice]
     std::int64_t* offset_of;   // of each row of A in a prepared pixel row
     std::int32_t* line_sums;   // [digit][line][row of A]
     A *row, *inputs;           // a prepared pixel row; [digit][block]
@@ -71,7 +72,6 @@ struct WgradJob {
         const std::int64_t padded = at.blocks * Isa::rows;
         slices = reinterpret_cast<Slice*>(take(p.chunk_rows * sizeof(Slice)));
         segments = reinterpret_cast<Segment*>(take(p.taps_y * p.chunk_rows * sizeof(Segment)));
-        part_of = reinterpret_cast<Segment*>(take(p.taps_y * p.chunk_rows * sizeof(Segment)));
         offset_of = reinterpret_cast<std::int64_t*>(take(padded * 8));
         line_sums = reinterpret_cast<std::int32_t*>(take(p.a.digits * at.lines * padded * 4));
         errors = reinterpret_cast<B*>(take(p.b.digits * at.error_units * Isa::unit * Isa::columns * sizeof(B)));
@@ -252,18 +252,38 @@ struct WgradJob {
     }
 
     // All tiles of one panel.
-    void multiply(std::int64_t panel, std::int64_t vectors, const Segment* some) {
-        std::int32_t* to = sums.narrow + panel * panel_size();
+    void multiply(std::int64_t panel, std::int64_t vectors) {
+        std::int64_t to = panel * panel_size();
         const std::int64_t digit_step = at.error_units * Isa::unit * Isa::columns;
         for (std::int64_t block = 0; block < at.blocks; ++block) {
             for (std::int64_t r = 0; r < p.taps_y; ++r) {
+                const Segment* const of_row = segments + r * p.chunk_rows;
                 for (int da = 0; da < p.a.digits; ++da) {
                     const A* a = inputs + (da * at.blocks + block) * at.block();
                     for (int db = 0; db < p.b.digits; ++db, to += tile_size) {
-                        Isa::Tiles::packed(a, at.plane(), errors + db * digit_step, some + r * p.chunk_rows,
-                                           slice_count, vectors, to);
+                        const B* b = errors + db * digit_step;
+                        if (in_parts) {
+                            add_parts(a, b, of_row, vectors, sums.wide + to);
+                        } else {
+                            Isa::Tiles::packed(a, at.plane(), b, of_row, slice_count, vectors, sums.narrow + to, false);
+                        }
                     }
                 }
+            }
+        }
+    }
+
+    // A tile of a chunk with more pixels than an int32 sum takes.
+    void add_parts(const A* a, const B* b, const Segment* of_row, std::int64_t vectors, std::int64_t* wide) {
+        const std::int64_t most = p.limit / (Isa::unit * Isa::depth) * Isa::depth;
+        constexpr std::int64_t step = Isa::unit * (Isa::planar ? 1 : Isa::rows);
+        for (const Segment* whole = of_row; whole < of_row + slice_count; ++whole) {
+            for (std::int64_t start = 0; start < whole->count; start += most) {
+                const std::int64_t left = whole->count - start;
+                const Segment part{whole->a + start * step, whole->b + start, left < most ? left : most};
+                alignas(64) std::int32_t narrow[tile_size];
+                Isa::Tiles::packed(a, at.plane(), b, &part, 1, vectors, narrow, true);
+                widen(narrow, Isa::rows, vectors * Isa::lanes, Isa::columns, 0, wide);
             }
         }
     }
@@ -274,29 +294,17 @@ struct WgradJob {
         const std::int64_t width = round_up(cols, Isa::lanes), padded = panels * Isa::columns;
         pack_errors(group * p.out_group + column, cols, width, sums.column_sums + group * padded + column,
                     p.groups * padded);
-        if (!p.limit || slice_count > 1 || segments[0].count * Isa::unit <= p.limit) {
-            return multiply(local, width / Isa::lanes, segments);
-        }
-        // One row of pixels may exceed what an int32 sum takes.
-        const std::int64_t most = p.limit / (Isa::unit * Isa::depth) * Isa::depth;
-        for (std::int64_t start = 0; start < segments[0].count; start += most) {
-            for (std::int64_t r = 0; r < p.taps_y; ++r) {
-                const Segment& whole = segments[r * p.chunk_rows];
-                const std::int64_t left = whole.count - start, step = Isa::unit * (Isa::planar ? 1 : Isa::rows);
-                part_of[r * p.chunk_rows] = {whole.a + start * step, whole.b + start, left < most ? left : most};
-            }
-            multiply(local, width / Isa::lanes, part_of);
-            flush(local, local + 1);
-        }
+        multiply(local, width / Isa::lanes);
     }
 
     void chunk(std::int64_t begin, std::int64_t end) {
         const std::int64_t terms = (end - begin) * p.out_w;
-        if (p.limit && pending + terms > p.limit) {
+        in_parts = p.limit && terms > p.limit;
+        if (p.limit && !in_parts && pending + terms > p.limit) {
             flush(0, last_panel - first_panel);
             pending = 0;
         }
-        pending += terms;
+        if (!in_parts) pending += terms;
         cut(begin, end);
         bool sums_matter = false;
         for (int d = 0; d < p.b.digits; ++d) sums_matter |= Isa::raw && p.b.digit_zero[d] != 0;

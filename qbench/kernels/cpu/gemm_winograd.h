@@ -1,5 +1,5 @@
 // 3x3 convolutions with stride 1 in one of Winograd's forms. Included inside each instruction set's namespace; for
-// int16.
+// int16. Inputs too large for the transform are two digits, whose outputs are added up.
 
 // Filters of one panel: sums of the magnitudes of a unit's terms, by column.
 template <class Isa>
@@ -79,7 +79,7 @@ struct WinogradJob {
     const Job& job;  // rows count tiles
     const Phase& phase;
     std::int64_t across, down, tiles, line, point;  // tiles of a row, rows of tiles, all; elements of a row, of a point
-    std::int16_t *image, *inputs;                   // prepared rows of one image; [point][tile][channel]
+    std::int16_t *image, *inputs;                   // prepared rows of one image; [digit][point][tile][channel]
     std::int32_t *sums, *outputs;                   // [block][point][tile][column]; [block][output][tile][column]
     Range<Isa::columns> range;
 
@@ -93,17 +93,17 @@ struct WinogradJob {
         sums = static_cast<std::int32_t*>(scratch);
         outputs = sums + WINOGRAD_BLOCKS * POINTS * tile;
         inputs = reinterpret_cast<std::int16_t*>(outputs + WINOGRAD_BLOCKS * OUTPUTS * OUTPUTS * tile);
-        image = inputs + POINTS * point + SLACK / 2;
+        image = inputs + p.a.digits * POINTS * point + SLACK / 2;
         range.clear();
     }
 
-    void prepare() {
-        std::int16_t* to = inputs;
+    void prepare(int digit) {
+        std::int16_t* to = inputs + digit * POINTS * point;
         for (std::int64_t n = job.image[0]; n < job.image[1]; ++n) {
             std::int64_t ready = 0;
             for (std::int64_t y = 0; y < down; ++y) {
                 for (; ready < OUTPUTS * y + SIDE; ++ready) {
-                    prepare_row(p.a, 0, p.channels, p.height, p.width, n, OUTPUTS * job.row[0] + p.low_y + ready,
+                    prepare_row(p.a, digit, p.channels, p.height, p.width, n, OUTPUTS * job.row[0] + p.low_y + ready,
                                 p.low_x, OUTPUTS * across + 2, image + ready * line);
                 }
                 for (std::int64_t x = 0; x < across; ++x, to += p.channels) {
@@ -125,9 +125,9 @@ struct WinogradJob {
         for (; c < p.channels; ++c) winograd_input<Form, std::uint16_t>(from + c, p.channels, line, to + c, point);
     }
 
-    // The outputs of each tile of a block from its sums, added to those of other channels.
+    // The outputs of each tile of a block from its sums, added to those of other channels and digits.
     template <bool adds>
-    void transform_sums(const std::int32_t* from, std::int64_t rows, std::int64_t vectors, std::int32_t* to) {
+    void transform_sums(const std::int32_t* from, std::int64_t rows, std::int64_t vectors, int shift, std::int32_t* to) {
         using Bits = typename Vectors<Isa::lanes>::Bits;
         using Ints = typename Vectors<Isa::lanes>::Ints;
         for (std::int64_t m = 0; m < rows; ++m) {
@@ -141,7 +141,7 @@ struct WinogradJob {
                         std::int32_t* const place = to + (OUTPUTS * y + x) * tile + at;
                         if constexpr (adds) {
                             __builtin_memcpy(&before, place, sizeof before);
-                            value += before;
+                            value = (value << shift) + before;
                         }
                         __builtin_memcpy(place, &value, sizeof value);
                     });
@@ -170,12 +170,13 @@ struct WinogradJob {
     }
 
     // Blocks [first, last) of tiles: a point's filters stay in the nearest cache for all of them.
-    void multiply(std::int64_t first, std::int64_t last, std::int64_t blocks, const typename Isa::B* filters,
-                  const Segment& part, std::int64_t vectors) {
+    void multiply(std::int64_t first, std::int64_t last, std::int64_t blocks, int digit,
+                  const typename Isa::B* filters, const Segment& part, std::int64_t vectors) {
+        const std::int16_t* const of_digit = inputs + digit * POINTS * point;
         for (std::int64_t i = 0; i < POINTS; ++i, filters += p.in_group * vectors * Isa::lanes) {
             for (std::int64_t block = first; block < last; ++block) {
                 const std::int64_t begin = tiles * block / blocks, end = tiles * (block + 1) / blocks;
-                Isa::Tiles::image(end - begin, inputs + i * point + begin * p.channels, p.channels, filters, &part, 1,
+                Isa::Tiles::image(end - begin, of_digit + i * point + begin * p.channels, p.channels, filters, &part, 1,
                                   vectors, sums + ((block - first) * POINTS + i) * tile);
             }
         }
@@ -187,23 +188,29 @@ struct WinogradJob {
         const auto* filters = static_cast<const typename Isa::B*>(p.winograd) + column * POINTS * p.in_group;
         const std::int32_t* end_of_part = p.winograd_ends + column / Isa::columns * units;
         for (std::int64_t unit = 0; unit < units; unit = *end_of_part++) {
-            multiply(first, last, blocks, filters, {unit * Isa::unit, unit, *end_of_part - unit}, vectors);
-            for (std::int64_t block = first; block < last; ++block) {
-                const std::int64_t begin = tiles * block / blocks, end = tiles * (block + 1) / blocks;
-                const std::int32_t* from = sums + (block - first) * POINTS * tile;
-                std::int32_t* to = outputs + (block - first) * OUTPUTS * OUTPUTS * tile;
-                if (unit == 0) {
-                    transform_sums<false>(from, end - begin, vectors, to);
-                } else {
-                    transform_sums<true>(from, end - begin, vectors, to);
+            const Segment part{unit * Isa::unit, unit, *end_of_part - unit};
+            for (int digit = 0; digit < p.a.digits; ++digit) {
+                multiply(first, last, blocks, digit, filters, part, vectors);
+                for (std::int64_t block = first; block < last; ++block) {
+                    const std::int64_t rows = tiles * (block + 1) / blocks - tiles * block / blocks;
+                    const std::int32_t* from = sums + (block - first) * POINTS * tile;
+                    if (unit == 0 && digit == 0) {
+                        transform_sums<false>(from, rows, vectors, 0, outputs_of(block - first));
+                    } else {
+                        transform_sums<true>(from, rows, vectors, 8 * digit, outputs_of(block - first));
+                    }
                 }
-                if (*end_of_part == units) put_outputs(begin, end, column, cols, to);
             }
+        }
+        for (std::int64_t block = first; block < last; ++block) {
+            put_outputs(tiles * block / blocks, tiles * (block + 1) / blocks, column, cols, outputs_of(block - first));
         }
     }
 
+    std::int32_t* outputs_of(std::int64_t block) const { return outputs + block * OUTPUTS * OUTPUTS * tile; }
+
     void run() {
-        prepare();
+        for (int digit = 0; digit < p.a.digits; ++digit) prepare(digit);
         const std::int64_t blocks = pieces(tiles, Isa::rows);
         for (std::int64_t column = 0; column < p.out_group; column += Isa::columns) {
             for (std::int64_t first = 0; first < blocks; first += WINOGRAD_BLOCKS) {

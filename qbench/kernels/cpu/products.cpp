@@ -71,7 +71,7 @@ bool is_narrow(const PlannedConv& conv) {
     if (p.a.digits > 1 || p.b.digits > 1) return false;
     if (p.target.kind == RESULT_INT32) return true;
     const std::int64_t largest = *std::max_element(p.column_magnitudes, p.column_magnitudes + conv.sum_count());
-    return largest <= INT32_MAX / true_bound(p.a);
+    return largest <= INT32_MAX / p.a.bound;
 }
 
 // Whether Winograd's forms compute this: 3x3 taps, stride 1, and sums that int32 takes.
@@ -86,25 +86,31 @@ bool allows_winograd(const PlannedConv& conv, const Kernels& kernels) {
 // element of the filters by point: measured with AVX2, from 8 to 512 channels and from 2x2 to 56x56 pixels.
 constexpr double TRANSFORM_COST = 12, FILTER_COST = 16;
 
-double winograd_cost(const ConvPlan& p, const WinogradForm& form) {
+double winograd_cost(const ConvPlan& p, const WinogradForm& form, int digits) {
     const double channels = static_cast<double>(p.in_group), filters = static_cast<double>(p.padded_columns);
     const std::int64_t of_image = pieces(p.phases->rows, form.outputs) * pieces(p.phases->cols, form.outputs);
     const double of_tile = channels * filters + TRANSFORM_COST * (channels + filters);
-    return form.points * (p.images * of_image * of_tile + FILTER_COST * channels * filters);
+    return form.points * (digits * p.images * of_image * of_tile + FILTER_COST * channels * filters);
 }
 
-// The form that costs least among those whose transformed operands fit int16, or -1 for the direct product.
-int winograd_form(const PlannedConv& conv, const Kernels& kernels) {
+struct Form {
+    int index, digits;  // of WINOGRAD_FORMS, of the inputs
+};
+
+// The form that costs least among those whose transformed operands fit int16, or index -1 for the direct product.
+Form winograd_form(const PlannedConv& conv, const Kernels& kernels) {
     const ConvPlan& p = conv.plan;
-    if (!allows_winograd(conv, kernels)) return -1;
-    int best = -1;
+    Form best{-1, 1};
+    if (!allows_winograd(conv, kernels)) return best;
     double least = 9.0 * p.images * p.phases->rows * p.phases->cols * p.in_group * p.padded_columns;
-    for (int form = 0; form < 2; ++form) {
-        const WinogradForm& f = WINOGRAD_FORMS[form];
-        if (f.input_growth * true_bound(p.a) > INT16_MAX || f.filter_growth * true_bound(p.b) > INT16_MAX) continue;
-        const double cost = winograd_cost(p, f);
+    for (int index = 0; index < 2; ++index) {
+        const WinogradForm& f = WINOGRAD_FORMS[index];
+        const int digits = f.input_growth * p.a.bound > INT16_MAX ? 2 : 1;
+        if (digits == 2 && p.a.code != CODE_INT16) continue;
+        if (f.filter_growth * p.b.bound > INT16_MAX) continue;
+        const double cost = winograd_cost(p, f, digits);
         if (cost >= least) continue;
-        best = form;
+        best = {index, digits};
         least = cost;
     }
     return best;
@@ -117,7 +123,7 @@ void pack_winograd(PlannedConv& conv, const Kernels& kernels, int form, int thre
     char* memory = static_cast<char*>(scratch(USE_WINOGRAD, filters + panels * p.in_group / kernels.unit * 4));
     p.winograd = memory;
     p.winograd_ends = reinterpret_cast<std::int32_t*>(memory + filters);
-    p.winograd_most = (WINOGRAD_FORMS[form].output_bound - 1) / true_bound(p.a);
+    p.winograd_most = (WINOGRAD_FORMS[form].output_bound - 1) / p.a.digit_bound;
     in_jobs(threads, panels, [&](std::int64_t i) { kernels.winograd[form].pack(p, i); });
 }
 
@@ -135,6 +141,7 @@ void finish_extremes(const ConvPlan& p, float* result) {
 
 void run(PlannedConv& conv, const Kernels& kernels, int threads, float* extremes) {
     ConvPlan& p = conv.plan;
+    measure_bound(p.a, {p.images, p.height, p.width, p.channels}, kernels, threads);
     prepare(p.a, kernels, LEFT, fewest_digits(p.a, kernels));
     prepare(p.b, kernels, RIGHT, fewest_digits(p.b, kernels));
     conv.lay_out(kernels, threads);
@@ -146,12 +153,13 @@ void run(PlannedConv& conv, const Kernels& kernels, int threads, float* extremes
         pack(conv, kernels, threads);
     }
     conv.limit(kernels, p.narrow ? 0 : int32_terms(p.a, p.b));
-    const int form = winograd_form(conv, kernels);
-    if (form >= 0) {
-        pack_winograd(conv, kernels, form, threads);
-        conv.find_winograd_jobs(kernels, WINOGRAD_FORMS[form], threads);
+    const Form form = winograd_form(conv, kernels);
+    if (form.index >= 0) {
+        prepare(p.a, kernels, LEFT, form.digits);
+        pack_winograd(conv, kernels, form.index, threads);
+        conv.find_winograd_jobs(kernels, WINOGRAD_FORMS[form.index], threads);
     }
-    const auto job = form >= 0 ? kernels.winograd[form].job : kernels.conv;
+    const auto job = form.index >= 0 ? kernels.winograd[form.index].job : kernels.conv;
     std::vector<Extremes> seen(extremes ? conv.jobs.size() : 0);
     p.extremes = extremes ? seen.data() : nullptr;
     in_jobs(threads, p.job_count, [&](std::int64_t index) { job(p, index, scratch(USE_JOB, p.scratch_bytes)); });

@@ -52,7 +52,13 @@ Operand operand_of(const CallFactor& factor);
 // Chooses digits and zero points for one side of a product.
 void prepare(Operand& x, const Kernels& kernels, Side side, int digits);
 int fewest_digits(const Operand& x, const Kernels& kernels);
-std::int64_t true_bound(const Operand& x);
+
+// Lengths of an operand's dimensions.
+struct Extents {
+    std::int64_t images, height, width, channels;
+};
+// Takes the bound of 16-bit codes from the codes themselves, where kernels profit from it.
+void measure_bound(Operand& x, const Extents& size, const Kernels& kernels, int threads);
 // Terms that an int32 sum of prepared elements takes.
 std::int64_t int32_terms(const Operand& a, const Operand& b);
 

@@ -82,8 +82,8 @@ struct TileProducts {
     }
 
     static void packed(const std::uint8_t* a, std::int64_t plane, const std::int8_t* b, const Segment* segments,
-                       std::int64_t count, std::int64_t vectors, std::int32_t* sums) {
-        choose(Isa::rows > TILE_ROWS, vectors, a, plane, b, segments, count, sums, false);
+                       std::int64_t count, std::int64_t vectors, std::int32_t* sums, bool fresh) {
+        choose(Isa::rows > TILE_ROWS, vectors, a, plane, b, segments, count, sums, fresh);
     }
 
   private:

@@ -1,4 +1,5 @@
 // Operands of the integer products: zero points, digits and bounds.
+#include <algorithm>
 #include <cmath>
 
 #include "products.h"
@@ -6,16 +7,42 @@
 namespace qbench {
 namespace {
 
+constexpr std::int64_t LOOKED_AT_ONCE = 1 << 15;  // codes of a job
+
 constexpr Recode plain(std::int32_t add) { return {add, 0, -1}; }
 
 std::int64_t lowest(std::int32_t code) { return code == CODE_UINT8 ? 0 : code == CODE_INT8 ? -128 : -32768; }
 std::int64_t highest(std::int32_t code) { return code == CODE_UINT8 ? 255 : code == CODE_INT8 ? 127 : 32767; }
 
+std::int64_t bound_of(const Operand& x, std::int64_t low, std::int64_t high) {
+    return std::max<std::int64_t>({1, x.zero - low, high - x.zero});
+}
+
+// Smallest and largest code.
+struct Seen {
+    std::int16_t low = INT16_MAX, high = INT16_MIN;
+
+    void take(const Seen& other) {
+        low = std::min(low, other.low);
+        high = std::max(high, other.high);
+    }
+
+    void take(const std::int16_t* codes, std::int64_t stride, std::int64_t count) {
+        Seen now;  // a local that registers hold
+        for (std::int64_t i = 0; i < count; ++i) {
+            const std::int16_t code = codes[i * stride];
+            now.low = code < now.low ? code : now.low;
+            now.high = code > now.high ? code : now.high;
+        }
+        take(now);
+    }
+};
+
 void prepare_centred(Operand& x, int digits) {
     x.digit_zero[0] = x.digit_zero[1] = 0;
     if (digits == 1) {
         x.recode[0] = plain(-x.zero);
-        x.digit_bound = true_bound(x);
+        x.digit_bound = x.bound;
         return;
     }
     x.recode[0] = {-x.zero, 0, 255};
@@ -56,16 +83,38 @@ Operand operand_of(const CallFactor& factor) {
         if (!fits || zero != std::floor(zero)) throw ProductError{STATUS_ZERO_POINT};
         x.zero = static_cast<std::int32_t>(zero);
     }
+    x.bound = bound_of(x, lowest(x.code), highest(x.code));
     return x;
 }
 
-std::int64_t true_bound(const Operand& x) {
-    const std::int64_t below = x.zero - lowest(x.code), above = highest(x.code) - x.zero;
-    return below > above ? below : above;
+// A pass over codes that were just written, or soon will be read, against digits and direct products that small codes
+// do not need.
+void measure_bound(Operand& x, const Extents& size, const Kernels& kernels, int threads) {
+    if (x.code != CODE_INT16 || kernels.raw) return;
+    const bool whole_rows = x.stride[3] == 1 && x.stride[2] == size.channels;
+    const bool whole = whole_rows && x.stride[1] == size.width * x.stride[2] && x.stride[0] == size.height * x.stride[1];
+    const std::int64_t count = size.images * size.height * size.width * size.channels;
+    const std::int64_t jobs = whole ? pieces(count, LOOKED_AT_ONCE) : size.images * size.height;
+    std::vector<Seen> seen(static_cast<std::size_t>(jobs));
+    in_jobs(count < LOOKED_AT_ONCE ? 1 : threads, jobs, [&](std::int64_t job) {
+        const auto* codes = static_cast<const std::int16_t*>(x.data);
+        if (whole) {
+            const std::int64_t begin = job * LOOKED_AT_ONCE;
+            return seen[job].take(codes + begin, 1, std::min(LOOKED_AT_ONCE, count - begin));
+        }
+        codes += job / size.height * x.stride[0] + job % size.height * x.stride[1];
+        for (std::int64_t column = 0; column < size.width; ++column) {
+            seen[job].take(codes + column * x.stride[2], x.stride[3], size.channels);
+        }
+    });
+    Seen all;
+    for (const Seen& part : seen) all.take(part);
+    x.bound = bound_of(x, all.low, all.high);
 }
 
 int fewest_digits(const Operand& x, const Kernels& kernels) {
-    return x.code == CODE_INT16 && (kernels.raw || x.zero != 0) ? 2 : 1;
+    const bool is_centred = !kernels.raw && (x.zero == 0 || x.bound <= INT16_MAX);
+    return x.code == CODE_INT16 && !is_centred ? 2 : 1;
 }
 
 void prepare(Operand& x, const Kernels& kernels, Side side, int digits) {

@@ -165,7 +165,8 @@ void PlannedConv::find_jobs(const Kernels& kernels, int threads) {
 
 void PlannedConv::find_winograd_jobs(const Kernels& kernels, const WinogradForm& form, int threads) {
     const std::int64_t down = pieces(phases[0].rows, form.outputs), across = pieces(phases[0].cols, form.outputs);
-    const std::int64_t row = form.points * across * plan.channels * kernels.element_bytes;
+    const std::int64_t points = plan.a.digits * form.points;
+    const std::int64_t row = points * across * plan.channels * kernels.element_bytes;
     const std::int64_t wanted = threads > 1 ? threads * JOBS_PER_THREAD : 1;
     const std::int64_t fits = WINOGRAD_JOB_BYTES / std::max<std::int64_t>(1, row);
     const std::int64_t most = std::max(fits, pieces(WINOGRAD_JOB_TILES, across));
@@ -181,9 +182,9 @@ void PlannedConv::find_winograd_jobs(const Kernels& kernels, const WinogradForm&
     plan.jobs = jobs.data();
     plan.job_count = static_cast<std::int64_t>(jobs.size());
     const std::int64_t image = (form.outputs * rows_each + 2) * (form.outputs * across + 2) * plan.channels;
-    const std::int64_t point = winograd_point_bytes(images_each * rows_each * row / form.points);
+    const std::int64_t point = winograd_point_bytes(images_each * rows_each * row / points);
     const std::int64_t of_tile = (form.points + form.outputs * form.outputs) * kernels.columns * 4;
-    plan.scratch_bytes = WINOGRAD_BLOCKS * kernels.rows * of_tile + form.points * point + image * kernels.element_bytes + 2 * SLACK;
+    plan.scratch_bytes = WINOGRAD_BLOCKS * kernels.rows * of_tile + points * point + image * kernels.element_bytes + 2 * SLACK;
 }
 
 }  // namespace qbench

@@ -12,6 +12,8 @@ constexpr std::int64_t CHUNK_PIXELS = 256;
 // Jobs with sums of their own for all filters would otherwise take more memory than this, and more time to clear and
 // to add up than jobs that share the filters and prepare the same inputs.
 constexpr std::int64_t SUM_BYTES = 16 << 20;
+// Errors of two digits cost less than int32 sums of fewer terms.
+constexpr std::int64_t FEWEST_TERMS = 16;
 
 struct Sizes {
     std::int64_t panels, blocks, panel, rows, columns;  // panel: sums of one; rows, columns: lengths of their sums
@@ -25,7 +27,7 @@ struct Sizes {
     }
 };
 
-WgradPlan plan_of(const Call& call, const Kernels& kernels) {
+WgradPlan plan_of(const Call& call, const Kernels& kernels, int threads) {
     const Geometry& g = call.where;
     WgradPlan p{};
     p.a = operand_of(call.first);
@@ -48,6 +50,10 @@ WgradPlan plan_of(const Call& call, const Kernels& kernels) {
     p.pad_x = g.pad_x;
     p.dilation_y = g.dilation_y;
     p.dilation_x = g.dilation_x;
+    if (p.a.code == CODE_INT16) {  // else products take Winograd's form, or errors of any size in few digits
+        measure_bound(p.a, {g.images, g.height, g.width, g.channels}, kernels, threads);
+        measure_bound(p.b, {g.images, g.out_h, g.out_w, g.filters}, kernels, threads);
+    }
     prepare(p.a, kernels, LEFT, fewest_digits(p.a, kernels));
     prepare(p.b, kernels, RIGHT, fewest_digits(p.b, kernels));
     return p;
@@ -62,8 +68,8 @@ std::int64_t tiles_of(const WgradPlan& p) { return p.images * pieces(p.out_h, 4)
 
 // Digits of errors that fit the transform: one, or two if the centred errors are int16 themselves; 0 if they are not.
 int winograd_digits(const Operand& error) {
-    if (WGRAD_ERROR_GROWTH * true_bound(error) <= INT16_MAX) return 1;
-    return error.code == CODE_INT16 && error.zero != 0 ? 0 : 2;
+    if (WGRAD_ERROR_GROWTH * error.bound <= INT16_MAX) return 1;
+    return error.zero != 0 && error.bound > INT16_MAX ? 0 : 2;
 }
 
 bool winograd_pays(const WgradPlan& p, const Kernels& kernels, int digits) {
@@ -80,18 +86,19 @@ void choose_winograd(WgradPlan& p, const Kernels& kernels) {
     const bool is_3x3 = p.taps_y == 3 && p.taps_x == 3 && p.stride_y == 1 && p.stride_x == 1 && p.dilation_y == 1 &&
                         p.dilation_x == 1;
     if (!kernels.wgrad_winograd || !is_3x3 || p.groups != 1 || p.channels % kernels.rows != 0) return;
-    if (WINOGRAD_FORMS[1].input_growth * true_bound(p.a) > INT16_MAX) return;
+    if (WINOGRAD_FORMS[1].input_growth * p.a.bound > INT16_MAX) return;
     const int digits = winograd_digits(p.b);
     if (digits == 0 || !winograd_pays(p, kernels, digits)) return;
     p.b.digits = digits;
-    p.b.digit_bound = digits == 1 ? true_bound(p.b) : 128;
-    const std::int64_t of_tile = 16 * true_bound(p.a) * p.b.digit_bound;
+    p.b.digit_bound = digits == 1 ? p.b.bound : 128;
+    const std::int64_t of_tile = 16 * p.a.bound * p.b.digit_bound;
     const std::int64_t exact = (WINOGRAD_FORMS[1].output_bound - 1) / of_tile / kernels.unit * kernels.unit;
     p.winograd_tiles = std::min(exact, WGRAD_TILES);
 }
 
 void set_limit(WgradPlan& p, const Kernels& kernels, std::int64_t kind) {
-    const std::int64_t terms = p.images * p.out_h * p.out_w, least = kernels.unit * kernels.depth;
+    const std::int64_t terms = p.images * p.out_h * p.out_w;
+    const std::int64_t least = std::max(FEWEST_TERMS, kernels.unit * kernels.depth);
     const bool single = p.a.digits == 1 && p.b.digits == 1;
     if (single && kind == RESULT_INT32) return;  // the total fits, so partial sums may wrap
     if (int32_terms(p.a, p.b) < std::min(terms, least)) prepare(p.b, kernels, RIGHT, 2);
@@ -106,8 +113,7 @@ void set_parts(WgradPlan& p, const Kernels& kernels, int threads) {
     const std::int64_t each = std::max<std::int64_t>(1, SUM_BYTES / std::max<std::int64_t>(1, bytes));
     p.parts_rows = std::max<std::int64_t>(1, std::min<std::int64_t>({threads, rows, each}));
     p.parts_panels = std::min(pieces(threads, p.parts_rows), size.panels * p.groups);
-    const std::int64_t pixels = p.limit ? std::min(CHUNK_PIXELS, p.limit) : CHUNK_PIXELS;
-    p.chunk_rows = std::max<std::int64_t>(1, std::min(pixels / std::max<std::int64_t>(1, p.out_w), rows));
+    p.chunk_rows = std::max<std::int64_t>(1, std::min(CHUNK_PIXELS / std::max<std::int64_t>(1, p.out_w), rows));
 }
 
 struct Parts {
@@ -234,10 +240,10 @@ QBENCH_EXPORT int qbench_conv2d_weight_grad(int level, int threads, const qbench
     using namespace qbench;
     return guarded([&] {
         const Kernels& kernels = kernels_of_level(level);
-        WgradPlan p = plan_of(*call, kernels);
+        threads = useful_threads(threads, products_of(call->where));
+        WgradPlan p = plan_of(*call, kernels, threads);
         choose_winograd(p, kernels);
         set_limit(p, kernels, call->target.kind);
-        threads = useful_threads(threads, products_of(call->where));
         set_parts(p, kernels, threads);
         const Sizes size(p, kernels);
         const Parts parts = take_parts(p, size);
