@@ -95,19 +95,17 @@ def test_steps(shape: Shape, report: Report, course: Course, random_bits: str, a
 def test_steps_without_amx(
     shape: Shape, limit: Limit, report: Report, course: Course, random_bits: str, tiny: bool
 ) -> None:
-    """banner8 against fp32, both limited to an older instruction set."""
-    pair, title = ("banner8", "fp32"), f"{LIMITED}: {limit.level}"
+    """banner8 and wageubn against fp32, all limited to an older instruction set."""
+    pairs, title = [(method, "fp32") for method in METHODS], f"{LIMITED}: {limit.level}"
     missing = why_not(limit.level)
     if missing:
-        report(_blank(title, shape, pair, WITHOUT_AMX, missing))
+        report(*(_blank(title, shape, pair, WITHOUT_AMX, missing) for pair in pairs))
         return
     environment = {**course.environment, **limit.environment()}
-    groups = {
-        "banner8": [method_side(shape, "banner8", random_bits)],
-        "fp32": baseline_sides(shape, "fp32")[: 1 if tiny else None],
-    }
+    groups = {method: [method_side(shape, method, random_bits)] for method in METHODS}
+    groups["fp32"] = baseline_sides(shape, "fp32")[: 1 if tiny else None]
     race = run(groups, _paced(course, shape, environment))
-    report(_row(title, race, shape, pair, WITHOUT_AMX, "", tiny))
+    report(*(_row(title, race, shape, pair, WITHOUT_AMX, "", tiny) for pair in pairs))
     assert not (tiny and race.failures), race.failures
 
 
