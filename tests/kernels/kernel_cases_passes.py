@@ -21,7 +21,7 @@ from qbench.kernels.reference.pooling import max_pool2d
 SHAPES = {
     "4d": (4, 5, 6, 7), "2d": (48, 13), "one-channel": (2, 1, 9, 8), "one-row": (1, 37, 1, 1),
     "16-channels": (2, 16, 8, 8), "17-channels": (4, 17, 5, 4), "64-channels": (2, 64, 6, 6),
-    "many-channels": (2, 513, 2, 2), "large": (4, 24, 19, 20), "no-rows": (0, 5, 3, 3), "no-channels": (4, 0),
+    "40-channels": (3, 40, 1, 1), "48-channels": (27, 48), "many-channels": (2, 513, 2, 2), "large": (4, 24, 19, 20), "no-rows": (0, 5, 3, 3), "no-channels": (4, 0),
 }  # fmt: skip
 FILLS: dict[str, int | None] = {"random": None, "all-0": 0, "all-255": 255}
 

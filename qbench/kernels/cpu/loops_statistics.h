@@ -149,12 +149,12 @@ QBENCH_INLINE void add_range(const SumsJob& job, Range range) {
     }
     Place<V> place(job.period);
     place.seek(start);
-    for_each_vector<V>({start, range.end}, [&](i64 i, int) __attribute__((always_inline)) {
+    for (i64 i = start; i < range.end; i += V::WIDTH) {  // whole vectors, which need not be whole groups behind the rows
         const i64 c = place.next();
         At at(job, c);
         at.add(job, i, c);
         at.store(job, c);
-    });
+    }
 }
 
 // Of x - shift and its square, with the extremes. NaN shows in the sums alone.
