@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from kernel_cases_encoding import with_values
-from kernel_cases_passes import SHAPES
+from kernel_cases_passes import SHAPES, SUMS_TOLERANCE
 from kernel_matrix import Case, image, integers, normal, number
 from torch import Tensor
 
@@ -19,7 +19,6 @@ GRIDS = [2.0**15, 2.0**24, 2.0**15, 2.0**24, 2.0**7, 2.0**15 - 1]
 EPS = 2.0**-15
 GRADIENTS: tuple[torch.dtype | None, ...] = (None, torch.int8, torch.int16)
 FILLS = ("normal", "ties", "constant", "not-finite", "zeros")
-SUMS_TOLERANCE = 1e-10
 
 
 def vector(shape: tuple[int, ...], seed: int) -> Tensor:
