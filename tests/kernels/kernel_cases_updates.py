@@ -145,6 +145,8 @@ def _cases() -> Iterator[Case]:
     yield Case("adam_on_grid_", "at-rest", lambda: at_rest(adam(shape, kind, "binary", None)))
     for label, key in DRAWN.items():
         yield Case("sgd_on_grid_", f"at-the-draw-{label}", partial(drawn, key))
+    # Enough elements for one that shows whether a square root was the nearest number.
+    yield Case("adam_on_grid_", "many", partial(adam, (256, 400), torch.int16, "stochastic", PHILOX))
     yield Case("adam_on_grid_", "late", partial(adam, shape, kind, "stochastic", PHILOX, 100_000))
     for name, (rounding, key) in ROUNDINGS.items():
         yield Case("sgd_on_grid_", f"not-finite-{name}", partial(sgd, shape, kind, rounding, key, bad=True))

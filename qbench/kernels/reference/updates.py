@@ -73,7 +73,8 @@ def adam_on_grid_(
     first.copy_(number(beta1, codes) * first + number(1 - beta1, codes) * g)
     second.copy_(number(beta2, codes) * second + number(1 - beta2, codes) * (g * g))
     size = number(lr / (1 - beta1**step), codes)
-    denominator = second.sqrt() / number((1 - beta2**step) ** 0.5, codes) + number(eps, codes)
+    root = second.double().sqrt().float()  # PyTorch's own for float32 is not the nearest number on every CPU
+    denominator = root / number((1 - beta2**step) ** 0.5, codes) + number(eps, codes)
     moved = w - size * (first / denominator)
     in_memory(codes).copy_(_on_grid(moved, codes.dtype, scale, low, high, rounding, key))
 
