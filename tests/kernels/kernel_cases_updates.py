@@ -70,8 +70,8 @@ def adam(
 
 def far() -> tuple[Any, ...]:
     """Steps of thousands of codes, whose last bits move some weights by a code: square roots have to be the nearest."""
-    codes, gradient, m, v, _, *rest = adam((64, 256), torch.int16, "stochastic", PHILOX)
-    return codes // 8, gradient, m, v, 5.0, *rest
+    codes, gradient, m, v, _, *rest = adam((256, 256), torch.int16, "stochastic", PHILOX)
+    return codes // 8, gradient, m, v, 2.0, *rest
 
 
 def at_rest(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
