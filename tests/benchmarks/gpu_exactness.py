@@ -14,6 +14,7 @@ import torch
 from gpu_layers import Layer, layers, operands, wide_errors
 from gpu_timing import Bench
 from kernel_cases import CASES
+from kernel_draws import drawn
 from kernel_matrix import Case, Implementation, difference, results
 from torch import Tensor
 
@@ -22,6 +23,9 @@ from qbench.kernels.cuda.sources import FILES
 from qbench.kernels.selftest import outcome
 
 FAILURES_KEPT = 30
+DRAWS = 50
+"""Seeds of drawn shapes."""
+
 TINY_STEP = 40
 """Of the cases, every so many-th is tried where sizes are tiny."""
 
@@ -77,12 +81,12 @@ def resources(kernel: str, index: int) -> dict[str, int]:
 
 
 def all_cases(bench: Bench) -> None:
-    """Every case of the exactness test against the reference on the CPU."""
+    """Every case of the exactness test against the reference on the CPU, and as many shapes as a few seeds draw."""
     tested, wrong = Implementation(bench.implementation), Implementation("reference")
     counts: Counter[str] = Counter()
     failures: list[str] = []
     bench.results |= {"cases": 0, "failed": 0, "failures": failures, "by_op": counts}
-    for case in CASES[:: TINY_STEP if bench.tiny else 1]:
+    for case in cases_of(bench):
         bench.check_time()
         text = compared(case, tested, wrong)
         counts[case.op] += 1
@@ -90,6 +94,13 @@ def all_cases(bench: Bench) -> None:
         bench.results["failed"] += bool(text)
         if text and len(failures) < FAILURES_KEPT:
             failures.append(f"{case}: {text}")
+
+
+def cases_of(bench: Bench) -> Iterator[Case]:
+    """The listed ones, then the drawn ones."""
+    yield from CASES[:: TINY_STEP if bench.tiny else 1]
+    for seed in range(1 if bench.tiny else DRAWS):
+        yield from drawn(seed)
 
 
 def compared(case: Case, tested: Implementation, reference: Implementation) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from kernel_cases import CASES
+from kernel_draws import drawn
 from kernel_matrix import IMPLEMENTATIONS, Case, Implementation, difference, results
 
 from qbench.kernels import backends
@@ -15,11 +16,22 @@ PRESENT = [implementation for implementation in IMPLEMENTATIONS if not implement
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_equals_the_reference(case: Case) -> None:
+    assert wrong(case) == {}
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_equals_the_reference_on_drawn_shapes(seed: int) -> None:
+    found = {str(case): wrong(case) for case in drawn(seed)}
+    assert {case: texts for case, texts in found.items() if texts} == {}
+
+
+def wrong(case: Case) -> dict[str, str]:
+    """By implementation, where it differs."""
     arguments = case.build()
     expected = results(Implementation("reference"), case.op, arguments)
     served = [implementation for implementation in PRESENT if implementation.function(case.op)]
-    wrong = {str(one): difference(expected, results(one, case.op, arguments), case.relative) for one in served}
-    assert {name: text for name, text in wrong.items() if text} == {}
+    texts = {str(one): difference(expected, results(one, case.op, arguments), case.relative) for one in served}
+    return {name: text for name, text in texts.items() if text}
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS, ids=str)
@@ -34,6 +46,7 @@ def test_is_here(implementation: Implementation) -> None:
 @pytest.mark.parametrize("op", SCHEMAS)
 def test_every_operator_has_cases(op: str) -> None:
     assert any(case.op == op for case in CASES)
+    assert any(case.op == op for case in drawn(0))
 
 
 @pytest.mark.parametrize("name", ["cpp", "cuda", "reference"])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from emulated_driver import EmulatedDriver
+from kernel_draws import drawn
 from kernel_matrix import Case, results
 from shim_cases import OPS, SHARED, TILES, Emulated, cases_of, launcher, unaligned, wrong
 
@@ -22,6 +23,11 @@ from qbench.kernels.random import random_words as reference_words
 def test_equals_the_reference(op: str, build_folder: Path) -> None:
     driver = EmulatedDriver(build_folder)
     assert failures(cases_of(op), driver) == {}
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_equals_the_reference_on_drawn_shapes(seed: int, build_folder: Path) -> None:
+    assert failures(list(drawn(seed)), EmulatedDriver(build_folder, seed=seed)) == {}
 
 
 def failures(cases: Sequence[Case], driver: EmulatedDriver) -> dict[str, str]:
