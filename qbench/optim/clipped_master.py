@@ -27,8 +27,10 @@ def build(converted: Converted, update: ClippedMaster, settings: OptimizerConfig
 
     @torch.no_grad()
     def clip(*_: Any) -> None:
+        """Of the weights that this step moved: the backward pass may still need the others."""
         for layer, limit in limits.items():
-            layer.weight.clamp_(-limit, limit)
+            if layer.weight.grad is not None:
+                layer.weight.clamp_(-limit, limit)
 
     optimizer.register_step_post_hook(clip)
     return optimizer

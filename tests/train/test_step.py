@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from qbench.cell import Cell
+from qbench.nn import layers
 from qbench.train import step as step_module
 from qbench.train.build import build_cell
 from qbench.train.settings import OptimizerSettings
@@ -22,6 +23,7 @@ def weights_after(
 ) -> tuple[list[Tensor], list[int]]:
     """State after some steps, and how many gradients existed when the update after each backward pass began."""
     monkeypatch.setattr(step_module, "LARGE_BYTES", large)
+    monkeypatch.setattr(layers, "MANY_CODES", 1)  # the backward pass makes codes of weights again
     optimizer = OptimizerSettings(name=name, lr=0.01, weight_decay=1e-3)  # type: ignore[arg-type]
     built = build_cell(make_cell(method, optimizer=optimizer, arithmetic="integer"))
     train_step, left = TrainStep(built), []
