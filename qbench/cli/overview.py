@@ -9,7 +9,7 @@ from qbench.cell import Status
 from qbench.errors import InputError, UnknownNameError
 from qbench.registry import nearest
 from qbench.report.grid import Column, Entry, Grid
-from qbench.report.text import MISSING, clean, counted, memory, significant
+from qbench.report.text import MISSING, clean, counted, memory, significant, titled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ def overview_lines(store: Store, records: Sequence[Record], measures: Sequence[M
     ended = Counter(record.outcome.status for record in records)
     counts = ", ".join(f"{ended[status]} {status}" for status in Status if ended[status]) or "none yet"
     waiting = len(manifest.cells) - len(records)
-    yield clean(f"suite {manifest.suite}: {manifest.resolved.get('description') or ''}")
+    yield clean(titled(f"suite {manifest.suite}", manifest.resolved.get("description")))
     yield clean(f"results in {store.path}, last run {manifest.run}")
     yield f"cells: {len(manifest.cells)} planned, {counts}" + (f", {waiting} not run yet" if waiting else "")
     yield f"measurements: {len(measures)} of {len(manifest.measures)}"

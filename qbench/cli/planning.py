@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qbench.report.text import clean, counted
+from qbench.report.text import clean, counted, titled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,7 @@ def plan_lines(plan: Plan, out: Path) -> Iterator[str]:
     """One line per fact: the suite, its cells, the non-default settings, each method, what is skipped, notes."""
     suite = plan.suite
     profile = f" (profile {suite.profile})" if suite.profile else ""
-    yield f"suite {suite.name}{profile}: {suite.description}"
+    yield titled(f"suite {suite.name}{profile}", suite.description)
     yield f"into {out}, on {plan.device}, {suite.arithmetic} arithmetic, protocol: {suite.protocol}"
     counts = (
         (len(plan.methods) - len(plan.skipped), "method"),

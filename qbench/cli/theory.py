@@ -13,7 +13,7 @@ from qbench.cli.overview import machine_line
 from qbench.cli.results import RUNS, print_grids, print_paths
 from qbench.cli.state import clock
 from qbench.errors import InputError
-from qbench.report.text import clean, counted
+from qbench.report.text import clean, counted, titled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -87,7 +87,7 @@ def print_theory_plan(suite: TheorySuite, out: Path, threads: int | None) -> Non
 
     done = done_experiments(suite, out, threads)
     profile = f" (profile {suite.profile})" if suite.profile else ""
-    print(clean(f"suite {suite.name}{profile}: {suite.description}"))
+    print(clean(titled(f"suite {suite.name}{profile}", suite.description)))
     print(clean(f"into {out}, on cpu, seed {suite.seed}"))
     print(f"{counted(len(suite.experiments), 'experiment')}, {len(done)} of them done")
     for experiment in suite.experiments:
@@ -132,7 +132,7 @@ def show_theory(store: Store) -> None:
     assert manifest is not None, "an opened run has a suite.json"
     theory = TheoryStore(store)
     records = theory.records()
-    print(clean(f"suite {manifest.suite}: {manifest.resolved.get('description') or ''}"))
+    print(clean(titled(f"suite {manifest.suite}", manifest.resolved.get("description"))))
     print(clean(f"results in {store.path}, last run {manifest.run}"))
     print(f"experiments: {len(manifest.cells)} planned, {len(records)} run")
     print(clean(f"machine: {machine_line(store.environment)}"))

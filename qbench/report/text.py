@@ -58,6 +58,11 @@ def clean(value: str) -> str:
     return "".join(character if character.isprintable() else " " for character in value)
 
 
+def titled(title: str, description: str | None) -> str:
+    """``title: description``, or the title alone where there is nothing to say."""
+    return f"{title}: {description}" if description else title
+
+
 def counted(number: int, word: str) -> str:
     """``1 seed``, ``3 seeds``."""
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
