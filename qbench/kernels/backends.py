@@ -21,6 +21,8 @@ from typing import Any
 
 import torch
 
+from qbench.errors import InputError
+
 Function = Callable[..., Any]
 
 DEVICES = ("cpu", "cuda")
@@ -100,6 +102,21 @@ def candidates(device: str) -> tuple[str, ...]:
     if reason:
         raise KernelUnavailableError(f"{VARIABLE}={forced}, but these kernels are not available: {reason}")
     return ORDER[device][ORDER[device].index(forced) :]
+
+
+def check_environment() -> None:
+    """Raises InputError where an environment variable asks for kernels that this machine does not have."""
+    from qbench.kernels import cpu
+
+    try:
+        for device in DEVICES:
+            candidates(device)
+        if os.environ.get(cpu.LIBRARY_VARIABLE):
+            cpu.library()
+        if cpu.available():
+            cpu.default_isa()
+    except (ValueError, KernelUnavailableError, cpu.NativeLibraryError) as error:
+        raise InputError(str(error)) from error
 
 
 @contextmanager

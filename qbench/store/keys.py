@@ -18,6 +18,7 @@ from typing import Any
 from qbench.catalog import find_method
 from qbench.cell import Cell
 from qbench.environment import hardware_key, library_key, num_cores
+from qbench.kernels.cpu import library_path
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _COMPUTING = ("quant", "kernels", "nn", "optim", "models", "data", "train")
@@ -102,15 +103,15 @@ def method_source(reference: str) -> str:
 
 
 def kernels_in_use() -> dict[str, str | None]:
-    """What decides which compiled kernels serve: the extension that was built, and the variables that limit them."""
-    return {"extension": _extension(), **{name: os.environ.get(name) for name in ("QBENCH_KERNELS", "QBENCH_ISA")}}
+    """What decides which compiled kernels serve: the extension that is loaded, and the variables that limit them."""
+    limits = {name: os.environ.get(name) for name in ("QBENCH_KERNELS", "QBENCH_ISA")}
+    return {"extension": _extension(library_path()), **limits}
 
 
 @cache
-def _extension() -> str | None:
+def _extension(library: Path) -> str | None:
     """SHA-256 of the compiled CPU kernels; None where there are none."""
-    built = sorted((_PACKAGE / "kernels" / "cpu").glob("_native*.so"))
-    return hashlib.sha256(built[0].read_bytes()).hexdigest() if built else None
+    return hashlib.sha256(library.read_bytes()).hexdigest() if library.exists() else None
 
 
 @cache

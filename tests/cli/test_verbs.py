@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from qbench import __version__
 from qbench.cli.app import app
+from qbench.kernels import backends, cpu
 
 
 def qbench(*arguments: str) -> Result:
@@ -222,6 +223,36 @@ def test_run_refuses_bad_input_and_writes_nothing(
     monkeypatch.chdir(tmp_path)
     assert message in refused("run", *arguments)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [("run", "smoke"), ("run", "rounding_theory"), ("check", "banner8")])
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        (backends.VARIABLE, "fastest", "QBENCH_KERNELS=fastest: choose one of reference, numba, cpp"),
+        (cpu.ISA_VARIABLE, "sse9", "QBENCH_ISA=sse9: unknown; choose one of scalar, "),
+        (cpu.LIBRARY_VARIABLE, "none.so", "none.so does not exist: look at QBENCH_NATIVE_LIBRARY"),
+    ],
+)
+def test_kernels_that_are_not_there_are_refused_once_and_nothing_is_written(
+    arguments: tuple[str, ...], variable: str, value: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if variable == cpu.ISA_VARIABLE and not cpu.available():
+        pytest.skip(f"the C++ kernels are not here: {cpu.why_not()}")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(variable, value)
+    _read_the_environment_again()
+    try:
+        assert message in refused(*arguments)
+    finally:
+        monkeypatch.undo()
+        _read_the_environment_again()
+    assert list(tmp_path.iterdir()) == []
+
+
+def _read_the_environment_again() -> None:
+    for read_once in (backends.why_not, cpu.why_not, cpu.library, cpu.default_isa):
+        read_once.cache_clear()
 
 
 def test_run_refuses_the_results_of_another_suite(finished_run: Path) -> None:

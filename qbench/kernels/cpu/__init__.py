@@ -47,16 +47,18 @@ def why_not() -> str | None:
 @cache
 def library() -> ctypes.CDLL:
     """The loaded library. Raises NativeLibraryError where it is missing or does not load."""
-    path = _path()
+    path = library_path()
     if not path.exists():
-        raise NativeLibraryError(f"{path} does not exist: the C++ kernels were not built")
+        reason = f"look at {LIBRARY_VARIABLE}" if LIBRARY_VARIABLE in os.environ else "the C++ kernels were not built"
+        raise NativeLibraryError(f"{path} does not exist: {reason}")
     try:
         return ctypes.CDLL(str(path))
     except OSError as error:
         raise NativeLibraryError(f"{path} does not load: {error}") from error
 
 
-def _path() -> Path:
+def library_path() -> Path:
+    """Where the library is looked for."""
     chosen = os.environ.get(LIBRARY_VARIABLE)
     return Path(chosen) if chosen else Path(__file__).with_name("_native.so")
 
