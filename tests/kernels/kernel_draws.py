@@ -56,10 +56,11 @@ def pooling_of(draw: Random) -> tuple[tuple[int, ...], list[int], list[int], lis
 
 def convolution_of(draw: Random) -> Shape:
     groups = draw.choice((1, 1, 1, 2, 3))
-    taps = draw.choice(((1, 1), (3, 3), (3, 3), (1, 2), (2, 3), (5, 5)))
+    taps = draw.choice(((1, 1), (1, 1), (3, 3), (3, 3), (1, 2), (2, 3), (5, 5)))
     dilation = draw.choice(((1, 1), (1, 1), (2, 1)))
-    padding = tuple(draw.randint(0, size) for size in taps)
-    size = (dilation[i] * (taps[i] - 1) + 1 + draw.randint(0, 12) for i in range(2))
+    padding = (0, 0) if draw.random() < 0.4 else tuple(draw.randint(0, size) for size in taps)
+    # Few outputs often: loops over rows, columns and images become one another there.
+    size = (dilation[i] * (taps[i] - 1) + 1 + draw.randint(0, draw.choice((2, 12))) for i in range(2))
     each, filters = (groups * draw.randint(1, draw.choice((3, 40))) for _ in range(2))
     stride = (1, 1) if draw.random() < 0.6 else (draw.randint(1, 3), draw.randint(1, 3))
     return Shape("", (draw.randint(1, 3), each, *size), filters, taps, stride, padding, dilation, groups)  # type: ignore[arg-type]

@@ -182,6 +182,18 @@ void set_target(ConvPlan& p, const Call& call, std::int64_t channels, std::int64
     p.target.stride[2] = channels;
 }
 
+// Elements at equal distances; none of them stands for those that are not.
+struct Line {
+    std::int64_t count, stride;
+};
+
+// The lines `inner` that start at the elements of `outer`, as one.
+Line joined(const Line& inner, const Line& outer) {
+    if (outer.count == 1 || inner.count == 0) return inner;
+    if (inner.count == 1) return outer;
+    return inner.count * inner.stride == outer.stride ? Line{inner.count * outer.count, inner.stride} : Line{0, 0};
+}
+
 // A 1x1 convolution without padding reads its pixels with a stride, and where they follow each other, as one row.
 void flatten(PlannedConv& conv, const Geometry& g) {
     ConvPlan& p = conv.plan;
@@ -191,10 +203,11 @@ void flatten(PlannedConv& conv, const Geometry& g) {
     p.step_y = p.step_x = 1;
     p.height = g.out_h;
     p.width = g.out_w;
-    const bool rows = p.a.stride[1] == p.width * p.a.stride[2] || p.height == 1;
-    const bool all = rows && (p.a.stride[0] == p.height * p.a.stride[1] || p.images == 1);
-    if (!all && p.height * p.images > 1) return;
-    p.width *= p.height * p.images;
+    const Line pixels = joined({p.width, p.a.stride[2]}, {p.height, p.a.stride[1]});
+    const Line all = joined(pixels, {p.images, p.a.stride[0]});
+    if (all.count == 0) return;
+    p.a.stride[2] = all.stride;
+    p.width = all.count;
     p.height = p.images = 1;
     conv.phases[0].rows = 1;
     conv.phases[0].cols = p.width;
