@@ -101,6 +101,12 @@ Geometry random_geometry() {
     g.pad_x = between(0, 2);
     g.height = between(1, 12);
     g.width = between(1, 24);
+    if (between(0, 5) == 0) {  // what is read as one row of pixels, where the pixels are at equal distances
+        g.taps_y = g.taps_x = 1;
+        g.pad_y = g.pad_x = 0;
+        g.height = between(1, 4);
+        g.width = between(1, 4);
+    }
     g.out_h = (g.height + 2 * g.pad_y - g.dilation_y * (g.taps_y - 1) - 1) / g.stride_y + 1;
     g.out_w = (g.width + 2 * g.pad_x - g.dilation_x * (g.taps_x - 1) - 1) / g.stride_x + 1;
     return g;

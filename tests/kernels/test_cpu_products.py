@@ -123,6 +123,9 @@ MUTATIONS = {
     "high digit of an error": Mutation(WGRAD, "(whole >> 7 & 1)", "0", ("products_avx2",)),
     "place of a tap": Mutation(WGRAD, "s * blocks + block", "s + block", ("products_avx2",)),
     "tiles of F(3x3)": Mutation("products_wgrad.cpp", "16 * p.a.bound", "8 * p.a.bound", ("products_wgrad",)),
+    "pixels at equal distances": Mutation(
+        "products.cpp", "inner.count * inner.stride == outer.stride", "true", ("products",)
+    ),
     "merged taps": Mutation("products_plan.cpp", "list[t].x == list[t - 1].x + 1", "true", ("products_plan",)),
     "pairs of AVX-512": Mutation(
         "products_avx512.cpp", "interleave_2x8(from", "interleave_2x4(from", ("products_avx512",)
