@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from qbench.catalog import find_method
+from qbench.models import model_names
 from qbench.nn.site import Site
 from qbench.quant.qtensor import QTensor
 from qbench.train.build import build_cell
@@ -69,13 +70,18 @@ def digest(x: Tensor) -> str:
     return hashlib.blake2b(flat.view(torch.uint8).numpy().tobytes(), digest_size=12).hexdigest()
 
 
-def steps(method: str, options: dict[str, object], arithmetic: str, recorder: Recorder) -> Iterator[list[object]]:
-    """After each training step: digests of all codes of the step, of all weights and buffers, and the loss."""
+def steps(
+    method: str, options: dict[str, object], arithmetic: str, recorder: Recorder, count: int = STEPS, **changes: object
+) -> Iterator[list[object]]:
+    """After each training step: digests of all codes of the step, of all weights and buffers, and the loss.
+
+    changes: of the cell.
+    """
     cell = Probe(find_method(method), method).cell(options)
-    built = build_cell(cell.model_copy(update={"arithmetic": arithmetic}))
+    built = build_cell(cell.model_copy(update={"arithmetic": arithmetic, **changes}))
     step = TrainStep(built)
     built.model.train()
-    for number in range(STEPS):
+    for number in range(count):
         start = number * BATCH % (len(built.dataset.train) - BATCH)
         indices = torch.arange(start, start + BATCH).numpy()
         images, labels = built.to_device(*built.dataset.train.batch(indices, None))
@@ -96,3 +102,15 @@ def test_the_two_arithmetics_agree_bit_for_bit(
     for number, (a, b) in enumerate(zip(simulated, integer, strict=True)):
         assert a == b, f"step {number}"
     assert any(codes for codes, _, _ in integer)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", model_names())
+def test_the_two_arithmetics_agree_on_every_model(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large models shrink these small images to one pixel, where loops over rows, columns and images meet."""
+    recorder = Recorder(monkeypatch)
+    simulated, integer = (
+        list(steps("banner8", {}, arithmetic, recorder, 2, model=model, model_options={}))
+        for arithmetic in ("simulated", "integer")
+    )
+    assert simulated == integer
