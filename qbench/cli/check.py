@@ -25,11 +25,11 @@ def check(
     Runs the contract suite on a method, built-in or your own. Exit code 1 if it breaks a promise.
     """
     from qbench.catalog import find_method
-    from qbench.engine import check_kernels
+    from qbench.kernels.backends import check_environment
     from qbench.suite.entries import build_recipe
     from qbench.train.contract import check_method
 
-    check_kernels()
+    check_environment()
     found = find_method(method)
     build_recipe(found, {})  # what gives no recipe is bad input, not a method that breaks a promise
     print(f"{found.name}: {found.summary}")

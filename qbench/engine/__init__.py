@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from qbench.engine.device import Allotment as Allotment
     from qbench.engine.device import allot as allot
     from qbench.engine.device import check_device as check_device
-    from qbench.engine.device import check_kernels as check_kernels
     from qbench.engine.events import CellFinished as CellFinished
     from qbench.engine.events import CellProgress as CellProgress
     from qbench.engine.events import CellStarted as CellStarted
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from qbench.engine.run import run_suite as run_suite
 
 _HOME = {
-    "qbench.engine.device": ("Allotment", "allot", "check_device", "check_kernels"),
+    "qbench.engine.device": ("Allotment", "allot", "check_device"),
     "qbench.engine.events": (
         "CellFinished", "CellProgress", "CellStarted", "Event", "Failure", "Notice", "Observer", "Preparing",
         "RoundFinished", "RoundStarted", "RunFinished", "RunStarted", "RunSummary", "Silent",

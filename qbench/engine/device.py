@@ -23,9 +23,12 @@ class Allotment:
 def check_device(name: str) -> str:
     """The device to use: ``name`` (``cpu``, ``cuda``, ``cuda:1``), or the best there is for ``auto``.
 
-    Raises :class:`DeviceError` where this machine does not have it, and what :func:`check_kernels` raises.
+    Raises :class:`DeviceError` where this machine does not have it, and InputError where the environment asks for
+    kernels that it does not have: every cell would fail of them, in a process of its own.
     """
-    check_kernels()
+    from qbench.kernels.backends import check_environment
+
+    check_environment()
     if name == "cpu":
         return name
     found = re.fullmatch(r"auto|cuda(?::(\d+))?", name)
@@ -42,16 +45,6 @@ def check_device(name: str) -> str:
     if int(found[1] or 0) >= count:
         raise DeviceError(f"device '{name}' is not available: this machine has {count} GPU(s), counted from cuda:0")
     return name
-
-
-def check_kernels() -> None:
-    """Raises InputError where the environment asks for kernels that this machine does not have.
-
-    Every cell would fail of it, in a process of its own.
-    """
-    from qbench.kernels.backends import check_environment
-
-    check_environment()
 
 
 def allot(device: str, jobs: int | None = None, threads: int | None = None) -> Allotment:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from qbench.cell import Status
-from qbench.engine.device import allot, check_kernels
+from qbench.engine.device import allot
 from qbench.engine.inbox import next_of
 from qbench.engine.jobs import worker_environment
 from qbench.environment import environment
@@ -124,8 +124,10 @@ def run_theory(
     worker: the command of an experiment's process. Ctrl-C stops the processes, keeps what is finished and returns.
     Raises InputError for a directory, or kernels, that cannot be used.
     """
+    from qbench.kernels.backends import check_environment
+
     began = time.monotonic()
-    check_kernels()
+    check_environment()
     allotment = allot("cpu", jobs, threads)
     run = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
     facts = {**environment(), "jobs": allotment.jobs, "worker_threads": allotment.threads}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,22 +13,7 @@ from qbench.kernels import backends, cpu
 from qbench.kernels.library import SCHEMAS
 from qbench.kernels.reference import products as reference
 
-
-@pytest.fixture(autouse=True)
-def _forgotten(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Every test chooses kernels anew, and leaves nothing chosen."""
-    monkeypatch.delenv(backends.VARIABLE, raising=False)
-    monkeypatch.delenv(cpu.ISA_VARIABLE, raising=False)
-    clear()
-    yield
-    clear()
-
-
-def clear() -> None:
-    backends.CHOSEN.clear()
-    backends.self_test.cache_clear()
-    backends.why_not.cache_clear()
-    cpu.default_isa.cache_clear()
+pytestmark = pytest.mark.usefixtures("forget_kernels")
 
 
 @pytest.fixture
@@ -60,12 +45,14 @@ def test_missing_library_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("few_kernels")
-def test_library_is_shown_with_its_instruction_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_library_is_shown_with_its_instruction_sets(
+    monkeypatch: pytest.MonkeyPatch, forget_kernels: Callable[[], None]
+) -> None:
     if not cpu.available():
         pytest.skip(f"the C++ kernels are not here: {cpu.why_not()}")
     assert facts()["C++ kernels"].text == f"available; this CPU runs {', '.join(cpu.levels())}"
     monkeypatch.setenv(cpu.ISA_VARIABLE, "scalar")
-    clear()
+    forget_kernels()
     assert facts()["kernel extremes on cpu"].text == "cpp (scalar)"
 
 

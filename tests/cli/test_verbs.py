@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -235,24 +236,16 @@ def test_run_refuses_bad_input_and_writes_nothing(
     ],
 )
 def test_kernels_that_are_not_there_are_refused_once_and_nothing_is_written(
-    arguments: tuple[str, ...], variable: str, value: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    arguments: tuple[str, ...], variable: str, value: str, message: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, forget_kernels: Callable[[], None],
+) -> None:  # fmt: skip
     if variable == cpu.ISA_VARIABLE and not cpu.available():
         pytest.skip(f"the C++ kernels are not here: {cpu.why_not()}")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(variable, value)
-    _read_the_environment_again()
-    try:
-        assert message in refused(*arguments)
-    finally:
-        monkeypatch.undo()
-        _read_the_environment_again()
+    forget_kernels()
+    assert message in refused(*arguments)
     assert list(tmp_path.iterdir()) == []
-
-
-def _read_the_environment_again() -> None:
-    for read_once in (backends.why_not, cpu.why_not, cpu.library, cpu.default_isa):
-        read_once.cache_clear()
 
 
 def test_run_refuses_the_results_of_another_suite(finished_run: Path) -> None:

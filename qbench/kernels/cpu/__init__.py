@@ -49,12 +49,15 @@ def library() -> ctypes.CDLL:
     """The loaded library. Raises NativeLibraryError where it is missing or does not load."""
     path = library_path()
     if not path.exists():
-        reason = f"look at {LIBRARY_VARIABLE}" if LIBRARY_VARIABLE in os.environ else "the C++ kernels were not built"
+        reason = f"look at {LIBRARY_VARIABLE}" if os.environ.get(LIBRARY_VARIABLE) else "the C++ kernels were not built"
         raise NativeLibraryError(f"{path} does not exist: {reason}")
     try:
-        return ctypes.CDLL(str(path))
+        loaded = ctypes.CDLL(str(path))
     except OSError as error:
         raise NativeLibraryError(f"{path} does not load: {error}") from error
+    if not hasattr(loaded, "qbench_level_available"):
+        raise NativeLibraryError(f"{path} is another library: it has no kernels")
+    return loaded
 
 
 def library_path() -> Path:
