@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from qbench.kernels.checks import dense
 from qbench.kernels.packing import MOST_BITS
 from qbench.nn.deferred import placeholder
+from qbench.nn.order import in_order
 from qbench.nn.packing import Packing, packing_of
 from qbench.quant.formats import Float, Quantizer
 from qbench.quant.qtensor import QTensor
@@ -19,17 +20,9 @@ from qbench.quant.qtensor import QTensor
 BUFFERS = ("weight_codes", "weight_scale", "weight_zero", "weight_table")
 
 
-def in_order(weight: QTensor) -> QTensor:
-    """``weight`` with its codes dense in counting order, in strides that say so.
-
-    Dimensions of size 1 leave strides open, and PyTorch's float convolutions choose their order of summation by them:
-    without this, the same codes could give results that differ in the last bit.
-    """
-    codes = dense(weight.codes)
-    if codes.dim() == 4:
-        _, c, h, w = codes.shape
-        strides = (h * w * c, 1, w * c, c)
-        codes = codes if codes.stride() == strides else codes.as_strided(codes.shape, strides)
+def weight_in_order(weight: QTensor) -> QTensor:
+    """``weight`` with its codes :func:`~qbench.nn.order.in_order`."""
+    codes = in_order(weight.codes)
     return weight if codes is weight.codes else replace(weight, codes=codes)
 
 
@@ -78,7 +71,7 @@ class CodedWeight(nn.Module):
             return None
         if self._packing is not None:
             codes = self._packing.unpack(codes, self.weight.shape, getattr(torch, spec.code_dtype))
-        return in_order(QTensor(codes, self.weight_scale, self.weight_zero, spec, self.weight_table))
+        return weight_in_order(QTensor(codes, self.weight_scale, self.weight_zero, spec, self.weight_table))
 
     @property
     def in_graph(self) -> Tensor:
@@ -97,7 +90,7 @@ class CodedWeight(nn.Module):
         """Make ``master`` (of the weight's shape) the weight, for an update rule to change in place."""
         assert master.codes.shape == self.weight.shape, (master.codes.shape, self.weight.shape)
         self.is_frozen, self._packing = False, None
-        self._hold(master, in_order(master).codes)
+        self._hold(master, in_order(master.codes))
 
     @torch.no_grad()
     def freeze(self, weight: QTensor) -> None:

@@ -15,10 +15,11 @@ from torch.nn import functional
 from qbench.kernels.encoding import extremes
 from qbench.nn import integer, simulated
 from qbench.nn.between import Between
-from qbench.nn.coded import CodedWeight, in_order
+from qbench.nn.coded import CodedWeight, weight_in_order
 from qbench.nn.deferred import DirectView, Held, LeftGradient, Source, parted, sent
 from qbench.nn.geometry import Geometry
 from qbench.nn.kept import Operand, Quantized, Recomputed, Reencoded, keep, kept, operand, release
+from qbench.nn.order import in_order
 from qbench.nn.remembered import Remembered
 from qbench.nn.site import Clock, Site, apply_function, nearest_version, site_for, through, value_site_for
 from qbench.quant.formats import Affine, Binary, Direct, Quantizer
@@ -70,18 +71,19 @@ class ConvProduct:
         self.functions = FUNCTIONS[arithmetic]
 
     def forward(self, x: Value, weight: Value) -> Tensor:
-        return self.functions.conv(x, weight, self.geometry)
+        return in_order(self.functions.conv(x, weight, self.geometry))
 
     def forward_with_extremes(self, x: QTensor, weight: QTensor) -> tuple[Tensor, Tensor]:
         """As ``forward``, with the smallest and largest result, float32 [2]."""
-        return self.functions.conv_with_extremes(x, weight, self.geometry)
+        y, ends = self.functions.conv_with_extremes(x, weight, self.geometry)
+        return in_order(y), ends
 
     def forward_encoded(self, x: Value, weight: Value, spec: Affine, limits: Range) -> QTensor:
         """The result as codes of a range known beforehand, rounded to nearest."""
         return self.functions.conv_encoded(x, weight, self.geometry, spec, limits)
 
     def input_grad(self, error: Value, weight: Value, shape: torch.Size) -> Tensor:
-        return self.functions.conv_input_grad(error, weight, shape, self.geometry)
+        return in_order(self.functions.conv_input_grad(error, weight, shape, self.geometry))
 
     def add_input_grad_(self, total: Tensor, error: Value, weight: Value) -> None:
         """``total``, dense in channels-last memory, plus the gradient of its shape."""
@@ -206,18 +208,18 @@ class QuantizedLayer(CodedWeight):
         if site is None or (not self.training and self.inference_weight == "float"):
             return weight()
         if not self.training and self.inference_weight == "ensemble":
-            return in_order(site.draw(weight()))
+            return weight_in_order(site.draw(weight()))
         if self.training or site.watcher is not None:
-            return in_order(cast(QTensor, site(weight())))
+            return weight_in_order(cast(QTensor, site(weight())))
         sources = (self.weight, *self.weight_buffers(), *site.buffers())
-        return self._evaluated.get(sources, lambda: in_order(cast(QTensor, site(weight()))))
+        return self._evaluated.get(sources, lambda: weight_in_order(cast(QTensor, site(weight()))))
 
     def weight_operand(self, weight: Tensor, encoded: Value) -> Operand:
         """The weight as it is kept for backward. weight: the parameter, encoded: what :meth:`encode_weight` gave."""
         site = self.weight_site
         if site is None or self.master is not None or not is_worth_repeating(site, encoded):
             return operand(encoded)
-        return Reencoded(weight, lambda values: in_order(site.encode_again(values)))
+        return Reencoded(weight, lambda values: weight_in_order(site.encode_again(values)))
 
     def input_operand(self, x: Tensor, encoded: Operand) -> Operand:
         """The activation as it is kept for backward. encoded: what :meth:`encode_activation` gave for ``x``, which is

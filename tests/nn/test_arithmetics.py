@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from option_draws import drawn_options
 from torch import Tensor
 
-from qbench.catalog import find_method
+from qbench.catalog import find_method, methods
+from qbench.errors import InputError
 from qbench.models import model_names
 from qbench.nn.site import Site
 from qbench.quant.qtensor import QTensor
@@ -18,6 +23,7 @@ from qbench.train.contract import BATCH, Probe
 from qbench.train.step import TrainStep
 
 STEPS = 50
+DRAWN_STEPS = 3
 
 CONFIGURATIONS = [
     ("banner8", {}),
@@ -73,7 +79,8 @@ def digest(x: Tensor) -> str:
 def steps(
     method: str, options: dict[str, object], arithmetic: str, recorder: Recorder, count: int = STEPS, **changes: object
 ) -> Iterator[list[object]]:
-    """After each training step: digests of all codes of the step, of all weights and buffers, and the loss.
+    """After each training step: digests of all codes of the step, of all weights and buffers, and the loss; at the end
+    those of an evaluation and its outputs.
 
     changes: of the cell.
     """
@@ -88,7 +95,11 @@ def steps(
         loss = step.forward(number, images, labels)
         step.update(loss)
         state = [digest(t.detach().contiguous()) for t in built.state() if t.dim() > 0]
-        yield [recorder.take(), state, loss.item()]
+        yield [recorder.take(), state, repr(loss.item())]
+    built.model.eval()
+    with torch.no_grad():
+        outputs = digest(built.converted.predict(images))
+    yield [recorder.take(), [outputs], ""]
 
 
 @pytest.mark.slow
@@ -114,3 +125,36 @@ def test_the_two_arithmetics_agree_on_every_model(model: str, monkeypatch: pytes
         for arithmetic in ("simulated", "integer")
     )
     assert simulated == integer
+
+
+MODELS: list[dict[str, Any]] = [
+    {"model": "resnet8", "model_options": {"width": 8}},
+    {"model": "mlp", "model_options": {}},
+    {"model": "resnet18", "model_options": {}},  # shrinks the images to one pixel
+]
+OPTIMIZERS: list[dict[str, Any]] = [{}, {"momentum": 0.9}, {"name": "adam", "lr": 0.01}]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", methods().names())
+def test_the_two_arithmetics_agree_whatever_the_options(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Options, models and optimisers that hypothesis chooses, the same ones every time."""
+    recorder = Recorder(monkeypatch)
+
+    @settings(max_examples=8, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(drawn_options(find_method(method)), st.sampled_from(MODELS), st.sampled_from(OPTIMIZERS))
+    def agree(options: dict[str, object], model: dict[str, Any], optimizer: dict[str, Any]) -> None:
+        train = Probe(find_method(method), method).cell({}).train
+        changes = {
+            **model,
+            "train": train.model_copy(update={"optimizer": train.optimizer.model_copy(update=optimizer)}),
+        }
+        both = []
+        for arithmetic in ("simulated", "integer"):
+            try:
+                both.append(list(steps(method, options, arithmetic, recorder, DRAWN_STEPS, **changes)))
+            except InputError:
+                assume(False)  # options that do not go together
+        assert both[0] == both[1]
+
+    agree()
