@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from qbench.plugin import Method
-    from qbench.recipe import Recipe
+    from qbench.recipe import Arithmetic, Recipe
 
 NULL_STEPS = 20
 SHORT_STEPS = 4
@@ -51,8 +51,13 @@ class Probe:
     method: Method
     reference: str
 
+    @cached_property
+    def arithmetics(self) -> tuple[Arithmetic, ...]:
+        """Those the method offers with default options, the preferred one first."""
+        return self.method.build({}).arithmetics
+
     def cell(self, options: Mapping[str, object], reference: str | None = None) -> Cell:
-        """A small cell on digits."""
+        """A small cell on digits, in the method's preferred arithmetic."""
         return Cell(
             suite="contract",
             method=reference or self.reference,
@@ -62,7 +67,7 @@ class Probe:
             model_options={"width": 8},
             dataset="digits",
             seed=3,
-            arithmetic="simulated",
+            arithmetic=self.arithmetics[0],
             device="cpu",
             train=TrainSettings(
                 epochs=1,
@@ -170,7 +175,7 @@ def _refuses(probe: Probe) -> str:
             probe.method.resolve(options)
         except (InputError, UnknownNameError):
             continue
-        raise ContractError(f"accepts {next(iter(options))}={next(iter(options.values()))!r}")
+        raise ContractError(f"accepts any value for '{next(iter(options))}'; give the option a type")
     return f"{len(bad)} bad inputs refused"
 
 
@@ -200,9 +205,28 @@ def _same_start(probe: Probe) -> str:
 def _repeatable(probe: Probe) -> str:
     """Two runs are identical, whatever else draws random numbers."""
     again = run(build_cell(probe.cell({})), SHORT_STEPS, disturb=True).losses
-    if again != probe.default.losses:
+    if not _same_losses(again, probe.default.losses):
         raise ContractError("two runs with one seed differ; draw random bits from the recipe's own stream only")
     return f"{SHORT_STEPS} losses repeated"
+
+
+def _same_losses(a: list[float], b: list[float]) -> bool:
+    """Bit for bit, where NaN is NaN: losses that are not finite break another promise."""
+    return repr(a) == repr(b)
+
+
+def _agrees(probe: Probe) -> str:
+    """Every arithmetic it offers gives the same losses and weights, bit for bit."""
+    first, *others = probe.arithmetics
+    for arithmetic in others:
+        cell = probe.cell({}).model_copy(update={"arithmetic": arithmetic})
+        other = run(build_cell(cell), SHORT_STEPS)
+        if not _same_losses(other.losses, probe.default.losses):
+            raise ContractError(f"{arithmetic} arithmetic gives other losses than {first}")
+        both = zip(other.built.state(), probe.default.built.state(), strict=True)
+        if not all(map(_same, *zip(*both, strict=True))):
+            raise ContractError(f"{arithmetic} arithmetic gives other weights than {first}")
+    return f"{' and '.join(probe.arithmetics)}: the same after {SHORT_STEPS} steps"
 
 
 def _trains(probe: Probe) -> str:
@@ -279,6 +303,7 @@ CHECKS: dict[str, Callable[[Probe], str]] = {
     "null options change nothing": _null,
     "same start as float32": _same_start,
     "repeatable": _repeatable,
+    "arithmetics agree": _agrees,
     "trains": _trains,
     "evaluates": _evaluates,
     "survives zeros": _blank,

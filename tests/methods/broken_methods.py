@@ -1,0 +1,114 @@
+"""Methods that each break one promise of the contract; the function's name says which."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from qbench import Recipe, method
+from qbench.nn import integer
+from qbench.nn.layers import ConvProduct, QuantizedLayer
+from qbench.quant.formats import Symmetric
+
+_calls = count(1)
+
+
+class _Head(nn.Module):
+    """What a model computes, and ``change`` of it."""
+
+    def __init__(self, model: nn.Module, change: Any) -> None:
+        super().__init__()
+        self.model, self.change = model, change
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.change(self, x, self.model(x))  # type: ignore[no-any-return]
+
+
+def _recipe(change: Any) -> Recipe:
+    return Recipe(transform=lambda model: _Head(model, change))
+
+
+@method("undocumented", null={})
+def undocumented(*, bits: int = 8) -> Recipe:
+    """An option without a word on it."""
+    return Recipe()
+
+
+@method("moody", null={})
+def moody() -> Recipe:
+    """Another recipe at every call."""
+    return Recipe(draws=next(_calls))
+
+
+@method("credulous", null={})
+def credulous(*, anything: Any = 1) -> Recipe:
+    """Takes anything."""
+    return Recipe()
+
+
+@method("nullless")
+def nullless() -> Recipe:
+    """Knows no options under which it changes nothing."""
+    return Recipe()
+
+
+@method("notnull", null={})
+def notnull() -> Recipe:
+    """Says that it changes nothing."""
+    return Recipe(weight=Symmetric(8))
+
+
+@method("noisy", null={})
+def noisy() -> Recipe:
+    """Draws from PyTorch's global generator."""
+    return _recipe(lambda head, x, y: y + torch.rand(()))
+
+
+@method("partial", null={})
+def partial() -> Recipe:
+    """Depends on the arithmetic."""
+    return Recipe(weight=Symmetric(8), transform=lambda model: _Head(model, _scaled_in_integers))
+
+
+def _scaled_in_integers(head: _Head, x: Tensor, y: Tensor) -> Tensor:
+    products = [m.product for m in head.modules() if isinstance(m, QuantizedLayer)]
+    return y * (1 + any(isinstance(p, ConvProduct) and p.functions is integer for p in products))
+
+
+@method("divergent", null={})
+def divergent() -> Recipe:
+    """Overflows."""
+    return _recipe(lambda head, x, y: y * torch.inf)
+
+
+@method("restless", null={})
+def restless() -> Recipe:
+    """Counts its evaluations."""
+    return _recipe(_counting)
+
+
+def _counting(head: _Head, x: Tensor, y: Tensor) -> Tensor:
+    head.seen += 1
+    return y
+
+
+@method("fragile", null={})
+def fragile() -> Recipe:
+    """Divides by the batch."""
+    return _recipe(lambda head, x, y: y / x.abs().sum())
+
+
+@method("wasteful", null={})
+def wasteful() -> Recipe:
+    """Declares fewer bits than it uses."""
+    return Recipe(weight=_Understated(8))
+
+
+class _Understated(Symmetric):
+    @property
+    def bound_bits(self) -> int:
+        return 2
