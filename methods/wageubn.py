@@ -62,7 +62,7 @@ def wageubn(
     branch_error_clip: Literal["inside", "one"] = "inside",
     norm: Literal["direct", "batch"] = "direct",
     normalised_bits: Bits = 8,
-    activation_limit: float | None = None,
+    activation_limit: Annotated[float, Gt(0)] | None = None,
     update: Literal["quantized", "suite"] = "quantized",
     lr: Annotated[float, Gt(0)] = 0.05,
     momentum: Annotated[float, Interval(ge=0.0, lt=1.0), MultipleOf(0.25)] = 0.25,
