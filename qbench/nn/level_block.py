@@ -61,9 +61,9 @@ class LevelBlock:
         """As the modules in evaluation, bit for bit."""
         norm, spec = self.norm, self.spec
         inverse = torch.rsqrt(norm.running_scale + norm.eps)
-        codes = passes.encode_normalised_levels(y, norm.running_mean, inverse, decision_points(spec).to(y.device))
+        codes = passes.encode_normalised_levels(y, norm.running_mean, inverse, decision_points(spec, y.device))
         # A tensor that is not finite has no levels; NaN stands for all of them.
-        table = torch.where(extremes(y)[0].isnan(), torch.nan, level_table(spec).to(y.device))
+        table = torch.where(extremes(y)[0].isnan(), torch.nan, level_table(spec, y.device))
         view = View(codes, codes.shape, 8, norm.weight.detach(), norm.bias.detach(), self.relu, table=table)
         if trunk is not None:
             return view.values(materialised(trunk))[0]
@@ -75,8 +75,8 @@ class LevelBlock:
         count = y.numel() // max(y.shape[1], 1)
         self.norm.track(mean.float(), (variance * (count / max(count - 1, 1))).float())
         inverse = torch.rsqrt(variance + self.norm.eps).float()
-        codes = passes.encode_normalised_levels(y, mean.float(), inverse, decision_points(self.spec).to(y.device))
-        q = QTensor(codes, None, None, self.spec, level_table(self.spec).to(y.device))
+        codes = passes.encode_normalised_levels(y, mean.float(), inverse, decision_points(self.spec, y.device))
+        q = QTensor(codes, None, None, self.spec, level_table(self.spec, y.device))
 
         def exact() -> Tensor:
             return from_rows((rows_of(y) - mean.float()) * inverse, y)

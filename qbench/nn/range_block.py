@@ -21,6 +21,7 @@ from qbench.kernels.pooling import Pooled
 from qbench.kernels.random import counted, uncounted
 from qbench.nn.between import Between
 from qbench.nn.deferred import (
+    NOTHING,
     Held,
     LeftGradient,
     Source,
@@ -297,6 +298,6 @@ class _NormAndReLU(torch.autograd.Function):
         if mask is not None and ctx.needs_input_grad[3]:
             grad_trunk = sent(found.masked, ctx.trunk_left) if mask.numel() else g
         if ctx.needs_input_grad[0]:
-            ctx.between.put(found._replace(masked=torch.empty(0)))  # or that tensor would outlive its use
+            ctx.between.put(found._replace(masked=NOTHING))  # or that tensor would outlive its use
         grad_product = placeholder(q.codes.shape, q.codes.device, math.inf)  # which no look for NaN mistakes for one
         return grad_product, found.grad_weight, found.grad_bias, grad_trunk, *[None] * 6

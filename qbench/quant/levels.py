@@ -14,20 +14,28 @@ from torch import Tensor
 
 from qbench.quant.formats import Levels
 
+CPU = torch.device("cpu")
+"""Where tables are computed. They are kept on every device that asks: a copy within a training step would make the host
+wait."""
+
 
 @cache
-def level_table(spec: Levels) -> Tensor:
+def level_table(spec: Levels, device: torch.device = CPU) -> Tensor:
     """The 2^bits values of a grid, ascending, symmetric about 0. float32 [2^bits]."""
+    if device != CPU:
+        return level_table(spec).to(device)
     positive = _POSITIVE[spec.grid](2 ** (spec.bits - 1))
     return torch.cat([-positive.flip(0), positive]).float()
 
 
 @cache
-def decision_points(spec: Levels) -> Tensor:
+def decision_points(spec: Levels, device: torch.device = CPU) -> Tensor:
     """Thresholds between the levels: midpoints (nearest level), or equal-probability cuts. float32 [2^bits - 1].
 
     A value equal to a threshold goes to the lower level.
     """
+    if device != CPU:
+        return decision_points(spec).to(device)
     if spec.grid == "equal_area":
         count = 2**spec.bits
         return _quantile(torch.arange(1, count, dtype=torch.float64) / count).float()

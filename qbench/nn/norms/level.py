@@ -28,7 +28,6 @@ class LevelBatchNorm(BatchStatistics):
         assert isinstance(spec.levels, Levels) and spec.levels.bits <= 8
         self.eps = norm.eps
         self.spec = spec
-        self.table = level_table(spec.levels)
         self.normalised_site = Site(spec.levels, f"{name}/normalised", clock)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -60,7 +59,8 @@ class _LevelNorm(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
         codes, inverse, weight = ctx.saved_tensors
         spec: LevelNorm = ctx.norm.spec
-        q = look_up(codes, ctx.norm.table.to(inverse.device))
+        assert isinstance(spec.levels, Levels)
+        q = look_up(codes, level_table(spec.levels, inverse.device))
         dy = rows_of(grads[0])
         count = dy.shape[0]
         grad_weight, grad_bias = (dy * q).sum(0), dy.sum(0)
