@@ -63,16 +63,9 @@ def require_number(x: Tensor, name: str) -> None:
 
 
 def require_like(x: Tensor, name: str, other: Tensor, other_name: str) -> None:
-    """Raise ValueError unless the two have one shape and one device."""
+    """Raise ValueError unless the two have one shape."""
     if x.shape != other.shape:
         raise ValueError(f"{name} has shape {tuple(x.shape)} but {other_name} has {tuple(other.shape)}")
-    require_same_device(x, name, other, other_name)
-
-
-def require_same_device(x: Tensor, name: str, other: Tensor, other_name: str) -> None:
-    """Raise ValueError unless the two are on one device."""
-    if x.get_device() != other.get_device():  # comparing .device is several times slower
-        raise ValueError(f"{name} is on {x.device} but {other_name} on {other.device}")
 
 
 def require_byte(bits: int) -> None:

@@ -27,7 +27,6 @@ from qbench.kernels.checks import (
     per_channel,
     require_like,
     require_number,
-    require_same_device,
     require_type,
 )
 from qbench.kernels.encoding import SIGNED
@@ -81,7 +80,6 @@ def direct_line(
     if len(grids) != GRID_NUMBERS:
         raise ValueError(f"three grids have {GRID_NUMBERS} numbers, got {len(grids)}")
     weight, bias = (per_channel(values, name, len(mean)) for values, name in ((weight, "weight"), (bias, "bias")))
-    require_same_device(weight, "weight", mean, "mean")
     return DirectLine._make(
         ops.direct_line(mean.contiguous(), variance.contiguous(), weight, bias, list(grids), unit, eps)
     )
@@ -162,7 +160,6 @@ def _checked(
         raise ValueError(f"x must be [N, C] or [N, C, H, W], got shape {tuple(x.shape)}")
     if not 1 <= top <= LARGEST_CODE or top != int(top):
         raise ValueError(f"top must be a whole number from 1 to 2^24, got {top}")
-    require_same_device(mean, "mean", x, "x")
     mean, inverse, slope, offset = (
         per_channel(values, name, x.shape[1])
         for values, name in ((mean, "mean"), (inverse, "inverse"), (slope, "slope"), (offset, "offset"))
@@ -176,6 +173,5 @@ def _gradient(g: Tensor, g_scale: Tensor | None, x: Tensor) -> tuple[Tensor, Ten
     else:
         require_type(g, "g with a scale", *GRADIENT_CODES)
         require_number(g_scale, "g_scale")
-        require_same_device(g_scale, "g_scale", x, "x")
     require_like(g, "g", x, "x")
     return dense(g), g_scale

@@ -16,7 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from qbench.kernels.checks import Draws, dense, require_number, require_same_device, require_type, words
+from qbench.kernels.checks import Draws, dense, require_number, require_type, words
 from qbench.kernels.library import ops
 from qbench.kernels.reference import encode as reference
 
@@ -55,7 +55,6 @@ def encode_affine(
     require_type(high, "high", torch.float32)
     if low.shape != high.shape:
         raise ValueError(f"low has shape {tuple(low.shape)} but high has {tuple(high.shape)}")
-    require_same_device(low, "low", x, "x")
     if low.dim():
         return reference.encode_affine(dense(x), low, high, bits, integer_zero_point, words(key))
     result: tuple[Tensor, Tensor, Tensor] = ops.encode_affine(dense(x), low, high, bits, integer_zero_point, words(key))
@@ -84,7 +83,6 @@ def encode_scaled(
     """
     require_type(x, "x", torch.float32)
     require_number(magnitude, "magnitude")
-    require_same_device(magnitude, "magnitude", x, "x")
     check_scaled(kind, rounding, key, dtype)
     result: tuple[Tensor, Tensor] = ops.encode_scaled(
         dense(x), magnitude, kind, divisor, low, high, rounding, words(key), dtype
@@ -115,7 +113,6 @@ def encode_flag(x: Tensor, magnitude: Tensor, bits: int) -> tuple[Tensor, Tensor
     """
     require_type(x, "x", torch.float32)
     require_number(magnitude, "magnitude")
-    require_same_device(magnitude, "magnitude", x, "x")
     if not 1 <= bits <= MOST_FLAG_BITS:
         raise ValueError(f"bits must be from 1 to {MOST_FLAG_BITS}, got {bits}")
     result: tuple[Tensor, Tensor] = ops.encode_flag(dense(x), magnitude, bits)
@@ -127,7 +124,6 @@ def encode_binary(x: Tensor, scale: Tensor, key: Draws = None) -> tuple[Tensor, 
     clip((x / scale + 1) / 2, 0, 1) (Courbariaux et al. 2015, section 2.3)."""
     require_type(x, "x", torch.float32)
     require_number(scale, "scale")
-    require_same_device(scale, "scale", x, "x")
     result: tuple[Tensor, Tensor] = ops.encode_binary(dense(x), scale, words(key))
     return result
 
@@ -143,7 +139,6 @@ def encode_levels(x: Tensor, thresholds: Tensor) -> Tensor:
 def checked_thresholds(thresholds: Tensor, x: Tensor) -> Tensor:
     """Thresholds between levels, contiguous; raises unless they are float32 [at most 255] on the device of ``x``."""
     require_type(thresholds, "thresholds", torch.float32)
-    require_same_device(thresholds, "thresholds", x, "x")
     if thresholds.dim() != 1 or len(thresholds) >= MOST_LEVELS:
         raise ValueError(
             f"thresholds must be a list of at most {MOST_LEVELS - 1} values, got shape {tuple(thresholds.shape)}"
@@ -161,7 +156,6 @@ def look_up(codes: Tensor, table: Tensor) -> Tensor:
 def checked_table(table: Tensor, codes: Tensor) -> Tensor:
     """The values of levels, contiguous; raises unless they are float32 [1 to 256] on the device of ``codes``."""
     require_type(table, "table", torch.float32)
-    require_same_device(table, "table", codes, "codes")
     if table.dim() != 1 or not 1 <= len(table) <= MOST_LEVELS:
         raise ValueError(f"table must be a list of 1 to {MOST_LEVELS} values, got shape {tuple(table.shape)}")
     return table.contiguous()
@@ -175,10 +169,8 @@ def decode(codes: Tensor, scale: Tensor, zero: Tensor | None = None) -> Tensor:
     """
     require_type(codes, "codes", torch.uint8, *SIGNED)
     require_type(scale, "scale", torch.float32)
-    require_same_device(scale, "scale", codes, "codes")
     if zero is not None:
         require_type(zero, "zero", torch.float32)
-        require_same_device(zero, "zero", codes, "codes")
     if scale.dim() or (zero is not None and zero.dim()):
         return reference.decode(dense(codes), scale, zero)
     result: Tensor = ops.decode(dense(codes), scale, zero)

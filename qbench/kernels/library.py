@@ -2,7 +2,8 @@
 
 Each is declared once, with its schema and the shapes of its results. What computes it is chosen per device at its
 first call by :mod:`qbench.kernels.backends`. The functions of qbench/kernels (products, encoding, passes, direct,
-updates, packing, pooling, blocks) check their arguments and call these; the operators themselves trust them.
+updates, packing, pooling, blocks) check their arguments and call these; the operators themselves compare the devices
+and trust all else.
 
 Tensors are dense: channels-last with four dimensions, row-major otherwise (the factors of ``matmul`` may have any
 strides). A key is four integers, [seed, tensor, step, generator], or None to round to nearest.
@@ -10,7 +11,7 @@ strides). A key is four integers, [seed, tensor, step, generator], or None to ro
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -132,15 +133,30 @@ SCHEMAS = {
 
 def _entry(name: str, device: str) -> Callable[..., Any]:
     """The operator's kernel for one device: whatever :mod:`backends` has chosen."""
-    chosen, place = backends.CHOSEN, (name, device)
+    chosen, place, on_cpu = backends.CHOSEN, (name, device), device == "cpu"
 
-    def run(*arguments: Any) -> Any:
+    def run(first: torch.Tensor, *rest: Any) -> Any:
+        # A kernel would follow an address into memory that it does not reach.
+        for x in rest:
+            if isinstance(x, torch.Tensor) and (not x.is_cpu if on_cpu else x.get_device() != first.get_device()):
+                raise _apart(name, first, rest)
         function = chosen.get(place)
         if function is None:
             function = backends.choose(name, device)
-        return function(*arguments)
+        return function(first, *rest)
 
     return run
+
+
+def _apart(name: str, first: torch.Tensor, rest: Sequence[Any]) -> ValueError:
+    """For operands on different devices: the first of them that is not where the first one is."""
+    names = [argument.name for argument in getattr(torch.ops.qbench, name).default._schema.arguments]
+    where = {n: x.device for n, x in zip(names, (first, *rest), strict=True) if isinstance(x, torch.Tensor)}
+    astray, there = next((n, d) for n, d in where.items() if d != first.device)
+    return ValueError(f"{astray} is on {there} but {names[0]} on {first.device}")
+
+
+ENTRIES = {(name, device): _entry(name, device) for name in SCHEMAS for device in backends.DEVICES}
 
 
 def _define() -> Any:
@@ -148,7 +164,7 @@ def _define() -> Any:
     for name, schema in SCHEMAS.items():
         library.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
         for device in backends.DEVICES:
-            library.impl(name, _entry(name, device), device.upper())
+            library.impl(name, ENTRIES[name, device], device.upper())
         torch.library.register_fake(f"{NAMESPACE}::{name}", getattr(fakes, name), lib=library)
     return library
 
@@ -177,14 +193,14 @@ def _is_needed() -> bool:
 def _operator(name: str) -> Callable[..., Any]:
     """The operator as the checked functions call it: through the dispatcher, or straight where that is not needed,
     which takes half the time."""
-    overload, chosen = getattr(torch.ops.qbench, name).default, backends.CHOSEN
+    overload = getattr(torch.ops.qbench, name).default
+    on_cpu, on_cuda = (ENTRIES[name, device] for device in ("cpu", "cuda"))
 
     def call(first: torch.Tensor, *rest: Any) -> Any:
         if first.__class__ not in _PLAIN or _is_needed():
             return overload(first, *rest)
-        place = (name, "cuda" if first.is_cuda else "cpu")
-        function = chosen.get(place)
-        return (backends.choose(*place) if function is None else function)(first, *rest)
+        entry = on_cpu if first.is_cpu else on_cuda if first.is_cuda else overload
+        return entry(first, *rest)
 
     return call
 

@@ -25,7 +25,6 @@ from qbench.kernels.checks import (
     require_dense,
     require_like,
     require_number,
-    require_same_device,
     require_type,
     words,
 )
@@ -98,7 +97,6 @@ def encode_scaled_view(
     :func:`encode_affine_view`. Returns codes in ``dtype`` and the scale."""
     slope, offset = _line(codes, slope, offset)
     require_number(magnitude, "magnitude")
-    require_same_device(magnitude, "magnitude", codes, "codes")
     check_scaled(kind, rounding, key, dtype)
     at, values = _replaced(at, values, codes)
     result: tuple[Tensor, Tensor] = ops.encode_scaled_view(
@@ -137,7 +135,6 @@ def apply_mask(g: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """``g`` (float32) where its bit in ``mask`` is set, else 0; and the extremes of that."""
     require_type(g, "g", torch.float32)
     require_type(mask, "mask", torch.uint8)
-    require_same_device(mask, "mask", g, "g")
     expected = (g.numel() + 7) // 8
     if mask.shape != (expected,):
         raise ValueError(f"the mask of {g.numel()} elements has {expected} bytes, got shape {tuple(mask.shape)}")
@@ -264,7 +261,6 @@ def _check_rows(x: Tensor, name: str, dtype: torch.dtype) -> None:
 def _line(codes: Tensor, slope: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
     """Slope and offset of a view, checked and contiguous."""
     _check_rows(codes, "codes", torch.uint8)
-    require_same_device(slope, "slope", codes, "codes")
     channels = codes.shape[1]
     return per_channel(slope, "slope", channels), per_channel(offset, "offset", channels)
 
@@ -272,7 +268,6 @@ def _line(codes: Tensor, slope: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]
 def _check_affine(low: Tensor, high: Tensor, bits: int, codes: Tensor) -> None:
     require_number(low, "low")
     require_number(high, "high")
-    require_same_device(low, "low", codes, "codes")
     if not 1 <= bits <= MOST_BITS:
         raise ValueError(f"bits must be from 1 to {MOST_BITS}, got {bits}")
 
@@ -288,7 +283,6 @@ def _replaced(at: Tensor | None, values: Tensor | None, codes: Tensor) -> tuple[
     if at.dim() != 1:
         raise ValueError(f"at must be a list of element indices, got shape {tuple(at.shape)}")
     require_like(values, "values", at, "at")
-    require_same_device(at, "at", codes, "codes")
     return at.contiguous(), values.contiguous()
 
 

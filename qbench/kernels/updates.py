@@ -16,7 +16,7 @@ import math
 import torch
 from torch import Tensor
 
-from qbench.kernels.checks import Draws, require_like, require_number, require_same_device, require_type, words
+from qbench.kernels.checks import Draws, require_like, require_number, require_type, words
 from qbench.kernels.library import ops
 
 STOCHASTIC = ("stochastic", "binary_stochastic")
@@ -114,7 +114,6 @@ def quantized_momentum_(
     require_type(weight, "weight", torch.int32)
     require_type(accumulator, "accumulator", torch.int32)
     require_number(magnitude, "magnitude")
-    require_same_device(magnitude, "magnitude", weight, "weight")
     _check_dense(weight, "weight")
     _check_layout(accumulator, "accumulator", weight, "weight")
     _check_state(grad, "grad", weight, "weight")

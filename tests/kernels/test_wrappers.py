@@ -14,7 +14,7 @@ from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from qbench.kernels import blocks, direct, encoding, packing, passes, pooling, products, updates
-from qbench.kernels.library import SCHEMAS
+from qbench.kernels.library import ENTRIES, SCHEMAS, ops
 from qbench.kernels.random import Key
 from qbench.kernels.reference import encode as reference_encode
 from qbench.kernels.reference import products as reference_products
@@ -36,6 +36,27 @@ def test_schema_and_traced_shapes_are_true(op: str) -> None:
     torch.library.opcheck(
         getattr(torch.ops.qbench, op).default, first_case(op).arguments(), test_utils=("test_schema", "test_faketensor")
     )
+
+
+@pytest.mark.parametrize("op", SCHEMAS)
+def test_operands_on_different_devices_are_refused(op: str) -> None:
+    """A kernel would read from an address that is none of its own."""
+    arguments = first_case(op).arguments()
+    for place, argument in enumerate(arguments):
+        if place and isinstance(argument, torch.Tensor):
+            apart = [*arguments[:place], argument.to("meta"), *arguments[place + 1 :]]
+            with pytest.raises(ValueError, match=r"^\w+ is on meta but \w+ on cpu$"):
+                ENTRIES[op, "cpu"](*apart)
+
+
+@pytest.mark.parametrize("op", SCHEMAS)
+def test_tensors_without_values_give_shapes(op: str) -> None:
+    arguments = first_case(op).arguments()
+    with torch.no_grad():
+        expected = getattr(ops, op)(*arguments)
+        result = getattr(ops, op)(*(a.to("meta") if isinstance(a, torch.Tensor) else a for a in arguments))
+    pairs = zip(*(x if isinstance(x, tuple) else (x,) for x in (expected, result)), strict=True)
+    assert all(a is b is None or (a.shape == b.shape and b.is_meta) for a, b in pairs)
 
 
 @pytest.mark.parametrize("terms", [LONG - 1, LONG])
