@@ -68,7 +68,7 @@ def swapping() -> Iterator[None]:
 
 
 def waits(built: BuiltCell) -> list[str]:
-    """What in a step would wait. The first step may: tables are made, and kernels compiled."""
+    """What in a step, or in an evaluation, would wait. The first step may: tables are made, and kernels compiled."""
     built.model.to(META)
     for group in built.optimizer.param_groups:
         group["fused"] = False  # PyTorch has no fused rule for this device
@@ -78,6 +78,9 @@ def waits(built: BuiltCell) -> list[str]:
     step.update(step.forward(0, images, labels))
     with Copies() as copies, Makers() as makers:
         step.update(step.forward(1, images, labels))
+        built.model.eval()
+        with torch.no_grad():
+            built.converted.predict(images)
     return copies.found + makers.found
 
 
