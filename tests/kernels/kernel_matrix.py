@@ -5,8 +5,8 @@ A new implementation is one entry in IMPLEMENTATIONS, a new operator or input on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from qbench.kernels import backends, cpu
+from qbench.kernels.library import SCHEMAS
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,21 @@ IMPLEMENTATIONS = (
     Implementation("onednn"),
     Implementation("cuda"),
 )
+
+
+@contextmanager
+def serving(implementation: Implementation) -> Iterator[None]:
+    """Within the context, an implementation serves every operator that it has."""
+    before = dict(backends.CHOSEN)
+    backends.CHOSEN.clear()
+    found = {(op, implementation.device): implementation.function(op) for op in SCHEMAS}
+    backends.CHOSEN.update((place, function) for place, function in found.items() if function is not None)
+    try:
+        with implementation.limited():
+            yield
+    finally:
+        backends.CHOSEN.clear()
+        backends.CHOSEN.update(before)
 
 
 def cpp_levels() -> list[str]:

@@ -2,104 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from option_draws import drawn_options
-from torch import Tensor
+from recorded_steps import CONFIGURATIONS, Recorder, steps
 
 from qbench.catalog import find_method, methods
 from qbench.errors import InputError
 from qbench.models import model_names
-from qbench.nn.site import Site
-from qbench.quant.qtensor import QTensor
-from qbench.train.build import build_cell
-from qbench.train.contract import BATCH, Probe
-from qbench.train.step import TrainStep
+from qbench.train.contract import Probe
 
 STEPS = 50
 DRAWN_STEPS = 3
-
-CONFIGURATIONS = [
-    ("banner8", {}),
-    ("banner8", {"preset": "paper"}),
-    ("banner8", {"preset": "code"}),
-    ("banner8", {"bits": 4, "wgrad_error": "error"}),
-    ("wageubn", {}),
-    ("wageubn", {"preset": "e2_16", "first_last": "quantized"}),
-    ("graham", {}),
-    ("graham", {"bits": 2, "saturate": True}),
-    ("binaryconnect", {}),
-    ("binaryconnect", {"rounding": "stochastic"}),
-    ("sr", {}),
-    ("sr", {"grid": "binary"}),
-    ("sr", {"batches": 3}),
-    ("r", {}),
-    ("wage", {}),
-    ("wage", {"preset": "code"}),
-    ("wage", {"preset": "imagenet"}),
-    ("wage", {"norm": "batch"}),
-    ("fixed_point", {}),
-    ("fixed_point", {"rounding": "nearest", "norm": "renorm"}),
-    ("fixed_point", {"norm": "none"}),
-]
-"""Methods with the options whose data paths differ. A new method enters here."""
-
-
-class Recorder:
-    """Digests of all codes that sites produce."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.digests: list[tuple[str, str]] = []
-        original = Site.observe
-
-        def observe(site: Site, q: QTensor, exact: Callable[[], Tensor]) -> QTensor:
-            self.digests.append((site.name, digest(q.codes)))
-            return original(site, q, exact)
-
-        monkeypatch.setattr(Site, "observe", observe)
-
-    def take(self) -> list[tuple[str, str]]:
-        """The digests since the last call."""
-        taken, self.digests = self.digests, []
-        return taken
-
-
-def digest(x: Tensor) -> str:
-    ordered = x.permute(0, 2, 3, 1) if x.dim() == 4 else x
-    flat = ordered.reshape(-1).contiguous()
-    return hashlib.blake2b(flat.view(torch.uint8).numpy().tobytes(), digest_size=12).hexdigest()
-
-
-def steps(
-    method: str, options: dict[str, object], arithmetic: str, recorder: Recorder, count: int = STEPS, **changes: object
-) -> Iterator[list[object]]:
-    """After each training step: digests of all codes of the step, of all weights and buffers, and the loss; at the end
-    those of an evaluation and its outputs.
-
-    changes: of the cell.
-    """
-    cell = Probe(find_method(method), method).cell(options)
-    built = build_cell(cell.model_copy(update={"arithmetic": arithmetic, **changes}))
-    step = TrainStep(built)
-    built.model.train()
-    for number in range(count):
-        start = number * BATCH % (len(built.dataset.train) - BATCH)
-        indices = torch.arange(start, start + BATCH).numpy()
-        images, labels = built.to_device(*built.dataset.train.batch(indices, None))
-        loss = step.forward(number, images, labels)
-        step.update(loss)
-        state = [digest(t.detach().contiguous()) for t in built.state() if t.dim() > 0]
-        yield [recorder.take(), state, repr(loss.item())]
-    built.model.eval()
-    with torch.no_grad():
-        outputs = digest(built.converted.predict(images))
-    yield [recorder.take(), [outputs], ""]
 
 
 @pytest.mark.slow
@@ -108,7 +25,7 @@ def test_the_two_arithmetics_agree_bit_for_bit(
     method: str, options: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder(monkeypatch)
-    both = (list(steps(method, options, arithmetic, recorder)) for arithmetic in ("simulated", "integer"))
+    both = (list(steps(method, options, arithmetic, recorder, STEPS)) for arithmetic in ("simulated", "integer"))
     simulated, integer = both
     for number, (a, b) in enumerate(zip(simulated, integer, strict=True)):
         assert a == b, f"step {number}"

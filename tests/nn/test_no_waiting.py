@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from test_arithmetics import CONFIGURATIONS
+from recorded_steps import CONFIGURATIONS
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
