@@ -1,5 +1,7 @@
 // Batch norm on direct grids: what qbench/kernels/cpu/direct.py calls. The formulas are documented in
 // qbench/kernels/direct.py.
+#include <algorithm>
+
 #include "encode.h"
 #include "sums.h"
 
@@ -132,7 +134,7 @@ QBENCH_EXPORT void qbench_direct_gradient_sums(
     const float* inverse, double unit, double top, const float* slope, const float* offset, int relu, double* sums,
     int threads, int isa) {
     if (!rows || !channels) {
-        std::memset(sums, 0, static_cast<std::size_t>(3 * channels) * sizeof(double));
+        std::fill_n(sums, 3 * channels, 0.0);
         return;
     }
     DirectTables tables(mean, inverse, slope, offset, channels, VECTOR_BYTES);

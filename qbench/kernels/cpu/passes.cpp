@@ -1,5 +1,7 @@
 // Passes over codes seen through a view: what qbench/kernels/cpu/passes.py calls. The formulas are documented in
 // qbench/kernels/passes.py.
+#include <algorithm>
+
 #include "encode.h"
 #include "gradients.h"
 
@@ -81,7 +83,7 @@ void gradient_extremes(
 void encode_gradient(
     const Gradient& g, u8* codes, i64 n, i64 channels, const float* slope, const float* offset, bool relu,
     EncodeJob encode, i64* sums, int threads, int isa) {
-    std::memset(sums, 0, static_cast<std::size_t>(2 * channels) * sizeof(i64));
+    std::fill_n(sums, 2 * channels, 0);
     if (!n) return;
     encode.out = codes;
     ViewTables tables(slope, offset, channels, APART);

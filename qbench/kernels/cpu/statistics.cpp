@@ -1,4 +1,6 @@
 // Reductions of columns: what qbench/kernels/cpu/passes.py calls. Integers are exact; for sums of doubles see sums.h.
+#include <algorithm>
+
 #include "encode.h"
 #include "sums.h"
 
@@ -116,7 +118,7 @@ using namespace qbench;
 QBENCH_EXPORT void qbench_chunk_statistics(
     const u8* codes, i64 rows, i64 channels, i64 chunks, i64* sums, u8* lows, u8* highs, i64* low_at, i64* high_at,
     int threads, int isa) {
-    std::memset(sums, 0, size(channels) * sizeof(i64));
+    std::fill_n(sums, channels, 0);
     if (!rows || !channels) return;
     const Loops& loops = loops_for(isa);
     const i64 height = rows / chunks;
@@ -202,7 +204,7 @@ QBENCH_EXPORT void qbench_level_gradient_sums(
     const float* g, const u8* codes, i64 rows, i64 channels, const float* table, i64 entries, const float* slope,
     const float* offset, int relu, double* sums, int threads, int isa) {
     if (!rows || !channels) {
-        std::memset(sums, 0, size(2 * channels) * sizeof(double));
+        std::fill_n(sums, 2 * channels, 0.0);
         return;
     }
     const i64 period = period_of(channels, VECTOR_BYTES);
