@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from qbench.cell import Cell, Plain
 from qbench.store.keys import digest
 from qbench.suite.model import Suite
+
+SHOWN = {"cpu": dict, "memory_bytes": int, "gpus": list, "libraries": dict, "qbench": dict}
+"""The parts of an environment that ``qbench show`` reads, and their types."""
 
 
 class RunManifest(Plain):
@@ -29,6 +32,14 @@ class RunManifest(Plain):
     measures: dict[str, str]
     skipped: dict[str, str] = Field(default_factory=dict)
     environment: dict[str, Any]
+
+    @field_validator("environment")
+    @classmethod
+    def _can_be_shown(cls, environment: dict[str, Any]) -> dict[str, Any]:
+        for name, kind in SHOWN.items():
+            if not isinstance(environment.get(name, kind()), kind):
+                raise ValueError(f"{name} is no {kind.__name__}")
+        return environment
 
     def after(self, earlier: RunManifest | None) -> RunManifest:
         """This plan with what an earlier one under the same conditions has beside it.

@@ -86,10 +86,12 @@ def test_a_directory_of_another_suite(store, manifest):
     assert Store.open(store.path, "s").manifest.suite == "s"
 
 
-def test_a_damaged_suite_file_is_named_and_can_be_deleted(store, manifest, record):
+@pytest.mark.parametrize("damage", [lambda text: "{", lambda text: text.replace('"python"', '"cpu"')])
+def test_a_damaged_suite_file_is_named_and_can_be_deleted(store, manifest, record, damage):
     store.begin(manifest({}))
     store.put(record("a"))
-    (store.path / "suite.json").write_text("{")
+    file = store.path / "suite.json"
+    file.write_text(damage(file.read_text()))
     refused(
         r".*suite.json is damaged; delete this one file and run the suite again: finished cells are kept", store.path
     )
