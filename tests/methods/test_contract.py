@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,12 @@ def test_a_broken_promise_is_seen(name: str, promise: str) -> None:
     reference = f"{Path(__file__).with_name('broken_methods.py')}:{name}"
     with pytest.raises(ContractError):
         CHECKS[promise](Probe(find_method(reference), reference))
+
+
+def test_another_start_is_seen(probes: dict[str, Probe]) -> None:
+    """No recipe reaches the initial weights, which are counted before it is applied: a damaged count stands for one."""
+    probe = Probe(find_method("fp32"), "fp32")
+    trace = probes["fp32"].default
+    probe.__dict__["default"] = replace(trace, built=replace(trace.built, init_sha="0" * 16))
+    with pytest.raises(ContractError, match="starts from other weights"):
+        CHECKS["same start as float32"](probe)
