@@ -132,12 +132,12 @@ def encode_levels(x: Tensor, thresholds: Tensor) -> Tensor:
     """uint8 codes of a grid of levels: how many of the ascending ``thresholds`` (float32 [levels - 1], at most 256
     levels) lie below each value; the last code for NaN."""
     require_type(x, "x", torch.float32)
-    result: Tensor = ops.encode_levels(dense(x), checked_thresholds(thresholds, x))
+    result: Tensor = ops.encode_levels(dense(x), checked_thresholds(thresholds))
     return result
 
 
-def checked_thresholds(thresholds: Tensor, x: Tensor) -> Tensor:
-    """Thresholds between levels, contiguous; raises unless they are float32 [at most 255] on the device of ``x``."""
+def checked_thresholds(thresholds: Tensor) -> Tensor:
+    """Thresholds between levels, contiguous; raises unless they are float32 [at most 255]."""
     require_type(thresholds, "thresholds", torch.float32)
     if thresholds.dim() != 1 or len(thresholds) >= MOST_LEVELS:
         raise ValueError(
@@ -149,12 +149,12 @@ def checked_thresholds(thresholds: Tensor, x: Tensor) -> Tensor:
 def look_up(codes: Tensor, table: Tensor) -> Tensor:
     """table[code]: float32 of codes' shape. codes: uint8, each below the length of ``table`` (float32)."""
     require_type(codes, "codes", torch.uint8)
-    result: Tensor = ops.look_up(dense(codes), checked_table(table, codes))
+    result: Tensor = ops.look_up(dense(codes), checked_table(table))
     return result
 
 
-def checked_table(table: Tensor, codes: Tensor) -> Tensor:
-    """The values of levels, contiguous; raises unless they are float32 [1 to 256] on the device of ``codes``."""
+def checked_table(table: Tensor) -> Tensor:
+    """The values of levels, contiguous; raises unless they are float32 [1 to 256]."""
     require_type(table, "table", torch.float32)
     if table.dim() != 1 or not 1 <= len(table) <= MOST_LEVELS:
         raise ValueError(f"table must be a list of 1 to {MOST_LEVELS} values, got shape {tuple(table.shape)}")

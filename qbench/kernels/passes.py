@@ -69,8 +69,8 @@ def encode_affine_view(
     Returns uint8 codes, scale, zero.
     """
     slope, offset = _line(codes, slope, offset)
-    _check_affine(low, high, bits, codes)
-    at, values = _replaced(at, values, codes)
+    _check_affine(low, high, bits)
+    at, values = _replaced(at, values)
     result: tuple[Tensor, Tensor, Tensor] = ops.encode_affine_view(
         dense(codes), slope, offset, relu, low, high, bits, integer_zero_point, words(key), at, values
     )
@@ -98,7 +98,7 @@ def encode_scaled_view(
     slope, offset = _line(codes, slope, offset)
     require_number(magnitude, "magnitude")
     check_scaled(kind, rounding, key, dtype)
-    at, values = _replaced(at, values, codes)
+    at, values = _replaced(at, values)
     result: tuple[Tensor, Tensor] = ops.encode_scaled_view(
         dense(codes), slope, offset, relu, magnitude, kind, divisor, low, high, rounding, words(key), dtype, at, values
     )
@@ -110,7 +110,7 @@ def view_extremes(
 ) -> Tensor:
     """[min, max] of a view of uint8 codes; ``at`` and ``values`` as in :func:`encode_affine_view`."""
     slope, offset = _line(codes, slope, offset)
-    at, values = _replaced(at, values, codes)
+    at, values = _replaced(at, values)
     result: Tensor = ops.view_extremes(dense(codes), slope, offset, relu, at, values)
     return result
 
@@ -172,7 +172,7 @@ def encode_view_gradient_(
     """
     slope, offset = _line(codes, slope, offset)
     _check_gradient(g, codes)
-    _check_affine(low, high, bits, codes)
+    _check_affine(low, high, bits)
     require_dense(codes, "codes")
     result: tuple[Tensor, Tensor, Tensor] = ops.encode_view_gradient_(
         dense(g), codes, slope, offset, relu, low, high, bits, integer_zero_point, words(key)
@@ -198,7 +198,7 @@ def encode_normalised_levels(x: Tensor, mean: Tensor, inverse: Tensor, threshold
     """
     _check_rows(x, "x", torch.float32)
     mean, inverse = per_channel(mean, "mean", x.shape[1]), per_channel(inverse, "inverse", x.shape[1])
-    thresholds = checked_thresholds(thresholds, x)
+    thresholds = checked_thresholds(thresholds)
     result: Tensor = ops.encode_normalised_levels(dense(x), mean, inverse, thresholds)
     return result
 
@@ -208,7 +208,7 @@ def level_view(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """:func:`affine_view` with table[code] in place of the code."""
     slope, offset = _line(codes, slope, offset)
-    table = checked_table(table, codes)
+    table = checked_table(table)
     _check_trunk(trunk, codes)
     result: tuple[Tensor, Tensor, Tensor] = ops.level_view(
         dense(codes), table, slope, offset, relu, None if trunk is None else dense(trunk)
@@ -221,7 +221,7 @@ def level_gradient_sums(g: Tensor, codes: Tensor, table: Tensor, slope: Tensor, 
     slope[c] * table[code] + offset[c] > 0, else 0 (m = g without ``relu``). The order of the sums differs between
     backends."""
     slope, offset = _line(codes, slope, offset)
-    table = checked_table(table, codes)
+    table = checked_table(table)
     _check_gradient(g, codes)
     result: Tensor = ops.level_gradient_sums(dense(g), dense(codes), table, slope, offset, relu)
     return result
@@ -241,7 +241,7 @@ def level_gradient(
     """(a[c] * m + b[c]) + c[c] * table[code], each operation rounded to float32, with m as in
     :func:`level_gradient_sums`; a, b, c: float32 [C]."""
     slope, offset = _line(codes, slope, offset)
-    table = checked_table(table, codes)
+    table = checked_table(table)
     _check_gradient(g, codes)
     three = [per_channel(values, name, codes.shape[1]) for values, name in ((a, "a"), (b, "b"), (c, "c"))]
     result: Tensor = ops.level_gradient(dense(g), dense(codes), table, slope, offset, relu, *three)
@@ -265,14 +265,14 @@ def _line(codes: Tensor, slope: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]
     return per_channel(slope, "slope", channels), per_channel(offset, "offset", channels)
 
 
-def _check_affine(low: Tensor, high: Tensor, bits: int, codes: Tensor) -> None:
+def _check_affine(low: Tensor, high: Tensor, bits: int) -> None:
     require_number(low, "low")
     require_number(high, "high")
     if not 1 <= bits <= MOST_BITS:
         raise ValueError(f"bits must be from 1 to {MOST_BITS}, got {bits}")
 
 
-def _replaced(at: Tensor | None, values: Tensor | None, codes: Tensor) -> tuple[Tensor | None, Tensor | None]:
+def _replaced(at: Tensor | None, values: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
     """Elements to replace and their values, checked and contiguous."""
     if at is None and values is None:
         return None, None

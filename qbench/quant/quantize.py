@@ -17,6 +17,7 @@ from torch import Tensor
 from qbench.kernels import encoding
 from qbench.kernels.blocks import encode_ranged
 from qbench.kernels.random import Key, stochastic_round
+from qbench.kernels.reference.encode import number
 from qbench.quant.formats import (
     Affine,
     Binary,
@@ -85,7 +86,7 @@ def _symmetric_channels(spec: Symmetric, x: Tensor, key: Key) -> QTensor:
     top = spec.largest_integer
     shape = (*x.shape[:1], *[1] * (x.dim() - 1))
     largest = x.abs().reshape(x.shape[0], -1).amax(1).view(shape) if x.numel() else x.new_zeros(shape)
-    scale = largest / _number(top, x)  # CUDA would multiply by a Python number's reciprocal
+    scale = largest / number(top, x)  # CUDA would multiply by a Python number's reciprocal
     scale = torch.where(scale < torch.finfo(scale.dtype).tiny, 1.0, scale)
     scale = torch.where(scale.isfinite(), scale, torch.nan)
     y = (x / scale).nan_to_num(0.0)
@@ -96,7 +97,7 @@ def _symmetric_channels(spec: Symmetric, x: Tensor, key: Key) -> QTensor:
 @_encode.register
 def _direct(spec: Direct, x: Tensor, key: Key, limits: Range | None) -> QTensor:
     top = spec.largest_integer
-    return _scaled(spec, x, _number(2.0 ** (1 - spec.bits), x), "fixed", 1.0, (-top, top), key)
+    return _scaled(spec, x, number(2.0 ** (1 - spec.bits), x), "fixed", 1.0, (-top, top), key)
 
 
 @_encode.register
@@ -124,13 +125,13 @@ def _constant(spec: Constant, x: Tensor, key: Key, limits: Range | None) -> QTen
 @_encode.register
 def _binary(spec: Binary, x: Tensor, key: Key, limits: Range | None) -> QTensor:
     assert isinstance(spec.scale, float), "a glorot scale is resolved per layer before anything is quantised"
-    codes, scale = encoding.encode_binary(x, _number(spec.scale, x), random_bits(spec, key))
+    codes, scale = encoding.encode_binary(x, number(spec.scale, x), random_bits(spec, key))
     return QTensor(codes, scale, None, spec)
 
 
 @_encode.register
 def _fixed_point(spec: FixedPoint, x: Tensor, key: Key, limits: Range | None) -> QTensor:
-    half, step = spec.largest_integer, _number(2.0**-spec.fraction_bits, x)
+    half, step = spec.largest_integer, number(2.0**-spec.fraction_bits, x)
     return _scaled(spec, x, step, "fixed", 1.0, (-half, half - 1), key, nearest="half_up")
 
 
@@ -144,11 +145,6 @@ def _levels(spec: Levels, x: Tensor, key: Key, limits: Range | None) -> QTensor:
     codes = encoding.encode_levels(x, decision_points(spec, x.device))
     table = level_table(spec, x.device)
     return QTensor(codes, None, None, spec, torch.where(encoding.extremes(x)[0].isnan(), torch.nan, table))
-
-
-def _number(value: float, like: Tensor) -> Tensor:
-    """``value`` as a 0-d tensor on the device of ``like``, filled there: a copy would make the host wait."""
-    return like.new_full((), value)
 
 
 def _magnitude(x: Tensor, limits: Range | None) -> Tensor:

@@ -85,6 +85,11 @@ class Case:
     def __str__(self) -> str:
         return f"{self.op}-{self.label}"
 
+    @property
+    def is_long(self) -> bool:
+        """Whether sums have tens of thousands of terms, which takes emulated and sanitized loops long."""
+        return "long-" in self.label or "K=" in self.label
+
     def arguments(self) -> list[Any]:
         """Built anew: an operator may change them."""
         return list(self.build())

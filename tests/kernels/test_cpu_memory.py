@@ -7,16 +7,15 @@ import re
 import shutil
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import cpu_emulation
 import pytest
 from filelock import FileLock
 
-FLAGS = (
-    "-fsanitize=address,undefined", "-fno-sanitize=alignment",
-    *(flag for flag in cpu_emulation.EMULATED_FLAGS if flag != "-g0"), "-g1",
-)  # fmt: skip
+SANITIZE = "-fsanitize=address,undefined"
+FLAGS = (SANITIZE, "-fno-sanitize=alignment", *cpu_emulation.EMULATED_FLAGS, "-g1")
 """Vectors are loaded from any address, which the instructions allow."""
 
 FOLDER = cpu_emulation.FOLDER.parent / "cpu-sanitized"
@@ -28,11 +27,11 @@ OPTIONS = {
 
 def runtimes() -> list[str]:
     """The sanitizers' libraries, which have to be there before Python; empty without them."""
-    names = ("libasan.so", "libubsan.so")
-    command = [str(cpu_emulation.CXX), "-print-file-name="]
     found = [
-        subprocess.run([*command[:1], f"{command[1]}{name}"], capture_output=True, text=True, check=True).stdout.strip()
-        for name in names
+        subprocess.run(
+            [str(cpu_emulation.CXX), f"-print-file-name={name}"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        for name in ("libasan.so", "libubsan.so")
     ]
     return found if all(os.path.isabs(path) for path in found) else []
 
@@ -42,13 +41,13 @@ def library() -> Path:
     """Built by the first process that asks, and kept from one run of the tests to the next."""
     if cpu_emulation.why_not() or not runtimes():
         pytest.skip(cpu_emulation.why_not() or "g++ has no sanitizers here")
-    folder = FOLDER / cpu_emulation.made_from()
+    folder = FOLDER / f"{cpu_emulation.made_from()}-{zlib.crc32(' '.join(FLAGS).encode()):x}"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(FOLDER / "lock"):
         if not (folder / "library.so").exists():
             sources = cpu_emulation.copy_sources(folder / "sources")
             objects = cpu_emulation.compile_all(sorted(sources.glob("*.cpp")), sources, folder, flags=FLAGS)
-            cpu_emulation.link({path.stem: path for path in objects}, folder / "library.so", "-shared", FLAGS[0])
+            cpu_emulation.link({path.stem: path for path in objects}, folder / "library.so", "-shared", SANITIZE)
             for other in set(FOLDER.glob("*")) - {folder, FOLDER / "lock"}:
                 shutil.rmtree(other)
     return folder / "library.so"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from annotated_types import Ge, Gt, Interval, MultipleOf
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
@@ -36,15 +36,14 @@ def values(hint: Any) -> SearchStrategy[Any]:
 
 
 def _numbers(base: type, bounds: tuple[object, ...]) -> SearchStrategy[Any]:
-    low, high, unit = 0, MOST_INT if base is int else MOST_FLOAT, None
-    for bound in bounds:
-        if isinstance(bound, MultipleOf):
-            unit = bound.multiple_of
-        ends = bound if isinstance(bound, Interval | Ge | Gt) else None
-        low = next((e for e in (getattr(ends, "ge", None), getattr(ends, "gt", None)) if e is not None), low)
-        high = next((e for e in (getattr(ends, "le", None), getattr(ends, "lt", None)) if e is not None), high)
+    names = ("ge", "gt", "le", "lt", "multiple_of")
+    ends = {name: value for bound in bounds for name in names if (value := getattr(bound, name, None)) is not None}
+    low = ends.get("ge", ends.get("gt", 0))
+    high = ends.get("le", ends.get("lt", MOST_INT if base is int else MOST_FLOAT))
     if base is int:
         return st.integers(low, high)
-    if unit is not None:
-        return st.integers(1, int((high - low) / unit) - 1).map(lambda steps: low + steps * unit)
-    return st.floats(low, high, exclude_min=True, width=32, allow_subnormal=False)
+    if "multiple_of" in ends:
+        return st.integers(0, math.ceil((high - low) / ends["multiple_of"]) - 1).map(
+            lambda steps: low + steps * ends["multiple_of"]
+        )
+    return st.floats(low, high, exclude_min="gt" in ends, exclude_max="lt" in ends, width=32, allow_subnormal=False)

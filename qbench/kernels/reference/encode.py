@@ -181,5 +181,5 @@ def channels_last(x: Tensor) -> Tensor:
 
 
 def number(value: float, like: Tensor) -> Tensor:
-    """``value`` as a 0-d float32 tensor on the device of ``like``."""
+    """``value`` as a 0-d float32 tensor, filled on the device of ``like``: a copy would make the host wait."""
     return torch.full((), value, dtype=torch.float32, device=like.device)

@@ -178,14 +178,10 @@ def cases_of(op: str) -> list[Case]:
     """The cross-section for one operator. Sums of tens of thousands of terms take the emulation long; few are kept."""
     mine = [case for case in SHARED if case.op == op and str(case) not in KEPT]
     kept = [case for case in SHARED if case.op == op and str(case) in KEPT]
-    short = [case for case in mine if not is_long(case)]
+    short = [case for case in mine if not case.is_long]
     step = max(1, len(short) // (MOST_PRODUCTS if op in PRODUCTS else MOST))
     own = [case for case in OWN if case.op == op]
-    return [*kept, *short[::step], *[case for case in mine if is_long(case)][:1], *own]
-
-
-def is_long(case: Case) -> bool:
-    return "long-" in case.label or "K=" in case.label
+    return [*kept, *short[::step], *[case for case in mine if case.is_long][:1], *own]
 
 
 def launcher(op: str) -> Callable[..., Any]:

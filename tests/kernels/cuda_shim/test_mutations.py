@@ -17,7 +17,7 @@ from emulated_driver import EmulatedDriver
 from kernel_cases_products import Fill, added, convolution, encoded, scaled
 from kernel_matrix import Case
 from mutations import MUTATIONS, Mutation
-from shim_cases import FULL, KINDS, S16, SHAPES, U8, cases_of, is_long, vectors, wrong
+from shim_cases import FULL, KINDS, S16, SHAPES, U8, cases_of, vectors, wrong
 
 from qbench.kernels.cuda.sources import KERNELS
 
@@ -32,7 +32,7 @@ WIDE = Fill(U8, None, 3.0, S16, None, 1000.0)
 def cases_for(mutation: Mutation) -> list[Case]:
     """Those of its operators; for the kernels that compile long, few types of operands."""
     if mutation.file not in TENSOR_CORE:
-        return [case for op in mutation.ops for case in cases_of(op) if not is_long(case)]
+        return [case for op in mutation.ops for case in cases_of(op) if not case.is_long]
     return [case for case in tensor_core_cases() if case.op in mutation.ops]
 
 
