@@ -9,8 +9,16 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent
 
-OPTIONS = ("--std=c++17", "--fmad=false", "--ftz=false", "--prec-div=true", "--prec-sqrt=true")
-"""Every operation rounded by itself and subnormal numbers kept, as on the other backends."""
+OPTIONS = (
+    "--std=c++17",
+    "--device-as-default-execution-space",
+    "--fmad=false",
+    "--ftz=false",
+    "--prec-div=true",
+    "--prec-sqrt=true",
+)
+"""Every operation rounded by itself and subnormal numbers kept, as on the other backends. NVRTC 13.0 takes some lambdas
+for host functions unless it is told that there are none."""
 
 BYTES = ("u8", "i8")
 CODES = ("u8", "i8", "i16", "i32")
