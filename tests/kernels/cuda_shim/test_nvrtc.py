@@ -34,6 +34,8 @@ def compiled(
     nvrtc: Any, file: str, kernels: tuple[str, ...], architecture: str, *, intermediate: bool = False
 ) -> tuple[bytes, str]:
     """The machine code of some of a file's kernels, or their PTX; and what the assembler says of them."""
+    if int(architecture.rpartition("_")[2]) not in nvrtc.getSupportedArchs():
+        pytest.skip(f"NVRTC {nvrtc.getVersion()} is older than {architecture}")
     program = nvrtc.createProgram(source(file), f"{file}.cu", (), ())
     for kernel in kernels:
         nvrtc.addNameExpression(program, kernel)
@@ -100,10 +102,10 @@ def test_machine_code_needs_no_place_to_be_kept(nvrtc: Any, tmp_path: Path, monk
 
 def test_devices_newer_than_the_compiler_get_intermediate_code(nvrtc: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     compiler = importlib.import_module("qbench.kernels.cuda.compiler")
-    monkeypatch.setattr(compiler.nvrtc, "getSupportedArchs", lambda: (80, 90, 100))
-    assert [compiler.architecture(one) for one in (80, 90, 95, 121)] == ["sm_80", "sm_90", "compute_90", "compute_100"]
+    monkeypatch.setattr(compiler.nvrtc, "getSupportedArchs", lambda: (80, 86, 90))
+    assert [compiler.architecture(one) for one in (80, 88, 90, 121)] == ["sm_80", "compute_86", "sm_90", "compute_90"]
     code = compiler.compiled("pack_bits", 121)
-    assert code.name == "pack_bits" and b".target sm_100" in code.binary
+    assert code.name == "pack_bits" and b".target sm_90" in code.binary
 
 
 @pytest.mark.slow
