@@ -154,6 +154,7 @@ class Measurement(Plain):
     energy_j_per_image: float | None = None
     memory_method: str = Field(default="", description="how the bytes were counted")
     simulated: bool = Field(default=True, description="speed and memory are of a simulation")
+    kernels: tuple[str, ...] = Field(default=(), description="what computed beside PyTorch, such as 'cpp (avx2)'")
     run: str = Field(default="", description="identifier of the qbench run that measured it")
     round: int = Field(default=0, description="rounds of two methods are a pair where run and round are equal")
 

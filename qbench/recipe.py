@@ -282,6 +282,12 @@ class Recipe:
         """Whether any layer has to be replaced."""
         return replace(self, update=Update(), autocast=None, transform=None, **_FREE) != Recipe()
 
+    @property
+    def stays_float(self) -> bool:
+        """Whether training is all in floats (``fp32``, ``bf16``): no number format, no transform, no update on a
+        grid."""
+        return not self.converts and self.transform is None and type(self.update) in (Update, ClippedMaster)
+
     def with_float_operands(self) -> Recipe:
         """The recipe of a layer that stays float: its norm follows the recipe, its operands do not."""
         none: dict[str, Any] = dict.fromkeys(

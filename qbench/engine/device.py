@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from qbench.environment import num_cores
 from qbench.errors import DeviceError, InputError
+
+if TYPE_CHECKING:
+    from qbench.suite import Suite
 
 # More threads than this do not load data faster for one GPU.
 _GPU_THREADS = 8
@@ -45,6 +49,23 @@ def check_device(name: str) -> str:
     if int(found[1] or 0) >= count:
         raise DeviceError(f"device '{name}' is not available: this machine has {count} GPU(s), counted from cuda:0")
     return name
+
+
+def check_kernels(suite: Suite, device: str) -> tuple[str, ...]:
+    """What is to be said of the kernels before a run: that something slow has to serve.
+
+    Raises :class:`DeviceError` where ``device`` has none and a method needs them: all its cells would fail of it.
+    """
+    from qbench.kernels.backends import why_none, why_slow
+
+    if all(entry.recipe().stays_float for entry in suite.entries):
+        return ()
+    kind = device.partition(":")[0]
+    reason = why_none(kind)
+    if reason:
+        raise DeviceError(f"device '{device}' cannot run the kernels of low precision: {reason}; or use --device cpu")
+    slow = why_slow(kind) if suite.arithmetic == "integer" else ""
+    return (slow,) if slow else ()
 
 
 def allot(device: str, jobs: int | None = None, threads: int | None = None) -> Allotment:

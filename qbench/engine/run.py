@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from qbench.cell import Cell
-from qbench.engine.device import allot, check_device
+from qbench.engine.device import allot, check_device, check_kernels
 from qbench.engine.events import Notice, Observer, Preparing, RunFinished, RunStarted, RunSummary, Silent
 from qbench.engine.launcher import WORKER, Launcher, can_preload
 from qbench.engine.measuring import Due, Visit, measure, num_missing, visits
@@ -45,7 +45,8 @@ def run_suite(
     cell is that cell's status. Ctrl-C and SIGTERM stop the workers, keep what is finished and return.
     """
     started = time.monotonic()
-    plan = make_plan(suite, check_device(device))
+    device = check_device(device)
+    plan = make_plan(suite, device, notes=check_kernels(suite, device))
     allotment = allot(plan.device, jobs, threads)
     keys = Keys(threads=allotment.threads)
     _refuse_an_empty_plan(plan)
@@ -72,13 +73,14 @@ def plan_suite(suite: Suite, out: Path | None = None, *, device: str = "cpu", th
     Nothing is written. Raises DeviceError, and StoreError for a directory that the run would refuse.
     """
     device = check_device(device)
+    notes = check_kernels(suite, device)
     if out is None or not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return make_plan(suite, device)
+        return make_plan(suite, device, notes=notes)
     store, keys = Store.open(out, suite.name), Keys(threads=allot(device, None, threads).threads)
     try:
-        return make_plan(suite, device, lambda cell: has_result(store.record(keys.cell(cell))))
+        return make_plan(suite, device, lambda cell: has_result(store.record(keys.cell(cell))), notes)
     except DataError as error:
-        return make_plan(suite, device, notes=(f"what is done already cannot be told: {error}",))
+        return make_plan(suite, device, notes=(*notes, f"what is done already cannot be told: {error}"))
 
 
 def _work(session: Session, plan: Plan, started: float) -> RunSummary:

@@ -72,6 +72,15 @@ def choose(op: str, device: str) -> Function:
 
     Raises KernelUnavailableError where there is none.
     """
+    implementation, function = _first(op, device)
+    CHOSEN[op, device] = function
+    slow = _slowness(op, device, implementation)
+    if slow:
+        warnings.warn(slow, KernelWarning, stacklevel=2)  # Python shows one sentence once
+    return function
+
+
+def _first(op: str, device: str) -> tuple[str, Function]:
     reasons = []
     for implementation in candidates(device):
         function = find(op, implementation)
@@ -82,8 +91,7 @@ def choose(op: str, device: str) -> Function:
         if verdict.startswith("failed"):
             reasons.append(f"{implementation}: self-test {verdict}")
             continue
-        CHOSEN[op, device] = function
-        return function
+        return implementation, function
     raise KernelUnavailableError(f"no kernel for {op} on {device} ({'; '.join(reasons)})")
 
 
@@ -204,24 +212,55 @@ def report() -> list[Row]:
     return [_row(op, device) for device in devices for op in SCHEMAS]
 
 
-def why_slow(device: str = "cpu") -> str:
-    """Why integer products on ``device`` fall to the reference, many times slower than float ones; empty where they do
-    not, or where that was asked for."""
-    if "reference" not in candidates(device)[1:] or choose("conv2d_scaled", device) is not find(
-        "conv2d_scaled", "reference"
-    ):
+def in_use() -> tuple[str, ...]:
+    """What has computed in this process so far, fastest first: ``cpp (avx2)``."""
+    served = {(device, implementation_of(op, device)) for op, device in CHOSEN}
+    order = [(device, name) for device in DEVICES for name in ORDER[device]]
+    return tuple(name + _in_brackets(isa(name)) for _, name in sorted(served, key=order.index))
+
+
+def _in_brackets(text: str) -> str:
+    return f" ({text})" if text else ""
+
+
+def why_none(device: str) -> str:
+    """Why nothing can compute on ``device``; empty where something can."""
+    reasons = [why_not(implementation) for implementation in candidates(device)]
+    return "; ".join(reasons) if all(reasons) else ""
+
+
+def why_slow(device: str) -> str:
+    """What integer products on ``device`` lack, and how slow that makes them; empty where nothing, or where other
+    kernels were asked for."""
+    op = "conv2d_scaled"
+    return _slowness(op, device, _first(op, device)[0])
+
+
+def _slowness(op: str, device: str, implementation: str) -> str:
+    from qbench.kernels import selftest
+
+    if implementation == "cpp" or candidates(device)[0] != "cpp" or op not in selftest.PRODUCTS:
         return ""
-    reasons = [f"{name}: {why_not(name) or 'self-test failed'}" for name in ("cpp", "onednn")]
-    return f"integer products run on the slow reference kernels ({'; '.join(reasons)})"
+    loss = "many times slower than float ones" if implementation == "reference" else "which is slower"
+    return (
+        f"the C++ kernels are not in use ({why_not('cpp') or 'self-test failed'}): "
+        f"integer products run on {implementation}, {loss}"
+    )
 
 
 def _row(op: str, device: str) -> Row:
     try:
-        function = CHOSEN.get((op, device)) or choose(op, device)
+        if (op, device) not in CHOSEN:
+            choose(op, device)
     except KernelUnavailableError as error:
         return Row(op, device, "none", "", str(error))
-    implementation = next(name for name in candidates(device) if find(op, name) is function)
+    implementation = implementation_of(op, device)
     return Row(op, device, implementation, isa(implementation), self_test(op, implementation, device))
+
+
+def implementation_of(op: str, device: str) -> str:
+    """The implementation that was chosen for ``op``."""
+    return next(name for name in candidates(device) if find(op, name) is CHOSEN[op, device])
 
 
 def isa(implementation: str) -> str:

@@ -36,7 +36,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class MethodRow:
-    """One method with its options, in one setting. figures: metric name to figure; what was not measured is absent."""
+    """One method with its options, in one setting. figures: metric name to figure; what was not measured is absent.
+
+    kernels: what computed beside PyTorch while speed was measured.
+    """
 
     setting: Setting
     label: str
@@ -48,6 +51,7 @@ class MethodRow:
     statuses: tuple[tuple[Status, int], ...]
     figures: Mapping[str, Figure]
     notes: tuple[str, ...]
+    kernels: tuple[str, ...] = ()
 
     @property
     def status_text(self) -> str:
@@ -105,6 +109,7 @@ def method_row(entry: Entry, base: Entry | None, confidence: float) -> MethodRow
         statuses=entry.statuses,
         figures=figures,
         notes=tuple(_row_notes(entry, base)),
+        kernels=entry.kernels,
     )
 
 
@@ -175,13 +180,13 @@ def _may_be_best(row: MethodRow, figure: Figure) -> bool:
 def _row_notes(entry: Entry, base: Entry | None) -> Iterator[str]:
     yield from fairness.failures(entry)
     yield from fairness.unseen_options(entry)
-    if base is None or base is entry:
-        return
-    notes = (
-        fairness.accuracy_refusal(entry, base),
-        fairness.speed_refusal(entry, base),
-        fairness.settings_differences(entry, base),
-    )
+    notes = [fairness.slow_kernels(entry)]
+    if base is not None and base is not entry:
+        notes += [
+            fairness.accuracy_refusal(entry, base),
+            fairness.speed_refusal(entry, base),
+            fairness.settings_differences(entry, base),
+        ]
     yield from (note for note in notes if note)
 
 

@@ -30,8 +30,8 @@ STABLE_COLUMNS = {
 
 EXTRA_COLUMNS = {
     "label": "string", "model_options": "string", "dataset_options": "string", "train": "string", "because": "string",
-    "simulated": "boolean", "measured_seed": "Int64", "diverged_step": "Int64", "message": "string",
-    "failed_attempts": "Int64", "started": "string", "finished": "string",
+    "simulated": "boolean", "kernels": "string", "measured_seed": "Int64", "diverged_step": "Int64",
+    "message": "string", "failed_attempts": "Int64", "started": "string", "finished": "string",
 }  # fmt: skip
 
 COLUMNS = {**STABLE_COLUMNS, **EXTRA_COLUMNS}
@@ -41,7 +41,8 @@ def cells_frame(records: Iterable[Record], measures: Iterable[MeasureRecord]) ->
     """One row per cell with :data:`COLUMNS` in that order, sorted as the method table, then by seed.
 
     Speed and memory belong to the method and are measured at one seed (``measured_seed``): every seed's row repeats
-    them. ``simulated`` says whether they are those of a simulation. What was not measured is missing, never 0.
+    them. ``simulated`` says whether they are those of a simulation, ``kernels`` what computed beside PyTorch.
+    What was not measured is missing, never 0.
     """
     import pandas as pd
 
@@ -86,6 +87,7 @@ def _measured(entry: Entry) -> Mapping[str, object]:
         "energy_j_per_image": _median(rounds, lambda m: m.energy_j_per_image),
         **{name: _whole(_median(rounds, lambda m, name=name: getattr(m, name))) for name in _BYTES},  # type: ignore[misc]
         "simulated": entry.is_simulated,
+        "kernels": ", ".join(entry.kernels),
         "measured_seed": entry.measure.cell.seed,
     }
 

@@ -80,6 +80,11 @@ class Entry:
         """Whether speed and memory are those of a simulation."""
         return any(measured.simulated for measured in self.rounds.values())
 
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """What computed beside PyTorch while it was measured, such as ``cpp (avx2)``."""
+        return tuple(dict.fromkeys(name for measured in self.rounds.values() for name in measured.kernels))
+
 
 def gather(records: Iterable[Record], measures: Iterable[MeasureRecord]) -> list[Entry]:
     """The entries of a run, in table order: by setting, the baseline first, then by label.

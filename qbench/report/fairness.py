@@ -64,6 +64,13 @@ def unseen_options(entry: Entry) -> Iterator[str]:
         yield f"{entry.cell.method} with {', '.join(missing)}"
 
 
+def slow_kernels(entry: Entry) -> str | None:
+    """Why speed says nothing about the method: its integers were multiplied by the reference; None otherwise."""
+    if entry.is_simulated or "reference" not in entry.kernels:
+        return None
+    return "measured on the reference kernels, which are written to be read: not the method's own speed"
+
+
 def failures(entry: Entry) -> Iterator[str]:
     """One sentence per cell that gave no accuracy, and one for a measurement that failed."""
     for record in entry.records:

@@ -135,7 +135,19 @@ def _legend(table: MethodTable, metrics: Sequence[Metric], rows: Sequence[Method
         yield "images/s: median over rounds \N{PLUS-MINUS SIGN} half their range."
     if any(figure.simulated for figure in figures):
         yield SIMULATED
+    yield from _kernels(rows)
     yield from (clean(f"{note}.") for note in table.notes)
+
+
+def _kernels(rows: Sequence[MethodRow]) -> Iterator[str]:
+    """What computed beside PyTorch, and for whom where that differs."""
+    users: dict[str, list[str]] = {}
+    for row, name in zip(rows, _names(rows), strict=True):
+        if row.kernels:
+            users.setdefault(", ".join(row.kernels), []).append(name)
+    for kernels, names in users.items():
+        whose = f" ({', '.join(names)})" if len(users) > 1 else ""
+        yield clean(f"kernels: {kernels}{whose}.")
 
 
 def _cell_text(value: object) -> str:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from qbench.cell import Measurement, Status
 from qbench.data import BatchLoader
+from qbench.kernels.backends import in_use
 from qbench.optim import optimizer_bytes
-from qbench.recipe import ClippedMaster, Update
 from qbench.train.build import BuiltCell, build_cell
 from qbench.train.device import float_kernels, synchronize
 from qbench.train.memory import CPU_METHOD, CUDA_METHOD, peak_step_bytes, peak_step_bytes_cuda, saved_bytes
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 MAX_BATCHES = 4
 """Different batches that the timed steps go round: enough that no step repeats the one before it."""
-
-_FLOAT_UPDATES = (Update, ClippedMaster)
 
 Batch = tuple[Tensor, Tensor]
 
@@ -63,6 +61,7 @@ def measure_cell(cell: Cell) -> Measurement:
         optimizer_bytes=optimizer_bytes(built.optimizer, built.converted),
         memory_method=CUDA_METHOD if built.device.type == "cuda" else CPU_METHOD,
         simulated=is_simulated(cell, built.recipe),
+        kernels=() if built.recipe.stays_float else in_use(),
     )
 
 
@@ -71,8 +70,7 @@ def is_simulated(cell: Cell, recipe: Recipe) -> bool:
 
     A method that stays float (``fp32``, ``bf16``) is not simulated in either arithmetic.
     """
-    stays_float = not recipe.converts and recipe.transform is None and type(recipe.update) in _FLOAT_UPDATES
-    return cell.arithmetic == "simulated" and not stays_float
+    return cell.arithmetic == "simulated" and not recipe.stays_float
 
 
 class _Bench:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from qbench.engine import Allotment, allot, check_device, plan_suite, run_suite
+from qbench.engine import Allotment, Notice, allot, check_device, plan_suite, run_suite
 from qbench.environment import num_cores
 from qbench.errors import DeviceError, InputError
+from qbench.kernels import backends
 
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 
@@ -63,3 +64,34 @@ def test_a_suite_with_nothing_to_run_says_why_and_writes_nothing(bench):
     with pytest.raises(InputError, match=r"has nothing to run here: whole offers simulated arithmetic, not integer$"):
         bench.run(suite)
     assert not bench.out.exists()
+
+
+@pytest.fixture
+def gpu_without_kernels(monkeypatch):
+    """A machine whose GPU PyTorch sees and for which CuPy is missing."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(backends, "why_none", lambda device: "CuPy is not installed" if device == "cuda" else "")
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda", "cuda:0"])
+def test_a_gpu_without_kernels_is_refused_before_anything_is_written(bench, device, gpu_without_kernels):
+    suite = bench.suite("- ./fakes.py:other\n- sr")
+    for run in (run_suite, plan_suite):
+        with pytest.raises(DeviceError, match=r"^device 'cuda.*' cannot run .*: CuPy is not .*; or use --device cpu$"):
+            run(suite, bench.out, device=device)
+    assert not bench.out.exists()
+
+
+def test_float_methods_need_no_kernels(bench, gpu_without_kernels):
+    assert plan_suite(bench.suite("- ./fakes.py:other"), bench.out, device="cuda").notes == ()
+
+
+@pytest.mark.parametrize(("arithmetic", "notes"), [("integer", ("they are slow",)), ("simulated", ())])
+def test_slow_kernels_are_told_of_in_the_plan_and_in_the_run(bench, recorder, monkeypatch, arithmetic, notes):
+    monkeypatch.setattr(backends, "why_slow", lambda device: "they are slow")
+    suite = bench.suite("- sr").model_copy(update={"arithmetic": arithmetic})
+    assert plan_suite(suite, bench.out).notes == notes
+    bench.run(suite, observer=recorder)
+    assert tuple(notice.message for notice in recorder.of(Notice)) == notes
+    assert plan_suite(suite, bench.out).notes == notes

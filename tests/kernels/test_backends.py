@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ import torch
 from kernel_matrix import integers
 from torch import Tensor
 
-from qbench.kernels import backends, cpu, onednn, products, selftest
+from qbench.kernels import backends, cpu, cuda, onednn, products, selftest
 from qbench.kernels.library import SCHEMAS, ops
 from qbench.kernels.reference import products as reference
 
@@ -114,14 +115,73 @@ def test_kernel_that_raises_is_left_out_too(monkeypatch: pytest.MonkeyPatch) -> 
         assert backends.choose("matmul", "cpu") is reference.matmul
 
 
-def test_slow_products_say_why(monkeypatch: pytest.MonkeyPatch) -> None:
+NOT_BUILT = r"the C\+\+ kernels are not in use \(not built\): integer products run on "
+
+
+@pytest.mark.parametrize(
+    ("vnni", "loss"), [("no VNNI", "reference, many times slower than float ones"), ("", "onednn, which is slower")]
+)
+def test_slow_products_say_why(vnni: str, loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "_int_mm", lambda a, b: (a.double() @ b.double()).to(torch.int32))
+    monkeypatch.setattr(cpu, "why_not", lambda: "not built")
+    monkeypatch.setattr(backends, "_why_not_onednn", lambda: vnni)
+    assert re.fullmatch(NOT_BUILT + loss, backends.why_slow("cpu"))
+    with pytest.warns(backends.KernelWarning, match=NOT_BUILT + loss):
+        products.matmul_s8(A, B)
+    backends.choose("extremes", "cpu")  # no product: nothing is said
+    with backends.forced("reference"):
+        products.matmul_s8(A, B)
+        assert backends.why_slow("cpu") == ""
+
+
+def test_fastest_products_say_nothing() -> None:
+    if backends.why_not("cpp"):
+        pytest.skip(backends.why_not("cpp"))
+    assert backends.why_slow("cpu") == ""
+
+
+def test_what_has_computed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert backends.in_use() == ()
     monkeypatch.setattr(cpu, "why_not", lambda: "not built")
     monkeypatch.setattr(backends, "_why_not_onednn", lambda: "no VNNI")
-    assert backends.why_slow() == (
-        "integer products run on the slow reference kernels (cpp: not built; onednn: no VNNI)"
-    )
+    with pytest.warns(backends.KernelWarning):
+        products.matmul_s8(A, B)
+    backends.choose("look_up", "cpu")
+    assert backends.in_use() == ("numba", "reference")
+
+
+@pytest.mark.skipif(bool(backends.why_not("cpp")), reason=str(backends.why_not("cpp")))
+def test_what_has_computed_comes_with_its_instruction_set() -> None:
+    products.matmul_s8(A, B)
+    with cpu.limited_to("scalar"):
+        assert backends.in_use() == ("cpp (scalar)",)
+
+
+def test_device_without_kernels_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "_why_not_cuda", lambda: "no device")
+    assert (backends.why_none("cpu"), backends.why_none("cuda")) == ("", "no device")
     with backends.forced("reference"):
-        assert backends.why_slow() == ""
+        assert backends.why_none("cuda") == ""
+
+
+def test_gpu_without_the_compiler_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("cupy", reason="CuPy is not installed")
+    from cupy.cuda import nvrtc
+
+    def missing() -> tuple[int, int]:
+        raise RuntimeError("CuPy failed to load libnvrtc.so.13\nand more")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    cuda.why_not.cache_clear()
+    try:
+        monkeypatch.setattr(nvrtc, "getVersion", missing)
+        assert re.fullmatch(r"CuPy cannot load NVRTC.*\(CuPy failed to load libnvrtc.so.13\): pip .*", cuda.why_not())
+        cuda.why_not.cache_clear()
+        monkeypatch.setattr(nvrtc, "getVersion", lambda: (13, 0))
+        assert cuda.why_not() == ""
+    finally:
+        cuda.why_not.cache_clear()
 
 
 def test_operator_without_a_kernel_says_why(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,6 +88,7 @@ def make_measure(
     train_ms: Sequence[float] = (64.0, 60.0, 62.0),
     *,
     simulated: bool = True,
+    kernels: Sequence[str] = (),
     peak: int = 9_000_000,
     model: int = 311_000,
     run: str = "run1",
@@ -99,7 +100,8 @@ def make_measure(
         Measurement(
             status=Status.OK, batch_size=64, train_step_s=(ms / 1000,) * 3, infer_step_s=(ms / 4000,) * 3,
             peak_train_bytes=peak, saved_bytes=peak // 2, model_bytes=model, optimizer_bytes=2 * model,
-            memory_method="live tensor storage", simulated=simulated, run=run, round=index,
+            memory_method="live tensor storage", simulated=simulated, kernels=tuple(kernels), run=run,
+            round=index,
         )
         for index, ms in enumerate(train_ms)
     )  # fmt: skip
@@ -128,9 +130,9 @@ def small_run() -> tuple[list[Record], list[MeasureRecord]]:
         *(make_record("bf16", seed, top1) for seed, top1 in ((0, 99.0), (1, 98.85), (2, 98.9))),
     ]  # fmt: skip
     measures = [
-        make_measure("graham[bits=4]", (130.0, 128.0, 131.0), peak=9_500_000, model=160_000),
+        make_measure("graham[bits=4]", (130.0, 128.0, 131.0), kernels=("cpp (avx2)",), peak=9_500_000, model=160_000),
         make_measure("fp32", simulated=False),
         make_measure("bf16", (70.0, 66.0, 68.0), simulated=False, peak=6_000_000),
-        make_measure("banner8", (120.0, 125.0, 118.0), peak=10_000_000, model=80_000),
+        make_measure("banner8", (120.0, 125.0, 118.0), kernels=("cpp (avx2)",), peak=10_000_000, model=80_000),
     ]
     return records, measures

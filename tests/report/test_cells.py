@@ -29,6 +29,7 @@ def test_one_row_per_cell_with_values() -> None:
     assert (row.top1, row.status, row.options, row.init_sha) == (98.6, "ok", "{}", "init1")
     assert row.train_images_per_s == pytest.approx(64 / 0.12)
     assert (row.peak_train_bytes, bool(row.simulated), row.measured_seed) == (10_000_000, True, 0)
+    assert row.kernels == "cpp (avx2)"
 
 
 def test_what_was_not_measured_is_missing_and_not_zero() -> None:

@@ -61,6 +61,26 @@ def test_sim_stands_in_every_speed_and_memory_cell_of_a_simulation() -> None:
     assert any(sentence.startswith("sim:") for sentence in grid.legend)
 
 
+def test_kernels_are_told_once_where_all_are_the_same_and_by_method_where_not() -> None:
+    records = [make_record(label) for label in ("fp32", "banner8", "r", "sr")]
+    alike, other = ("cpp (avx2)",), ("numba", "reference")
+
+    def grid(kernels_of_sr: tuple[str, ...], *, simulated: bool = False) -> Grid:
+        measures = [make_measure("fp32", simulated=False)]
+        measures += [make_measure(label, kernels=alike, simulated=False) for label in ("banner8", "r")]
+        measures += [make_measure("sr", kernels=kernels_of_sr, simulated=simulated)]
+        return method_grids(method_table(records, measures))[0]
+
+    same = grid(alike)
+    assert "kernels: cpp (avx2)." in same.legend and not same.notes
+    mixed = grid(other)
+    assert {"kernels: cpp (avx2) (banner8, r).", "kernels: numba, reference (sr)."} <= set(mixed.legend)
+    (note,) = mixed.notes
+    assert "reference kernels" in note
+    assert {row[0].text: row[0].marks for row in mixed.rows} == {"fp32": (), "banner8": (), "r": (), "sr": (1,)}
+    assert not grid(other, simulated=True).notes  # it is no speed of its own anyway
+
+
 def test_a_column_without_figures_is_left_out() -> None:
     titles = [column.title for column in method_grids(method_table([make_record()], []))[0].columns]
     assert titles == ["method", "top-1", "cells"]

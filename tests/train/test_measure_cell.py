@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from qbench.cell import Cell, Measurement, Status
+from qbench.kernels import backends
 from qbench.recipe import Recipe
 from qbench.train import build_cell, measure_cell
 from qbench.train.measure import is_simulated
@@ -104,6 +105,12 @@ def test_low_precision_in_float_is_marked(method: str, make_cell: MakeCell, meas
     assert fp32.model_bytes is not None
     assert figures.saved_bytes
     assert figures.peak_train_bytes
+
+
+def test_what_computed_is_told(make_cell: MakeCell) -> None:
+    with backends.forced("reference"):
+        told = [measure_cell(make_cell(method)).kernels for method in ("fp32", "sr")]
+    assert told == [(), ("reference",)]
 
 
 def test_bf16_saves_less_than_fp32(make_cell: MakeCell, measured: dict[str, Measurement]) -> None:

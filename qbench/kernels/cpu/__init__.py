@@ -49,8 +49,9 @@ def library() -> ctypes.CDLL:
     """The loaded library. Raises NativeLibraryError where it is missing or does not load."""
     path = library_path()
     if not path.exists():
-        reason = f"look at {LIBRARY_VARIABLE}" if os.environ.get(LIBRARY_VARIABLE) else "the C++ kernels were not built"
-        raise NativeLibraryError(f"{path} does not exist: {reason}")
+        if os.environ.get(LIBRARY_VARIABLE):
+            raise NativeLibraryError(f"{path} does not exist: look at {LIBRARY_VARIABLE}")
+        raise NativeLibraryError("they were not built: install a C++ compiler with OpenMP, then qbench again")
     try:
         loaded = ctypes.CDLL(str(path))
     except OSError as error:

@@ -29,7 +29,20 @@ def why_not() -> str:
         return "PyTorch finds no CUDA device"
     if find_spec("cupy") is None:
         return "CuPy is not installed: pip install 'qbench[cuda13]' (or 'qbench[cuda12]' with a driver for CUDA 12)"
+    lacking = _why_no_compiler()
+    if lacking:
+        return f"CuPy cannot load NVRTC, CUDA's compiler ({lacking}): pip install 'cupy-cuda13x[ctk]' (or cupy-cuda12x)"
     capability = torch.cuda.get_device_capability()
     if capability < LEAST_CAPABILITY:
         return f"{torch.cuda.get_device_name()} has compute capability {capability[0]}.{capability[1]}, 8.0 is needed"
+    return ""
+
+
+def _why_no_compiler() -> str:
+    try:
+        from cupy.cuda import nvrtc
+
+        nvrtc.getVersion()
+    except (ImportError, RuntimeError) as error:
+        return str(error).splitlines()[0] if str(error) else type(error).__name__
     return ""

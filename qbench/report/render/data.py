@@ -95,6 +95,7 @@ def _row(row: MethodRow) -> dict[str, object]:
         "options": json.loads(row.options),
         "statuses": {str(status): count for status, count in row.statuses},
         "figures": {metric.name: _figure(row.figures[metric.name]) for metric in METRICS if metric.name in row.figures},
+        "kernels": list(row.kernels),
         "notes": list(row.notes),
     }
 
