@@ -1,6 +1,17 @@
-"""Layers that quantise, and the conversion of a float model."""
+"""Layers that quantise, the conversion of a float model, and checkpoints for inference."""
 
+from qbench.nn.blocks import Branch, ConvNormAct, LinearNormAct
+from qbench.nn.checkpoint import load_checkpoint, save_checkpoint
 from qbench.nn.convert import Converted, convert
 from qbench.nn.manifest import ManifestEntry
 
-__all__ = ["Converted", "ManifestEntry", "convert"]
+__all__ = [
+    "Branch",
+    "ConvNormAct",
+    "Converted",
+    "LinearNormAct",
+    "ManifestEntry",
+    "convert",
+    "load_checkpoint",
+    "save_checkpoint",
+]

@@ -10,19 +10,12 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from readme import README, code_block
 from typer.testing import CliRunner
 
 from qbench.cli.app import app
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 QBENCH = Path(sysconfig.get_path("scripts")) / "qbench"
-
-
-def code_block(language: str, holding: str) -> str:
-    """The README's only block in ``language`` that holds this text."""
-    blocks: list[str] = re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-    (found,) = [block for block in blocks if holding in block]
-    return found
 
 
 EXAMPLE = code_block("python", "@method")
