@@ -16,6 +16,7 @@ from qbench.nn.blocks import Branch, ConvNormAct, LinearNormAct
 from qbench.nn.bounded_block import BoundedBlock
 from qbench.nn.coded import CodedWeight
 from qbench.nn.direct_block import DirectBlock
+from qbench.nn.eligible import check_model, is_layer, layers_of
 from qbench.nn.layers import QuantizedLayer
 from qbench.nn.level_block import LevelBlock
 from qbench.nn.manifest import ManifestEntry, entries
@@ -243,37 +244,40 @@ def convert(
 
     seed: of the recipe's own random bits. always: replace blocks even where the recipe quantises nothing, which the
     null contract uses to show that the machinery itself changes no number; otherwise such a recipe keeps the model.
-    Raises ValueError where the recipe does not offer ``arithmetic``.
+    Layers are nn.Conv2d and nn.Linear themselves; other modules with weights, subclasses of these two included, stay as
+    they are, and the manifest says so.
+    Raises ValueError where the recipe does not offer ``arithmetic``, InputError for a model that cannot be converted.
     """
     if arithmetic not in recipe.arithmetics:
         raise ValueError(f"the recipe offers {', '.join(recipe.arithmetics)} arithmetic, not {arithmetic}")
     clock = Clock(seed)
     if recipe.converts or always:
-        first, last = _ends(model)
-        _replace_children(model, "", _Context(recipe, clock, arithmetic, first, last))
+        check_model(model)
+        layers = [layer for _, layer in layers_of(model)]
+        _replace_children(model, "", _Context(recipe, clock, arithmetic, layers[0], layers[-1]), {})
     if recipe.transform is not None:
         model = recipe.transform(model)
     return Converted(model, recipe, arithmetic, clock)
 
 
-def _ends(model: nn.Module) -> tuple[nn.Module, nn.Module]:
-    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    assert layers, "a model without convolution or linear layers has nothing to convert"
-    return layers[0], layers[-1]
-
-
-def _replace_children(module: nn.Module, prefix: str, context: _Context) -> None:
-    for name, child in list(module.named_children()):
+def _replace_children(module: nn.Module, prefix: str, context: _Context, known: dict[nn.Module, nn.Module]) -> None:
+    """known: what stands in for modules met before, which may be met again in another place."""
+    for name, child in list(module._modules.items()):  # named_children would leave the second place out
+        if child is None:
+            continue
         path = f"{prefix}.{name}" if prefix else name
-        new = _replacement(child, path, context)
+        new = known[child] if child in known else _replacement(child, path, context)
         if new is None:
-            _replace_children(child, path, context)
+            _replace_children(child, path, context, known)
         else:
+            known[child] = new
             setattr(module, name, new)
 
 
 def _replacement(child: nn.Module, path: str, context: _Context) -> nn.Module | None:
     """What stands in for ``child``; None for a container whose children are to be looked at."""
+    if is_layer(child):
+        return context.bare_layer(child, path)
     for kinds, build in _REPLACEMENTS:
         if isinstance(child, kinds):
             return build(child, path, context)
@@ -293,12 +297,11 @@ _Builder = Callable[[Any, str, _Context], nn.Module | None]
 _REPLACEMENTS: tuple[tuple[Any, _Builder], ...] = (
     (ConvNormAct, QuantizedConvNormAct),
     (LinearNormAct, QuantizedLinearNormAct),
-    (nn.Conv2d | nn.Linear, lambda layer, path, context: context.bare_layer(layer, path)),
     (nn.BatchNorm1d | nn.BatchNorm2d, lambda norm, path, context: context.norm(norm, path)),
     (nn.MaxPool2d, _compact_pool),
     (Branch, _branch),
 )
-"""What replaces which modules of a float model."""
+"""What replaces which modules of a float model, besides its layers."""
 
 
 def _weight_bytes(layer: QuantizedLayer) -> int:

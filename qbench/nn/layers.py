@@ -16,7 +16,8 @@ from qbench.kernels.encoding import extremes
 from qbench.nn import integer, simulated
 from qbench.nn.between import Between
 from qbench.nn.coded import CodedWeight, weight_in_order
-from qbench.nn.deferred import DirectView, Held, LeftGradient, Source, parted, sent
+from qbench.nn.deferred import DirectView, Held, LeftGradient, Source, materialised, parted, sent
+from qbench.nn.eligible import padding_of
 from qbench.nn.geometry import Geometry
 from qbench.nn.kept import Operand, Quantized, Recomputed, Reencoded, keep, kept, operand, release
 from qbench.nn.order import in_order
@@ -163,8 +164,11 @@ class QuantizedLayer(CodedWeight):
         return all(site is None for site in (*sites, self.bias_site, self.output))
 
     def forward(self, x: Tensor) -> Tensor:
-        """x -> product with the (quantised) weight, plus the bias."""
-        return self.product_with_bias(x, None)
+        """x -> product with the (quantised) weight, plus the bias. A linear layer takes x [..., C]."""
+        if self.weight.dim() != 2 or x.dim() == 2:
+            return self.product_with_bias(x, None)
+        rows = cast(Tensor, materialised(x)).reshape(-1, x.shape[-1])
+        return self.product_with_bias(rows, None).view(*x.shape[:-1], self.weight.shape[0])
 
     def product_with_bias(self, x: Tensor, error_range: Between | None) -> Tensor:
         """As ``forward``. error_range: where the extremes of the gradient at the output will be found, if something
@@ -342,8 +346,9 @@ def product_of(layer: nn.Conv2d | nn.Linear, arithmetic: Arithmetic) -> Product:
     """The products of a float layer. Only zero padding is supported: integer kernels pad with a code."""
     if isinstance(layer, nn.Linear):
         return LinearProduct(arithmetic)
-    assert layer.padding_mode == "zeros" and not isinstance(layer.padding, str), "only zero padding can be quantised"
-    stride, padding, dilation = (cast(tuple[int, int], tuple(v)) for v in (layer.stride, layer.padding, layer.dilation))
+    zeros = padding_of(layer)
+    assert zeros is not None, "convert refuses other padding"
+    stride, padding, dilation = (cast(tuple[int, int], tuple(v)) for v in (layer.stride, zeros, layer.dilation))
     return ConvProduct(Geometry(stride, padding, dilation, layer.groups), arithmetic)
 
 

@@ -40,7 +40,7 @@ class ManifestEntry:
 
 
 def entries(model: nn.Module, arithmetic: Arithmetic, converts: bool) -> Iterator[ManifestEntry]:
-    """One entry per site, and one for each layer without any. converts: whether the recipe replaces layers at all."""
+    """One entry per site, and one for each module with weights and no site. converts: whether the recipe has any."""
     layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, QuantizedLayer)}
     fused = {id(site) for module in model.modules() for site in getattr(getattr(module, "fused", None), "sites", ())}
     for module in model.modules():
@@ -54,10 +54,15 @@ def entries(model: nn.Module, arithmetic: Arithmetic, converts: bool) -> Iterato
             elif id(module) not in fused:
                 kind, note = "float", "rounded to its grid, then used as float32"
             yield _entry(module, owner, path, kind, note)
-    why = "the recipe keeps this layer's operands in float" if converts else "the method is a float method"
     for name, module in model.named_modules():
-        is_layer = isinstance(module, nn.Conv2d | nn.Linear | QuantizedLayer)
-        if is_layer and not (isinstance(module, QuantizedLayer) and not module.is_float):
+        if isinstance(module, QuantizedLayer):
+            why = "the recipe keeps this layer's operands in float" if module.is_float else ""
+        elif any(parameter.dim() > 1 for parameter in module.parameters(recurse=False)):
+            kind = type(module).__name__
+            why = f"{kind} is not a layer that is converted" if converts else "the method is a float method"
+        else:
+            why = ""
+        if why:
             yield ManifestEntry(name, "all", "float32", "float", note=why)
 
 

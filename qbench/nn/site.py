@@ -262,22 +262,20 @@ class ValueSite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The quantised value of ``x``, as float32."""
-        return straight_through(x, self.site(x).dequantize())
+        return apply_function(_StraightThrough, x, self.site)
 
 
 class _StraightThrough(torch.autograd.Function):
+    """The quantised value forward, the gradient as it comes backward (Bengio et al. 2013)."""
+
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, value: Tensor) -> Tensor:
-        return value.view_as(value)
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, site: Site) -> Tensor:
+        value: Tensor = site(x).dequantize()  # its own memory: whoever comes next may write over it
+        return value
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
         return grads[0], None
-
-
-def straight_through(x: Tensor, value: Tensor) -> Tensor:
-    """``value`` in the forward pass, the gradient of ``x`` in the backward pass (Bengio et al. 2013)."""
-    return apply_function(_StraightThrough, x, value)
 
 
 def site_for(spec: Quantizer | None, name: str, clock: Clock) -> Site | None:

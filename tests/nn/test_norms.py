@@ -57,7 +57,7 @@ def test_any_norm_goes_with_any_recipe(norm: Norm, kind: str) -> None:
 
 
 def test_a_layer_scale_needs_a_layer_in_front() -> None:
-    with pytest.raises(InputError, match="there is none before norm"):
+    with pytest.raises(InputError, match="none is known before norm"):
         build_norm(nn.BatchNorm2d(3), LayerScale(), "norm", Clock())
 
 

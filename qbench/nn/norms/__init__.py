@@ -30,12 +30,18 @@ NORMS: dict[type[Norm], Callable[[FloatNorm, Any, str, Clock], nn.Module]] = {
 def build_norm(norm: FloatNorm, spec: Norm, name: str, clock: Clock, weight: Tensor | None = None) -> nn.Module:
     """The module for ``spec`` in place of the float batch norm ``norm``, which is kept where the recipe keeps it.
 
-    weight: of the layer in front of the norm; None where there is none. Raises InputError for a layer scale there.
+    weight: of the layer in front of the norm; None where there is none. Raises InputError for a layer scale there, and
+    for a norm without the parameters or statistics that the recipe's would take over.
     """
     if isinstance(spec, BatchNorm) or (isinstance(spec, LevelNorm) and spec.levels is None):
         return norm
     if isinstance(spec, LayerScale):
         if weight is None:
-            raise InputError(f"a layer scale follows from the layer in front of a norm; there is none before {name}")
+            raise InputError(
+                f"a layer scale follows from the layer in front of a norm, and none is known before {name}; "
+                "make them one qbench.nn.ConvNormAct or LinearNormAct"
+            )
         return LayerScaling(layer_scale(weight, spec))
+    if not (norm.affine and norm.track_running_stats):
+        raise InputError(f"{name} needs affine=True and track_running_stats=True to be replaced by the method's norm")
     return NORMS[type(spec)](norm, spec, name, clock)

@@ -21,6 +21,15 @@ def from_rows(rows: Tensor, like: Tensor) -> Tensor:
     return rows.reshape(n, h, w, c).permute(0, 3, 1, 2)
 
 
+def filled(rows: Tensor, like: Tensor) -> Tensor:
+    """As :func:`from_rows`, of rows that nobody else holds: their own memory in the shape of ``like``, and no view of
+    it. What a node of the graph returns may then be written over, as ``nn.ReLU(inplace=True)`` and ``y += x`` do."""
+    if like.dim() == 2:
+        return rows
+    n, c, h, w = like.shape
+    return rows.contiguous().as_strided_((n, c, h, w), (h * w * c, 1, w * c, c))
+
+
 def moments(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Mean and (biased) variance of each column of rows [n, C], and the centred rows.
 

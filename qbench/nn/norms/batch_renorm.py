@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qbench.nn.norms.base import BatchStatistics, FloatNorm, from_rows, moments, rows_of
+from qbench.nn.norms.base import BatchStatistics, FloatNorm, filled, from_rows, moments, rows_of
 from qbench.nn.site import Clock, apply_function
 from qbench.recipe import BatchRenorm
 
@@ -60,7 +60,7 @@ class _Renorm(torch.autograd.Function):
         norm.track(mean, sigma)
         z = centred / sigma
         ctx.save_for_backward(z, sigma, r, d, weight)
-        return from_rows(torch.addcmul(bias, z * r + d, weight), x)
+        return filled(torch.addcmul(bias, z * r + d, weight), x)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qbench.nn.norms.base import BatchStatistics, FloatNorm, from_rows, moments, rows_of
+from qbench.nn.norms.base import BatchStatistics, FloatNorm, filled, from_rows, moments, rows_of
 from qbench.nn.site import Clock, apply_function, through, value_site_for
 from qbench.recipe import DirectNorm
 
@@ -54,7 +54,7 @@ class _DirectNorm(torch.autograd.Function):
         normalised = through(norm.normalised_site, (rows - mean_used) * inverse)
         ctx.norm = norm
         ctx.save_for_backward(rows, mean_used, inverse, deviation, mean - mean_used, weight)
-        return from_rows(torch.addcmul(bias, normalised, weight), x)
+        return filled(torch.addcmul(bias, normalised, weight), x)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]

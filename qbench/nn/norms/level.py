@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from qbench.kernels.encoding import look_up
-from qbench.nn.norms.base import BatchStatistics, FloatNorm, from_rows, moments, rows_of
+from qbench.nn.norms.base import BatchStatistics, FloatNorm, filled, from_rows, moments, rows_of
 from qbench.nn.site import Clock, Site, apply_function
 from qbench.quant.formats import Levels
 from qbench.quant.levels import level_table
@@ -53,7 +53,7 @@ class _LevelNorm(torch.autograd.Function):
         encoded: QTensor = norm.normalised_site(centred * inverse)
         ctx.norm = norm
         ctx.save_for_backward(encoded.codes.to(torch.uint8), inverse, weight)
-        return from_rows(torch.addcmul(bias, encoded.dequantize(), weight), x)
+        return filled(torch.addcmul(bias, encoded.dequantize(), weight), x)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]

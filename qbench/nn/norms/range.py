@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from qbench.nn.norms.base import BatchStatistics, FloatNorm, from_rows, rows_of
+from qbench.nn.norms.base import BatchStatistics, FloatNorm, filled, from_rows, rows_of
 from qbench.nn.site import Clock, apply_function, through, value_site_for
 from qbench.recipe import RangeNorm
 
@@ -92,7 +92,7 @@ class _RangeNorm(torch.autograd.Function):
         normalised = (rows - mean) * inverse
         ctx.save_for_backward(normalised, inverse, extremes, weight)
         ctx.tie = norm.spec.tie
-        return from_rows(torch.addcmul(bias, normalised, weight), x)
+        return filled(torch.addcmul(bias, normalised, weight), x)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]

@@ -1,0 +1,79 @@
+"""What can be converted: layers that a recipe may replace, and models that :func:`qbench.nn.convert` refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypeGuard
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
+
+from qbench.errors import InputError
+
+Layer = nn.Conv2d | nn.Linear
+
+
+def is_layer(module: nn.Module) -> TypeGuard[Layer]:
+    """Whether a recipe may replace ``module``: by its exact type, because a subclass may compute something else."""
+    return type(module) in (nn.Conv2d, nn.Linear)
+
+
+def layers_of(model: nn.Module) -> list[tuple[str, Layer]]:
+    """Every layer that a recipe may replace, with its name, in the order of the modules."""
+    return [(name, module) for name, module in model.named_modules() if is_layer(module)]
+
+
+def check_model(model: nn.Module) -> None:
+    """Raises InputError for a model that no recipe could be followed in: what is wrong, and where."""
+    if is_layer(model):
+        raise InputError("the model is a single layer, which cannot be replaced in itself: put it into nn.Sequential")
+    layers = layers_of(model)
+    if not layers:
+        raise InputError("the model has no convolution (nn.Conv2d) and no nn.Linear: there is nothing to convert")
+    for reason in (*_obstacles(model), *_shared_weights(layers)):
+        raise InputError(f"the model cannot be converted: {reason}")
+
+
+def padding_of(layer: nn.Conv2d) -> tuple[int, ...] | None:
+    """Rows and columns of zeros on each side; None where the layer pads otherwise."""
+    if layer.padding_mode != "zeros":
+        return None
+    if not isinstance(layer.padding, str):
+        return layer.padding
+    if layer.padding == "valid":
+        return (0, 0)
+    both = [dilation * (size - 1) for dilation, size in zip(layer.dilation, layer.kernel_size, strict=True)]
+    return None if any(total % 2 for total in both) else tuple(total // 2 for total in both)
+
+
+def _obstacles(model: nn.Module) -> Iterator[str]:
+    for name, module in model.named_modules():
+        if isinstance(module, nn.TransformerEncoderLayer):
+            yield f"{name or 'it'} is an nn.TransformerEncoderLayer, which evaluates past the layers it holds"
+        if any(isinstance(one, UninitializedParameter) for one in module._parameters.values()):
+            yield f"{name} has no weight yet; run a batch through the model first"
+        if is_layer(module):
+            yield from _obstacles_in(name, module)
+
+
+def _obstacles_in(name: str, layer: Layer) -> Iterator[str]:
+    weight = layer._parameters.get("weight")
+    if weight is None:
+        yield f"the weight of {name} is computed from others (torch.nn.utils.parametrize or weight_norm)"
+    elif weight.dtype != torch.float32:
+        yield f"{name} is {_type_name(weight)}, and only float32 can be; call model.float() first"
+    elif isinstance(layer, nn.Conv2d) and padding_of(layer) is None:
+        yield f"{name} pads with {layer.padding_mode} ({layer.padding}); only zeros, as many on both sides, can be"
+
+
+def _shared_weights(layers: list[tuple[str, Layer]]) -> Iterator[str]:
+    owners: dict[int, str] = {}
+    for name, layer in layers:
+        other = owners.setdefault(id(layer.weight), name)
+        if other != name:
+            yield f"{other} and {name} share one weight; use one module in both places"
+
+
+def _type_name(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")

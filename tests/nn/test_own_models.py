@@ -1,0 +1,279 @@
+"""Models that are not made of qbench's blocks: what is converted of them, what is not, and what is refused."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils import weight_norm
+from torch.nn.utils.parametrizations import weight_norm as parametrized_weight_norm
+
+from qbench import InputError, Recipe, Symmetric, find_method
+from qbench.nn import Converted, ConvNormAct, convert
+from qbench.nn.layers import QuantizedLayer
+from qbench.optim import build_optimizer
+from qbench.quant.formats import Affine
+from qbench.recipe import Arithmetic, BatchRenorm, RangeNorm
+from qbench.train.settings import OptimizerSettings
+
+NEAREST = Recipe(weight=Symmetric(8), activation=Affine(8), error=Symmetric(8))
+ARITHMETICS: tuple[Arithmetic, ...] = ("integer", "simulated")
+RECIPES = {
+    **{name: find_method(name).build({}) for name in ("banner8", "wageubn", "graham", "sr", "fixed_point")},
+    "renorm": Recipe(weight=Symmetric(8), activation=Affine(8), norm=BatchRenorm()),
+}
+
+
+def results(model: nn.Module, recipe: Recipe, x: Tensor, arithmetic: Arithmetic = "integer") -> list[Tensor]:
+    """Outputs, the input's gradient and the weights after one step; evaluation behind it."""
+    torch.manual_seed(0)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    converted = convert(model, recipe, arithmetic=arithmetic)
+    optimizer = build_optimizer(converted, recipe, OptimizerSettings(lr=0.05))
+    x = x.detach().clone().requires_grad_()
+    y = converted.model(x)
+    (y * torch.linspace(-1, 1, y.numel()).view_as(y)).sum().backward()
+    optimizer.step()
+    converted.model.eval()
+    with torch.no_grad():
+        evaluated = converted.predict(x)
+    assert x.grad is not None
+    return [y.detach(), x.grad, *converted.model.state_dict().values(), evaluated]
+
+
+def assert_same(first: list[Tensor], second: list[Tensor]) -> None:
+    assert len(first) == len(second)
+    for a, b in zip(first, second, strict=True):
+        assert torch.equal(a.flatten(), b.flatten())
+
+
+# --- what layers take
+
+
+class AsRows(nn.Module):
+    """A model on [..., C] by way of [N, C]."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.model(x.reshape(-1, x.shape[-1]))
+        return y.view(*x.shape[:-1], y.shape[-1])
+
+
+def perceptron() -> nn.Module:
+    return nn.Sequential(nn.Linear(12, 24), nn.ReLU(), nn.Linear(24, 24), nn.ReLU(), nn.Linear(24, 5))
+
+
+class Named(nn.Module):
+    """Its layers have the same names here and in AsRows, because random bits follow the names."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.model(x)
+        return y
+
+
+@pytest.mark.parametrize("shape", [(12,), (3, 7, 12), (2, 3, 4, 12), (0, 7, 12)])
+@pytest.mark.parametrize("name", RECIPES)
+def test_linear_layers_take_any_number_of_dimensions(name: str, shape: tuple[int, ...]) -> None:
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    rows = results(AsRows(perceptron()), RECIPES[name], x)
+    for arithmetic in ARITHMETICS:
+        assert_same(results(Named(perceptron()), RECIPES[name], x, arithmetic), rows)
+
+
+def test_linear_layers_take_transposed_and_expanded_inputs() -> None:
+    x = torch.randn(12, 5, 1).transpose(0, 1).mT.expand(5, 3, 12)
+    assert_same(results(Named(perceptron()), NEAREST, x), results(AsRows(perceptron()), NEAREST, x.contiguous()))
+
+
+@pytest.mark.parametrize(
+    ("named", "explicit"),
+    [
+        ({"padding": "valid"}, {"padding": 0}),
+        ({"padding": "same"}, {"padding": 1}),
+        ({"padding": "same", "dilation": 3}, {"padding": 3, "dilation": 3}),
+        ({"padding": "same", "dilation": (2, 1)}, {"padding": (2, 1), "dilation": (2, 1)}),
+    ],
+)
+@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+def test_padding_may_be_named(named: dict[str, Any], explicit: dict[str, Any], arithmetic: Arithmetic) -> None:
+    def network(options: dict[str, Any]) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(3, 6, 3, **options), nn.ReLU(), nn.Conv2d(6, 4, 1))
+
+    x = torch.randn(2, 3, 11, 11, generator=torch.Generator().manual_seed(1))
+    pairs = (results(network(options), NEAREST, x, arithmetic) for options in (named, explicit))
+    assert_same(*pairs)
+
+
+# --- what follows may write over their results
+
+
+class Behind(nn.Module):
+    """A norm with what a residual network has behind it, in place or not."""
+
+    def __init__(self, *, in_place: bool) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6)
+        self.second, self.last = nn.Conv2d(6, 6, 3, padding=1), nn.BatchNorm2d(6)
+        self.out = nn.Conv2d(6, 4, 1)
+        self.in_place = in_place
+
+    def forward(self, x: Tensor) -> Tensor:
+        trunk = functional.relu(self.norm(self.first(x)), inplace=self.in_place)
+        y = self.last(self.second(trunk))
+        if self.in_place:
+            y += trunk
+            y.relu_()
+        else:
+            y = (y + trunk).relu()
+        y = self.out(y)
+        return y.mul_(2) if self.in_place else y * 2
+
+
+@pytest.mark.parametrize("size", [2, 6])
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("name", RECIPES)
+def test_results_may_be_written_over(name: str, channels_last: bool, size: int) -> None:
+    x = torch.randn(8, 3, size, size, generator=torch.Generator().manual_seed(1))
+    if channels_last:
+        x = x.contiguous(memory_format=torch.channels_last)
+    pairs = (results(Behind(in_place=in_place), RECIPES[name], x) for in_place in (True, False))
+    assert_same(*pairs)
+
+
+# --- what is replaced
+
+
+def test_module_in_two_places_stays_one_module() -> None:
+    layer = nn.Linear(6, 6)
+    twice = nn.Sequential(layer, nn.ReLU(), layer)
+    apart = nn.Sequential(layer, nn.ReLU(), nn.Linear(6, 6))
+    apart[2].load_state_dict(layer.state_dict())
+    apart = copy.deepcopy(apart)
+    x = torch.randn(4, 6, generator=torch.Generator().manual_seed(1))
+    grads = []
+    for model in (twice, apart):
+        converted = convert(model, NEAREST).model
+        assert isinstance(converted, nn.Sequential)
+        converted(x).square().sum().backward()
+        layers = [module for module in converted if isinstance(module, QuantizedLayer)]
+        assert len(layers) == 2
+        # For the module in both places autograd has added already.
+        grads.append(layers[0].weight.grad if layers[0] is layers[1] else sum(one.weight.grad for one in layers))
+    assert torch.equal(*grads)
+
+
+class Standardized(nn.Conv2d):
+    """Computes with another weight than the one it holds."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.conv2d(x, self.weight - self.weight.mean(), self.bias)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "kind"),
+    [
+        (Standardized(3, 3, 1), "1", "Standardized"),
+        (nn.ConvTranspose2d(3, 3, 1), "1", "ConvTranspose2d"),
+        (parametrized_weight_norm(nn.Conv2d(3, 3, 1)), "1.parametrizations.weight", "ParametrizationList"),
+    ],
+)
+def test_other_modules_with_weights_stay_and_are_named(module: nn.Module, name: str, kind: str) -> None:
+    x = torch.randn(2, 3, 5, 5)
+    before = module(x)
+    converted = convert(nn.Sequential(nn.Conv2d(3, 3, 1), module, nn.Conv2d(3, 2, 1)), NEAREST)
+    assert converted.model[1] is module and torch.equal(module(x), before)
+    assert told(converted, name) == [("all", "float", f"{kind} is not a layer that is converted")]
+
+
+def test_attention_keeps_its_own_layers() -> None:
+    """It reads their weights itself: replaced ones would be passed by."""
+    converted = convert(Attentive(), NEAREST)
+    x = torch.randn(2, 5, 8)
+    converted.model(x).sum().backward()
+    assert type(converted.model.get_submodule("attention.out_proj")) is not QuantizedLayer
+    assert told(converted, "attention")[0][:2] == told(converted, "attention.out_proj")[0][:2] == ("all", "float")
+    assert {arithmetic for _, arithmetic, _ in told(converted, "out")} == {"integer"}
+
+
+class Attentive(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention, self.out = nn.MultiheadAttention(8, 2, batch_first=True), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.out(self.attention(x, x, x, need_weights=False)[0])
+        return y
+
+
+def told(converted: Converted, layer: str) -> list[tuple[str, str, str]]:
+    return [(entry.path, entry.arithmetic, entry.note) for entry in converted.manifest() if entry.layer == layer]
+
+
+# --- what is refused
+
+
+def shared() -> nn.Module:
+    first, second = nn.Linear(4, 4), nn.Linear(4, 4)
+    second.weight = first.weight
+    return nn.Sequential(first, second)
+
+
+REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "no layer": (lambda: nn.Sequential(nn.Conv1d(2, 2, 1)), "no convolution .* nothing to convert"),
+    "a layer alone": (lambda: nn.Linear(2, 2), "a single layer, .* put it into nn.Sequential"),
+    "float64": (lambda: nn.Sequential(nn.Linear(2, 2)).double(), "0 is float64, .* call model.float"),
+    "bfloat16": (lambda: nn.Sequential(nn.Linear(2, 2)).bfloat16(), "0 is bfloat16, "),
+    "padding mode": (
+        lambda: nn.Sequential(nn.Conv2d(2, 2, 3, padding=1, padding_mode="circular")), "0 pads with circular",
+    ),
+    "uneven padding": (lambda: nn.Sequential(nn.Conv2d(2, 2, 2, padding="same")), r"0 pads with zeros \(same\); only"),
+    "shared weight": (shared, "0 and 1 share one weight; use one module"),
+    "computed weight": (
+        lambda: nn.Sequential(weight_norm(nn.Linear(2, 2))), "the weight of 0 is computed from others",
+    ),
+    "lazy": (lambda: nn.Sequential(nn.LazyLinear(2), nn.Linear(2, 2)), "0 has no weight yet; run a batch"),
+    "fast path": (
+        lambda: nn.Sequential(nn.TransformerEncoderLayer(4, 2, 8)), "0 is an nn.TransformerEncoderLayer, which",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.*weight_norm.* is deprecated", "ignore:Lazy modules", "ignore:enable_nested_tensor"
+)
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_model_says_what_and_where(name: str) -> None:
+    make, message = REFUSED[name]
+    model = make()
+    before = list(model.modules())
+    with pytest.raises(InputError, match=message):
+        convert(model, NEAREST)
+    assert list(model.modules()) == before
+
+
+@pytest.mark.parametrize("options", [{"affine": False}, {"track_running_stats": False}])
+def test_norm_that_lacks_what_the_recipe_takes_over_is_refused(options: dict[str, Any]) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3, **options))
+    with pytest.raises(InputError, match=r"^1 needs affine=True and track_running_stats=True"):
+        convert(copy.deepcopy(model), Recipe(norm=RangeNorm()))
+    convert(model, NEAREST).model(torch.randn(2, 3, 4, 4)).sum().backward()  # it stays as it is
+
+
+def test_layer_scale_without_its_layer_says_what_to_use() -> None:
+    recipe = find_method("wage").build({})
+    with pytest.raises(InputError, match=r"none is known before 1; make them one qbench.nn.ConvNormAct"):
+        convert(nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)), recipe)
+    convert(nn.Sequential(ConvNormAct(3, 3, 1), nn.Flatten(), nn.Linear(12, 2)), recipe).model(torch.randn(2, 3, 2, 2))
