@@ -147,7 +147,10 @@ class QuantizedMomentumOptimizer(Optimizer):
         gradient = _joined([cast(Tensor, p.grad) for p in parameters])
         if members["weight_decay"]:
             gradient = gradient + members["weight_decay"] * _joined(parameters)
-        old = _joined([self.state[p].get("accumulator", torch.zeros_like(p)) for p in parameters])
+        for parameter in parameters:
+            if not self.state[parameter]:
+                self.state[parameter]["accumulator"] = torch.zeros_like(parameter)
+        old = _joined([self.state[p]["accumulator"] for p in parameters])
         lr = self.rate(members)
         if members["kind"] == NORM:
             gradient = _value(self.rule.norm_gradient, gradient)
@@ -155,9 +158,8 @@ class QuantizedMomentumOptimizer(Optimizer):
             lr = self.learning_rate(lr)
         new = self.rule.momentum * old + gradient
         # Q(W, 24) of the rule is left out: gamma and beta start on that grid and this step keeps them there.
-        moves = _apart(lr * new, parameters)
-        for parameter, move, accumulator in zip(parameters, moves, _apart(new, parameters), strict=True):
-            parameter.sub_(move)
+        torch._foreach_sub_(cast(list[Tensor], parameters), _apart(lr * new, parameters))
+        for parameter, accumulator in zip(parameters, _apart(new, parameters), strict=True):
             self.state[parameter]["accumulator"] = accumulator
 
     def gradient_levels(self) -> int:

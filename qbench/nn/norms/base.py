@@ -58,5 +58,5 @@ class BatchStatistics(nn.Module):
         self.register_buffer("running_scale", self.weight.detach().new_ones(norm.num_features))
 
     def track(self, mean: Tensor, scale: Tensor) -> None:
-        """Move the running statistics towards this batch's: mean and scale [C]."""
-        torch._foreach_lerp_([self.running_mean, self.running_scale], [mean.detach(), scale.detach()], self.momentum)
+        """Move the running statistics towards this batch's: mean and scale [C], which carry no gradient."""
+        torch._foreach_lerp_([self.running_mean, self.running_scale], [mean, scale], self.momentum)
