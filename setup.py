@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,8 @@ class BuildLibrary(build_ext):
             self._give_up(f"{type(error).__name__}: {error}")
 
     def _give_up(self, reason: str) -> None:
-        print(WARNING.format(reason="\n* ".join(reason.splitlines())), file=sys.stderr, flush=True)
+        # Installers hide what a build prints; of its warnings newer ones show those that users should see.
+        warnings.warn(WARNING.format(reason="\n* ".join(reason.splitlines())), UserWarning, stacklevel=2)
         self.extensions = []
         self.distribution.ext_modules = []
         wheel = self.distribution.get_command_obj("bdist_wheel", create=False)
@@ -116,6 +117,9 @@ def extension() -> Extension:
     headers = sorted(path.as_posix() for path in FOLDER.glob("*.h"))
     return Extension(LIBRARY, sources, depends=headers, language="c++")
 
+
+# setuptools' advice on folders beside the package: here they are meant to be beside it.
+warnings.filterwarnings("ignore", message="Editable installation")
 
 commands: dict[str, Any] = {"build_ext": BuildLibrary, "bdist_wheel": PlatformWheel}
 setup(ext_modules=[extension()], cmdclass=commands)
