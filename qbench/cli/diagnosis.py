@@ -95,6 +95,7 @@ def _kernels() -> Iterator[Fact]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", backends.KernelWarning)  # what it would say is in the facts below
+            backends.check_environment()  # as every run does
             rows = backends.report()
     except Exception as error:  # a forced choice that this machine does not have, for example
         yield Fact("kernels", f"NOT USABLE: {error}", is_fault=True)

@@ -232,8 +232,10 @@ def why_none(device: str) -> str:
 def why_slow(device: str) -> str:
     """What integer products on ``device`` lack, and how slow that makes them; empty where nothing, or where other
     kernels were asked for."""
-    op = "conv2d_scaled"
-    return _slowness(op, device, _first(op, device)[0])
+    from qbench.kernels import selftest
+
+    found = (_slowness(op, device, _first(op, device)[0]) for op in selftest.PRODUCTS)
+    return "; ".join(dict.fromkeys(sentence for sentence in found if sentence))
 
 
 def _slowness(op: str, device: str, implementation: str) -> str:
@@ -242,10 +244,10 @@ def _slowness(op: str, device: str, implementation: str) -> str:
     if implementation == "cpp" or candidates(device)[0] != "cpp" or op not in selftest.PRODUCTS:
         return ""
     loss = "many times slower than float ones" if implementation == "reference" else "which is slower"
-    return (
-        f"the C++ kernels are not in use ({why_not('cpp') or 'self-test failed'}): "
-        f"integer products run on {implementation}, {loss}"
-    )
+    reason = why_not("cpp")
+    if not reason:
+        return f"the C++ kernel of {op} {self_test(op, 'cpp', device)}: {implementation} serves instead, {loss}"
+    return f"the C++ kernels are not in use ({reason}): integer products run on {implementation}, {loss}"
 
 
 def _row(op: str, device: str) -> Row:

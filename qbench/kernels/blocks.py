@@ -32,7 +32,7 @@ from qbench.kernels.checks import (
     require_type,
     words,
 )
-from qbench.kernels.encoding import MOST_AFFINE_BITS
+from qbench.kernels.encoding import MOST_AFFINE_BITS, ROUNDINGS
 from qbench.kernels.library import ops
 from qbench.kernels.pooling import Pooled
 
@@ -101,6 +101,7 @@ def range_norm(
     require_type(y, "y", torch.float32)
     require_byte(bits)
     weight, bias = (per_channel(values, name, y.shape[1]) for values, name in ((weight, "weight"), (bias, "bias")))
+    require_elements(y, "y")
     rows = y.shape[0] * y.shape[2:].numel()
     if chunks < 1 or rows % chunks:
         raise ValueError(f"chunks must divide the {rows} rows of a tensor of shape {tuple(y.shape)}, got {chunks}")
@@ -124,6 +125,20 @@ def range_norm_gradient_(
     """
     require_byte(bits)
     require_dense(normalised, "normalised")
+    require_elements(normalised, "normalised")
+    channels = normalised.shape[1]
+    slope, offset, weight = (
+        per_channel(x, name, channels) for x, name in ((slope, "slope"), (offset, "offset"), (weight, "weight"))
+    )
+    mean, inverse = (_exact_vector(x, name, channels) for x, name in ((mean, "mean"), (inverse, "inverse")))
+    low_at, high_at = (_rows_of_chunks(at, name, channels) for at, name in ((low_at, "low_at"), (high_at, "high_at")))
+    if mask is not None:
+        require_type(mask, "mask", torch.uint8)
+        if mask.numel() != -(-normalised.numel() // 8):
+            raise ValueError(
+                f"mask must have a bit for each of {normalised.numel()} elements, got {mask.numel()} bytes"
+            )
+        mask = mask.contiguous()
     window, pool, gradient = None, None, g.gradient if isinstance(g, Pooled) else g
     if isinstance(g, Pooled):
         if mask is not None:
@@ -134,7 +149,7 @@ def range_norm_gradient_(
         require_like(g, "g", normalised, "normalised")
     result = ops.range_norm_gradient_(
         dense(gradient), mask, window, pool, normalised, slope, offset, relu, bits, words(key), step, mean, inverse,
-        weight.contiguous(), constant, low_at, high_at,
+        weight, constant, low_at, high_at,
     )  # fmt: skip
     increment_version(normalised)
     return NormGradient(normalised, *result)
@@ -152,7 +167,44 @@ def encode_error_pair(
     """
     require_type(codes, "codes", torch.uint8)
     require_byte(bits)
+    if rounding not in ROUNDINGS:
+        raise ValueError(f"unknown rounding {rounding!r}; choose one of {', '.join(ROUNDINGS)}")
+    slope, offset = (per_channel(x, name, codes.shape[1]) for x, name in ((slope, "slope"), (offset, "offset")))
+    require_type(at, "at", torch.int64)
+    require_type(values, "values", torch.float32)
+    if at.shape != values.shape:
+        raise ValueError(f"at has shape {tuple(at.shape)} but values has {tuple(values.shape)}")
     result: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = ops.encode_error_pair(
-        dense(codes), slope, offset, at, values, bits, words(key), top, rounding, words(wide_key), dtype
+        dense(codes),
+        slope,
+        offset,
+        at.contiguous(),
+        values.contiguous(),
+        bits,
+        words(key),
+        top,
+        rounding,
+        words(wide_key),
+        dtype,
     )
     return result
+
+
+def require_elements(x: Tensor, name: str) -> None:
+    """Raise ValueError for a tensor without elements: it has no range."""
+    if not x.numel():
+        raise ValueError(f"{name} must have elements, got shape {tuple(x.shape)}")
+
+
+def _rows_of_chunks(at: Tensor, name: str, channels: int) -> Tensor:
+    require_type(at, name, torch.int64)
+    if at.dim() != 2 or at.shape[1] != channels:
+        raise ValueError(f"{name} must have one row per chunk and channel, [chunks, {channels}], got {tuple(at.shape)}")
+    return at.contiguous()
+
+
+def _exact_vector(x: Tensor, name: str, channels: int) -> Tensor:
+    require_type(x, name, torch.float64)
+    if x.shape != (channels,):
+        raise ValueError(f"{name} must have one value per channel, [{channels}], got shape {tuple(x.shape)}")
+    return x.contiguous()

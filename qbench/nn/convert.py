@@ -270,7 +270,7 @@ def _replace_children(module: nn.Module, prefix: str, context: _Context, known: 
         if new is None:
             _replace_children(child, path, context, known)
         else:
-            known[child] = new
+            known[child] = new.train(child.training)
             setattr(module, name, new)
 
 

@@ -310,6 +310,8 @@ class Deferred(Tensor):
     def __torch_function__(
         cls, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if func is Tensor.__setitem__:
+            raise RuntimeError("a block's output has no memory of its own to be written into: change a clone of it")
         if func in _OBSERVERS and args[0].left is not None:
             args[0].left.is_wanted = False
         if func not in _METADATA:

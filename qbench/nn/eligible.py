@@ -28,10 +28,9 @@ def check_model(model: nn.Module) -> None:
     """Raises InputError for a model that no recipe could be followed in: what is wrong, and where."""
     if is_layer(model):
         raise InputError("the model is a single layer, which cannot be replaced in itself: put it into nn.Sequential")
-    layers = layers_of(model)
-    if not layers:
+    if not layers_of(model):
         raise InputError("the model has no convolution (nn.Conv2d) and no nn.Linear: there is nothing to convert")
-    for reason in (*_obstacles(model), *_shared_weights(layers)):
+    for reason in (*_obstacles(model), *_shared_weights(model)):
         raise InputError(f"the model cannot be converted: {reason}")
 
 
@@ -67,12 +66,13 @@ def _obstacles_in(name: str, layer: Layer) -> Iterator[str]:
         yield f"{name} pads with {layer.padding_mode} ({layer.padding}); only zeros, as many on both sides, can be"
 
 
-def _shared_weights(layers: list[tuple[str, Layer]]) -> Iterator[str]:
-    owners: dict[int, str] = {}
-    for name, layer in layers:
-        other = owners.setdefault(id(layer.weight), name)
-        if other != name:
-            yield f"{other} and {name} share one weight; use one module in both places"
+def _shared_weights(model: nn.Module) -> Iterator[str]:
+    layers = {id(layer.weight): name for name, layer in layers_of(model)}
+    for name, module in model.named_modules():
+        for parameter in module._parameters.values():
+            owner = layers.get(id(parameter), name)
+            if owner != name:
+                yield f"{owner} and {name} share one weight; use one module in both places"
 
 
 def _type_name(tensor: Tensor) -> str:

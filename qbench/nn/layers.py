@@ -69,7 +69,12 @@ class ConvProduct:
 
     def __init__(self, geometry: Geometry, arithmetic: Arithmetic) -> None:
         self.geometry = geometry
-        self.functions = FUNCTIONS[arithmetic]
+        self.arithmetic = arithmetic
+
+    @property
+    def functions(self) -> Functions:
+        """Looked up, because a module cannot be copied or saved."""
+        return FUNCTIONS[self.arithmetic]
 
     def forward(self, x: Value, weight: Value) -> Tensor:
         return in_order(self.functions.conv(x, weight, self.geometry))
@@ -102,7 +107,12 @@ class LinearProduct:
     """Products of a linear layer."""
 
     def __init__(self, arithmetic: Arithmetic) -> None:
-        self.functions = FUNCTIONS[arithmetic]
+        self.arithmetic = arithmetic
+
+    @property
+    def functions(self) -> Functions:
+        """Looked up, because a module cannot be copied or saved."""
+        return FUNCTIONS[self.arithmetic]
 
     def forward(self, x: Value, weight: Value) -> Tensor:
         return self.functions.linear(x, weight)

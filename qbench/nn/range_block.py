@@ -109,11 +109,11 @@ class RangeBlock:
 
     @property
     def serves(self) -> bool:
-        """Whether it can stand for the modules: in training, and in evaluation if ranges are known and nobody looks at
-        floats."""
+        """Whether it can stand for the modules: in training of layer and norm; in evaluation if ranges are known and
+        nobody looks at floats."""
         site = self.sites[0]
         evaluates = site.has_fixed_range and site.watcher is None and not torch.is_grad_enabled()
-        return self.layer.training or evaluates
+        return self.norm.training if self.layer.training else evaluates
 
     def evaluate(self, x: Tensor, trunk: Tensor | None) -> Tensor:
         """As the modules in evaluation, but for roundings of the norm, which is one line per channel.

@@ -15,6 +15,7 @@ from torch.nn.utils.parametrizations import weight_norm as parametrized_weight_n
 
 from qbench import InputError, Recipe, Symmetric, find_method
 from qbench.nn import Converted, ConvNormAct, convert
+from qbench.nn.checkpoint import contents_of
 from qbench.nn.layers import QuantizedLayer
 from qbench.optim import build_optimizer
 from qbench.quant.formats import Affine
@@ -222,6 +223,37 @@ def told(converted: Converted, layer: str) -> list[tuple[str, str, str]]:
     return [(entry.path, entry.arithmetic, entry.note) for entry in converted.manifest() if entry.layer == layer]
 
 
+@pytest.mark.parametrize("name", RECIPES)
+def test_converted_model_can_be_copied(name: str) -> None:
+    model = nn.Sequential(ConvNormAct(3, 6, 3), nn.Flatten(), nn.Linear(96, 2))
+    converted = convert(model, RECIPES[name])
+    build_optimizer(converted, RECIPES[name], OptimizerSettings(lr=0.05))
+    copied, x = copy.deepcopy(converted.model), torch.randn(4, 3, 4, 4)
+    assert torch.equal(copied(x), converted.model(x))
+    assert not {id(one) for one in copied.parameters()} & {id(one) for one in converted.model.parameters()}
+
+
+def test_modes_of_modules_are_kept() -> None:
+    model = nn.Sequential(ConvNormAct(3, 6, 3), nn.Flatten(), nn.Linear(96, 2)).eval()
+    converted = convert(model, RECIPES["banner8"])
+    assert not any(module.training for module in converted.model.modules())
+    block = converted.model.train()[0]
+    block.norm.eval()
+    before = block.norm.running_mean.clone()
+    converted.model(torch.randn(4, 3, 4, 4)).sum().backward()
+    contents_of(converted)
+    assert torch.equal(block.norm.running_mean, before)
+    assert not block.norm.training and block.conv.training
+
+
+def test_writing_into_a_blocks_output_is_refused() -> None:
+    y = convert(nn.Sequential(ConvNormAct(3, 6, 3), nn.Linear(4, 2)), RECIPES["banner8"]).model[0](
+        torch.ones(4, 3, 4, 4)
+    )
+    with pytest.raises(RuntimeError, match="change a clone of it"):
+        y[:, 0] = 0
+
+
 # --- what is refused
 
 
@@ -229,6 +261,12 @@ def shared() -> nn.Module:
     first, second = nn.Linear(4, 4), nn.Linear(4, 4)
     second.weight = first.weight
     return nn.Sequential(first, second)
+
+
+def tied() -> nn.Module:
+    embedding, head = nn.Embedding(4, 4), nn.Linear(4, 4)
+    head.weight = embedding.weight
+    return nn.Sequential(embedding, head)
 
 
 REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
@@ -240,7 +278,8 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
         lambda: nn.Sequential(nn.Conv2d(2, 2, 3, padding=1, padding_mode="circular")), "0 pads with circular",
     ),
     "uneven padding": (lambda: nn.Sequential(nn.Conv2d(2, 2, 2, padding="same")), r"0 pads with zeros \(same\); only"),
-    "shared weight": (shared, "0 and 1 share one weight; use one module"),
+    "shared weight": (shared, "1 and 0 share one weight; use one module"),
+    "weight of another module": (tied, "1 and 0 share one weight"),
     "computed weight": (
         lambda: nn.Sequential(weight_norm(nn.Linear(2, 2))), "the weight of 0 is computed from others",
     ),
