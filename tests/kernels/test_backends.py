@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import pytest
@@ -138,6 +139,22 @@ def test_fastest_products_say_nothing() -> None:
     if backends.why_not("cpp"):
         pytest.skip(backends.why_not("cpp"))
     assert backends.why_slow("cpu") == ""
+
+
+@pytest.mark.skipif(bool(backends.why_not("cpp")), reason=str(backends.why_not("cpp")))
+def test_one_kernel_that_fails_its_self_test_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = backends.self_test
+
+    @cache
+    def planted(op: str, implementation: str, device: str) -> str:
+        return "failed: planted" if (op, implementation) == ("matmul", "cpp") else usual(op, implementation, device)
+
+    monkeypatch.setattr(backends, "self_test", planted)
+    monkeypatch.setattr(backends, "_why_not_onednn", lambda: "no VNNI")
+    sentence = "the C++ kernel of matmul failed: planted: reference serves instead, many times slower than float ones"
+    assert backends.why_slow("cpu") == sentence
+    with pytest.warns(backends.KernelWarning, match="the C\\+\\+ kernel of matmul failed"):
+        backends.choose("matmul", "cpu")
 
 
 def test_what_has_computed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
