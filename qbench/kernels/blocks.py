@@ -25,6 +25,7 @@ from torch.autograd.graph import increment_version
 from qbench.kernels.checks import (
     Draws,
     dense,
+    mask_of,
     per_channel,
     require_byte,
     require_dense,
@@ -101,7 +102,7 @@ def range_norm(
     require_type(y, "y", torch.float32)
     require_byte(bits)
     weight, bias = (per_channel(values, name, y.shape[1]) for values, name in ((weight, "weight"), (bias, "bias")))
-    require_elements(y, "y")
+    _require_elements(y, "y")
     rows = y.shape[0] * y.shape[2:].numel()
     if chunks < 1 or rows % chunks:
         raise ValueError(f"chunks must divide the {rows} rows of a tensor of shape {tuple(y.shape)}, got {chunks}")
@@ -125,20 +126,17 @@ def range_norm_gradient_(
     """
     require_byte(bits)
     require_dense(normalised, "normalised")
-    require_elements(normalised, "normalised")
+    _require_elements(normalised, "normalised")
     channels = normalised.shape[1]
     slope, offset, weight = (
         per_channel(x, name, channels) for x, name in ((slope, "slope"), (offset, "offset"), (weight, "weight"))
     )
-    mean, inverse = (_exact_vector(x, name, channels) for x, name in ((mean, "mean"), (inverse, "inverse")))
+    mean, inverse = (
+        per_channel(x, name, channels, torch.float64) for x, name in ((mean, "mean"), (inverse, "inverse"))
+    )
     low_at, high_at = (_rows_of_chunks(at, name, channels) for at, name in ((low_at, "low_at"), (high_at, "high_at")))
     if mask is not None:
-        require_type(mask, "mask", torch.uint8)
-        if mask.numel() != -(-normalised.numel() // 8):
-            raise ValueError(
-                f"mask must have a bit for each of {normalised.numel()} elements, got {mask.numel()} bytes"
-            )
-        mask = mask.contiguous()
+        mask = mask_of(mask, normalised.numel())
     window, pool, gradient = None, None, g.gradient if isinstance(g, Pooled) else g
     if isinstance(g, Pooled):
         if mask is not None:
@@ -175,22 +173,13 @@ def encode_error_pair(
     if at.shape != values.shape:
         raise ValueError(f"at has shape {tuple(at.shape)} but values has {tuple(values.shape)}")
     result: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = ops.encode_error_pair(
-        dense(codes),
-        slope,
-        offset,
-        at.contiguous(),
-        values.contiguous(),
-        bits,
-        words(key),
-        top,
-        rounding,
-        words(wide_key),
-        dtype,
-    )
+        dense(codes), slope, offset, at.contiguous(), values.contiguous(), bits, words(key), top, rounding,
+        words(wide_key), dtype,
+    )  # fmt: skip
     return result
 
 
-def require_elements(x: Tensor, name: str) -> None:
+def _require_elements(x: Tensor, name: str) -> None:
     """Raise ValueError for a tensor without elements: it has no range."""
     if not x.numel():
         raise ValueError(f"{name} must have elements, got shape {tuple(x.shape)}")
@@ -201,10 +190,3 @@ def _rows_of_chunks(at: Tensor, name: str, channels: int) -> Tensor:
     if at.dim() != 2 or at.shape[1] != channels:
         raise ValueError(f"{name} must have one row per chunk and channel, [chunks, {channels}], got {tuple(at.shape)}")
     return at.contiguous()
-
-
-def _exact_vector(x: Tensor, name: str, channels: int) -> Tensor:
-    require_type(x, name, torch.float64)
-    if x.shape != (channels,):
-        raise ValueError(f"{name} must have one value per channel, [{channels}], got shape {tuple(x.shape)}")
-    return x.contiguous()

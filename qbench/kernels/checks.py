@@ -74,9 +74,18 @@ def require_byte(bits: int) -> None:
         raise ValueError(f"bits must be from 1 to {BYTE_BITS}, got {bits}")
 
 
-def per_channel(values: Tensor, name: str, count: int) -> Tensor:
-    """``values``, contiguous; raises unless they are float32 [count]."""
-    require_type(values, name, torch.float32)
+def per_channel(values: Tensor, name: str, count: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """``values``, contiguous; raises unless they are of the type and of shape [count]."""
+    require_type(values, name, dtype)
     if values.shape != (count,):
         raise ValueError(f"{name} must have one value per channel, [{count}], got shape {tuple(values.shape)}")
     return values.contiguous()
+
+
+def mask_of(mask: Tensor, count: int) -> Tensor:
+    """``mask``, contiguous; raises unless it is a bit for each of ``count`` elements in whole bytes (uint8)."""
+    require_type(mask, "mask", torch.uint8)
+    expected = -(-count // 8)
+    if mask.shape != (expected,):
+        raise ValueError(f"the mask of {count} elements has {expected} bytes, got shape {tuple(mask.shape)}")
+    return mask.contiguous()

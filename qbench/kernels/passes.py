@@ -21,6 +21,7 @@ from torch.autograd.graph import increment_version
 from qbench.kernels.checks import (
     Draws,
     dense,
+    mask_of,
     per_channel,
     require_dense,
     require_like,
@@ -134,11 +135,8 @@ def affine_view(
 def apply_mask(g: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """``g`` (float32) where its bit in ``mask`` is set, else 0; and the extremes of that."""
     require_type(g, "g", torch.float32)
-    require_type(mask, "mask", torch.uint8)
-    expected = (g.numel() + 7) // 8
-    if mask.shape != (expected,):
-        raise ValueError(f"the mask of {g.numel()} elements has {expected} bytes, got shape {tuple(mask.shape)}")
-    result: tuple[Tensor, Tensor] = ops.apply_mask(dense(g), mask.contiguous())
+    mask = mask_of(mask, g.numel())
+    result: tuple[Tensor, Tensor] = ops.apply_mask(dense(g), mask)
     return result
 
 
