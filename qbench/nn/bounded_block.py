@@ -18,7 +18,7 @@ from qbench.nn.deferred import materialised
 from qbench.nn.kept import keep, kept, operand
 from qbench.nn.layers import QuantizedLayer, Value
 from qbench.nn.norms.layer_scale import LayerScaling
-from qbench.nn.site import Site
+from qbench.nn.site import Site, straight_through
 from qbench.quant.formats import Quantizer
 from qbench.recipe import Recipe
 
@@ -47,20 +47,24 @@ class BoundedBlock:
         """x [N, C_in, H, W] or [N, C_in] -> the block's output, an activation; ``trunk`` is added before the ReLU."""
         x, trunk = materialised(x), materialised(trunk)
         if not self.layer.training:
-            return self.activate(self.multiply(self.layer.encode_activation(x, None).value, trunk))[0]
+            return self.activate(self.scaled(self.layer(x), trunk))
         return cast(Tensor, _BoundedBlock.apply(x, self.layer.in_graph, trunk, self))  # type: ignore[no-untyped-call]
 
-    def multiply(self, a: Value, trunk: Tensor | None, w: Value | None = None) -> Tensor:
-        """The product with the weight, scaled, plus ``trunk``."""
-        y = self.layer.multiply(a, self.layer.encode_weight() if w is None else w) * self.inverse
+    def scaled(self, product: Tensor, trunk: Tensor | None) -> Tensor:
+        """The layer's output behind the layer scale, plus ``trunk``."""
+        y = product * self.inverse
         return y if trunk is None else y + trunk
 
-    def activate(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """The activation, and what became of each value of ``y``, uint8."""
+    def activate(self, y: Tensor) -> Tensor:
+        """The activation; its rounding passes the gradient unchanged."""
+        value = y.clamp(0 if self.relu else -self.limit, self.limit)
+        return value if self.output is None else straight_through(self.output, value)
+
+    def states(self, y: Tensor) -> Tensor:
+        """What became of each value of ``y``, uint8."""
         states = torch.where(y > self.limit, CLIPPED, OPEN)
         states = torch.where(y <= 0, MASKED, states) if self.relu else torch.where(y < -self.limit, CLIPPED, states)
-        value = y.clamp(0 if self.relu else -self.limit, self.limit)
-        return value if self.output is None else self.output(value).dequantize(), states.to(torch.uint8)
+        return states.to(torch.uint8)
 
     def encode_error(self, g: Tensor, states: Tensor) -> tuple[Value, Tensor]:
         """The gradient at the output as the layer's operand (before the layer scale), and as values for the trunk."""
@@ -73,7 +77,7 @@ class BoundedBlock:
         q = replace(q, codes=torch.where(states == MASKED, 0, q.codes))
         return q, q.dequantize()
 
-    def scaled(self, error: Value) -> Value:
+    def scaled_error(self, error: Value) -> Value:
         """``error`` as it arrives at the product: divided by the layer scale."""
         if isinstance(error, Tensor):
             return error * self.inverse
@@ -92,7 +96,8 @@ class _BoundedBlock(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, trunk: Tensor | None, block: BoundedBlock) -> Tensor:
         layer = block.layer
         a, w = layer.encode_activation(x, None), layer.encode_weight()
-        value, states = block.activate(block.multiply(layer.observed(a), trunk, w))
+        y = block.scaled(layer.multiply(layer.observed(a), w), trunk)
+        value, states = block.activate(y), block.states(y)
         ctx.block, ctx.x_shape, ctx.has_trunk, ctx.shape = block, x.shape, trunk is not None, states.shape
         keep(ctx, [a, operand(w)], [pack_bits(states, STATE_BITS)])
         return value
@@ -103,7 +108,7 @@ class _BoundedBlock(torch.autograd.Function):
         layer = block.layer
         (a, w), (packed,) = kept(ctx)
         error, for_trunk = block.encode_error(grads[0], unpack_bits(packed, STATE_BITS, ctx.shape))
-        error = block.scaled(error)
+        error = block.scaled_error(error)
         grad_x = layer.product.input_grad(error, w.value, ctx.x_shape) if ctx.needs_input_grad[0] else None
         grad_w = layer.weight_gradient(a.value, error)
         return grad_x, grad_w, for_trunk if ctx.has_trunk else None, None

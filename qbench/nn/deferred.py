@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from qbench.kernels import passes
 from qbench.kernels.checks import dense
@@ -147,6 +147,11 @@ class DirectView:
 AnyView = View | DirectView
 
 
+def changes_of(x: Tensor) -> int | None:
+    """How often ``x`` was changed in place; None for a tensor of ``torch.inference_mode``, which counts no changes."""
+    return None if x.is_inference() else x._version
+
+
 class Held:
     """Float values that are held while they are wanted, and computed again from codes where they are asked for later.
 
@@ -162,7 +167,7 @@ class Held:
         self.known = dict[Any, Any]()
         self._again = again
         self._values: Tensor | None = values.detach()
-        self._version = values._version
+        self._version = changes_of(values)
 
     @property
     def is_held(self) -> bool:
@@ -172,7 +177,7 @@ class Held:
     def values(self) -> tuple[Tensor]:
         """The values; not to be changed in place."""
         if self._values is not None:
-            if self._values._version != self._version:
+            if changes_of(self._values) != self._version:
                 raise RuntimeError(
                     "the values of a block's output were changed in place: change a clone, the block still reads them"
                 )
@@ -190,10 +195,10 @@ def while_kept(view: AnyView, compute: Callable[[], Tensor]) -> Callable[[], Ten
     """``compute``, which reads ``view``, as long as what it is a view of is as it is now."""
     source = view.tensors()[0]
     assert source is not None
-    version = source._version
+    version = changes_of(source)
 
     def again() -> Tensor:
-        if source._version != version:
+        if changes_of(source) != version:
             raise RuntimeError(
                 "the values of a block's output were asked for after the backward pass overwrote its codes: ask before"
             )
@@ -300,24 +305,38 @@ def sent(gradient: Tensor, left: LeftGradient | None) -> Tensor | None:
 class Deferred(Tensor):
     """A tensor of the graph whose values are a view; its own storage is one NaN, shown under its shape.
 
-    left: of its producer, where that can make use of it; None otherwise.
+    left: of its producer, where that can make use of it; None otherwise. tensor: what it is since its values were
+    changed in place, as by ``h.mul_(2)`` and ``h[0] = 0``, or a view of them was made that can be; None before.
     """
 
     source: Source
     left: LeftGradient | None
+    tensor: Tensor | None = None
 
     @classmethod
     def __torch_function__(
         cls, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func is Tensor.__setitem__:
-            raise RuntimeError("a block's output has no memory of its own to be written into: change a clone of it")
-        if func in _OBSERVERS and args[0].left is not None:
-            args[0].left.is_wanted = False
-        if func not in _METADATA:
-            args, kwargs = tree_map(materialised, (args, kwargs or {}))
-        with torch._C.DisableTorchFunctionSubclass():
-            return func(*args, **(kwargs or {}))
+        first, kwargs = args[0] if args else None, kwargs or {}
+        if func in _METADATA and is_deferred(first):
+            if func in _OBSERVERS and first.left is not None:
+                first.left.is_wanted = False
+            with torch._C.DisableTorchFunctionSubclass():
+                return func(*args, **kwargs)
+        made = list[tuple[Deferred, Tensor, int | None]]()
+
+        def values_of(x: Any) -> Any:
+            values = materialised(x)
+            if values is not x:
+                made.append((x, values, changes_of(values)))
+            return values
+
+        args, kwargs = tree_map(values_of, (args, kwargs))
+        result = func(*args, **kwargs)
+        for deferred, values, before in made:
+            if changes_of(values) != before or func is Tensor.__setitem__ or shares_memory(result, values):
+                deferred.tensor = values
+        return result
 
 
 def placeholder(shape: torch.Size, device: torch.device, value: float = torch.nan) -> Tensor:
@@ -326,6 +345,7 @@ def placeholder(shape: torch.Size, device: torch.device, value: float = torch.na
 
 
 @cache
+@torch.inference_mode(False)  # kept beyond the mode of whoever asks first
 def _constant(value: float, device: torch.device) -> Tensor:
     return torch.full((), value, device=device)
 
@@ -338,6 +358,17 @@ def defer(token: Tensor, source: Source, left: LeftGradient | None = None) -> De
     return deferred
 
 
+def is_deferred(x: Any) -> TypeGuard[Deferred]:
+    """Whether ``x`` is a deferred activation as its block made it."""
+    return isinstance(x, Deferred) and x.tensor is None
+
+
+def shares_memory(result: Any, values: Tensor) -> bool:
+    """Whether a tensor among what a function returned lies in the memory of ``values``."""
+    tensors = (one for one in tree_leaves(result) if isinstance(one, Tensor) and one.layout == torch.strided)
+    return any(one.untyped_storage().data_ptr() == values.untyped_storage().data_ptr() for one in tensors)
+
+
 def token_of(deferred: Deferred) -> Tensor:
     """The plain tensor that stands for it in the graph."""
     with torch._C.DisableTorchFunctionSubclass():
@@ -346,17 +377,17 @@ def token_of(deferred: Deferred) -> Tensor:
 
 def parted(x: Tensor | None) -> tuple[Any, Source | None]:
     """What stands for an activation in the graph, and where its values come from if not from that."""
-    return (token_of(x), x.source) if isinstance(x, Deferred) else (x, None)
+    return (token_of(x), x.source) if is_deferred(x) else (materialised(x), None)
 
 
 def left_of(x: Tensor | None) -> LeftGradient | None:
     """Where a consumer of the activation may leave its part of the gradient; None where it has to send a tensor."""
-    return x.left if isinstance(x, Deferred) else None
+    return x.left if is_deferred(x) else None
 
 
 def done_with(x: Tensor) -> None:
     """Say that the caller reads ``x`` no more for now: values that can be computed again are not kept for its sake."""
-    if isinstance(x, Deferred) and isinstance(x.source, Held):
+    if is_deferred(x) and isinstance(x.source, Held):
         x.source.release()
 
 
@@ -364,6 +395,8 @@ def materialised(x: Any) -> Any:
     """The float values of a deferred activation, linked into the graph; anything else as it is."""
     if not isinstance(x, Deferred):
         return x
+    if x.tensor is not None:
+        return x.tensor
     return _Materialise.apply(token_of(x), x.source)  # type: ignore[no-untyped-call]
 
 

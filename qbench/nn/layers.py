@@ -186,9 +186,10 @@ class QuantizedLayer(CodedWeight):
         if self.training:
             token, view = parted(x)
             y = apply_function(_QuantizedProduct, token, self.in_graph, self.bias, self, view, error_range)
+        elif torch.is_grad_enabled():
+            y = apply_function(_EvaluatedProduct, x, self.in_graph, self.bias, self)
         else:
-            token, view = (x, None) if torch.is_grad_enabled() else parted(x)
-            y = self.multiply(self.observed(self.encode_activation(token, view)), self.encode_weight())
+            y = self.multiply(self.observed(self.encode_activation(*parted(x))), self.encode_weight())
         return through(self.output, y)
 
     def encode_activation(self, x: Tensor, view: Source | None) -> Operand:
@@ -288,9 +289,34 @@ class _QuantizedProduct(torch.autograd.Function):
         (error,) = grads
         measured = None if ctx.error_range is None else ctx.error_range.take()
         grad_x, grad_weight = product_gradients(ctx, layer, layer.encode_errors(error, measured))
-        reduced = tuple(d for d in range(error.dim()) if d != 1)
-        grad_bias = error.sum(reduced) if ctx.needs_input_grad[2] else None
+        grad_bias = _over_channels(error) if ctx.needs_input_grad[2] else None
         return grad_x, grad_weight, grad_bias, None, None, None
+
+
+class _EvaluatedProduct(torch.autograd.Function):
+    """The product in evaluation: its rounding passes the gradient unchanged, and the gradients are floats, because the
+    formats of errors belong to training."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, layer: QuantizedLayer) -> Tensor:
+        a, w = layer.encode_activation(x, None), layer.encode_weight()
+        ctx.product, ctx.x_shape, ctx.weight_shape = layer.product, x.shape, weight.shape
+        keep(ctx, [a, operand(w)])
+        return layer.multiply(layer.observed(a), w)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (a, w), _ = kept(ctx)
+        (error,) = grads
+        wants_x, wants_weight, wants_bias, _ = ctx.needs_input_grad
+        grad_x = ctx.product.input_grad(error, w.value, ctx.x_shape) if wants_x else None
+        grad_weight = ctx.product.weight_grad(a.value, error, ctx.weight_shape) if wants_weight else None
+        return grad_x, grad_weight, _over_channels(error) if wants_bias else None, None
+
+
+def _over_channels(error: Tensor) -> Tensor:
+    """The gradient of a bias [C]; error [N, C] or [N, C, H, W]."""
+    return error.sum([d for d in range(error.dim()) if d != 1])
 
 
 def product_gradients(

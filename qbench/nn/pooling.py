@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from qbench.kernels.pooling import Pooled, max_pool2d
 from qbench.nn.deferred import (
     AnyView,
-    Deferred,
     Held,
     LeftGradient,
     defer,
+    is_deferred,
     materialised,
     placeholder,
     stored,
@@ -51,7 +51,7 @@ class CompactMaxPool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The largest value of each window."""
         geometry = (self.kernel, self.stride, self.padding)
-        if not isinstance(x, Deferred) or isinstance(x.source, Held):
+        if not is_deferred(x) or isinstance(x.source, Held):
             return apply_function(_MaxPool, materialised(x), *geometry)
         left, outcome = LeftGradient(), list[Held]()
         token = apply_function(_ViewMaxPool, token_of(x), x.source, x.left, left, outcome, *geometry)

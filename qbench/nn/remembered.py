@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
+import torch
 from torch import Tensor
 
 T = TypeVar("T")
@@ -27,7 +28,8 @@ class Remembered(Generic[T]):
         stamp = [(source.data_ptr(), source._version) for source in sources]
         value = self._value
         if value is None or stamp != self._stamp:
-            value = compute()
+            with torch.inference_mode(False), torch.no_grad():  # kept beyond the mode of whoever asks first
+                value = compute()
             self._stamp, self._value = stamp, value
         return value
 

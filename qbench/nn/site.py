@@ -262,7 +262,12 @@ class ValueSite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The quantised value of ``x``, as float32."""
-        return apply_function(_StraightThrough, x, self.site)
+        return straight_through(self.site, x)
+
+
+def straight_through(site: Site, x: Tensor) -> Tensor:
+    """``x`` quantised at ``site``, as float32; the gradient passes unchanged."""
+    return apply_function(_StraightThrough, x, site)
 
 
 class _StraightThrough(torch.autograd.Function):

@@ -15,11 +15,12 @@ from torch import Tensor
 from qbench.quant.formats import Levels
 
 CPU = torch.device("cpu")
-"""Where tables are computed. They are kept on every device that asks: a copy within a training step would make the host
-wait."""
+"""Where tables are computed. They are kept on every device that asks (a copy within a training step would make the host
+wait), and beyond the inference mode of whoever asks first."""
 
 
 @cache
+@torch.inference_mode(False)
 def level_table(spec: Levels, device: torch.device = CPU) -> Tensor:
     """The 2^bits values of a grid, ascending, symmetric about 0. float32 [2^bits]."""
     if device != CPU:
@@ -29,6 +30,7 @@ def level_table(spec: Levels, device: torch.device = CPU) -> Tensor:
 
 
 @cache
+@torch.inference_mode(False)
 def decision_points(spec: Levels, device: torch.device = CPU) -> Tensor:
     """Thresholds between the levels: midpoints (nearest level), or equal-probability cuts. float32 [2^bits - 1].
 

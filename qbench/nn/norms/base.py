@@ -9,16 +9,17 @@ FloatNorm = nn.BatchNorm1d | nn.BatchNorm2d
 
 
 def rows_of(x: Tensor) -> Tensor:
-    """x [N, C] or [N, C, H, W] as rows [N * H * W, C], in N, H, W order; a view of a channels-last tensor."""
-    return x if x.dim() == 2 else x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+    """x [N, C], [N, C, L] or [N, C, H, W] as rows [N * L, C] or [N * H * W, C], in this order; a view of a tensor that
+    is channels-last in memory."""
+    return x if x.dim() == 2 else x.movedim(1, -1).reshape(-1, x.shape[1])
 
 
 def from_rows(rows: Tensor, like: Tensor) -> Tensor:
-    """The inverse of :func:`rows_of`; a 4-D result is channels-last in memory."""
+    """The inverse of :func:`rows_of`; channels-last in memory."""
     if like.dim() == 2:
         return rows
-    n, c, h, w = like.shape
-    return rows.reshape(n, h, w, c).permute(0, 3, 1, 2)
+    n, c, *places = like.shape
+    return rows.reshape(n, *places, c).movedim(-1, 1)
 
 
 def filled(rows: Tensor, like: Tensor) -> Tensor:
@@ -26,8 +27,9 @@ def filled(rows: Tensor, like: Tensor) -> Tensor:
     it. What a node of the graph returns may then be written over, as ``nn.ReLU(inplace=True)`` and ``y += x`` do."""
     if like.dim() == 2:
         return rows
-    n, c, h, w = like.shape
-    return rows.contiguous().as_strided_((n, c, h, w), (h * w * c, 1, w * c, c))
+    rows = rows.contiguous()
+    shaped = from_rows(rows, like)
+    return rows.as_strided_(shaped.shape, shaped.stride())
 
 
 def moments(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -43,7 +45,8 @@ def moments(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 class BatchStatistics(nn.Module):
     """Affine parameters of the float norm it replaces, and running statistics for inference.
 
-    momentum: weight of the new value. running_scale holds what the subclass divides by, not a variance.
+    momentum: weight of the new value. running_scale holds what the subclass makes of the spread. Both start from the
+    float norm's, so that a trained model goes on from its own.
     """
 
     running_mean: Tensor
@@ -54,8 +57,13 @@ class BatchStatistics(nn.Module):
         self.weight = norm.weight
         self.bias = norm.bias
         self.momentum = momentum
-        self.register_buffer("running_mean", self.weight.detach().new_zeros(norm.num_features))
-        self.register_buffer("running_scale", self.weight.detach().new_ones(norm.num_features))
+        assert norm.running_mean is not None and norm.running_var is not None
+        self.register_buffer("running_mean", norm.running_mean.clone())
+        self.register_buffer("running_scale", self.scale_of(norm.running_var))
+
+    def scale_of(self, variance: Tensor) -> Tensor:
+        """What ``running_scale`` is for a variance [C]: here its root; 1 for 1."""
+        return variance.sqrt()
 
     def track(self, mean: Tensor, scale: Tensor) -> None:
         """Move the running statistics towards this batch's: mean and scale [C], which carry no gradient."""

@@ -16,8 +16,8 @@ class RenormBatchNorm(BatchStatistics):
     """y = gamma * ((x - mean) / sigma * r + d) + beta per channel, sigma = sqrt(variance + eps); see
     :class:`~qbench.recipe.BatchRenorm` for r and d.
 
-    x [N, C] or [N, C, H, W] float32. In evaluation mode xhat = (x - running mean) / running sigma, which is what
-    training computes too where r and d reach no limit. running_scale is the running sigma.
+    x [N, C], [N, C, L] or [N, C, H, W] float32. In evaluation mode xhat = (x - running mean) / running sigma, which is
+    what training computes too where r and d reach no limit. running_scale is the running sigma.
     """
 
     def __init__(self, norm: FloatNorm, spec: BatchRenorm, name: str, clock: Clock) -> None:

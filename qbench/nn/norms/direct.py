@@ -15,8 +15,8 @@ from qbench.recipe import DirectNorm
 class DirectBatchNorm(BatchStatistics):
     """xhat = Q((x - Q(mean)) / (Q(deviation) + eps)); y = Q(gamma) * xhat + Q(beta), per channel.
 
-    x [N, C] or [N, C, H, W] float32. Straight-through on every Q; the backward is otherwise that of batch norm.
-    running_scale is the variance, as the authors track it; its root is quantised when used.
+    x [N, C], [N, C, L] or [N, C, H, W] float32. Straight-through on every Q; the backward is otherwise that of batch
+    norm. running_scale is the variance, as the authors track it; its root is quantised when used.
     """
 
     def __init__(self, norm: FloatNorm, spec: DirectNorm, name: str, clock: Clock) -> None:
@@ -27,6 +27,10 @@ class DirectBatchNorm(BatchStatistics):
         self.normalised_site = value_site_for(spec.normalised, f"{name}/normalised", clock)
         self.weight_site = value_site_for(spec.affine, f"{name}/gamma", clock)
         self.bias_site = value_site_for(spec.affine, f"{name}/beta", clock)
+
+    def scale_of(self, variance: Tensor) -> Tensor:
+        """The variance itself."""
+        return variance.clone()
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``x``; see the class."""

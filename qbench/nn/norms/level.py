@@ -9,7 +9,7 @@ from torch import Tensor
 
 from qbench.kernels.encoding import look_up
 from qbench.nn.norms.base import BatchStatistics, FloatNorm, filled, from_rows, moments, rows_of
-from qbench.nn.site import Clock, Site, apply_function
+from qbench.nn.site import Clock, Site, apply_function, straight_through
 from qbench.quant.formats import Levels
 from qbench.quant.levels import level_table
 from qbench.quant.qtensor import QTensor
@@ -19,7 +19,7 @@ from qbench.recipe import LevelNorm
 class LevelBatchNorm(BatchStatistics):
     """q = level of (x - mean) / sqrt(var + eps); y = gamma * q + beta, per channel.
 
-    x [N, C] or [N, C, H, W] float32. Kept for backward: the codes (one byte each), 1 / sigma, gamma.
+    x [N, C], [N, C, L] or [N, C, H, W] float32. Kept for backward: the codes (one byte each), 1 / sigma, gamma.
     running_scale is the (unbiased) variance, as in the float batch norm.
     """
 
@@ -30,12 +30,16 @@ class LevelBatchNorm(BatchStatistics):
         self.spec = spec
         self.normalised_site = Site(spec.levels, f"{name}/normalised", clock)
 
+    def scale_of(self, variance: Tensor) -> Tensor:
+        """The variance itself."""
+        return variance.clone()
+
     def forward(self, x: Tensor) -> Tensor:
         """Normalise and quantise ``x``; see the class."""
         if self.training:
             return apply_function(_LevelNorm, x, self.weight, self.bias, self)
         inverse = torch.rsqrt(self.running_scale + self.eps)
-        q = self.normalised_site((rows_of(x) - self.running_mean) * inverse).dequantize()
+        q = straight_through(self.normalised_site, (rows_of(x) - self.running_mean) * inverse)
         return from_rows(torch.addcmul(self.bias, q, self.weight), x)
 
 

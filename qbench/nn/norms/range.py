@@ -41,7 +41,7 @@ def expected_range(count: int) -> float:
 class RangeBatchNorm(BatchStatistics):
     """y = gamma * (x - mean) / (constant * range + eps) + beta, per channel.
 
-    x [N, C] or [N, C, H, W] float32. Where the number of values per channel is not divisible by the recipe's
+    x [N, C], [N, C, L] or [N, C, H, W] float32. Where the number of values per channel is not divisible by the recipe's
     ``chunks``, the largest common divisor is used.
     """
 
