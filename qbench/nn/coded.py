@@ -62,6 +62,7 @@ class CodedWeight(nn.Module):
         self._weight_format: Quantizer | None = None
         self._packing: Packing | None = None
         self.is_frozen = False
+        self.is_loaded = False  # whether the weight is one that was saved, as a training left it
 
     @property
     def master(self) -> QTensor | None:
@@ -144,8 +145,18 @@ class CodedWeight(nn.Module):
             del destination[f"{prefix}weight"]
 
     def _load_from_state_dict(
-        self, state_dict: Any, prefix: str, local_metadata: Any, strict: bool, missing_keys: list[str], *rest: Any
-    ) -> None:
-        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing_keys, *rest)
-        if self.weight_codes is not None and f"{prefix}weight" in missing_keys:
-            missing_keys.remove(f"{prefix}weight")
+        self, state_dict: Any, prefix: str, local_metadata: Any, strict: bool, missing_keys: list[str],
+        unexpected_keys: list[str], error_msgs: list[str],
+    ) -> None:  # fmt: skip
+        weight, has_codes = f"{prefix}weight", f"{prefix}weight_codes" in state_dict
+        if has_codes and self.weight_codes is None:
+            error_msgs.append(f"{weight} is codes in this state: make the optimizer before loading it")
+            return
+        if weight in state_dict and self.weight_codes is not None:
+            error_msgs.append(f"{weight} is floats in this state and codes here: load it before making the optimizer")
+            return
+        rest = (missing_keys, unexpected_keys, error_msgs)
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *rest)
+        if self.weight_codes is not None and weight in missing_keys:
+            missing_keys.remove(weight)
+        self.is_loaded = self.is_loaded or weight in state_dict

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import torch
@@ -28,6 +29,37 @@ class OptimizerConfig(Protocol):
     def weight_decay(self) -> float: ...
     @property
     def nesterov(self) -> bool: ...
+
+
+class RuleOptimizer(Optimizer, ABC):
+    """An optimiser of one converted model's parameters, which are all in its groups from the start."""
+
+    def __init__(self, groups: list[dict[str, Any]], defaults: dict[str, Any]) -> None:
+        self._is_complete = False
+        super().__init__(groups, defaults)
+        self._is_complete = True
+
+    @abstractmethod
+    def update(self) -> None:
+        """Change every parameter that has a gradient."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """One update. closure: computes loss and gradients before it; its result is returned."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        self.update()
+        return loss
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Raises ValueError: whose rule should further parameters follow? Give them an optimiser of their own."""
+        if self._is_complete:
+            raise ValueError(
+                "the update rule has all parameters of its model already: give others an optimiser of their own"
+            )
+        super().add_param_group(param_group)
 
 
 def quantized_layers(converted: Converted) -> Iterator[tuple[str, QuantizedLayer]]:

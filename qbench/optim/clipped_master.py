@@ -16,12 +16,14 @@ from qbench.recipe import ClippedMaster
 def build(converted: Converted, update: ClippedMaster, settings: OptimizerConfig) -> Optimizer:
     """The suite's optimiser with scaled learning rates, clipping the binary layers' weights after each step.
 
-    The shared initial weights keep their signs and are scaled to the spread of the authors' uniform(-limit, limit).
+    The shared initial weights keep their signs and are scaled to the spread of the authors' uniform(-limit, limit);
+    weights that were loaded into the converted model are a training's, and stay as they are.
     """
     layers = [layer for _, layer in quantized_layers(converted)]
     limits = {layer: limit_of(layer, update) for layer in layers}
     for layer, limit in limits.items():
-        spread_out(layer, limit)
+        if not layer.is_loaded:
+            spread_out(layer, limit)
     scales = {layer.weight: lr_scale(layer, update, settings.name) for layer in layers}
     optimizer = suite_optimizer(converted, settings, scales)
 

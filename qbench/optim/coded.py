@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from abc import abstractmethod
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
-from torch.optim import Optimizer
 
 from qbench.kernels.random import Key
 from qbench.nn import Converted
 from qbench.nn.layers import QuantizedLayer
 from qbench.nn.site import nearest_version, tensor_id
-from qbench.optim.base import OptimizerConfig, suite_optimizer
+from qbench.optim.base import OptimizerConfig, RuleOptimizer, suite_optimizer
 from qbench.quant.formats import Quantizer
 from qbench.quant.quantize import quantize
 
@@ -22,7 +21,7 @@ GATHERED = "gathered"
 """Key of the optimiser's state under which gradients of earlier batches wait."""
 
 
-class CodedOptimizer(Optimizer, ABC):
+class CodedOptimizer(RuleOptimizer):
     """Updates codes by :meth:`update_codes` and the float parameters by the suite's optimiser.
 
     members: the group of the coded weights' handles, with ``lr``, ``base_lr`` and ``weight_decay``; it comes first, and
@@ -64,10 +63,8 @@ class CodedOptimizer(Optimizer, ABC):
         """Of the random bits of this step's update."""
         return Key(self.clock.seed, self._identities[handle], self.clock.step, self.clock.generator)
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+    def update(self) -> None:
         """One update of every parameter that has a gradient, or none while gradients are gathered."""
-        assert closure is None
         if not self._gathered():
             return
         members = self.param_groups[0]

@@ -11,7 +11,7 @@ Gamma and beta of the norms stay float32, which represents their values on the s
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -26,7 +26,7 @@ from qbench.nn import Converted
 from qbench.nn.layers import QuantizedLayer
 from qbench.nn.norms import BatchStatistics
 from qbench.nn.site import Clock, tensor_id
-from qbench.optim.base import OptimizerConfig, group, is_weight, quantized_layers
+from qbench.optim.base import OptimizerConfig, RuleOptimizer, group, is_weight, quantized_layers
 from qbench.quant.formats import Direct, Quantizer
 from qbench.quant.qtensor import QTensor
 from qbench.quant.quantize import quantize
@@ -81,7 +81,7 @@ def _check_exact(rule: QuantizedMomentum) -> None:
         )
 
 
-class QuantizedMomentumOptimizer(Optimizer):
+class QuantizedMomentumOptimizer(RuleOptimizer):
     """See the module. Groups carry ``kind`` (weight, norm for gamma and beta, or float) and the ``names``.
 
     layers: those whose weight becomes integers, by the parameter that is the weight until then.
@@ -101,10 +101,8 @@ class QuantizedMomentumOptimizer(Optimizer):
         for layer in layers.values():
             layer.adopt(initial_weight(layer.weight.detach(), rule.weight))
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+    def update(self) -> None:
         """One update of every parameter that has a gradient."""
-        assert closure is None
         for members in self.param_groups:
             if members["kind"] != WEIGHT:
                 self._update_values([p for p in members["params"] if p.grad is not None], members)

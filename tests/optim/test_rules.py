@@ -1,0 +1,125 @@
+"""What all update rules promise as optimisers of PyTorch: closures, saved states, groups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from qbench import Recipe, find_method
+from qbench.nn import Converted, ConvNormAct, convert
+from qbench.optim import build_optimizer
+from qbench.train.settings import OptimizerSettings
+
+METHODS = ("fp32", "banner8", "wageubn", "graham", "sr", "r", "fixed_point", "binaryconnect", "wage")
+FLOAT_WEIGHTS = ("fp32", "banner8", "graham", "binaryconnect")
+"""Methods whose weights stay float parameters: their states may be loaded before the optimiser is made."""
+
+OWN_RULES = ("wageubn", "wage")
+"""Methods that know no Adam."""
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(ConvNormAct(3, 8, 3), ConvNormAct(8, 8, 3), nn.Flatten(), nn.Linear(8 * 16, 5))
+
+
+def loss_of(converted: Converted, step: int) -> Tensor:
+    converted.clock.step = step
+    generator = torch.Generator().manual_seed(step)
+    x, labels = torch.randn(16, 3, 4, 4, generator=generator), torch.randint(5, (16,), generator=generator)
+    return nn.functional.cross_entropy(converted.model(x), labels)
+
+
+def optimizer_of(converted: Converted, name: str = "sgd") -> Optimizer:
+    settings = OptimizerSettings(name=name, lr=0.05, weight_decay=1e-3)  # type: ignore[arg-type]
+    return build_optimizer(converted, converted.recipe, settings)
+
+
+def train(converted: Converted, optimizer: Optimizer, steps: range) -> dict[str, Tensor]:
+    """The state behind ``steps``."""
+    for step in steps:
+        optimizer.zero_grad()
+        loss_of(converted, step).backward()
+        optimizer.step()
+    return {name: value.clone() for name, value in converted.model.state_dict().items()}
+
+
+def recipe_of(method: str) -> Recipe:
+    return find_method(method).build({})
+
+
+def assert_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+
+
+RESUMED = [
+    (method, loads_first, name)
+    for method in METHODS
+    for loads_first in (False, True)[: 1 + (method in FLOAT_WEIGHTS)]
+    for name in ("sgd", "adam")[: 1 + (method not in OWN_RULES)]
+]
+
+
+@pytest.mark.parametrize(("method", "loads_first", "name"), RESUMED)
+def test_training_goes_on_from_saved_states(method: str, loads_first: bool, name: str) -> None:
+    whole = convert(network(), recipe_of(method))
+    expected = train(whole, optimizer_of(whole, name), range(6))
+
+    first = convert(network(), recipe_of(method))
+    optimizer = optimizer_of(first, name)
+    model_state = train(first, optimizer, range(3))
+    optimizer_state: dict[str, Any] = optimizer.state_dict()
+
+    resumed = convert(network(), recipe_of(method))
+    if loads_first:
+        resumed.model.load_state_dict(model_state)
+    again = optimizer_of(resumed, name)
+    if not loads_first:
+        resumed.model.load_state_dict(model_state)
+    again.load_state_dict(optimizer_state)
+    assert_same(train(resumed, again, range(3, 6)), expected)
+
+
+@pytest.mark.parametrize("method", sorted(set(METHODS) - set(FLOAT_WEIGHTS)))
+def test_states_of_codes_and_of_floats_are_not_mixed_up(method: str) -> None:
+    fresh, built = convert(network(), recipe_of(method)), convert(network(), recipe_of(method))
+    optimizer_of(built)
+    floats, codes = fresh.model.state_dict(), built.model.state_dict()
+    with pytest.raises(RuntimeError, match=r"1\.conv\.weight is codes in this state: make the optimizer before"):
+        fresh.model.load_state_dict(codes)
+    with pytest.raises(RuntimeError, match=r"1\.conv\.weight is floats in this state .* before making the optimizer"):
+        built.model.load_state_dict(floats)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_steps_take_closures(method: str) -> None:
+    def run(*, with_closure: bool) -> dict[str, Tensor]:
+        converted = convert(network(), recipe_of(method))
+        optimizer = optimizer_of(converted)
+        if not with_closure:
+            return train(converted, optimizer, range(2))
+        for step in range(2):
+
+            def closure(step: int = step) -> Tensor:
+                optimizer.zero_grad()
+                loss = loss_of(converted, step)
+                loss.backward()
+                return loss
+
+            assert optimizer.step(closure) > 0  # type: ignore[arg-type,operator]
+        return converted.model.state_dict()
+
+    assert_same(run(with_closure=True), run(with_closure=False))
+
+
+@pytest.mark.parametrize("method", ["wageubn", "sr", "r", "wage"])
+def test_parameters_that_no_rule_knows_are_refused(method: str) -> None:
+    optimizer = optimizer_of(convert(network(), recipe_of(method)))
+    with pytest.raises(ValueError, match="give others an optimiser of their own"):
+        optimizer.add_param_group({"params": [nn.Parameter(torch.ones(2))]})
