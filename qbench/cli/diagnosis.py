@@ -97,11 +97,20 @@ def _kernels() -> Iterator[Fact]:
             warnings.simplefilter("ignore", backends.KernelWarning)  # what it would say is in the facts below
             backends.check_environment()  # as every run does
             rows = backends.report()
+            trained = {device: _trained(device) for device in {row.device for row in rows}}
     except Exception as error:  # a forced choice that this machine does not have, for example
         yield Fact("kernels", f"NOT USABLE: {error}", is_fault=True)
         return
     for row in rows:
-        yield _kernel(row)
+        yield _kernel(row, trained[row.device].get(row.op))
+
+
+def _trained(device: str) -> dict[str, str]:
+    """Where kernels differ from the reference in short trainings; nothing where the reference is all there is."""
+    from qbench.kernels import backends
+    from qbench.train import rehearsal
+
+    return {} if backends.candidates(device) == ("reference",) else rehearsal.differences(device)
 
 
 IMPLEMENTATIONS = {
@@ -124,8 +133,9 @@ def _presence(implementation: str) -> str:
     return f"available; this CPU runs {', '.join(cpu.levels())}"
 
 
-def _kernel(row: Row) -> Fact:
-    """What serves one kernel. A fault: nothing does, or something faster gave wrong sums and was left out."""
+def _kernel(row: Row, difference: str | None) -> Fact:
+    """What serves one kernel. A fault: nothing does, something faster gave wrong sums and was left out, or it differs
+    from the reference in training. difference: the first such; empty where none, None where no training calls it."""
     from qbench.kernels import backends
 
     name = f"kernel {row.op} on {row.device}"
@@ -134,10 +144,15 @@ def _kernel(row: Row) -> Fact:
     order = backends.candidates(row.device)
     verdicts = {other: _verdict(row, other) for other in order[: order.index(row.implementation)]}
     failures = [f"{other} SELF-TEST {verdict}" for other, verdict in verdicts.items() if verdict.startswith("failed")]
-    tested = "" if row.self_test == "not needed" else f", self-test {row.self_test}"
     detail = "slow" if row.implementation == "reference" else row.isa
-    serves = f"{row.implementation}{detail and f' ({detail})'}{tested}"
-    return Fact(name, "; ".join([serves, *failures]), is_fault=bool(failures))
+    serves = [f"{row.implementation}{detail and f' ({detail})'}"]
+    if row.self_test != "not needed":
+        serves.append(f"self-test {row.self_test}")
+    if difference:
+        failures.append(f"DIFFERS FROM THE REFERENCE in training: {difference}")
+    elif difference is not None and row.implementation != "reference":
+        serves.append("equal to the reference in training")
+    return Fact(name, "; ".join([", ".join(serves), *failures]), is_fault=bool(failures))
 
 
 def _verdict(row: Row, implementation: str) -> str:

@@ -12,6 +12,7 @@ from qbench.cli.diagnosis import Fact, _kernels
 from qbench.kernels import backends, cpu
 from qbench.kernels.library import SCHEMAS
 from qbench.kernels.reference import products as reference
+from qbench.train import rehearsal
 
 pytestmark = pytest.mark.usefixtures("forget_kernels")
 
@@ -21,6 +22,7 @@ def few_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """One product and one other kernel: enough to see how they are shown."""
     for op in set(SCHEMAS) - {"matmul", "extremes"}:
         monkeypatch.delitem(SCHEMAS, op)
+    monkeypatch.setattr(rehearsal, "differences", lambda device: {})
 
 
 def facts() -> dict[str, Fact]:
@@ -71,6 +73,18 @@ def test_kernel_that_gives_wrong_sums_is_a_fault(monkeypatch: pytest.MonkeyPatch
     fact = facts()["kernel matmul on cpu"]
     assert fact.is_fault
     assert fact.text.startswith("reference (slow); numba SELF-TEST failed: uint8 255 times int8 127: ")
+
+
+@pytest.mark.usefixtures("few_kernels")
+def test_kernel_that_differs_in_training_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not cpu.available():
+        pytest.skip(f"the C++ kernels are not here: {cpu.why_not()}")
+    monkeypatch.setattr(rehearsal, "differences", lambda device: {"extremes": "1.0 instead of 2.0"})
+    fact = facts()["kernel extremes on cpu"]
+    assert fact.is_fault
+    assert fact.text.endswith("; DIFFERS FROM THE REFERENCE in training: 1.0 instead of 2.0")
+    monkeypatch.setattr(rehearsal, "differences", lambda device: {"extremes": ""})
+    assert facts()["kernel extremes on cpu"].text.endswith(", equal to the reference in training")
 
 
 @pytest.mark.usefixtures("few_kernels")
