@@ -30,10 +30,12 @@ from qbench.kernels.checks import (
     require_byte,
     require_dense,
     require_like,
+    require_number,
+    require_rows,
     require_type,
     words,
 )
-from qbench.kernels.encoding import MOST_AFFINE_BITS, ROUNDINGS
+from qbench.kernels.encoding import MOST_AFFINE_BITS, check_scaled
 from qbench.kernels.library import ops
 from qbench.kernels.pooling import Pooled
 
@@ -96,10 +98,13 @@ def range_norm(
 ) -> Normalised:  # fmt: skip
     """``y`` (float32) as affine codes between low and high with a whole zero point, and their norm.
 
-    relu: whether the extremes are those behind a ReLU. Raises TypeError for another type of ``y`` and ValueError unless
-    ``chunks`` divides the number of rows, the codes fit a byte and weight and bias have a value per channel.
+    low, high: 0-d float32. relu: whether the extremes are those behind a ReLU. Raises TypeError for another type of
+    ``y``, low or high, and ValueError unless ``y`` has elements in two or four dimensions, ``chunks`` divides the
+    number of rows, the codes fit a byte and weight and bias have a value per channel.
     """
-    require_type(y, "y", torch.float32)
+    require_rows(y, "y", torch.float32)
+    require_number(low, "low")
+    require_number(high, "high")
     require_byte(bits)
     weight, bias = (per_channel(values, name, y.shape[1]) for values, name in ((weight, "weight"), (bias, "bias")))
     _require_elements(y, "y")
@@ -120,11 +125,12 @@ def range_norm_gradient_(
 
     g: where max pooling follows, its output's gradient may stand for that of its input. mask: bits [value > 0] of the
     ReLU behind a residual addition; None where the ReLU, if there is one, follows from the output of the norm.
-    normalised: the codes that were normalised, step: their scale; the gradient's codes take their place. Raises
-    TypeError for another type of ``g`` and ValueError for another shape than the codes', codes of more than a byte or
-    ``normalised`` not dense.
+    normalised: the codes that were normalised (uint8), step: their scale (0-d float32); the gradient's codes take their
+    place. Raises TypeError for another type of ``g``, ``normalised`` or ``step`` and ValueError for another shape than
+    the codes', codes of more than a byte or ``normalised`` empty or not dense.
     """
     require_byte(bits)
+    require_rows(normalised, "normalised", torch.uint8)
     require_dense(normalised, "normalised")
     _require_elements(normalised, "normalised")
     channels = normalised.shape[1]
@@ -134,6 +140,8 @@ def range_norm_gradient_(
     mean, inverse = (
         per_channel(x, name, channels, torch.float64) for x, name in ((mean, "mean"), (inverse, "inverse"))
     )
+    require_number(step, "step")
+    require_like(high_at, "high_at", low_at, "low_at")
     low_at, high_at = (_rows_of_chunks(at, name, channels) for at, name in ((low_at, "low_at"), (high_at, "high_at")))
     if mask is not None:
         mask = mask_of(mask, normalised.numel())
@@ -160,18 +168,19 @@ def encode_error_pair(
     """slope * codes + offset, but ``values`` at the elements ``at``, as two operands.
 
     Returns affine codes (uint8, whole zero point) with scale and zero, from their own range; and codes symmetric about
-    zero (``dtype``, up to ``top``) with their scale. Raises TypeError unless the codes are uint8 and
-    ValueError for more than 8 bits.
+    zero (``dtype``, up to ``top``) with their scale. Raises TypeError unless the codes are uint8 and ``dtype`` is
+    signed, and ValueError for codes of other than two or four dimensions, more than 8 bits, another rounding than
+    :func:`~qbench.kernels.encoding.encode_scaled` has or ``at`` that is no list. Tensors may be empty.
     """
-    require_type(codes, "codes", torch.uint8)
+    require_rows(codes, "codes", torch.uint8)
     require_byte(bits)
-    if rounding not in ROUNDINGS:
-        raise ValueError(f"unknown rounding {rounding!r}; choose one of {', '.join(ROUNDINGS)}")
+    check_scaled("linear", rounding, wide_key, dtype)
     slope, offset = (per_channel(x, name, codes.shape[1]) for x, name in ((slope, "slope"), (offset, "offset")))
     require_type(at, "at", torch.int64)
     require_type(values, "values", torch.float32)
-    if at.shape != values.shape:
-        raise ValueError(f"at has shape {tuple(at.shape)} but values has {tuple(values.shape)}")
+    if at.dim() != 1:
+        raise ValueError(f"at must be a list of element indices, got shape {tuple(at.shape)}")
+    require_like(values, "values", at, "at")
     result: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = ops.encode_error_pair(
         dense(codes), slope, offset, at.contiguous(), values.contiguous(), bits, words(key), top, rounding,
         words(wide_key), dtype,

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from operator import index
 
 import torch
 from torch import Tensor
 
-from qbench.kernels.random import Key
+from qbench.kernels.random import GENERATORS, Key
 
 BYTE_BITS = 8
+LARGEST_SIZE = 2**30
+"""Of a stride, padding or dilation: sums with a tensor's sizes stay below 2^31."""
+
 Pair = int | Sequence[int]
 Draws = Key | Sequence[int] | None
 """Random bits of a kernel: a key, its list of words, or None to round to nearest."""
 
 
 def pair(value: Pair, name: str, smallest: int) -> list[int]:
-    """``value`` as [height, width], both at least ``smallest``."""
-    both = [value, value] if isinstance(value, int) else list(value)
+    """``value`` as [height, width], both from ``smallest`` to LARGEST_SIZE."""
+    try:
+        both = [index(size) for size in (value if isinstance(value, Iterable) else (value, value))]
+    except TypeError:
+        both = []
     if len(both) != 2:
-        raise ValueError(f"{name} must be one number or two, (height, width), got {value!r}")
-    if both[0] < smallest or both[1] < smallest:
-        raise ValueError(f"{name} must be at least {smallest}, got {value!r}")
+        raise ValueError(f"{name} must be one whole number or two, (height, width), got {value!r}")
+    if min(both) < smallest or max(both) > LARGEST_SIZE:
+        raise ValueError(f"{name} must be from {smallest} to {LARGEST_SIZE}, got {value!r}")
     return both
 
 
@@ -44,6 +51,8 @@ def words(key: Draws) -> list[int] | None:
         return key.words()
     if len(key) != 4:
         raise ValueError(f"a key is (seed, tensor, step, generator), got {len(key)} numbers")
+    if key[3] not in range(len(GENERATORS)):
+        raise ValueError(f"a key's generator must be 0 (philox) or 1 (hash), got {key[3]!r}")
     return list(key)
 
 
@@ -66,6 +75,13 @@ def require_like(x: Tensor, name: str, other: Tensor, other_name: str) -> None:
     """Raise ValueError unless the two have one shape."""
     if x.shape != other.shape:
         raise ValueError(f"{name} has shape {tuple(x.shape)} but {other_name} has {tuple(other.shape)}")
+
+
+def require_rows(x: Tensor, name: str, dtype: torch.dtype) -> None:
+    """Raise unless ``x`` has rows of channels: of the type, with two or four dimensions."""
+    require_type(x, name, dtype)
+    if x.dim() not in (2, 4):
+        raise ValueError(f"{name} must be [N, C] or [N, C, H, W], got shape {tuple(x.shape)}")
 
 
 def require_byte(bits: int) -> None:

@@ -27,6 +27,7 @@ from qbench.kernels.checks import (
     per_channel,
     require_like,
     require_number,
+    require_rows,
     require_type,
 )
 from qbench.kernels.encoding import SIGNED
@@ -155,9 +156,7 @@ def _checked(
     x: Tensor, mean: Tensor, inverse: Tensor, unit: float, top: float, slope: Tensor, offset: Tensor, relu: bool
 ) -> tuple[Tensor, Tensor, Tensor, float, float, Tensor, Tensor, bool]:
     """What every pass over x begins with, checked and dense."""
-    require_type(x, "x", torch.float32)
-    if x.dim() not in (2, 4):
-        raise ValueError(f"x must be [N, C] or [N, C, H, W], got shape {tuple(x.shape)}")
+    require_rows(x, "x", torch.float32)
     if not 1 <= top <= LARGEST_CODE or top != int(top):
         raise ValueError(f"top must be a whole number from 1 to 2^24, got {top}")
     mean, inverse, slope, offset = (

@@ -26,6 +26,7 @@ from qbench.kernels.checks import (
     require_dense,
     require_like,
     require_number,
+    require_rows,
     require_type,
     words,
 )
@@ -42,7 +43,7 @@ def chunk_statistics(codes: Tensor, chunks: int) -> tuple[Tensor, Tensor, Tensor
     whole tensor) that first attains each, int64 [chunks, C]. All zero where there are no rows.
     Raises ValueError unless ``chunks`` divides the number of rows.
     """
-    _check_rows(codes, "codes", torch.uint8)
+    require_rows(codes, "codes", torch.uint8)
     rows = _num_rows(codes)
     if chunks < 1 or rows % chunks:
         raise ValueError(f"chunks must divide the {rows} rows of a tensor of shape {tuple(codes.shape)}, got {chunks}")
@@ -184,7 +185,7 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
     The sums are float64 in an order that differs between backends. All zero where there are no rows.
     """
-    _check_rows(x, "x", torch.float32)
+    require_rows(x, "x", torch.float32)
     result: tuple[Tensor, Tensor, Tensor, Tensor] = ops.moments(dense(x))
     return result
 
@@ -194,7 +195,7 @@ def encode_normalised_levels(x: Tensor, mean: Tensor, inverse: Tensor, threshold
 
     x: float32; mean, inverse: float32 [C]. Returns uint8 codes.
     """
-    _check_rows(x, "x", torch.float32)
+    require_rows(x, "x", torch.float32)
     mean, inverse = per_channel(mean, "mean", x.shape[1]), per_channel(inverse, "inverse", x.shape[1])
     thresholds = checked_thresholds(thresholds)
     result: Tensor = ops.encode_normalised_levels(dense(x), mean, inverse, thresholds)
@@ -250,15 +251,9 @@ def _num_rows(x: Tensor) -> int:
     return x.shape[0] if x.dim() == 2 else x.shape[0] * x.shape[2] * x.shape[3]
 
 
-def _check_rows(x: Tensor, name: str, dtype: torch.dtype) -> None:
-    require_type(x, name, dtype)
-    if x.dim() not in (2, 4):
-        raise ValueError(f"{name} must be [N, C] or [N, C, H, W], got shape {tuple(x.shape)}")
-
-
 def _line(codes: Tensor, slope: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
     """Slope and offset of a view, checked and contiguous."""
-    _check_rows(codes, "codes", torch.uint8)
+    require_rows(codes, "codes", torch.uint8)
     channels = codes.shape[1]
     return per_channel(slope, "slope", channels), per_channel(offset, "offset", channels)
 

@@ -58,6 +58,10 @@ class Pooled:
     def checked_geometry(self, input_shape: Sequence[int]) -> list[int]:
         """[kernel, stride, padding], two numbers each; raises TypeError or ValueError for what does not fit."""
         sizes = _geometry(self.kernel, self.stride, self.padding)
+        if len(input_shape) != 4:
+            raise ValueError(
+                f"max pooling takes an input_shape of four numbers, [N, C, H, W], got {tuple(input_shape)}"
+            )
         _check(self.gradient, "g")
         require_type(self.window, "window", torch.uint8)
         require_like(self.window, "window", self.gradient, "g")

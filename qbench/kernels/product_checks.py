@@ -16,6 +16,8 @@ LARGEST_CENTRED = {torch.uint8: 255, torch.int8: 255, torch.int16: 65535}
 """Of the magnitudes of codes relative to a zero point that is a code."""
 
 LARGEST_INT32 = 2**31 - 1
+MOST_PADDED = LARGEST_INT32
+"""Elements of one padded image."""
 
 Geometry = tuple[list[int], list[int], list[int], int]
 """Stride, padding, dilation, groups."""
@@ -49,10 +51,19 @@ def check_convolution(
     x_zero: Tensor | None,
     w_zero: Tensor | None,
     geometry: Geometry,
-) -> None:
+) -> Geometry:
+    """The geometry as the kernels take it; see :func:`_met`."""
     _check_operand(x, "x", x_zero, 4)
     _check_operand(w, "w", w_zero, 4)
     _check_shapes(x.shape, w.shape, geometry)
+    return _met(x.shape, geometry)
+
+
+def _met(input_shape: Sequence[int], geometry: Geometry) -> Geometry:
+    """``geometry`` with strides no longer than the padded input, which give the one output that longer ones give."""
+    stride, padding, dilation, groups = geometry
+    shortened = [min(stride[i], input_shape[2 + i] + 2 * padding[i]) for i in (0, 1)]
+    return shortened, padding, dilation, groups
 
 
 def _check_shapes(input_shape: Sequence[int], weight_shape: Sequence[int], geometry: Geometry) -> tuple[int, int]:
@@ -70,6 +81,12 @@ def _check_shapes(input_shape: Sequence[int], weight_shape: Sequence[int], geome
             f"no window of weight {tuple(weight_shape)} with dilation {tuple(dilation)} fits in input "
             f"{tuple(input_shape)} with padding {tuple(padding)}"
         )
+    height, width = (length + 2 * border for length, border in zip(input_shape[2:], padding, strict=True))
+    if channels * height * width > MOST_PADDED:
+        raise ValueError(
+            f"an image of input {tuple(input_shape)} with padding {tuple(padding)} has {channels * height * width} "
+            f"elements; at most {MOST_PADDED} are allowed"
+        )
     return size
 
 
@@ -80,10 +97,12 @@ def check_input_grad(
     e_zero: Tensor | None,
     w_zero: Tensor | None,
     geometry: Geometry,
-) -> None:
+) -> Geometry:
+    """As :func:`check_convolution`."""
     _check_operand(e, "e", e_zero, 4)
     _check_operand(w, "w", w_zero, 4)
     _check_error(e, input_shape, w.shape, geometry)
+    return _met(input_shape, geometry)
 
 
 def check_weight_grad(
@@ -93,10 +112,12 @@ def check_weight_grad(
     x_zero: Tensor | None,
     e_zero: Tensor | None,
     geometry: Geometry,
-) -> None:
+) -> Geometry:
+    """As :func:`check_convolution`."""
     _check_operand(x, "x", x_zero, 4)
     _check_operand(e, "e", e_zero, 4)
     _check_error(e, x.shape, weight_shape, geometry)
+    return _met(x.shape, geometry)
 
 
 def _check_error(

@@ -15,7 +15,8 @@ operand's scale, times the second's, plus the bias: each operation rounded. They
 A NaN scale (a poisoned operand) makes the result NaN.
 
 Memory of four-dimensional operands and results is channels-last; others are copied into it first.
-Every function raises TypeError for operands of another type and ValueError for shapes that do not fit together.
+Every function raises TypeError for operands of another type and ValueError for shapes that do not fit together, for a
+stride, padding or dilation beyond 2^30, and for images that have more than 2^31 - 1 elements with their padding.
 """
 
 from __future__ import annotations
@@ -61,8 +62,7 @@ def conv2d_s8(
 
     H' = (H + 2 padding - dilation (R - 1) - 1) / stride + 1 rounded down, W' alike.
     """
-    where = geometry(stride, padding, dilation, groups)
-    check_convolution(x, w, x_zero, w_zero, where)
+    where = check_convolution(x, w, x_zero, w_zero, geometry(stride, padding, dilation, groups))
     wide = is_wide(w.shape[1] * w.shape[2] * w.shape[3], x, x_zero, w, w_zero)
     result: Tensor = ops.conv2d(dense(x), x_zero, dense(w), w_zero, *where, wide)
     return result
@@ -86,8 +86,7 @@ def conv2d_s8_scaled(
 
     extremes: float32 [min, max] of the result; NaN where it holds one, 0 where it is empty.
     """
-    where = geometry(stride, padding, dilation, groups)
-    check_convolution(x, w, x_zero, w_zero, where)
+    where = check_convolution(x, w, x_zero, w_zero, geometry(stride, padding, dilation, groups))
     require_number(x_scale, "x_scale")
     w_scale, bias = per_channels(w_scale, "w_scale", bias, w.shape[0])
     result: tuple[Tensor, Tensor] = ops.conv2d_scaled(
@@ -119,8 +118,7 @@ def conv2d_s8_encoded(
 
     low, high: 0-d float32. Raises ValueError for more than 8 bits.
     """
-    where = geometry(stride, padding, dilation, groups)
-    check_convolution(x, w, x_zero, w_zero, where)
+    where = check_convolution(x, w, x_zero, w_zero, geometry(stride, padding, dilation, groups))
     for number, name in ((x_scale, "x_scale"), (low, "low"), (high, "high")):
         require_number(number, name)
     require_byte(bits)
@@ -145,8 +143,7 @@ def conv2d_s8_input_grad(
 ) -> Tensor:
     """e [N, K, H', W'], w [K, C / groups, R, S] -> ``input_shape`` [N, C, H, W]: exact sums over K / groups and the
     outputs that read a pixel."""
-    where = geometry(stride, padding, dilation, groups)
-    check_input_grad(e, w, input_shape, e_zero, w_zero, where)
+    where = check_input_grad(e, w, input_shape, e_zero, w_zero, geometry(stride, padding, dilation, groups))
     wide = is_wide(w.shape[0] // groups * w.shape[2] * w.shape[3], e, e_zero, w, w_zero)
     result: Tensor = ops.conv2d_input_grad(dense(e), e_zero, dense(w), w_zero, list(input_shape), *where, wide)
     return result
@@ -167,8 +164,7 @@ def conv2d_s8_input_grad_scaled(
     w_zero: Tensor | None = None,
 ) -> Tensor:
     """:func:`conv2d_s8_input_grad` times e_scale (0-d) times w_scale (0-d): float32 of ``input_shape``."""
-    where = geometry(stride, padding, dilation, groups)
-    check_input_grad(e, w, input_shape, e_zero, w_zero, where)
+    where = check_input_grad(e, w, input_shape, e_zero, w_zero, geometry(stride, padding, dilation, groups))
     require_number(e_scale, "e_scale")
     require_number(w_scale, "w_scale")
     result: Tensor = ops.conv2d_input_grad_scaled(
@@ -195,10 +191,9 @@ def add_conv2d_s8_input_grad_(
 
     total: float32, dense in channels-last memory; the gradient of a tensor that several layers read is added up in it.
     """
-    where = geometry(stride, padding, dilation, groups)
     require_type(total, "total", torch.float32)
     require_dense(total, "total")
-    check_input_grad(e, w, total.shape, e_zero, w_zero, where)
+    where = check_input_grad(e, w, total.shape, e_zero, w_zero, geometry(stride, padding, dilation, groups))
     require_number(e_scale, "e_scale")
     require_number(w_scale, "w_scale")
     ops.add_conv2d_input_grad_(total, dense(e), e_zero, e_scale, dense(w), w_zero, w_scale, *where)
@@ -218,8 +213,7 @@ def conv2d_s8_weight_grad(
     e_zero: Tensor | None = None,
 ) -> Tensor:
     """x [N, C, H, W], e [N, K, H', W'] -> ``weight_shape`` [K, C / groups, R, S]: exact sums over N, H' and W'."""
-    where = geometry(stride, padding, dilation, groups)
-    check_weight_grad(x, e, weight_shape, x_zero, e_zero, where)
+    where = check_weight_grad(x, e, weight_shape, x_zero, e_zero, geometry(stride, padding, dilation, groups))
     wide = is_wide(e.shape[0] * e.shape[2] * e.shape[3], x, x_zero, e, e_zero)
     result: Tensor = ops.conv2d_weight_grad(dense(x), x_zero, dense(e), e_zero, list(weight_shape), *where, wide)
     return result
@@ -240,8 +234,7 @@ def conv2d_s8_weight_grad_scaled(
     e_zero: Tensor | None = None,
 ) -> Tensor:
     """:func:`conv2d_s8_weight_grad` times x_scale (0-d) times e_scale (0-d): float32 of ``weight_shape``."""
-    where = geometry(stride, padding, dilation, groups)
-    check_weight_grad(x, e, weight_shape, x_zero, e_zero, where)
+    where = check_weight_grad(x, e, weight_shape, x_zero, e_zero, geometry(stride, padding, dilation, groups))
     require_number(x_scale, "x_scale")
     require_number(e_scale, "e_scale")
     result: Tensor = ops.conv2d_weight_grad_scaled(

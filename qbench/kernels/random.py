@@ -48,6 +48,8 @@ class Key(NamedTuple):
 
     def words(self) -> list[int]:
         """[seed, tensor, step, number of the generator]: how the kernels' operators take a key."""
+        if self.generator not in GENERATORS:
+            raise ValueError(f"a key's generator must be one of {', '.join(GENERATORS)}, got {self.generator!r}")
         return [self.seed & MASK, self.tensor & MASK, self.step & MASK, GENERATORS.index(self.generator)]
 
     @classmethod
@@ -83,7 +85,8 @@ def _multiply(a: Tensor, b: int) -> tuple[Tensor, Tensor]:
 
 def random_words(count: int, key: Key, device: torch.device | str = "cpu") -> Tensor:
     """``count`` random 32-bit words as int64 in [0, 2^32): word i % 4 of the Philox block i // 4, or hash of i."""
-    if key.generator == "hash":
+    *_, generator = key.words()
+    if GENERATORS[generator] == "hash":
         return hash_words(torch.arange(count, dtype=torch.int64, device=device), key)
     blocks = torch.arange((count + 3) // 4, dtype=torch.int64, device=device)
     return torch.stack(philox(blocks, key), dim=1).flatten()[:count]

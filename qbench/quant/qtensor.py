@@ -60,5 +60,7 @@ class QTensor:
 
 
 def dequantize(q: QTensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """The values of ``q`` in a float type."""
+    """The values of ``q`` in a float type. Raises TypeError for any other."""
+    if not dtype.is_floating_point:
+        raise TypeError(f"dtype must be a float type, got {dtype}")
     return q.dequantize().to(dtype)

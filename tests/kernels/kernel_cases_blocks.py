@@ -17,6 +17,7 @@ from qbench.kernels.reference import passes, pooling
 
 KEYS = {"nearest": None, "philox": [11, 12, 13, 0], "hash": [11, 12, 13, 1]}
 FILLED = {name: shape for name, shape in SHAPES.items() if shape[1]}
+EMPTY = {"no-rows": (0, 5), "no-images": (0, 5, 6, 8)}
 EPS = 1e-5
 POOLED = {
     "odd": ((3, 5, 7, 6), (3, 3, 2, 2, 1, 1)), "even": ((2, 64, 9, 9), (3, 3, 2, 2, 1, 1)),
@@ -76,7 +77,7 @@ def pair(
     slope, offset = per_channel(shape, 89) * 1e-5, per_channel(shape, 88) * 1e-4
     at = torch.arange(0, codes.numel(), max(1, codes.numel() // 7))
     values = normal((len(at),), seed=87) * 1e-3
-    values[-1] = value
+    values[-1:] = value
     return codes, slope, offset, at, values, bits, key, top, rounding, wide_key, dtype
 
 
@@ -103,7 +104,7 @@ def _cases() -> Iterator[Case]:
         yield Case("encode_error_pair", f"poisoned-{value}", build)
     yield Case("range_norm", "range-nan", partial(norm, four, 4, True, None, high=math.nan))
     yield Case("range_norm", "4-bits", partial(norm, four, 4, True, None, bits=4))
-    for (label, shape), (rounding, key) in product(FILLED.items(), KEYS.items()):
+    for (label, shape), (rounding, key) in product((SHAPES | EMPTY).items(), KEYS.items()):
         wide = "nearest" if key is None else "stochastic"
         for bits, top, dtype in ((8, 32767.0, torch.int16), (5, 127.0, torch.int8)):
             build = partial(pair, shape, bits, key, wide, key, top, dtype)

@@ -10,7 +10,7 @@ from itertools import product
 from typing import Any
 
 import torch
-from kernel_matrix import Case, integers, normal, number
+from kernel_matrix import Case, Filling, integers, normal, number
 from torch import Tensor
 
 from qbench.kernels.product_checks import is_wide
@@ -21,21 +21,22 @@ U8, S8, S16 = torch.uint8, torch.int8, torch.int16
 
 @dataclass(frozen=True)
 class Fill:
-    """Type, value (None: random over the type) and zero point of the two factors."""
+    """Type, filling and zero point of the two factors."""
 
     a: torch.dtype
-    a_value: int | None
+    a_value: Filling
     a_zero: float | None
     b: torch.dtype
-    b_value: int | None
+    b_value: Filling
     b_zero: float | None
 
     def __str__(self) -> str:
         return f"{described(self.a, self.a_value, self.a_zero)}_x_{described(self.b, self.b_value, self.b_zero)}"
 
 
-def described(dtype: torch.dtype, value: int | None, zero_point: float | None) -> str:
-    filled = "" if value is None else f"={value}"
+def described(dtype: torch.dtype, value: Filling, zero_point: float | None) -> str:
+    values = (value,) if isinstance(value, int) else value or ()
+    filled = "=" * bool(values) + "|".join(map(str, values))
     return str(dtype).removeprefix("torch.") + filled + ("" if zero_point is None else f",z{zero_point:g}")
 
 
@@ -127,6 +128,7 @@ SHAPES = (
     Shape("3x3-stride2", (2, 16, 8, 8), 17, (3, 3), (2, 2), (1, 1)),
     Shape("3x3-stride2-odd", (1, 6, 9, 7), 5, (3, 3), (2, 2), (1, 1)),
     Shape("3x3-stride3", (1, 4, 10, 11), 6, (3, 3), (3, 3), (1, 1)),
+    Shape("3x3-stride-past-the-end", (2, 5, 6, 7), 4, (3, 3), (6, 9), (0, 1)),
     Shape("3x3-uneven", (2, 3, 9, 8), 4, (3, 3), (2, 1), (1, 2)),
     Shape("3x2", (1, 3, 6, 7), 4, (3, 2), (1, 2), (0, 1)),
     Shape("1x5", (1, 5, 4, 9), 3, (1, 5), (1, 1), (0, 2)),

@@ -153,12 +153,18 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def integers(shape: Sequence[int], dtype: torch.dtype, value: int | None = None, seed: int = 0) -> Tensor:
-    """Random over the whole type, or one value."""
-    limits = torch.iinfo(dtype)
-    if value is not None:
+Filling = int | tuple[int, ...] | None
+"""One value everywhere, some at random, or all that a type holds."""
+
+
+def integers(shape: Sequence[int], dtype: torch.dtype, value: Filling = None, seed: int = 0) -> Tensor:
+    """Of the given shape and type, dense."""
+    if isinstance(value, int):
         return image(torch.full(tuple(shape), value, dtype=dtype))
-    return image(torch.randint(limits.min, limits.max + 1, tuple(shape), generator=generator(seed)).to(dtype))
+    limits = torch.iinfo(dtype)
+    low, high = (limits.min, limits.max + 1) if value is None else (0, len(value))
+    drawn = torch.randint(low, high, tuple(shape), generator=generator(seed))
+    return image((drawn if value is None else torch.tensor(value)[drawn]).to(dtype))
 
 
 def normal(shape: Sequence[int], seed: int = 0, scale: float = 1.0) -> Tensor:

@@ -109,6 +109,21 @@ MUTATIONS = {
     "digits where one does not fit": Mutation(
         "products.cpp", "> INT16_MAX ? 2 : 1", "> INT16_MAX ? 1 : 1", ("products",)
     ),
+    "inputs that one digit takes": Mutation(
+        "products.cpp", "f.input_growth * p.a.bound > INT16_MAX", "f.input_growth * p.a.bound > 32800", ("products",)
+    ),
+    "filters that a transform takes": Mutation(
+        "products.cpp", "f.filter_growth * p.b.bound > INT16_MAX", "false", ("products",)
+    ),
+    "inputs of the filters' gradient": Mutation(
+        "products_wgrad.cpp", "p.a.bound > INT16_MAX) return", "p.a.bound > 32800) return", ("products_wgrad",)
+    ),
+    "errors that one digit takes": Mutation(
+        "products_wgrad.cpp", "error.bound <= INT16_MAX", "error.bound <= 32850", ("products_wgrad",)
+    ),
+    "errors beyond two digits": Mutation(
+        "products_wgrad.cpp", "INT16_MAX ? 0 : 2", "INT16_MAX ? 2 : 2", ("products_wgrad",)
+    ),
     "smallest code": Mutation("products_operand.cpp", "({1, x.zero - low, high", "({1, high", ("products_operand",)),
     "largest code": Mutation("products_operand.cpp", "low, high - x.zero})", "low})", ("products_operand",)),
     "codes of all jobs": Mutation(
@@ -227,6 +242,26 @@ def test_winograd(shape: Shape, fill: Fill) -> None:
     assert_equal("add_conv2d_input_grad_", cases.added(shape, fill))
 
 
+def signs(largest: int) -> tuple[int, int]:
+    """Values that reach the largest sums of a transform, whose coefficients have both signs."""
+    return -largest, largest
+
+
+SIGNS = (
+    # Inputs that a transform by 10 * 10, or by 2 * 2, takes to the end of int16, and beyond it.
+    *(Fill(S16, signs(largest), None, S8, None, None) for largest in (327, 328, 400, 8191, 8192)),
+    Fill(S8, None, None, S16, signs(669), None),  # filters that a transform by 7 * 7 takes beyond it
+)
+
+
+@needs_library
+@pytest.mark.parametrize("fill", SIGNS, ids=str)
+@pytest.mark.parametrize("shape", [*WINOGRAD[:1], *WINOGRAD[6:7]], ids=lambda shape: shape.label)
+def test_winograd_at_the_bounds_of_its_transforms(shape: Shape, fill: Fill) -> None:
+    for kind in cases.KINDS:
+        assert_equal(kind, cases.convolution(kind, shape, fill))
+
+
 WINOGRAD_WGRAD = (
     Shape("whole-tiles", (4, 32, 16, 16), 32, (3, 3), padding=(1, 1)),
     Shape("cut-tiles", (4, 64, 17, 17), 63, (3, 3)),
@@ -240,6 +275,10 @@ WINOGRAD_ERRORS = (
     Fill(U8, 255, 0.0, S8, -128, None),  # -128: 64 tiles
     Fill(U8, 255, 0.0, S8, -128, 17.0),  # -145: 56 tiles
     Fill(U8, 0, 255.0, S8, -128, 18.0),  # -146: two digits
+    Fill(U8, None, None, S8, -128, 18.0),  # inputs that are all alike would meet the largest transform with 0
+    Fill(S16, signs(327), None, S16, signs(145), None),
+    Fill(S16, signs(327), None, S16, signs(146), None),
+    Fill(S16, signs(328), None, S16, signs(145), None),
     Fill(U8, 255, 0.0, U8, 255, 0.0),
     Fill(U8, 0, 255.0, U8, 0, 255.0),
     Fill(U8, 255, 0.0, S16, -32768, None),

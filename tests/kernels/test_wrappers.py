@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 from kernel_cases import CASES
-from kernel_cases_products import LONG
+from kernel_cases_long import LIMITS, one_by_one
+from kernel_cases_products import KINDS, LONG, Fill, convolution
 from kernel_matrix import Case, integers, normal, number
 from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -91,12 +92,31 @@ def test_bound_of_a_convolution_counts_its_own_reduction() -> None:
     assert products.conv2d_s8_weight_grad(x, e, [2, 2, 1, 1], groups=2).dtype == torch.int64
 
 
+@pytest.mark.parametrize("beyond", [0, 1])
+@pytest.mark.parametrize(("fill", "limit"), LIMITS, ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_convolutions_leave_int32_where_their_sums_do(kind: str, fill: Fill, limit: int, beyond: int) -> None:
+    first, _, second, _, *shape = convolution(kind, one_by_one(kind, limit + beyond), fill)
+    result = getattr(products, kind.replace("conv2d", "conv2d_s8"))(first, second, *shape[:-5])
+    assert result.dtype == (torch.int64 if beyond else torch.int32)
+    assert set(result.flatten().tolist()) == {(limit + beyond) * int(first[0, 0, 0, 0]) * int(second[0, 0, 0, 0])}
+
+
 def test_numbers_and_pairs_mean_the_same() -> None:
     x, w = integers((2, 4, 9, 8), U8), integers((6, 2, 3, 3), S8)
     one = products.conv2d_s8(x, w, stride=2, padding=1, dilation=2, groups=2)
     pairs = products.conv2d_s8(x, w, stride=(2, 2), padding=[1, 1], dilation=torch.Size([2, 2]), groups=2)
     expected = reference_products.conv2d(x, None, w, None, [2, 2], [1, 1], [2, 2], 2, False)
     assert torch.equal(one, expected) and torch.equal(pairs, expected)
+
+
+def test_strides_beyond_the_input_meet_one_output() -> None:
+    x, w, e = integers((2, 5, 6, 7), U8), integers((4, 5, 3, 3), S8), integers((2, 4, 1, 1), S16)
+    for far, near in ((2**30, 5), ((2**30, 9), (6, 9))):
+        assert torch.equal(products.conv2d_s8(x, w, stride=far), products.conv2d_s8(x[..., :3, :3], w))
+        for name, arguments in (("input_grad", (e, w, x.shape)), ("weight_grad", (x, e, w.shape))):
+            gradient = getattr(products, f"conv2d_s8_{name}")
+            assert torch.equal(gradient(*arguments, stride=far), gradient(*arguments, stride=near))
 
 
 def test_layout_does_not_matter() -> None:
@@ -217,7 +237,7 @@ ONE, E = number(1.0), integers((1, 6, 4, 4), S8)
 F, C = normal((2, 3, 4, 4)), integers((2, 3, 4, 4), U8)
 THREE = normal((3,))
 DIRECT = (F, THREE, THREE, 128.0, 127.0, THREE, THREE, True)
-SUMS = normal((3, 3)).double()
+SUMS, ROWS = normal((3, 3)).double(), torch.zeros((1, 3), dtype=torch.int64)
 GRID = (0.1, -8.0, 7.0)
 
 WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
@@ -235,9 +255,15 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: products.conv2d_s8(X[0], W), ValueError, "x must have 4 dimensions"),
     (lambda: products.conv2d_s8(X, W, groups=2), ValueError, "does not fit input"),
     (lambda: products.conv2d_s8(X, W, groups=0), ValueError, "groups must be at least 1"),
-    (lambda: products.conv2d_s8(X, W, stride=0), ValueError, "stride must be at least 1"),
-    (lambda: products.conv2d_s8(X, W, padding=(1, -1)), ValueError, "padding must be at least 0"),
-    (lambda: products.conv2d_s8(X, W, dilation=(1, 1, 1)), ValueError, "dilation must be one number or two"),
+    (lambda: products.conv2d_s8(X, W, stride=0), ValueError, "stride must be from 1 to 1073741824, got 0"),
+    (lambda: products.conv2d_s8(X, W, padding=(1, -1)), ValueError, "padding must be from 0 to 1073741824"),
+    (lambda: products.conv2d_s8(X, W, dilation=(1, 1, 1)), ValueError, "dilation must be one whole number or two"),
+    (lambda: products.conv2d_s8(X, W, stride=1.5), ValueError, "stride must be one whole number .*, got 1.5"),
+    (lambda: products.conv2d_s8(X, W, padding="12"), ValueError, "padding must be one whole number .*, got '12'"),
+    (lambda: products.conv2d_s8(X, W, stride=2**30 + 1), ValueError, "stride must be from 1 to .*, got 1073741825"),
+    (lambda: far_apart("conv2d_s8"), ValueError, "has 160009600144 elements; at most 2147483647 are allowed"),
+    (lambda: far_apart("conv2d_s8_input_grad"), ValueError, "160009600144 elements; at most"),
+    (lambda: far_apart("conv2d_s8_weight_grad"), ValueError, "with padding \\(100000, 100000\\) has 160009600144"),
     (lambda: products.conv2d_s8(X, W, dilation=3), ValueError, "no window of weight"),
     (lambda: products.conv2d_s8_input_grad(E, W, [1, 4, 6, 7]), ValueError, "give an output of"),
     (lambda: products.conv2d_s8_input_grad(E, W, [4, 6, 6]), ValueError, "4 dimensions"),
@@ -301,11 +327,57 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: pooling.max_pool2d(F, 5), ValueError, "no window of"),
     (lambda: pooling.max_pool2d(F[0], 2), ValueError, "x must be"),
     (lambda: pooling.max_pool2d_backward(F, C, [2, 3, 4, 4], 2), ValueError, "gives"),
+    (lambda: pooling.max_pool2d_backward(F, C, [3, 8, 8], 2), ValueError, "input_shape of four numbers, .*, got \\(3,"),
+    (lambda: Key(1, 2, 3, "x").words(), ValueError, "generator must be one of philox, hash, got 'x'"),  # type: ignore[arg-type]
+    (lambda: encoding.encode_binary(F, ONE, [1, 2, 3, 2]), ValueError, "generator must be 0 .* or 1 .*, got 2"),
+    (lambda: range_norm(y=normal((3, 4, 5))), ValueError, "y must be \\[N, C\\] or .*, got shape \\(3, 4, 5\\)"),
+    (lambda: range_norm(low=THREE), ValueError, "low must be one number"),
+    (lambda: range_norm(high=ONE.double()), TypeError, "high must be float32"),
+    (lambda: norm_gradient(codes=C.to(S8)), TypeError, "normalised must be uint8"),
+    (lambda: norm_gradient(codes=C[0]), ValueError, "normalised must be \\[N, C\\]"),
+    (lambda: norm_gradient(codes=C[:0]), ValueError, "normalised must have elements"),
+    (lambda: norm_gradient(codes=C[:, :0]), ValueError, "normalised must have elements, got shape \\(2, 0, 4, 4\\)"),
+    (lambda: norm_gradient(step=THREE), ValueError, "step must be one number"),
+    (lambda: norm_gradient(high_at=torch.zeros((2, 3)).long()), ValueError, "high_at has shape \\(2, 3\\) but low_at"),
+    (lambda: error_pair(codes=C[0]), ValueError, "codes must be \\[N, C\\]"),
+    (lambda: error_pair(at=torch.zeros((1, 1)).long()), ValueError, "at must be a list"),
+    (lambda: error_pair(values=THREE), ValueError, "values has shape \\(3,\\) but at"),
+    (lambda: error_pair(rounding="up"), ValueError, "rounding must be one of"),
+    (lambda: error_pair(rounding="stochastic"), ValueError, "a key goes with stochastic rounding"),
+    (lambda: error_pair(dtype=U8), TypeError, "codes must be int8, int16 or int32"),
 ]  # fmt: skip
 
 
 def scaled(kind: str = "linear", rounding: str = "nearest", key: Key | None = None, dtype: torch.dtype = S8) -> Any:
     return encoding.encode_scaled(F, ONE, kind, 127.0, -127.0, 127.0, rounding, key, dtype)
+
+
+def far_apart(name: str) -> Any:
+    """Taps so far apart that the padded image leaves int32."""
+    factors = {"conv2d_s8": (X, W), "conv2d_s8_input_grad": (E, W, X.shape), "conv2d_s8_weight_grad": (X, E, W.shape)}
+    return getattr(products, name)(*factors[name], padding=100_000, dilation=100_000)
+
+
+def range_norm(y: torch.Tensor = F, low: torch.Tensor = ONE, high: torch.Tensor = ONE) -> Any:
+    return blocks.range_norm(y, low, high, 8, None, 1, THREE, THREE, 1.0, 1e-5, True)
+
+
+def norm_gradient(codes: torch.Tensor = C, step: torch.Tensor = ONE, high_at: torch.Tensor = ROWS) -> Any:
+    vectors, doubles = (THREE, THREE), (SUMS[0], SUMS[1])
+    codes = codes if codes.dim() != 4 else codes.clone(memory_format=torch.channels_last)
+    return blocks.range_norm_gradient_(
+        F, None, codes, *vectors, True, 8, None, step, *doubles, THREE, 1.0, ROWS, high_at
+    )
+
+
+def error_pair(
+    codes: torch.Tensor = C,
+    at: torch.Tensor = ROWS[0, :1],
+    values: torch.Tensor = THREE[:1],
+    rounding: str = "nearest",
+    dtype: torch.dtype = S8,
+) -> Any:
+    return blocks.encode_error_pair(codes, THREE, THREE, at, values, 8, None, 127.0, rounding, None, dtype)
 
 
 def direct_view(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from qbench.kernels.random import Key
 from qbench.quant.formats import Affine, Binary, Constant, Direct, FixedPoint, Flag, Float, Levels, Quantizer, Shift
-from qbench.quant.qtensor import QTensor
+from qbench.quant.qtensor import QTensor, dequantize
 from qbench.quant.quantize import quantize
 from qbench.quant.ranges import power_of_two
 
@@ -40,6 +40,23 @@ def test_codes_have_the_declared_type_and_fit_the_declared_width(spec: Quantizer
         assert int(codes.min()) >= -(2 ** (spec.bound_bits - 1))
     if math.isfinite(spec.largest_integer) and codes.dtype != torch.uint8:
         assert int(codes.to(torch.int64).abs().max()) <= spec.largest_integer
+
+
+@every_format
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
+def test_values_come_in_any_float_type(spec: Quantizer, dtype: torch.dtype) -> None:
+    q = encode(spec, sample(16, 33))
+    values = dequantize(q, dtype)
+    assert values.dtype == dtype
+    assert torch.equal(values, q.dequantize().to(dtype))
+    assert torch.equal(dequantize(q), q.dequantize())
+    assert not values.isnan().any()
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int32, torch.bool, torch.complex64], ids=str)
+def test_values_come_in_no_other_type(dtype: torch.dtype) -> None:
+    with pytest.raises(TypeError, match=rf"^dtype must be a float type, got {dtype}$"):
+        dequantize(encode(Affine(8), sample(4, 4)), dtype)
 
 
 @every_format
