@@ -180,5 +180,11 @@ def _int8(a: Tensor, b: Tensor) -> Tensor:
     total = torch.zeros((a.shape[0], b.shape[1]), dtype=torch.int64, device=a.device)
     for start in range(0, a.shape[1], LONGEST):
         part = slice(start, start + LONGEST)
-        total += torch._int_mm(a[:, part].contiguous(), b[part].contiguous())
+        total += torch._int_mm(_dense(a[:, part]), _dense(b[part]))
     return total
+
+
+def _dense(x: Tensor) -> Tensor:
+    """``x`` with the strides of its shape. ``contiguous`` keeps any stride of a dimension of size 1, with which
+    ``torch._int_mm`` leaves its output unwritten (a [1, K] with strides (1, 1))."""
+    return x.reshape(-1).view(x.shape)

@@ -1,7 +1,8 @@
 """The comparison with the reference that every implementation of an integer product passes before its first use.
 
 The inputs are those that break careless arithmetic: operands of one sign at the ends of their types (saturating
-16-bit sums), sizes that no tile divides, sums beyond int32 in the scaled forms.
+16-bit sums), sizes that no tile divides, one channel alone (whose tensors have strides that say nothing), sums beyond
+int32 in the scaled forms.
 """
 
 from __future__ import annotations
@@ -103,6 +104,7 @@ def _calls(op: str, device: str) -> Iterator[tuple[str, tuple[Any, ...]]]:
     build = _matmul if op.startswith("matmul") else _conv
     for case in CASES:
         yield str(case), build(op, case, "odd", generator, device)
+        yield f"{case}, one channel", build(op, case, "narrow", generator, device)
         if S16 not in (case.first, case.second):
             yield f"{case}, whole tiles", build(op, case, "tiled", generator, device)
         if op.endswith(("_scaled", "_encoded", "_")) and case.first == U8:
@@ -142,8 +144,10 @@ def _is_wide(case: Operands) -> bool:
 
 
 def _matmul(op: str, case: Operands, size: str, generator: torch.Generator, device: str) -> tuple[Any, ...]:
-    m, k, n = {"odd": (3, 67, 5), "tiled": (32, 128, 32), "long": (3, LONG, 5)}[size]
+    m, k, n = {"odd": (3, 67, 5), "narrow": (1, 20, 1), "tiled": (32, 128, 32), "long": (3, LONG, 5)}[size]
     first, second = _factors(case, (m, k), (k, n), generator, device)
+    if size == "narrow":
+        first[0] = first[0].as_strided((m, k), (1, 1))
     if op == "matmul":
         return (*first, *second, _is_wide(case))
     a_scale, b_scale = _scales(device)
@@ -175,10 +179,12 @@ def _conv(op: str, case: Operands, size: str, generator: torch.Generator, device
 
 
 def _shapes(op: str, size: str) -> tuple[Shape, Shape, Shape, tuple[list[int], list[int], list[int], int]]:
-    """Input, weight, error and geometry of a convolution: with a stride and odd sizes, of whole tiles, or with a
-    reduction of LONG terms."""
+    """Input, weight, error and geometry of a convolution: with a stride and odd sizes, of one channel, of whole tiles,
+    or with a reduction of LONG terms."""
     if size == "odd":
         return (2, 5, 7, 6), (9, 5, 3, 3), (2, 9, 4, 6), ([2, 1], [1, 1], [1, 1], 1)
+    if size == "narrow":
+        return (2, 1, 5, 4), (1, 1, 3, 3), (2, 1, 5, 4), ([1, 1], [1, 1], [1, 1], 1)
     if size == "tiled":
         return (1, 16, 8, 8), (32, 16, 3, 3), (1, 32, 8, 8), ([1, 1], [1, 1], [1, 1], 1)
     plain = ([1, 1], [0, 0], [1, 1], 1)

@@ -109,9 +109,13 @@ class BenchTable:
                     console.print(f"{row.subject} against {row.against}: {row.detail}", highlight=False, markup=False)
         return captured.get()
 
-    def save(self, folder: Path, machine: dict[str, Any]) -> Path:
-        """Write rows and machine facts as JSON into ``folder``, named after the CPU; the file's path."""
-        name = re.sub(r"[^a-z0-9]+", "-", str(machine["cpu"]["model"]).lower()).strip("-")
+    def save(self, folder: Path, machine: dict[str, Any], level: str) -> Path:
+        """Write rows and machine facts as JSON into ``folder``; the file's path.
+
+        It is named after the CPU and the newest instruction set of the kernels: virtual machines give CPUs of
+        different generations one name.
+        """
+        name = re.sub(r"[^a-z0-9]+", "-", f"{machine['cpu']['model']} {level}".lower()).strip("-")
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{name}.json"
         data = {"machine": machine, "rows": [row.data() for row in self.rows]}

@@ -23,7 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("qbench benchmarks")
     group.addoption("--assert-targets", action="store_true", help="fail where a ratio surely misses its bound")
     group.addoption("--any-cpu", action="store_true", help="measure also what this CPU is not held to")
-    group.addoption("--save-bench", action="store_true", help="write the table to results/reference/bench/CPU.json")
+    group.addoption("--save-bench", action="store_true", help="write the table to results/reference/bench/CPU-LEVEL.json")
     group.addoption("--bench-rounds", type=int, default=15, help="rounds of a comparison of whole steps")
     group.addoption("--bench-threads", type=int, default=0, help="threads of every side; default: PyTorch's choice")
     group.addoption("--random-bits", choices=("philox", "hash"), default="philox", help="of stochastic rounding")
@@ -62,5 +62,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     terminalreporter.write_line(table.render(max(160, terminalreporter._tw.fullwidth)))
     if config.getoption("--save-bench", default=False) and not is_tiny(config):
         from qbench.environment import environment
+        from qbench.kernels import cpu
 
-        terminalreporter.write_line(f"written: {table.save(SAVED, environment())}")
+        level = cpu.levels()[-1] if cpu.available() else "no kernels"
+        terminalreporter.write_line(f"written: {table.save(SAVED, environment(), level)}")

@@ -59,8 +59,8 @@ def test_table_as_text_and_json(tmp_path: Path) -> None:
     text = table.render(150)
     assert "1.5x (1.25 to 1.75)" in text
     assert "step against bf16: banner8 [1] 60.0 ms" in text
-    path = table.save(tmp_path / "bench", {"cpu": {"model": "Some(R) CPU @ 2.60GHz"}})
-    assert path.name == "some-r-cpu-2-60ghz.json"
+    path = table.save(tmp_path / "bench", {"cpu": {"model": "Some(R) CPU @ 2.60GHz"}}, "avx2")
+    assert path.name == "some-r-cpu-2-60ghz-avx2.json"
     saved = json.loads(path.read_text())
     assert saved["machine"] == {"cpu": {"model": "Some(R) CPU @ 2.60GHz"}}
     assert [entry["verdict"] for entry in saved["rows"]] == ["reached", "aim reached"]
