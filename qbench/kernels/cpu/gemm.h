@@ -15,6 +15,12 @@
 
 namespace qbench {
 
+// Bytes past the last element that a tile may read.
+constexpr std::int64_t SLACK = 4096;
+
+constexpr std::int64_t round_up(std::int64_t n, std::int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+constexpr std::int64_t pieces(std::int64_t n, std::int64_t size) { return (n + size - 1) / size; }
+
 enum Code : std::int32_t { CODE_UINT8, CODE_INT8, CODE_INT16 };
 enum Result : std::int32_t { RESULT_INT32, RESULT_INT64, RESULT_FLOAT32, RESULT_UINT8 };
 
@@ -123,12 +129,25 @@ struct WgradPlan {
     std::int64_t scratch_bytes;
 };
 
-// What one job leaves, in the order digit of A, digit of B, group, panel, tap row, block of rows, row, column.
+// What one job leaves, in the order panel (of all groups), block of rows, tap row, digit of A, digit of B, row, column.
 struct WgradSums {
     std::int32_t* narrow;
     std::int64_t* wide;
     std::int64_t* row_sums;     // [digit of A][group][tap row][padded rows]
     std::int64_t* column_sums;  // [digit of B][group][padded columns]
+};
+
+// Numbers of panels of a group and of blocks of rows; sums of a panel, of rows and of columns of a job.
+struct WgradSizes {
+    std::int64_t panels, blocks, panel, rows, columns;
+
+    WgradSizes(const WgradPlan& p, std::int64_t tile_rows, std::int64_t tile_columns) {
+        panels = pieces(p.out_group, tile_columns);
+        blocks = pieces(p.taps_x * p.in_group, tile_rows);
+        panel = p.a.digits * p.b.digits * p.taps_y * blocks * tile_rows * tile_columns;
+        rows = p.a.digits * p.groups * p.taps_y * blocks * tile_rows;
+        columns = p.b.digits * p.groups * panels * tile_columns;
+    }
 };
 
 // One of Winograd's forms of 3x3 convolutions; see gemm_winograd_forms.h.
@@ -164,6 +183,8 @@ struct Kernels {
     WinogradKernels winograd[2];  // by form; null where direct products are faster
     void (*wgrad)(const WgradPlan&, std::int64_t part, void* scratch, const WgradSums&);
     std::int64_t (*wgrad_scratch)(const WgradPlan&);
+    // Adds up what all jobs have for one panel and writes its filters.
+    void (*wgrad_reduce)(const WgradPlan&, const WgradSums* of_jobs, const Target&, std::int64_t panel);
     // In Winograd's form; null where direct products are faster.
     void (*wgrad_winograd)(const WgradPlan&, std::int64_t part, void* scratch, const WgradSums&);
     std::int64_t (*wgrad_winograd_scratch)(const WgradPlan&);
@@ -171,11 +192,5 @@ struct Kernels {
 
 extern const Kernels scalar_kernels, neon_kernels, avx2_kernels, avx512_kernels, avxvnni_kernels, avx512vnni_kernels,
     amx_kernels;
-
-// Bytes past the last element that a tile may read.
-constexpr std::int64_t SLACK = 4096;
-
-constexpr std::int64_t round_up(std::int64_t n, std::int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
-constexpr std::int64_t pieces(std::int64_t n, std::int64_t size) { return (n + size - 1) / size; }
 
 }  // namespace qbench

@@ -1,5 +1,43 @@
 // A job of a convolution, a matrix product or an input gradient. Included inside each instruction set's namespace.
 
+// Panels of ones, whose products with raw bytes are the sums of `terms` of them, a part at a time that int32 takes.
+template <class Isa>
+class Ones {
+  public:
+    explicit Ones(std::int64_t terms) : terms_(terms) {
+        fill(ones_, PANEL, B{1});
+        for (std::int64_t unit = 0; unit < UNITS; ++unit) {
+            for (std::int64_t i = 0; i < Isa::lanes * Isa::unit; ++i) {
+                const std::int64_t term = unit * Isa::unit + i % Isa::unit;
+                ones_[PANEL + unit * Isa::lanes * Isa::unit + i] = term < terms % TERMS;
+            }
+        }
+    }
+
+    // body(panels, segments, their number), whose sums add up to the whole.
+    template <class Body>
+    void for_parts(const Body& body) const {
+        Segment segments[MOST];
+        std::int64_t count = 0;
+        for (std::int64_t term = 0; term < terms_; term += TERMS) {
+            const std::int64_t left = terms_ - term;
+            const std::int64_t units = round_up(pieces(left < TERMS ? left : TERMS, Isa::unit), Isa::depth);
+            segments[count++] = {term, left < TERMS ? UNITS : 0, units};
+            if (count == MOST || left <= TERMS) {
+                body(ones_, segments, count);
+                count = 0;
+            }
+        }
+    }
+
+  private:
+    using B = typename Isa::B;
+    static constexpr std::int64_t UNITS = 16, TERMS = UNITS * Isa::unit, PANEL = TERMS * Isa::lanes, MOST = 64;
+    static_assert(UNITS % Isa::depth == 0);
+    std::int64_t terms_;
+    alignas(64) B ones_[2 * PANEL];  // all ones, and as many as there are terms in the last part
+};
+
 template <class Isa>
 struct ConvJob {
     using A = typename Isa::A;
@@ -11,9 +49,11 @@ struct ConvJob {
     std::int64_t image_rows, image_cols, plane;  // of the prepared part of an image; elements of one digit
     A* images;
     std::int64_t* row_part;                      // per output of the current phase
+    std::int64_t* pixel_sums;                    // per pixel of the prepared images
     alignas(64) std::int32_t sums[tile_rows * columns];
     alignas(64) std::int64_t totals[tile_rows * columns];
     alignas(64) std::int64_t column_part[columns];
+    alignas(64) std::int32_t column_bits[columns];
     Range<columns> range;
 
     ConvJob(const ConvPlan& plan, std::int64_t index, void* scratch) : p(plan), job(plan.jobs[index]) {
@@ -22,9 +62,12 @@ struct ConvJob {
         plane = (job.image[1] - job.image[0]) * image_rows * image_cols * p.channels;
         const std::int64_t outputs = (job.image[1] - job.image[0]) * (job.row[1] - job.row[0]) * (job.col[1] - job.col[0]);
         row_part = static_cast<std::int64_t*>(scratch);
-        images = reinterpret_cast<A*>(row_part + round_up(outputs, 8));
+        pixel_sums = row_part + round_up(outputs, 8);
+        images = reinterpret_cast<A*>(pixel_sums + (Isa::raw ? round_up(pixels(), 8) : 0));
         range.clear();
     }
+
+    std::int64_t pixels() const { return (job.image[1] - job.image[0]) * image_rows * image_cols; }
 
     void prepare() {
         const std::int64_t left = job.col[0] * p.step_x + p.low_x, top = job.row[0] * p.step_y + p.low_y;
@@ -39,24 +82,47 @@ struct ConvJob {
         fill(images + p.a.digits * plane, SLACK / static_cast<std::int64_t>(sizeof(A)), A{0});
     }
 
-    // body(image, row, first column, its output's index in row_part, prepared element of its window, outputs)
+    // body(image, row, index of its first output in row_part, prepared pixel of that output's window, outputs)
     template <class Body>
-    void for_blocks(const Phase& phase, const Body& body) {
+    void for_rows(const Phase& phase, const Body& body) {
         const std::int64_t last_row = job.row[1] < phase.rows ? job.row[1] : phase.rows;
         const std::int64_t last_col = job.col[1] < phase.cols ? job.col[1] : phase.cols;
         const std::int64_t cols = last_col - job.col[0];
         if (cols <= 0) return;
-        const std::int64_t blocks = pieces(cols, tile_rows);
         std::int64_t output = 0;
         for (std::int64_t n = job.image[0]; n < job.image[1]; ++n) {
-            for (std::int64_t y = job.row[0]; y < last_row; ++y) {
+            for (std::int64_t y = job.row[0]; y < last_row; ++y, output += cols) {
                 const std::int64_t line = (n - job.image[0]) * image_rows + (y - job.row[0]) * p.step_y;
-                for (std::int64_t block = 0; block < blocks; ++block) {
-                    const std::int64_t x = cols * block / blocks, end = cols * (block + 1) / blocks;
-                    const A* at = images + (line * image_cols + x * p.step_x) * p.channels;
-                    body(n, y, job.col[0] + x, output, at, end - x);
-                    output += end - x;
-                }
+                body(n, y, output, line * image_cols, cols);
+            }
+        }
+    }
+
+    // body(image, row, first column, its output's index in row_part, prepared element of its window, outputs)
+    template <class Body>
+    void for_blocks(const Phase& phase, const Body& body) {
+        for_rows(phase, [&](std::int64_t n, std::int64_t y, std::int64_t output, std::int64_t pixel, std::int64_t cols) {
+            const std::int64_t blocks = pieces(cols, tile_rows);
+            for (std::int64_t block = 0; block < blocks; ++block) {
+                const std::int64_t x = cols * block / blocks, end = cols * (block + 1) / blocks;
+                const A* at = images + (pixel + x * p.step_x) * p.channels;
+                body(n, y, job.col[0] + x, output + x, at, end - x);
+            }
+        });
+    }
+
+    // Sums over a group's channels of the prepared elements of each pixel: products with ones.
+    void sum_pixels(std::int64_t group) {
+        fill(pixel_sums, pixels(), std::int64_t{0});
+        const Ones<Isa> ones(p.in_group);
+        for (int digit = 0; digit < p.a.digits; ++digit) {
+            const A* const from = images + digit * plane + group * p.in_group;
+            for (std::int64_t first = 0; first < pixels(); first += tile_rows) {
+                const std::int64_t count = pixels() - first < tile_rows ? pixels() - first : tile_rows;
+                ones.for_parts([&](const B* right, const Segment* segments, std::int64_t parts) {
+                    Isa::Tiles::image(count, from + first * p.channels, p.channels, right, segments, parts, 1, sums);
+                    widen(sums, count, 1, columns, 8 * digit, pixel_sums + first, 1);
+                });
             }
         }
     }
@@ -65,27 +131,23 @@ struct ConvJob {
     void sum_rows(const Phase& phase, std::int64_t group) {
         std::int64_t factor = 0;
         for (int d = 0; d < p.b.digits; ++d) factor += static_cast<std::int64_t>(p.b.digit_zero[d]) * (1 << 8 * d);
-        for_blocks(phase, [&](auto, auto, auto, std::int64_t output, const A* at, std::int64_t outputs) {
-            for (std::int64_t m = 0; m < outputs; ++m) {
-                std::int64_t total = 0;
-                for (int digit = 0; digit < p.a.digits; ++digit) {
-                    const A* window = at + digit * plane + m * p.step_x * p.channels + group * p.in_group;
-                    std::int64_t sum = 0;
-                    for (std::int64_t r = 0; r < phase.run_count; ++r) {
-                        const Run& run = phase.runs[r];
-                        sum += sum_of(window + run.a, run.taps * p.in_group);
+        sum_pixels(group);
+        for_rows(phase, [&](auto, auto, std::int64_t output, std::int64_t pixel, std::int64_t cols) {
+            std::int64_t* __restrict const to = row_part + output;
+            fill(to, cols, std::int64_t{0});
+            for (std::int64_t r = 0; r < phase.run_count; ++r) {
+                const Run& run = phase.runs[r];
+                for (std::int64_t tap = 0; tap < run.taps; ++tap) {
+                    const std::int64_t* __restrict const from = pixel_sums + pixel + run.a / p.channels + tap;
+                    if (p.step_x == 1) {
+                        for (std::int64_t m = 0; m < cols; ++m) to[m] += from[m];
+                    } else {
+                        for (std::int64_t m = 0; m < cols; ++m) to[m] += from[m * p.step_x];
                     }
-                    total += sum * (1 << 8 * digit);
                 }
-                row_part[output + m] = -factor * total;
             }
+            for (std::int64_t m = 0; m < cols; ++m) to[m] *= -factor;
         });
-    }
-
-    static std::int64_t sum_of(const A* values, std::int64_t count) {
-        std::int32_t sum = 0;
-        for (std::int64_t i = 0; i < count; ++i) sum += values[i];
-        return sum;
     }
 
     // Zero points times the column sums of the panel's digits, plus the products of the zero points.
@@ -100,6 +162,7 @@ struct ConvJob {
                 }
             }
         }
+        for (std::int64_t n = 0; n < columns; ++n) column_bits[n] = static_cast<std::int32_t>(column_part[n]);
     }
 
     void panel(const Phase& phase, std::int64_t group, std::int64_t column, bool rows_matter) {
@@ -121,11 +184,12 @@ struct ConvJob {
             if (p.narrow) {
                 Isa::Tiles::image(outputs, at, p.step_x * p.channels, packed, phase.chunks->segments,
                                   phase.chunks->count, vectors, sums);
-                if constexpr (Isa::raw) correct(sums, outputs, cols, columns, rows, column_part);
-                put_tile<Isa>(p.target, place_out, step, first, sums, outputs, cols, seen);
+                put_tile<Isa>(p.target, place_out, step, first, sums, outputs, cols, seen, {rows, column_bits});
             } else {
                 total(phase, at, packed, digit_step, outputs, vectors);
-                if constexpr (Isa::raw) correct(totals, outputs, cols, columns, rows, column_part);
+                if constexpr (Isa::raw) {
+                    correct(totals, outputs, cols, columns, Lack<std::int64_t>{rows, column_part});
+                }
                 for (std::int64_t m = 0; m < outputs; ++m, place_out += step) {
                     put<std::int64_t, columns>(p.target, place_out, first, totals + m * columns, cols, seen);
                 }
@@ -143,7 +207,7 @@ struct ConvJob {
                     const Chunk& chunk = phase.chunks[c];
                     Isa::Tiles::image(outputs, at + da * plane, p.step_x * p.channels, packed + db * digit_step,
                                       chunk.segments, chunk.count, vectors, sums);
-                    widen(sums, outputs, vectors * Isa::lanes, columns, 8 * (da + db), totals);
+                    widen(sums, outputs, vectors * Isa::lanes, columns, 8 * (da + db), totals, columns);
                 }
             }
         }
@@ -152,11 +216,13 @@ struct ConvJob {
     void run() {
         prepare();
         bool rows_matter = false;
-        for (int d = 0; d < p.b.digits; ++d) rows_matter |= Isa::raw && p.b.digit_zero[d] != 0;
+        for (int d = 0; d < p.b.digits; ++d) rows_matter |= Isa::raw && p.b.digit_zero[d] != 0 && p.in_group > 0;
         Isa::Tiles::begin();
         for (std::int64_t f = 0; f < p.phase_count; ++f) {
             for (std::int64_t group = 0; group < p.groups; ++group) {
-                if (rows_matter) sum_rows(p.phases[f], group);
+                if constexpr (Isa::raw) {
+                    if (rows_matter) sum_rows(p.phases[f], group);
+                }
                 for (std::int64_t column = 0; column < p.out_group; column += columns) {
                     panel(p.phases[f], group, column, rows_matter);
                 }

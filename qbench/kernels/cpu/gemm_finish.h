@@ -1,24 +1,30 @@
 // What becomes of a tile's sums: corrections, int64 totals, results. Included inside each instruction set's namespace.
 
-template <class Total>
-void correct(Total* totals, std::int64_t rows, std::int64_t cols, std::int64_t pitch, const std::int64_t* row_part,
-             const std::int64_t* column_part) {
+// What sums of raw bytes lack: a part for each row, or null where all are 0, and one for each column.
+template <class Column>
+struct Lack {
+    const std::int64_t* rows;
+    const Column* columns;
+};
+
+template <class Total, class Column>
+void correct(Total* totals, std::int64_t rows, std::int64_t cols, std::int64_t pitch, const Lack<Column>& lack) {
     // Unsigned, because int32 sums may pass through values that wrap.
     using Bits = std::conditional_t<sizeof(Total) == 4, std::uint32_t, std::uint64_t>;
     for (std::int64_t m = 0; m < rows; ++m) {
-        const Bits row = static_cast<Bits>(row_part ? row_part[m] : 0);
+        const Bits row = static_cast<Bits>(lack.rows ? lack.rows[m] : 0);
         for (std::int64_t n = 0; n < cols; ++n) {
             const Bits total = static_cast<Bits>(totals[m * pitch + n]);
-            totals[m * pitch + n] = static_cast<Total>(total + row + static_cast<Bits>(column_part[n]));
+            totals[m * pitch + n] = static_cast<Total>(total + row + static_cast<Bits>(lack.columns[n]));
         }
     }
 }
 
 inline void widen(const std::int32_t* sums, std::int64_t rows, std::int64_t cols, std::int64_t pitch, int shift,
-                  std::int64_t* totals) {
+                  std::int64_t* totals, std::int64_t totals_pitch) {
     for (std::int64_t m = 0; m < rows; ++m) {
         for (std::int64_t n = 0; n < cols; ++n) {
-            totals[m * pitch + n] += static_cast<std::int64_t>(sums[m * pitch + n]) * (std::int64_t{1} << shift);
+            totals[m * totals_pitch + n] += static_cast<std::int64_t>(sums[m * pitch + n]) * (std::int64_t{1} << shift);
         }
     }
 }
@@ -138,9 +144,11 @@ enum class End { STORE, ADD, ENCODE };
 // The same for whole vectors of int32 sums of several outputs, `step` elements apart, in registers.
 template <class Isa, End end, bool with_bias>
 void put_float_vectors(const Target& target, std::int64_t place, std::int64_t step, std::int64_t column,
-                       const std::int32_t* sums, std::int64_t rows, std::int64_t offset, Range<Isa::columns>* range) {
+                       const std::int32_t* sums, std::int64_t rows, std::int64_t offset, Range<Isa::columns>* range,
+                       const Lack<std::int32_t>& lack) {
     constexpr std::int64_t bytes = Isa::lanes * 4;
     using Ints = typename Vectors<Isa::lanes>::Ints;
+    using Bits = typename Vectors<Isa::lanes>::Bits;
     using Floats = typename Vectors<Isa::lanes>::Floats;
     using Codes = typename Vectors<Isa::lanes>::Codes;
     Floats first, second, bias{};
@@ -151,6 +159,8 @@ void put_float_vectors(const Target& target, std::int64_t place, std::int64_t st
     const Floats none{}, code_scale = none + target.code_scale, top = none + target.code_top;
     if (target.second_step) __builtin_memcpy(&second, target.second_scale + column, bytes);
     if constexpr (with_bias) __builtin_memcpy(&bias, target.bias + column, bytes);
+    Bits of_columns{};
+    if constexpr (Isa::raw) __builtin_memcpy(&of_columns, lack.columns + offset, bytes);
     Floats low{}, high{};
     Ints nan{};
     if (range) {
@@ -162,6 +172,10 @@ void put_float_vectors(const Target& target, std::int64_t place, std::int64_t st
     for (std::int64_t m = 0; m < rows; ++m, place += step, sums += Isa::columns) {
         Ints total;
         __builtin_memcpy(&total, sums, bytes);
+        if constexpr (Isa::raw) {  // modulo 2^32, as the sums are
+            const std::uint32_t of_row = lack.rows ? static_cast<std::uint32_t>(lack.rows[m]) : 0;
+            total = reinterpret_cast<Ints>(reinterpret_cast<Bits>(total) + of_columns + of_row);
+        }
         Floats value = __builtin_convertvector(total, Floats) * first * second;
         if constexpr (with_bias) value += bias;
         if constexpr (end == End::ENCODE) {
@@ -192,10 +206,12 @@ void put_float_vectors(const Target& target, std::int64_t place, std::int64_t st
     }
 }
 
-// Results of a tile of int32 sums: `rows` outputs, `step` elements apart, of `cols` channels.
+// Results of a tile of int32 sums: `rows` outputs, `step` elements apart, of `cols` channels. `lack`: of raw bytes. The
+// sums may be changed.
 template <class Isa>
 void put_tile(const Target& target, std::int64_t place, std::int64_t step, std::int64_t column,
-              const std::int32_t* sums, std::int64_t rows, std::int64_t cols, Range<Isa::columns>* range) {
+              std::int32_t* sums, std::int64_t rows, std::int64_t cols, Range<Isa::columns>* range,
+              const Lack<std::int32_t>& lack) {
     std::int64_t done = 0;
     if (target.kind == RESULT_FLOAT32 || target.kind == RESULT_UINT8) {
         const auto put_vectors =
@@ -205,9 +221,12 @@ void put_tile(const Target& target, std::int64_t place, std::int64_t step, std::
             : target.bias ? put_float_vectors<Isa, End::STORE, true>
                           : put_float_vectors<Isa, End::STORE, false>;
         for (; done + Isa::lanes <= cols; done += Isa::lanes)
-            put_vectors(target, place, step, column + done, sums + done, rows, done, range);
+            put_vectors(target, place, step, column + done, sums + done, rows, done, range, lack);
     }
     if (done == cols) return;
+    if constexpr (Isa::raw) {
+        correct(sums + done, rows, cols - done, Isa::columns, Lack<std::int32_t>{lack.rows, lack.columns + done});
+    }
     for (std::int64_t m = 0; m < rows; ++m, place += step) {
         put<std::int32_t, Isa::columns>(target, place, column + done, sums + m * Isa::columns + done, cols - done, range);
     }

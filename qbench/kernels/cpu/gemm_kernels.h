@@ -15,6 +15,8 @@
 
 #include "gemm_wgrad.h"
 
+#include "gemm_wgrad_reduce.h"
+
 #include "gemm_wgrad_winograd.h"
 
 template <class Isa>
@@ -37,5 +39,6 @@ constexpr Kernels kernels_of() {
     }
     k.wgrad = wgrad_job<Isa>;
     k.wgrad_scratch = wgrad_scratch<Isa>;
+    k.wgrad_reduce = wgrad_reduce<Isa>;
     return k;
 }

@@ -34,7 +34,7 @@ std::int64_t wgrad_scratch(const WgradPlan& p) {
     const std::int64_t size = sizeof(typename Isa::A);
     return SLACK * 8 + at.row_width * p.channels * size + p.a.digits * at.blocks * at.block() * size +
            p.b.digits * at.error_units * Isa::unit * Isa::columns * size +
-           at.lines * at.blocks * Isa::rows * static_cast<std::int64_t>(sizeof(std::int32_t)) * p.a.digits +
+           at.lines * at.blocks * Isa::rows * 8 * p.a.digits +
            (p.taps_y + 1) * p.chunk_rows * static_cast<std::int64_t>(sizeof(Segment)) + at.blocks * Isa::rows * 8;
 }
 
@@ -57,7 +57,7 @@ struct WgradJob {
     std::int64_t slice_count = 0;
     Segment* segments;         // [tap row][slice]
     std::int64_t* offset_of;   // of each row of A in a prepared pixel row
-    std::int32_t* line_sums;   // [digit][line][row of A]
+    std::int64_t* line_sums;   // [digit][line][row of A]
     A *row, *inputs;           // a prepared pixel row; [digit][block]
     B* errors;                 // [digit]
 
@@ -73,7 +73,7 @@ struct WgradJob {
         slices = reinterpret_cast<Slice*>(take(p.chunk_rows * sizeof(Slice)));
         segments = reinterpret_cast<Segment*>(take(p.taps_y * p.chunk_rows * sizeof(Segment)));
         offset_of = reinterpret_cast<std::int64_t*>(take(padded * 8));
-        line_sums = reinterpret_cast<std::int32_t*>(take(p.a.digits * at.lines * padded * 4));
+        line_sums = reinterpret_cast<std::int64_t*>(take(p.a.digits * at.lines * padded * 8));
         errors = reinterpret_cast<B*>(take(p.b.digits * at.error_units * Isa::unit * Isa::columns * sizeof(B)));
         inputs = reinterpret_cast<A*>(take(p.a.digits * at.blocks * at.block() * sizeof(A)));
         row = reinterpret_cast<A*>(take((at.row_width * p.channels) * sizeof(A) + SLACK));
@@ -124,7 +124,10 @@ struct WgradJob {
                     prepare_row(p.a, digit, p.channels, p.height, p.width, slices[s].image,
                                 input_row(slices[s], line), -p.pad_x, at.row_width, row);
                     spread_row(part, digit, slices[s].line + line);
-                    if (sums_matter) sum_line(part, line_sums + (digit * at.lines + slices[s].line + line) * padded);
+                    if constexpr (Isa::raw) {
+                        const std::int64_t index = digit * at.lines + slices[s].line + line;
+                        if (sums_matter) sum_line(part, line_sums + index * padded);
+                    }
                 }
             }
         }
@@ -167,11 +170,43 @@ struct WgradJob {
         return true;
     }
 
-    void sum_line(const A* part, std::int32_t* to) const {
-        const std::int64_t rows = p.taps_x * p.in_group, pixel = p.stride_x * p.channels;
-        fill(to, at.blocks * Isa::rows, std::int32_t{0});
-        for (std::int64_t x = 0; x < p.out_w; ++x) {
-            for (std::int64_t m = 0; m < rows; ++m) to[m] += part[x * pixel + offset_of[m]];
+    // Sums over a line of what its outputs meet, by row of A.
+    void sum_line(const A* part, std::int64_t* to) const {
+        fill(to, at.blocks * Isa::rows, std::int64_t{0});
+        for (std::int64_t tap = 0; tap < p.taps_x; ++tap, to += p.in_group) {
+            const A* first = part + tap * p.dilation_x * p.channels;
+            if (tap == 0 || p.stride_x > 1 || p.dilation_x >= p.out_w) {
+                add_pixels(first, p.stride_x * p.channels, p.out_w, to);
+                continue;
+            }
+            for (std::int64_t c = 0; c < p.in_group; ++c) to[c] = to[c - p.in_group];  // the pixels of the tap before, moved
+            first -= p.dilation_x * p.channels;
+            for (std::int64_t x = 0; x < p.dilation_x; ++x, first += p.channels) {
+                for (std::int64_t c = 0; c < p.in_group; ++c) to[c] += first[p.out_w * p.channels + c] - first[c];
+            }
+        }
+    }
+
+    // Adds `count` pixels, `pixel` elements apart.
+    void add_pixels(const A* from, std::int64_t pixel, std::int64_t count, std::int64_t* to) const {
+        constexpr std::int64_t WIDTH = 16, MOST = UINT16_MAX / UINT8_MAX;  // pixels whose sum 16 bits take
+        typedef std::uint8_t Bytes __attribute__((vector_size(WIDTH)));
+        typedef std::uint16_t Wide __attribute__((vector_size(2 * WIDTH)));
+        std::int64_t c = 0;
+        for (; c + WIDTH <= p.in_group; c += WIDTH) {
+            for (std::int64_t begin = 0; begin < count; begin += MOST) {
+                const std::int64_t end = begin + MOST < count ? begin + MOST : count;
+                Wide sum{};
+                for (std::int64_t x = begin; x < end; ++x) {
+                    Bytes next;
+                    __builtin_memcpy(&next, from + x * pixel + c, WIDTH);
+                    sum += __builtin_convertvector(next, Wide);
+                }
+                for (std::int64_t i = 0; i < WIDTH; ++i) to[c + i] += sum[i];
+            }
+        }
+        for (; c < p.in_group; ++c) {
+            for (std::int64_t x = 0; x < count; ++x) to[c] += from[x * pixel + c];
         }
     }
 
@@ -182,7 +217,7 @@ struct WgradJob {
                 std::int64_t* to = sums.row_sums + ((digit * p.groups + group) * p.taps_y + r) * padded;
                 for (std::int64_t s = 0; s < slice_count; ++s) {
                     const std::int64_t first = slices[s].line + line_of(slices[s], r);
-                    const std::int32_t* from = line_sums + (digit * at.lines + first) * padded;
+                    const std::int64_t* from = line_sums + (digit * at.lines + first) * padded;
                     for (std::int64_t y = 0; y < slices[s].rows; ++y, from += padded) {
                         for (std::int64_t m = 0; m < padded; ++m) to[m] += from[m];
                     }
@@ -202,7 +237,7 @@ struct WgradJob {
                 }
                 const std::int64_t units = slices[s].rows * at.units, extra = round_up(units, Isa::depth) - units;
                 fill(to, extra * Isa::unit * width, B{0});
-                if (Isa::raw) sum_errors(start, units, cols, width, column_sums + digit * digit_step);
+                if constexpr (Isa::raw) sum_errors(start, units, cols, width, column_sums + digit * digit_step);
                 to += extra * Isa::unit * width;
             }
         }
@@ -227,15 +262,21 @@ struct WgradJob {
         });
     }
 
+    // Sums of packed errors by column: products with ones.
     static void sum_errors(const B* from, std::int64_t units, std::int64_t cols, std::int64_t width,
                            std::int64_t* column_sums) {
-        std::int32_t total[Isa::columns] = {};
-        for (std::int64_t u = 0; u < units; ++u, from += width * Isa::unit) {
-            for (std::int64_t c = 0; c < cols; ++c) {
-                for (std::int64_t j = 0; j < Isa::unit; ++j) total[c] += from[c * Isa::unit + j];
+        constexpr std::int64_t MOST = 1 << 20;  // units whose sum int32 takes
+        constexpr A ONES[Isa::unit] = {1, 1, 1, 1};
+        alignas(64) std::int32_t total[Isa::columns];
+        for (std::int64_t begin = 0; begin < units; begin += MOST) {
+            const Segment part{0, begin, units - begin < MOST ? units - begin : MOST};
+            if (width == Isa::lanes) {
+                tile<Isa, 1, 1>(ONES, 0, 0, from, &part, 1, total, true);
+            } else {
+                tile<Isa, 1, Isa::vectors>(ONES, 0, 0, from, &part, 1, total, true);
             }
+            for (std::int64_t c = 0; c < cols; ++c) column_sums[c] += total[c];
         }
-        for (std::int64_t c = 0; c < cols; ++c) column_sums[c] += total[c];
     }
 
     std::int64_t panel_size() const { return p.a.digits * p.b.digits * p.taps_y * at.blocks * tile_size; }
@@ -283,7 +324,7 @@ struct WgradJob {
                 const Segment part{whole->a + start * step, whole->b + start, left < most ? left : most};
                 alignas(64) std::int32_t narrow[tile_size];
                 Isa::Tiles::packed(a, at.plane(), b, &part, 1, vectors, narrow, true);
-                widen(narrow, Isa::rows, vectors * Isa::lanes, Isa::columns, 0, wide);
+                widen(narrow, Isa::rows, vectors * Isa::lanes, Isa::columns, 0, wide, Isa::columns);
             }
         }
     }

@@ -151,7 +151,7 @@ struct WinogradJob {
 
     // Tiles [begin, end), which may belong to several rows of tiles.
     void put_outputs(std::int64_t begin, std::int64_t end, std::int64_t column, std::int64_t cols,
-                     const std::int32_t* from) {
+                     std::int32_t* from) {
         Range<Isa::columns>* seen = p.extremes ? &range : nullptr;
         for (std::int64_t t = begin; t < end;) {
             const std::int64_t row = t / across, x = t % across, n = job.image[0] + row / down;
@@ -161,9 +161,9 @@ struct WinogradJob {
                 const std::int64_t fit = pieces(phase.cols - out_x, OUTPUTS);
                 if (out_y >= phase.rows) continue;
                 const std::int64_t* stride = p.target.stride;
+                std::int32_t* const of_output = from + i * tile + (t - begin) * Isa::columns;
                 put_tile<Isa>(p.target, n * stride[0] + out_y * stride[1] + out_x * stride[2], OUTPUTS * stride[2],
-                              column, from + i * tile + (t - begin) * Isa::columns, count < fit ? count : fit, cols,
-                              seen);
+                              column, of_output, count < fit ? count : fit, cols, seen, {});
             }
             t += count;
         }

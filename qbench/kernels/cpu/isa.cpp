@@ -57,7 +57,7 @@ bool tiles_granted() {
 
 bool has_amx() {
     constexpr unsigned NEEDED = (1u << 24) | (1u << 25);  // AMX-TILE, AMX-INT8
-    return has_avx512() && (cpuid(7, 0).d & NEEDED) == NEEDED && saves_registers(TILE_STATE) && tiles_granted();
+    return has_avx512vnni() && (cpuid(7, 0).d & NEEDED) == NEEDED && saves_registers(TILE_STATE) && tiles_granted();
 }
 
 bool probe(int level) {

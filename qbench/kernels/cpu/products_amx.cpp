@@ -1,4 +1,4 @@
-// Integer products with AMX tiles of bytes; everything around the tiles uses AVX-512.
+// Integer products with AMX tiles of bytes; everything around the tiles uses AVX-512 and its dot products.
 #include "gemm.h"
 
 #include <type_traits>
@@ -8,9 +8,9 @@
 
 #if defined(__clang__)
 #pragma clang attribute push( \
-    __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,amx-tile,amx-int8"))), apply_to = function)
+    __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,amx-tile,amx-int8"))), apply_to = function)
 #else
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,amx-tile,amx-int8")
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,amx-tile,amx-int8")
 #endif
 
 namespace qbench {
@@ -18,6 +18,7 @@ namespace products_amx {
 namespace {
 #include "gemm_kernels.h"
 #include "isa_amx.h"
+#include "isa_dots512.h"
 
 // Sums in registers 0 to 3 (upper left, upper right, lower left, lower right), A in 4 and 5, B in 6 and 7.
 template <class Isa, bool two_rows, bool two_columns>
@@ -97,12 +98,10 @@ struct TileProducts {
     }
 };
 
-struct Isa {
-    using A = std::uint8_t;
-    using B = std::int8_t;
+struct Isa : Dots512 {
     using Tiles = TileProducts<Isa>;
-    static constexpr bool raw = true, planar = true;
-    static constexpr std::int64_t unit = 4, depth = 16, rows = 32, lanes = 16, vectors = 2, columns = lanes * vectors;
+    static constexpr bool planar = true;
+    static constexpr std::int64_t depth = 16, rows = 32;
 };
 }  // namespace
 }  // namespace products_amx

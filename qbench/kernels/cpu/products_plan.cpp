@@ -160,7 +160,8 @@ void PlannedConv::find_jobs(const Kernels& kernels, int threads) {
     const std::int64_t outputs = images_each * rows_each * cols_each;
     const std::int64_t held = ((rows_each - 1) * plan.step_y + span_y) * ((cols_each - 1) * plan.step_x + span_x);
     const std::int64_t overread = kernels.rows * plan.step_x * plan.channels * kernels.element_bytes;
-    plan.scratch_bytes = (outputs + 8) * 8 + images_each * held * pixel + overread + SLACK;
+    const std::int64_t sums = kernels.raw ? (images_each * held + 8) * 8 : 0;  // of the channels of each pixel
+    plan.scratch_bytes = (outputs + 8) * 8 + sums + images_each * held * pixel + overread + SLACK;
 }
 
 void PlannedConv::find_winograd_jobs(const Kernels& kernels, const WinogradForm& form, int threads) {

@@ -15,18 +15,6 @@ constexpr std::int64_t SUM_BYTES = 16 << 20;
 // Errors of two digits cost less than int32 sums of fewer terms: measured with AVX2.
 constexpr std::int64_t FEWEST_TERMS = 16;
 
-struct Sizes {
-    std::int64_t panels, blocks, panel, rows, columns;  // panel: sums of one; rows, columns: lengths of their sums
-
-    Sizes(const WgradPlan& p, const Kernels& k) {
-        panels = pieces(p.out_group, k.columns);
-        blocks = pieces(p.taps_x * p.in_group, k.rows);
-        panel = p.a.digits * p.b.digits * p.taps_y * blocks * k.rows * k.columns;
-        rows = p.a.digits * p.groups * p.taps_y * blocks * k.rows;
-        columns = p.b.digits * p.groups * panels * k.columns;
-    }
-};
-
 WgradPlan plan_of(const Call& call, const Kernels& kernels, int threads) {
     const Geometry& g = call.where;
     WgradPlan p{};
@@ -106,8 +94,10 @@ void set_limit(WgradPlan& p, const Kernels& kernels, std::int64_t kind) {
     p.limit = most < terms ? most : 0;
 }
 
+WgradSizes sizes_of(const WgradPlan& p, const Kernels& kernels) { return {p, kernels.rows, kernels.columns}; }
+
 void set_parts(WgradPlan& p, const Kernels& kernels, int threads) {
-    const Sizes size(p, kernels);
+    const WgradSizes size = sizes_of(p, kernels);
     const std::int64_t rows = p.winograd_tiles ? tiles_of(p) : p.images * p.out_h;
     const std::int64_t bytes = size.panel * size.panels * p.groups * (p.limit ? 12 : 4);
     const std::int64_t each = std::max<std::int64_t>(1, SUM_BYTES / std::max<std::int64_t>(1, bytes));
@@ -116,121 +106,34 @@ void set_parts(WgradPlan& p, const Kernels& kernels, int threads) {
     p.chunk_rows = std::max<std::int64_t>(1, std::min(CHUNK_PIXELS / std::max<std::int64_t>(1, p.out_w), rows));
 }
 
-struct Parts {
-    std::vector<WgradSums> sums;
-    std::int64_t panels_each;
-
-    std::int64_t first_panel(const WgradPlan& p, std::int64_t panels, std::int64_t part) const {
-        return panels * part / p.parts_panels;
-    }
-};
-
-// Memory of all jobs' sums, cleared.
-Parts take_parts(const WgradPlan& p, const Sizes& size) {
-    Parts parts;
-    parts.panels_each = pieces(size.panels * p.groups, p.parts_panels);
-    const std::int64_t narrow = round_up(parts.panels_each * size.panel * 4, 64);
-    const std::int64_t wide = p.limit ? 2 * narrow : 0, rows = round_up(size.rows * 8, 64);
-    const std::int64_t each = narrow + wide + rows + round_up(size.columns * 8, 64), jobs = p.parts_rows * p.parts_panels;
-    char* memory = static_cast<char*>(scratch(USE_SUMS, each * jobs));
-    std::memset(memory, 0, static_cast<std::size_t>(each * jobs));
-    for (std::int64_t job = 0; job < jobs; ++job, memory += each) {
-        parts.sums.push_back({reinterpret_cast<std::int32_t*>(memory), reinterpret_cast<std::int64_t*>(memory + narrow),
-                              reinterpret_cast<std::int64_t*>(memory + narrow + wide),
-                              reinterpret_cast<std::int64_t*>(memory + narrow + wide + rows)});
-    }
-    return parts;
-}
-
-// Adds up what all jobs have for one panel and writes its filters.
-class Reduction {
+// Memory of all jobs' sums.
+class Parts {
   public:
-    Reduction(const WgradPlan& p, const Kernels& k, const Parts& parts, const Target& target)
-        : p_(p), k_(k), size_(p, k), parts_(parts), target_(target), terms_(p.images * p.out_h * p.out_w) {}
-
-    void panel(std::int64_t index) const {
-        const std::int64_t group = index / size_.panels, column = index % size_.panels * k_.columns;
-        const std::int64_t cols = std::min(p_.out_group - column, k_.columns), rows = p_.taps_x * p_.in_group;
-        const std::int64_t all = size_.panels * p_.groups;
-        std::int64_t part = 0;
-        while (all * (part + 1) / p_.parts_panels <= index) ++part;
-        const std::int64_t local = (index - all * part / p_.parts_panels) * size_.panel;
-        std::vector<std::int64_t> totals(k_.rows * k_.columns);
-        for (std::int64_t r = 0; r < p_.taps_y; ++r) {
-            for (std::int64_t block = 0; block < size_.blocks; ++block) {
-                const std::int64_t first = block * k_.rows, count = std::min(k_.rows, rows - first);
-                add_up({part, local, group, r, block, column}, totals);
-                for (std::int64_t n = 0; n < cols; ++n) {
-                    const std::int64_t place = ((group * p_.out_group + column + n) * p_.taps_y + r) * rows + first;
-                    for (std::int64_t m = 0; m < count; ++m) write(place + m, totals[m * k_.columns + n]);
-                }
-            }
+    Parts(const WgradPlan& p, const WgradSizes& size) {
+        const std::int64_t panels_each = pieces(size.panels * p.groups, p.parts_panels);
+        const std::int64_t narrow = round_up(panels_each * size.panel * 4, 64);
+        const std::int64_t wide = p.limit ? 2 * narrow : 0, rows = round_up(size.rows * 8, 64);
+        const std::int64_t jobs = p.parts_rows * p.parts_panels;
+        each_ = narrow + wide + rows + round_up(size.columns * 8, 64);
+        char* memory = static_cast<char*>(scratch(USE_SUMS, each_ * jobs));
+        for (std::int64_t job = 0; job < jobs; ++job, memory += each_) {
+            sums_.push_back({reinterpret_cast<std::int32_t*>(memory), reinterpret_cast<std::int64_t*>(memory + narrow),
+                             reinterpret_cast<std::int64_t*>(memory + narrow + wide),
+                             reinterpret_cast<std::int64_t*>(memory + narrow + wide + rows)});
         }
     }
+
+    // The sums of a job, all 0.
+    const WgradSums& cleared(std::int64_t job) const {
+        std::memset(sums_[job].narrow, 0, static_cast<std::size_t>(each_));
+        return sums_[job];
+    }
+
+    const WgradSums* all() const { return sums_.data(); }
 
   private:
-    struct Tile {
-        std::int64_t part, local, group, tap, block, column;
-    };
-
-    // A tile's totals over all jobs and digits. int32 results are exact modulo 2^32 only, so int64 may wrap here.
-    void add_up(const Tile& t, std::vector<std::int64_t>& totals) const {
-        std::fill(totals.begin(), totals.end(), 0);
-        for (int da = 0; da < p_.a.digits; ++da) {
-            for (int db = 0; db < p_.b.digits; ++db) {
-                const std::int64_t pair = ((t.block * p_.taps_y + t.tap) * p_.a.digits + da) * p_.b.digits + db;
-                const std::int64_t at = t.local + pair * k_.rows * k_.columns;
-                for (std::int64_t i = 0; i < p_.parts_rows; ++i) {
-                    const WgradSums& s = parts_.sums[i * p_.parts_panels + t.part];
-                    if (p_.limit) {
-                        add(s.wide + at, 8 * (da + db), totals);
-                    } else {
-                        add(s.narrow + at, 8 * (da + db), totals);
-                    }
-                    if (k_.raw) correct(t, s, i == 0, da, db, totals);
-                }
-            }
-        }
-    }
-
-    template <class Sum>
-    static void add(const Sum* from, int shift, std::vector<std::int64_t>& totals) {
-        const std::int64_t factor = std::int64_t{1} << shift, count = static_cast<std::int64_t>(totals.size());
-        std::int64_t* to = totals.data();
-        for (std::int64_t i = 0; i < count; ++i) to[i] += from[i] * factor;
-    }
-
-    // Takes the zero points of raw digits off one job's sums.
-    void correct(const Tile& t, const WgradSums& s, bool first, int da, int db, std::vector<std::int64_t>& totals) const {
-        const std::int64_t padded = size_.blocks * k_.rows, panels = size_.panels * k_.columns;
-        const std::int64_t za = p_.a.digit_zero[da], zb = p_.b.digit_zero[db], factor = std::int64_t{1} << 8 * (da + db);
-        const std::int64_t* rows = s.row_sums + ((da * p_.groups + t.group) * p_.taps_y + t.tap) * padded + t.block * k_.rows;
-        const std::int64_t* columns = s.column_sums + (db * p_.groups + t.group) * panels + t.column;
-        const std::int64_t constant = first ? terms_ * za * zb : 0;
-        for (std::int64_t m = 0; m < k_.rows; ++m) {
-            for (std::int64_t n = 0; n < k_.columns; ++n) {
-                totals[m * k_.columns + n] += (constant - zb * rows[m] - za * columns[n]) * factor;
-            }
-        }
-    }
-
-    void write(std::int64_t place, std::int64_t total) const {
-        if (target_.kind == RESULT_INT32) {
-            static_cast<std::int32_t*>(target_.data)[place] = static_cast<std::int32_t>(total);
-        } else if (target_.kind == RESULT_INT64) {
-            static_cast<std::int64_t*>(target_.data)[place] = total;
-        } else {
-            const float scaled = static_cast<float>(total) * target_.first_scale;
-            static_cast<float*>(target_.data)[place] = scaled * *target_.second_scale;
-        }
-    }
-
-    const WgradPlan& p_;
-    const Kernels& k_;
-    const Sizes size_;
-    const Parts& parts_;
-    const Target& target_;
-    const std::int64_t terms_;
+    std::vector<WgradSums> sums_;
+    std::int64_t each_;
 };
 
 }  // namespace
@@ -245,14 +148,14 @@ QBENCH_EXPORT int qbench_conv2d_weight_grad(int level, int threads, const qbench
         choose_winograd(p, kernels);
         set_limit(p, kernels, call->target.kind);
         set_parts(p, kernels, threads);
-        const Sizes size(p, kernels);
-        const Parts parts = take_parts(p, size);
+        const WgradSizes size = sizes_of(p, kernels);
+        const Parts parts(p, size);
         const auto job = p.winograd_tiles ? kernels.wgrad_winograd : kernels.wgrad;
         const std::int64_t bytes = p.winograd_tiles ? kernels.wgrad_winograd_scratch(p) : kernels.wgrad_scratch(p);
         in_jobs(threads, p.parts_rows * p.parts_panels,
-                [&](std::int64_t part) { job(p, part, scratch(USE_JOB, bytes), parts.sums[part]); });
+                [&](std::int64_t part) { job(p, part, scratch(USE_JOB, bytes), parts.cleared(part)); });
         const Target target = target_of(*call);
-        const Reduction reduction(p, kernels, parts, target);
-        in_jobs(threads, size.panels * p.groups, [&](std::int64_t panel) { reduction.panel(panel); });
+        in_jobs(threads, size.panels * p.groups,
+                [&](std::int64_t panel) { kernels.wgrad_reduce(p, parts.all(), target, panel); });
     });
 }
