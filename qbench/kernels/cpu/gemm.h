@@ -178,6 +178,8 @@ struct Kernels {
     std::int64_t unit, depth;            // terms of a unit; units that a segment's length is a multiple of
     std::int64_t element_bytes;
     bool raw;
+    double pace;           // time of an inner product of one digit each, relative to AVX2's and AVX-512's
+    const Kernels* words;  // int16 kernels of the same instruction set, which outrun bytes in Winograd's form; or null
     void (*pack)(const ConvPlan&, std::int64_t task);
     void (*conv)(const ConvPlan&, std::int64_t job, void* scratch);
     WinogradKernels winograd[2];  // by form; null where direct products are faster

@@ -20,8 +20,10 @@
 #include "gemm_wgrad_winograd.h"
 
 template <class Isa>
-constexpr Kernels kernels_of() {
+constexpr Kernels kernels_of(double pace = 1, const Kernels* words = nullptr) {
     Kernels k{};
+    k.pace = pace;
+    k.words = words;
     k.rows = Isa::rows;
     k.columns = Isa::columns;
     k.lanes = Isa::lanes;

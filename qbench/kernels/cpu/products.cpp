@@ -3,10 +3,17 @@
 
 #include <algorithm>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include "isa.h"
 
 namespace qbench {
 namespace {
+
+// Large blocks are read at many places at once, more than there are entries for small pages.
+constexpr std::int64_t PAGE = 4096, HUGE_PAGE = 2 << 20;
 
 class Block {
   public:
@@ -16,8 +23,12 @@ class Block {
         if (bytes > size_) {
             std::free(data_);
             size_ = 0;
-            data_ = std::aligned_alloc(64, static_cast<std::size_t>(round_up(bytes, 4096)));
+            const std::int64_t page = bytes < HUGE_PAGE ? PAGE : HUGE_PAGE, whole = round_up(bytes, page);
+            data_ = std::aligned_alloc(static_cast<std::size_t>(page), static_cast<std::size_t>(whole));
             if (!data_) throw ProductError{STATUS_MEMORY};
+#if defined(__linux__)
+            if (page == HUGE_PAGE) madvise(data_, static_cast<std::size_t>(whole), MADV_HUGEPAGE);
+#endif
             size_ = bytes;
         }
         return data_;
@@ -74,46 +85,68 @@ bool is_narrow(const PlannedConv& conv) {
     return largest <= INT32_MAX / p.a.bound;
 }
 
-// Whether Winograd's forms compute this: 3x3 taps, stride 1, and sums that int32 takes.
+// Whether Winograd's forms compute this: 3x3 taps and stride 1.
 bool allows_winograd(const PlannedConv& conv, const Kernels& kernels) {
     const ConvPlan& p = conv.plan;
-    const bool is_3x3 = p.phase_count == 1 && conv.taps[0].size() == 9 && p.step_y == 1 && p.step_x == 1 &&
+    const bool is_3x3 = conv.phases.size() == 1 && conv.taps[0].size() == 9 && p.step_y == 1 && p.step_x == 1 &&
                         p.high_y - p.low_y == 2 && p.high_x - p.low_x == 2;
-    return kernels.winograd[0].job && is_3x3 && p.groups == 1 && p.narrow && p.in_group % kernels.unit == 0;
+    return kernels.winograd[0].job && is_3x3 && p.groups == 1 && p.in_group % kernels.unit == 0;
 }
 
 // Inner products that take as long as the transforms of an input or an output, each by point and channel, and of an
 // element of the filters by point: measured with AVX2, from 8 to 512 channels and from 2x2 to 56x56 pixels.
 constexpr double TRANSFORM_COST = 12, FILTER_COST = 16;
 
-double winograd_cost(const ConvPlan& p, const WinogradForm& form, int digits) {
-    const double channels = static_cast<double>(p.in_group), filters = static_cast<double>(p.padded_columns);
-    const std::int64_t of_image = pieces(p.phases->rows, form.outputs) * pieces(p.phases->cols, form.outputs);
-    const double of_tile = channels * filters + TRANSFORM_COST * (channels + filters);
+// Costs are times of inner products with AVX2.
+double winograd_cost(const PlannedConv& conv, const Kernels& kernels, const WinogradForm& form, int digits) {
+    const ConvPlan& p = conv.plan;
+    const double channels = static_cast<double>(p.in_group);
+    const double filters = static_cast<double>(round_up(p.out_group, kernels.lanes));
+    const std::int64_t of_image = pieces(conv.phases[0].rows, form.outputs) * pieces(conv.phases[0].cols, form.outputs);
+    const double of_tile = kernels.pace * channels * filters + TRANSFORM_COST * (channels + filters);
     return form.points * (digits * p.images * of_image * of_tile + FILTER_COST * channels * filters);
 }
 
-struct Form {
-    int index, digits;  // of WINOGRAD_FORMS, of the inputs
+double direct_cost(const PlannedConv& conv, const Kernels& kernels) {
+    const ConvPlan& p = conv.plan;
+    double windows = 0;
+    for (std::size_t f = 0; f < conv.phases.size(); ++f) {
+        windows += static_cast<double>(conv.phases[f].rows * conv.phases[f].cols) * conv.taps[f].size();
+    }
+    const int digits = fewest_digits(p.a, kernels) * fewest_digits(p.b, kernels);
+    const std::int64_t products = p.groups * p.in_group * round_up(p.out_group, kernels.lanes);
+    return kernels.pace * digits * windows * p.images * products;
+}
+
+// What a product is computed with. form: of WINOGRAD_FORMS, or -1 for the direct product; digits: of the form's inputs.
+struct Route {
+    const Kernels* kernels;
+    int form, digits;
+    double cost;
 };
 
-// The form that costs least among those whose transformed operands fit int16, or index -1 for the direct product.
-Form winograd_form(const PlannedConv& conv, const Kernels& kernels) {
+// The direct product, or the form that costs least among those whose transformed operands fit int16.
+Route cheapest(const PlannedConv& conv, const Kernels& kernels) {
     const ConvPlan& p = conv.plan;
-    Form best{-1, 1};
+    Route best{&kernels, -1, 1, direct_cost(conv, kernels)};
     if (!allows_winograd(conv, kernels)) return best;
-    double least = 9.0 * p.images * p.phases->rows * p.phases->cols * p.in_group * p.padded_columns;
-    for (int index = 0; index < 2; ++index) {
-        const WinogradForm& f = WINOGRAD_FORMS[index];
+    for (int form = 0; form < 2; ++form) {
+        const WinogradForm& f = WINOGRAD_FORMS[form];
         const int digits = f.input_growth * p.a.bound > INT16_MAX ? 2 : 1;
         if (digits == 2 && p.a.code != CODE_INT16) continue;
         if (f.filter_growth * p.b.bound > INT16_MAX) continue;
-        const double cost = winograd_cost(p, f, digits);
-        if (cost >= least) continue;
-        best = {index, digits};
-        least = cost;
+        const double cost = winograd_cost(conv, kernels, f, digits);
+        if (cost < best.cost) best = {&kernels, form, digits, cost};
     }
     return best;
+}
+
+// With bytes, or with words where those are cheaper.
+Route route_of(const PlannedConv& conv, const Kernels& kernels) {
+    const Route own = cheapest(conv, kernels);
+    if (!kernels.words) return own;
+    const Route words = cheapest(conv, *kernels.words);
+    return words.cost < own.cost ? words : own;
 }
 
 void pack_winograd(PlannedConv& conv, const Kernels& kernels, int form, int threads) {
@@ -139,9 +172,12 @@ void finish_extremes(const ConvPlan& p, float* result) {
     result[1] = all.nan ? nan : all.high;
 }
 
-void run(PlannedConv& conv, const Kernels& kernels, int threads, float* extremes) {
+void run(PlannedConv& conv, const Kernels& level, int threads, float* extremes) {
     ConvPlan& p = conv.plan;
-    measure_bound(p.a, {p.images, p.height, p.width, p.channels}, kernels, threads);
+    measure_bound(p.a, {p.images, p.height, p.width, p.channels}, level, threads);
+    conv.find_span();
+    const Route route = route_of(conv, level);
+    const Kernels& kernels = *route.kernels;
     prepare(p.a, kernels, LEFT, fewest_digits(p.a, kernels));
     prepare(p.b, kernels, RIGHT, fewest_digits(p.b, kernels));
     conv.lay_out(kernels, threads);
@@ -153,13 +189,13 @@ void run(PlannedConv& conv, const Kernels& kernels, int threads, float* extremes
         pack(conv, kernels, threads);
     }
     conv.limit(kernels, p.narrow ? 0 : int32_terms(p.a, p.b));
-    const Form form = winograd_form(conv, kernels);
-    if (form.index >= 0) {
-        prepare(p.a, kernels, LEFT, form.digits);
-        pack_winograd(conv, kernels, form.index, threads);
-        conv.find_winograd_jobs(kernels, WINOGRAD_FORMS[form.index], threads);
+    const bool by_winograd = p.narrow && route.form >= 0;
+    if (by_winograd) {
+        prepare(p.a, kernels, LEFT, route.digits);
+        pack_winograd(conv, kernels, route.form, threads);
+        conv.find_winograd_jobs(kernels, WINOGRAD_FORMS[route.form], threads);
     }
-    const auto job = form.index >= 0 ? kernels.winograd[form.index].job : kernels.conv;
+    const auto job = by_winograd ? kernels.winograd[route.form].job : kernels.conv;
     std::vector<Extremes> seen(extremes ? conv.jobs.size() : 0);
     p.extremes = extremes ? seen.data() : nullptr;
     in_jobs(threads, p.job_count, [&](std::int64_t index) { job(p, index, scratch(USE_JOB, p.scratch_bytes)); });

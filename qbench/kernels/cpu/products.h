@@ -79,7 +79,8 @@ struct PlannedConv {
     std::vector<std::int64_t> tap_offset;
     std::vector<Job> jobs;
 
-    // After plan's geometry, phases' outputs and taps are set.
+    // After plan's geometry, phases' outputs and taps are set: what the taps span, then the rest.
+    void find_span();
     void lay_out(const Kernels& kernels, int threads);
     // Segments of at most `terms` terms; 0 for no limit.
     void limit(const Kernels& kernels, std::int64_t terms);
@@ -89,7 +90,6 @@ struct PlannedConv {
     std::int64_t sum_count() const;
 
   private:
-    void find_span();
     void find_runs(const Kernels& kernels, std::size_t phase);
     void find_jobs(const Kernels& kernels, int threads);
     std::int64_t image_width() const;

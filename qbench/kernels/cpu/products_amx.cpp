@@ -18,7 +18,7 @@ namespace products_amx {
 namespace {
 #include "gemm_kernels.h"
 #include "isa_amx.h"
-#include "isa_dots512.h"
+#include "isa_registers512.h"
 
 // Sums in registers 0 to 3 (upper left, upper right, lower left, lower right), A in 4 and 5, B in 6 and 7.
 template <class Isa, bool two_rows, bool two_columns>
@@ -98,10 +98,12 @@ struct TileProducts {
     }
 };
 
-struct Isa : Dots512 {
+struct Isa : Registers512<std::uint8_t, std::int8_t> {
     using Tiles = TileProducts<Isa>;
     static constexpr bool planar = true;
     static constexpr std::int64_t depth = 16, rows = 32;
+
+    static QBENCH_INLINE Sum add(Sum sum, Left left, Right right) { return _mm512_dpbusd_epi32(sum, left, right); }
 };
 }  // namespace
 }  // namespace products_amx

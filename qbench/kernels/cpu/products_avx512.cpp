@@ -17,29 +17,16 @@ namespace products_avx512 {
 namespace {
 #include "gemm_kernels.h"
 #include "isa_interleave.h"
+#include "isa_registers512.h"
 
-struct Isa {
-    using A = std::int16_t;
-    using B = std::int16_t;
-    using Sum = __m512i;
-    using Left = __m512i;
-    using Right = __m512i;
+struct Isa : Registers512<std::int16_t, std::int16_t> {
     using Tiles = VectorTiles<Isa>;
+    static constexpr bool planar = false;
+    static constexpr std::int64_t depth = 1, rows = 8;
+
     static QBENCH_INLINE void interleave(const A* from, std::int64_t pixel, A* to) {
         interleave_2x8(from, pixel, to);
     }
-    static constexpr bool raw = false, planar = false;
-    static constexpr std::int64_t unit = 2, depth = 1, rows = 8, lanes = 16, vectors = 2, columns = lanes * vectors;
-
-    static QBENCH_INLINE Sum zero() { return _mm512_setzero_si512(); }
-    static QBENCH_INLINE Sum load(const std::int32_t* from) { return _mm512_loadu_si512(from); }
-    static QBENCH_INLINE void store(std::int32_t* to, Sum sum) { _mm512_storeu_si512(to, sum); }
-    static QBENCH_INLINE Left broadcast(const A* pair) {
-        std::int32_t bits;
-        __builtin_memcpy(&bits, pair, sizeof bits);
-        return _mm512_set1_epi32(bits);
-    }
-    static QBENCH_INLINE Right panel(const B* from) { return _mm512_loadu_si512(from); }
     static QBENCH_INLINE Sum add(Sum sum, Left left, Right right) {
         return _mm512_add_epi32(sum, _mm512_madd_epi16(left, right));
     }

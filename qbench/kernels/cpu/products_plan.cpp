@@ -23,7 +23,6 @@ void PlannedConv::lay_out(const Kernels& kernels, int threads) {
     tap_offset.clear();
     jobs.clear();
     plan.padded_columns = round_up(plan.out_group, kernels.lanes);
-    find_span();
     std::int64_t packed = 0, sums = 0;
     for (std::size_t f = 0; f < count; ++f) {
         find_runs(kernels, f);

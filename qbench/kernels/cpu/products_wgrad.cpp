@@ -15,7 +15,7 @@ constexpr std::int64_t SUM_BYTES = 16 << 20;
 // Errors of two digits cost less than int32 sums of fewer terms: measured with AVX2.
 constexpr std::int64_t FEWEST_TERMS = 16;
 
-WgradPlan plan_of(const Call& call, const Kernels& kernels, int threads) {
+WgradPlan plan_of(const Call& call, const Kernels& level, int threads) {
     const Geometry& g = call.where;
     WgradPlan p{};
     p.a = operand_of(call.first);
@@ -39,11 +39,9 @@ WgradPlan plan_of(const Call& call, const Kernels& kernels, int threads) {
     p.dilation_y = g.dilation_y;
     p.dilation_x = g.dilation_x;
     if (p.a.code == CODE_INT16) {  // else products take Winograd's form, or errors of any size in few digits
-        measure_bound(p.a, {g.images, g.height, g.width, g.channels}, kernels, threads);
-        measure_bound(p.b, {g.images, g.out_h, g.out_w, g.filters}, kernels, threads);
+        measure_bound(p.a, {g.images, g.height, g.width, g.channels}, level, threads);
+        measure_bound(p.b, {g.images, g.out_h, g.out_w, g.filters}, level, threads);
     }
-    prepare(p.a, kernels, LEFT, fewest_digits(p.a, kernels));
-    prepare(p.b, kernels, RIGHT, fewest_digits(p.b, kernels));
     return p;
 }
 
@@ -60,25 +58,58 @@ int winograd_digits(const Operand& error) {
     return error.zero != 0 && error.bound > INT16_MAX ? 0 : 2;
 }
 
-bool winograd_pays(const WgradPlan& p, const Kernels& kernels, int digits) {
+// Costs are times of inner products with AVX2.
+double winograd_cost(const WgradPlan& p, const Kernels& kernels, int digits) {
     const double channels = static_cast<double>(p.channels);
     const double filters = static_cast<double>(round_up(p.filters, kernels.columns));
     const double tiles = static_cast<double>(tiles_of(p)), chunks = static_cast<double>(pieces(tiles_of(p), WGRAD_TILES));
-    const double products = digits * channels * filters * (tiles + PRODUCT_COST * chunks);
-    const double transforms = TRANSFORM_COST * tiles * (channels + digits * filters);
-    return 36 * (products + transforms) < 9.0 * p.images * p.out_h * p.out_w * channels * p.filters;
+    const double products = digits * channels * filters * (kernels.pace * tiles + PRODUCT_COST * chunks);
+    return 36 * (products + TRANSFORM_COST * tiles * (channels + digits * filters));
 }
 
-// Takes Winograd's form where it is exact and pays.
-void choose_winograd(WgradPlan& p, const Kernels& kernels) {
+double direct_cost(const WgradPlan& p, const Kernels& kernels) {
+    const int digits = fewest_digits(p.a, kernels) * fewest_digits(p.b, kernels);
+    const double products = static_cast<double>(p.images * p.out_h * p.out_w) * p.in_group * p.filters;
+    return kernels.pace * digits * p.taps_y * p.taps_x * products;
+}
+
+bool allows_winograd(const WgradPlan& p, const Kernels& kernels) {
     const bool is_3x3 = p.taps_y == 3 && p.taps_x == 3 && p.stride_y == 1 && p.stride_x == 1 && p.dilation_y == 1 &&
                         p.dilation_x == 1;
-    if (!kernels.wgrad_winograd || !is_3x3 || p.groups != 1 || p.channels % kernels.rows != 0) return;
-    if (WINOGRAD_FORMS[1].input_growth * p.a.bound > INT16_MAX) return;
-    const int digits = winograd_digits(p.b);
-    if (digits == 0 || !winograd_pays(p, kernels, digits)) return;
-    p.b.digits = digits;
-    p.b.digit_bound = digits == 1 ? p.b.bound : 128;
+    return kernels.wgrad_winograd && is_3x3 && p.groups == 1 && p.channels % kernels.rows == 0 &&
+           WINOGRAD_FORMS[1].input_growth * p.a.bound <= INT16_MAX;
+}
+
+// What a gradient is computed with. digits: of errors in Winograd's form, or 0 for the direct product.
+struct Route {
+    const Kernels* kernels;
+    int digits;
+    double cost;
+};
+
+Route cheapest(const WgradPlan& p, const Kernels& kernels) {
+    const Route direct{&kernels, 0, direct_cost(p, kernels)};
+    const int digits = allows_winograd(p, kernels) ? winograd_digits(p.b) : 0;
+    if (digits == 0) return direct;
+    const Route form{&kernels, digits, winograd_cost(p, kernels, digits)};
+    return form.cost < direct.cost ? form : direct;
+}
+
+// With bytes, or with words where those are cheaper.
+Route route_of(const WgradPlan& p, const Kernels& kernels) {
+    const Route own = cheapest(p, kernels);
+    if (!kernels.words) return own;
+    const Route words = cheapest(p, *kernels.words);
+    return words.cost < own.cost ? words : own;
+}
+
+void take_route(WgradPlan& p, const Route& route) {
+    const Kernels& kernels = *route.kernels;
+    prepare(p.a, kernels, LEFT, fewest_digits(p.a, kernels));
+    prepare(p.b, kernels, RIGHT, fewest_digits(p.b, kernels));
+    if (route.digits == 0) return;
+    p.b.digits = route.digits;
+    p.b.digit_bound = route.digits == 1 ? p.b.bound : 128;
     const std::int64_t of_tile = 16 * p.a.bound * p.b.digit_bound;
     const std::int64_t exact = (WINOGRAD_FORMS[1].output_bound - 1) / of_tile / kernels.unit * kernels.unit;
     p.winograd_tiles = std::min(exact, WGRAD_TILES);
@@ -142,10 +173,11 @@ class Parts {
 QBENCH_EXPORT int qbench_conv2d_weight_grad(int level, int threads, const qbench::Call* call) {
     using namespace qbench;
     return guarded([&] {
-        const Kernels& kernels = kernels_of_level(level);
         threads = useful_threads(threads, products_of(call->where));
-        WgradPlan p = plan_of(*call, kernels, threads);
-        choose_winograd(p, kernels);
+        WgradPlan p = plan_of(*call, kernels_of_level(level), threads);
+        const Route route = route_of(p, kernels_of_level(level));
+        const Kernels& kernels = *route.kernels;
+        take_route(p, route);
         set_limit(p, kernels, call->target.kind);
         set_parts(p, kernels, threads);
         const WgradSizes size = sizes_of(p, kernels);

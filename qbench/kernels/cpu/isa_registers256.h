@@ -1,0 +1,23 @@
+// Registers of 256 bits for products of bytes (A unsigned, B signed) or of int16. Included inside the namespace of an x86
+// instruction set.
+
+template <class ElementA, class ElementB>
+struct Registers256 {
+    using A = ElementA;
+    using B = ElementB;
+    using Sum = __m256i;
+    using Left = __m256i;
+    using Right = __m256i;
+    static constexpr bool raw = sizeof(A) == 1;
+    static constexpr std::int64_t unit = 4 / sizeof(A), lanes = 8, vectors = 2, columns = lanes * vectors;
+
+    static QBENCH_INLINE Sum zero() { return _mm256_setzero_si256(); }
+    static QBENCH_INLINE Sum load(const std::int32_t* from) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)); }
+    static QBENCH_INLINE void store(std::int32_t* to, Sum sum) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), sum); }
+    static QBENCH_INLINE Left broadcast(const A* from) {
+        std::int32_t bits;
+        __builtin_memcpy(&bits, from, sizeof bits);
+        return _mm256_set1_epi32(bits);
+    }
+    static QBENCH_INLINE Right panel(const B* from) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)); }
+};

@@ -1,0 +1,23 @@
+// Registers of 512 bits for products of bytes (A unsigned, B signed) or of int16. Included inside the namespace of an x86
+// instruction set.
+
+template <class ElementA, class ElementB>
+struct Registers512 {
+    using A = ElementA;
+    using B = ElementB;
+    using Sum = __m512i;
+    using Left = __m512i;
+    using Right = __m512i;
+    static constexpr bool raw = sizeof(A) == 1;
+    static constexpr std::int64_t unit = 4 / sizeof(A), lanes = 16, vectors = 2, columns = lanes * vectors;
+
+    static QBENCH_INLINE Sum zero() { return _mm512_setzero_si512(); }
+    static QBENCH_INLINE Sum load(const std::int32_t* from) { return _mm512_loadu_si512(from); }
+    static QBENCH_INLINE void store(std::int32_t* to, Sum sum) { _mm512_storeu_si512(to, sum); }
+    static QBENCH_INLINE Left broadcast(const A* from) {
+        std::int32_t bits;
+        __builtin_memcpy(&bits, from, sizeof bits);
+        return _mm512_set1_epi32(bits);
+    }
+    static QBENCH_INLINE Right panel(const B* from) { return _mm512_loadu_si512(from); }
+};
