@@ -179,6 +179,7 @@ struct Kernels {
     std::int64_t element_bytes;
     bool raw;
     double pace;           // time of an inner product of one digit each, relative to AVX2's and AVX-512's
+    double filter_cost;    // such products that take as long as Winograd's transform of a filter's element, by point
     const Kernels* words;  // int16 kernels of the same instruction set, which outrun bytes in Winograd's form; or null
     void (*pack)(const ConvPlan&, std::int64_t task);
     void (*conv)(const ConvPlan&, std::int64_t job, void* scratch);

@@ -127,17 +127,41 @@ struct ConvJob {
         }
     }
 
+    // Sums over `taps` pixels that follow each other, in place of the first one's.
+    void join_pixels(std::int64_t taps) {
+        const std::int64_t last = pixels() - taps;
+        std::int64_t sum = 0;
+        for (std::int64_t t = 0; t < taps; ++t) sum += pixel_sums[t];
+        for (std::int64_t i = 0; i <= last; ++i) {
+            const std::int64_t first = pixel_sums[i];
+            pixel_sums[i] = sum;
+            if (i < last) sum += pixel_sums[i + taps] - first;
+        }
+    }
+
+    // Taps of all runs, where those are many and as many in each; else 1.
+    static std::int64_t joined_taps(const Phase& phase) {
+        constexpr std::int64_t FEW = 3;  // as quickly added for every output
+        const std::int64_t taps = phase.run_count ? phase.runs[0].taps : 1;
+        for (std::int64_t r = 1; r < phase.run_count; ++r) {
+            if (phase.runs[r].taps != taps) return 1;
+        }
+        return taps > FEW ? taps : 1;
+    }
+
     // Sums of the prepared elements in each output's window, times the zero points of the filters' digits.
     void sum_rows(const Phase& phase, std::int64_t group) {
         std::int64_t factor = 0;
         for (int d = 0; d < p.b.digits; ++d) factor += static_cast<std::int64_t>(p.b.digit_zero[d]) * (1 << 8 * d);
         sum_pixels(group);
+        const std::int64_t joined = joined_taps(phase);
+        if (joined > 1) join_pixels(joined);
         for_rows(phase, [&](auto, auto, std::int64_t output, std::int64_t pixel, std::int64_t cols) {
             std::int64_t* __restrict const to = row_part + output;
             fill(to, cols, std::int64_t{0});
             for (std::int64_t r = 0; r < phase.run_count; ++r) {
                 const Run& run = phase.runs[r];
-                for (std::int64_t tap = 0; tap < run.taps; ++tap) {
+                for (std::int64_t tap = 0; tap < run.taps; tap += joined) {
                     const std::int64_t* __restrict const from = pixel_sums + pixel + run.a / p.channels + tap;
                     if (p.step_x == 1) {
                         for (std::int64_t m = 0; m < cols; ++m) to[m] += from[m];

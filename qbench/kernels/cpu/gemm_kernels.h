@@ -20,9 +20,10 @@
 #include "gemm_wgrad_winograd.h"
 
 template <class Isa>
-constexpr Kernels kernels_of(double pace = 1, const Kernels* words = nullptr) {
+constexpr Kernels kernels_of(double pace = 1, double filter_cost = 16, const Kernels* words = nullptr) {
     Kernels k{};
     k.pace = pace;
+    k.filter_cost = filter_cost;
     k.words = words;
     k.rows = Isa::rows;
     k.columns = Isa::columns;

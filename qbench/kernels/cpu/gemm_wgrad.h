@@ -173,10 +173,13 @@ struct WgradJob {
     // Sums over a line of what its outputs meet, by row of A.
     void sum_line(const A* part, std::int64_t* to) const {
         fill(to, at.blocks * Isa::rows, std::int64_t{0});
+        if (p.stride_x > 1 && p.dilation_x == 1 && p.groups == 1) {  // a window's elements lie next to each other
+            return add_pixels(part, p.stride_x * p.channels, p.out_w, p.taps_x * p.in_group, to);
+        }
         for (std::int64_t tap = 0; tap < p.taps_x; ++tap, to += p.in_group) {
             const A* first = part + tap * p.dilation_x * p.channels;
             if (tap == 0 || p.stride_x > 1 || p.dilation_x >= p.out_w) {
-                add_pixels(first, p.stride_x * p.channels, p.out_w, to);
+                add_pixels(first, p.stride_x * p.channels, p.out_w, p.in_group, to);
                 continue;
             }
             for (std::int64_t c = 0; c < p.in_group; ++c) to[c] = to[c - p.in_group];  // the pixels of the tap before, moved
@@ -187,13 +190,13 @@ struct WgradJob {
         }
     }
 
-    // Adds `count` pixels, `pixel` elements apart.
-    void add_pixels(const A* from, std::int64_t pixel, std::int64_t count, std::int64_t* to) const {
+    // Adds `length` elements each of `count` places, `pixel` elements apart.
+    static void add_pixels(const A* from, std::int64_t pixel, std::int64_t count, std::int64_t length, std::int64_t* to) {
         constexpr std::int64_t WIDTH = 16, MOST = UINT16_MAX / UINT8_MAX;  // pixels whose sum 16 bits take
         typedef std::uint8_t Bytes __attribute__((vector_size(WIDTH)));
         typedef std::uint16_t Wide __attribute__((vector_size(2 * WIDTH)));
         std::int64_t c = 0;
-        for (; c + WIDTH <= p.in_group; c += WIDTH) {
+        for (; c + WIDTH <= length; c += WIDTH) {
             for (std::int64_t begin = 0; begin < count; begin += MOST) {
                 const std::int64_t end = begin + MOST < count ? begin + MOST : count;
                 Wide sum{};
@@ -205,7 +208,7 @@ struct WgradJob {
                 for (std::int64_t i = 0; i < WIDTH; ++i) to[c + i] += sum[i];
             }
         }
-        for (; c < p.in_group; ++c) {
+        for (; c < length; ++c) {
             for (std::int64_t x = 0; x < count; ++x) to[c] += from[x * pixel + c];
         }
     }

@@ -12,30 +12,53 @@
 namespace qbench {
 namespace {
 
-// Large blocks are read at many places at once, more than there are entries for small pages.
-constexpr std::int64_t PAGE = 4096, HUGE_PAGE = 2 << 20;
+// Large blocks are read at more places at once than there are entries for small pages.
+constexpr std::int64_t HUGE_PAGE = 2 << 20;
 
+// Memory that grows and is not moved.
 class Block {
   public:
-    ~Block() { std::free(data_); }
+    ~Block() { release(); }
 
     void* get(std::int64_t bytes) {
         if (bytes > size_) {
-            std::free(data_);
-            size_ = 0;
-            const std::int64_t page = bytes < HUGE_PAGE ? PAGE : HUGE_PAGE, whole = round_up(bytes, page);
-            data_ = std::aligned_alloc(static_cast<std::size_t>(page), static_cast<std::size_t>(whole));
-            if (!data_) throw ProductError{STATUS_MEMORY};
-#if defined(__linux__)
-            if (page == HUGE_PAGE) madvise(data_, static_cast<std::size_t>(whole), MADV_HUGEPAGE);
-#endif
-            size_ = bytes;
+            release();
+            take(static_cast<std::size_t>(round_up(bytes, bytes < HUGE_PAGE ? 4096 : HUGE_PAGE)));
         }
         return data_;
     }
 
   private:
-    void* data_ = nullptr;
+    void take(std::size_t bytes) {
+#if defined(__linux__)
+        if (bytes >= HUGE_PAGE) {  // from the system, because memory that was in use keeps its small pages
+            void* pages = mmap(nullptr, bytes + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+            if (pages == MAP_FAILED) throw ProductError{STATUS_MEMORY};
+            mapped_ = pages;
+            data_ = reinterpret_cast<void*>(round_up(reinterpret_cast<std::intptr_t>(pages), HUGE_PAGE));
+            size_ = static_cast<std::int64_t>(bytes);
+            madvise(data_, bytes, MADV_HUGEPAGE);
+            return;
+        }
+#endif
+        data_ = std::aligned_alloc(64, bytes);
+        if (!data_) throw ProductError{STATUS_MEMORY};
+        size_ = static_cast<std::int64_t>(bytes);
+    }
+
+    void release() {
+        if (mapped_) {
+#if defined(__linux__)
+            munmap(mapped_, static_cast<std::size_t>(size_ + HUGE_PAGE));
+#endif
+        } else {
+            std::free(data_);
+        }
+        mapped_ = data_ = nullptr;
+        size_ = 0;
+    }
+
+    void *data_ = nullptr, *mapped_ = nullptr;
     std::int64_t size_ = 0;
 };
 
@@ -93,9 +116,9 @@ bool allows_winograd(const PlannedConv& conv, const Kernels& kernels) {
     return kernels.winograd[0].job && is_3x3 && p.groups == 1 && p.in_group % kernels.unit == 0;
 }
 
-// Inner products that take as long as the transforms of an input or an output, each by point and channel, and of an
-// element of the filters by point: measured with AVX2, from 8 to 512 channels and from 2x2 to 56x56 pixels.
-constexpr double TRANSFORM_COST = 12, FILTER_COST = 16;
+// Inner products that take as long as the transforms of an input or an output, each by point and channel: like what the
+// kernels give, measured from 8 to 512 channels and from 2x2 to 56x56 pixels.
+constexpr double TRANSFORM_COST = 12;
 
 // Costs are times of inner products with AVX2.
 double winograd_cost(const PlannedConv& conv, const Kernels& kernels, const WinogradForm& form, int digits) {
@@ -104,7 +127,7 @@ double winograd_cost(const PlannedConv& conv, const Kernels& kernels, const Wino
     const double filters = static_cast<double>(round_up(p.out_group, kernels.lanes));
     const std::int64_t of_image = pieces(conv.phases[0].rows, form.outputs) * pieces(conv.phases[0].cols, form.outputs);
     const double of_tile = kernels.pace * channels * filters + TRANSFORM_COST * (channels + filters);
-    return form.points * (digits * p.images * of_image * of_tile + FILTER_COST * channels * filters);
+    return form.points * (digits * p.images * of_image * of_tile + kernels.filter_cost * channels * filters);
 }
 
 double direct_cost(const PlannedConv& conv, const Kernels& kernels) {

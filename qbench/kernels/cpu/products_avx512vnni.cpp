@@ -45,13 +45,13 @@ struct Words : Registers512<std::int16_t, std::int16_t> {
     }
 };
 
-constexpr Kernels words = kernels_of<Words>(0.75);
+constexpr Kernels words = kernels_of<Words>(0.75, 80);
 }  // namespace
 }  // namespace products_avx512vnni
 
-// Paces measured on a CPU whose 512-bit units are two of 256 bits (Zen 4).
+// Costs measured on a CPU whose 512-bit units are two of 256 bits (Zen 4).
 const Kernels avx512vnni_kernels =
-    products_avx512vnni::kernels_of<products_avx512vnni::Bytes>(0.45, &products_avx512vnni::words);
+    products_avx512vnni::kernels_of<products_avx512vnni::Bytes>(0.45, 0, &products_avx512vnni::words);
 }  // namespace qbench
 
 #if defined(__clang__)

@@ -45,12 +45,12 @@ struct Words : Registers256<std::int16_t, std::int16_t> {
     }
 };
 
-constexpr Kernels words = kernels_of<Words>(0.75);
+constexpr Kernels words = kernels_of<Words>(0.75, 80);
 }  // namespace
 }  // namespace products_avxvnni
 
-// Paces of AVX512-VNNI: these have not been measured.
-const Kernels avxvnni_kernels = products_avxvnni::kernels_of<products_avxvnni::Bytes>(0.45, &products_avxvnni::words);
+// Costs of AVX512-VNNI: these have not been measured.
+const Kernels avxvnni_kernels = products_avxvnni::kernels_of<products_avxvnni::Bytes>(0.45, 0, &products_avxvnni::words);
 }  // namespace qbench
 
 #if defined(__clang__)
