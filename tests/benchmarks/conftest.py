@@ -23,7 +23,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("qbench benchmarks")
     group.addoption("--assert-targets", action="store_true", help="fail where a ratio surely misses its bound")
     group.addoption("--any-cpu", action="store_true", help="measure also what this CPU is not held to")
-    group.addoption("--save-bench", action="store_true", help="write the table to results/reference/bench/CPU-LEVEL.json")
+    group.addoption(
+        "--save-bench", action="store_true", help="write the table to results/reference/bench/CPU-LEVEL.json"
+    )
     group.addoption("--bench-rounds", type=int, default=15, help="rounds of a comparison of whole steps")
     group.addoption("--bench-threads", type=int, default=0, help="threads of every side; default: PyTorch's choice")
     group.addoption("--random-bits", choices=("philox", "hash"), default="philox", help="of stochastic rounding")

@@ -82,7 +82,8 @@ struct Factor {
     qbench::CallFactor call() const {
         const auto address = [](const void* p) { return reinterpret_cast<int64_t>(p); };
         const int64_t column = shape[3], row = column * shape[2], image = row * shape[1];
-        return {address(bytes.data()), address(&zero), 0, 0, code, {image, row, column, 1}};
+        static const float scale = 1;
+        return {address(bytes.data()), address(&zero), address(&scale), 1, code, {image, row, column, 1}};
     }
 };
 
@@ -264,12 +265,21 @@ struct Expected {
     }
 };
 
+template <class Function, class Result>
+bool gives(Function function, int level, int threads, const Factor& first, const Factor& second, const Geometry& g,
+           int kind, const std::vector<Result>& expected) {
+    std::vector<Result> result(expected.size(), 77);
+    qbench::Call call{first.call(), second.call(), {reinterpret_cast<int64_t>(result.data()), kind, 0, 0}, g};
+    return function(level, threads, &call) == qbench::STATUS_DONE && result == expected;
+}
+
+// As integers, and as floats of scale 1, which whole vectors of sums become at once.
 template <class Function>
 bool same(Function function, int level, int threads, const Factor& first, const Factor& second, const Geometry& g,
           const std::vector<int64_t>& expected) {
-    std::vector<int64_t> result(expected.size(), 77);
-    qbench::Call call{first.call(), second.call(), {reinterpret_cast<int64_t>(result.data()), qbench::RESULT_INT64, 0, 0}, g};
-    return function(level, threads, &call) == qbench::STATUS_DONE && result == expected;
+    const std::vector<float> rounded(expected.begin(), expected.end());
+    return gives(function, level, threads, first, second, g, qbench::RESULT_INT64, expected) &&
+           gives(function, level, threads, first, second, g, qbench::RESULT_FLOAT32, rounded);
 }
 
 }  // namespace

@@ -73,9 +73,20 @@ class Mutation:
 FORMS, WGRAD, AMX = "gemm_winograd_forms.h", "gemm_wgrad_winograd.h", "products_amx.cpp"
 MUTATIONS = {
     "product of zero points": Mutation("gemm_conv.h", "phase.terms * za * zb - za", "-za", ("products_avxvnni",)),
-    "row sums": Mutation("gemm_conv.h", "= -factor * total", "= 0 * total", ("products_avxvnni",)),
-    "row sums of the weight gradient": Mutation(
-        "products_wgrad.cpp", "constant - zb * rows[m]", "constant", ("products_wgrad",)
+    "row sums": Mutation("gemm_conv.h", "to[m] *= -factor", "to[m] *= 0", ("products_avxvnni",)),
+    "digits of a pixel's sum": Mutation("gemm_conv.h", "8 * digit, pixel_sums", "0, pixel_sums", ("products_avxvnni",)),
+    "ones of the last terms": Mutation(
+        "gemm_conv.h", "term < terms % TERMS", "term <= terms % TERMS", ("products_avxvnni",)
+    ),
+    "joined taps": Mutation("gemm_conv.h", "pixel_sums[i + taps] - first", "0", ("products_avxvnni",)),
+    "part of a row": Mutation("gemm_finish.h", "of_columns + of_row", "of_columns", ("products_avxvnni",)),
+    "part of a rest's columns": Mutation(
+        "gemm_finish.h", "{lack.rows, lack.columns + done}", "{lack.rows, lack.columns}", ("products_avxvnni",)
+    ),
+    "rows of a weight gradient": Mutation("gemm_wgrad_reduce.h", "zb * of_row[m] * factor", "0", ("products_avxvnni",)),
+    "moved windows": Mutation("gemm_wgrad.h", "p.channels + c] - first[c]", "p.channels + c]", ("products_avxvnni",)),
+    "windows with a stride": Mutation(
+        "gemm_wgrad.h", "part, p.stride_x * p.channels", "part, p.channels", ("products_avxvnni",)
     ),
     "column sums of the weight gradient": Mutation(
         "gemm_wgrad.h", "column_sums[c] += total[c]", "(void)total", ("products_avxvnni",)
@@ -116,7 +127,7 @@ MUTATIONS = {
         "products.cpp", "f.filter_growth * p.b.bound > INT16_MAX", "false", ("products",)
     ),
     "inputs of the filters' gradient": Mutation(
-        "products_wgrad.cpp", "p.a.bound > INT16_MAX) return", "p.a.bound > 32800) return", ("products_wgrad",)
+        "products_wgrad.cpp", "p.a.bound <= INT16_MAX", "p.a.bound <= 32800", ("products_wgrad",)
     ),
     "errors that one digit takes": Mutation(
         "products_wgrad.cpp", "error.bound <= INT16_MAX", "error.bound <= 32850", ("products_wgrad",)
@@ -150,6 +161,15 @@ MUTATIONS = {
     ),
     "second half of AVX512-VNNI": Mutation(
         "products_avx512vnni.cpp", "(to + 16), halves.high", "(to + 16), halves.low", ("products_avx512vnni",)
+    ),
+    "pairs of AVX512-VNNI": Mutation(
+        "products_avx512vnni.cpp", "interleave_2x8(from", "interleave_2x4(from", ("products_avx512vnni",)
+    ),
+    "pairs of AVX-VNNI": Mutation(
+        "products_avxvnni.cpp",
+        "dpwssd_avx_epi32(sum, left, right)",
+        "dpwssd_avx_epi32(sum, left, left)",
+        ("products_avxvnni",),
     ),
     "signs of the bytes": Mutation(
         "products_avx512vnni.cpp", "(sum, left, right);", "(sum, right, left);", ("products_avx512vnni",)
@@ -392,3 +412,31 @@ def test_library_that_is_not_there(tmp_path: Path) -> None:
     environment = os.environ | {"QBENCH_NATIVE_LIBRARY": str(tmp_path / "none.so")}
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
     assert done.stdout.startswith("False") and "none.so does not exist" in done.stdout
+
+
+RAW = (
+    # Rows whose sums of bytes pass 16 bits, with every step of the windows that has code of its own.
+    Shape("wide-row", (1, 20, 2, 700), 18, (1, 3), padding=(0, 1)),
+    Shape("wide-row-strided", (2, 3, 3, 701), 5, (3, 3), (1, 2)),
+    Shape("wide-row-dilated", (1, 18, 5, 300), 6, (3, 3), dilation=(2, 2)),
+    Shape("wide-row-strided-dilated", (1, 4, 5, 600), 6, (2, 2), (1, 2), dilation=(1, 3)),
+    Shape("many-taps", (2, 3, 20, 21), 17, (7, 7), (2, 2), (3, 3)),
+    Shape("many-taps-grouped", (2, 6, 9, 13), 8, (3, 5), padding=(1, 2), groups=2),
+    Shape("channels", (1, 4200, 2, 2), 5, (1, 1)),  # more than are summed at once
+    Shape("whole-channels", (1, 4160, 2, 2), 33, (1, 1)),
+)
+ZEROS = (
+    Fill(U8, 255, 3.0, U8, 255, 200.0),
+    Fill(U8, 255, 0.0, U8, 0, 131.0),
+    Fill(U8, None, 117.0, U8, None, 140.0),
+    Fill(S16, None, None, U8, None, 7.0),
+)
+
+
+@needs_library
+@pytest.mark.parametrize("fill", ZEROS, ids=str)
+@pytest.mark.parametrize("shape", RAW, ids=lambda shape: shape.label)
+def test_zero_points_of_raw_bytes(shape: Shape, fill: Fill) -> None:
+    for kind in cases.KINDS:
+        assert_equal(kind, cases.convolution(kind, shape, fill))
+        assert_equal(f"{kind}_scaled", cases.scaled(kind, shape, fill))

@@ -102,6 +102,13 @@ MODEL Words dot_bytes(Words sums, Words a, Words b) {
     return sums;
 }
 
+// Each 32-bit lane adds two products of signed halves, and wraps.
+template <class Words, class Signed>
+MODEL Words dot_halves(Words sums, Words a, Words b) {
+    const Words low = (Words)((Signed)(a << 16) >> 16) * (Words)((Signed)(b << 16) >> 16);
+    return sums + low + (Words)((Signed)a >> 16) * (Words)((Signed)b >> 16);
+}
+
 }  // namespace model
 
 // --- memory, constants, other views of the same bits
@@ -242,6 +249,13 @@ MODEL __m512i _mm512_dpbusd_epi32(__m512i sums, __m512i a, __m512i b) {
 MODEL __m256i _mm256_dpbusd_avx_epi32(__m256i sums, __m256i a, __m256i b) {
     using U32 = model::Vector<std::uint32_t, 8>;
     return (__m256i)model::dot_bytes<U32, model::Vector<std::int32_t, 8>>((U32)sums, (U32)a, (U32)b);
+}
+MODEL __m512i _mm512_dpwssd_epi32(__m512i sums, __m512i a, __m512i b) {
+    return (__m512i)model::dot_halves<model::U32, model::I32>((model::U32)sums, (model::U32)a, (model::U32)b);
+}
+MODEL __m256i _mm256_dpwssd_avx_epi32(__m256i sums, __m256i a, __m256i b) {
+    using U32 = model::Vector<std::uint32_t, 8>;
+    return (__m256i)model::dot_halves<U32, model::Vector<std::int32_t, 8>>((U32)sums, (U32)a, (U32)b);
 }
 
 // --- places
