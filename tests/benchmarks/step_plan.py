@@ -109,10 +109,10 @@ LIMITS = (
 
 
 def why_not(level: str) -> str:
-    """Why what needs ``level`` cannot be measured here; empty where it can."""
+    """What is missing here for what is held to its target with ``level``; empty where nothing is."""
     if not cpu.available():
-        return f"not measurable here: {cpu.why_not()}"
+        return cpu.why_not()
     if level not in cpu.levels():
-        return f"not measurable here: no {level.upper()}"
+        return f"no {level.upper()}"
     chosen = os.environ.get(cpu.ISA_VARIABLE)
-    return f"not measurable here: {cpu.ISA_VARIABLE}={chosen}" if chosen and chosen != level else ""
+    return f"{cpu.ISA_VARIABLE}={chosen}" if chosen and chosen != level else ""

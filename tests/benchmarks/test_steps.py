@@ -134,8 +134,9 @@ def _subject(shape: Shape, method: str) -> str:
     return f"{shape.title}, {method}"
 
 
-def _blank(section: str, shape: Shape, pair: tuple[str, str], target: Target, reason: str) -> Row:
+def _blank(section: str, shape: Shape, pair: tuple[str, str], target: Target, missing: str) -> Row:
     method, baseline = pair
+    reason = f"not measurable here: {missing}"
     return Row(section, _subject(shape, method), f"best of {baseline}", target, reason=reason, is_held=False)
 
 

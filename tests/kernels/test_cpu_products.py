@@ -184,6 +184,14 @@ MUTATIONS = {
     "sums before": Mutation(AMX, "tile_load<3>(lower + 16", "tile_load<3>(lower", ("products_amx",)),
     "sums of zero": Mutation(AMX, "(two_columns) tile_zero<1>()", "(two_columns) {}", ("products_amx",)),
     "next tiles": Mutation(AMX, "right += Isa::depth * width", "right += Isa::depth * TILE_BYTES", ("products_amx",)),
+    "bytes of pixels": Mutation(
+        "isa_interleave.h", "_mm_unpackhi_epi8(rows[i]", "_mm_unpacklo_epi8(rows[i]", ("products_amx",)
+    ),
+    "pixels of a tap": Mutation("gemm_wgrad.h", "m / p.in_group * p.dilation_x", "0", ("products_amx",)),
+    "pixels of a tap with a stride": Mutation(
+        "gemm_wgrad.h", "part + tap * p.dilation_x * p.channels, p.stride_x", "part, p.stride_x", ("products_amx",)
+    ),
+    "high digit of packed errors": Mutation("gemm_pack.h", "c] >> SHIFT) + static", "c]) + static", ("products_amx",)),
     "rows of tiles": Mutation("isa_amx.h", "config.rows[i] = TILE_ROWS", "config.rows[i] = 15", ("products_amx",)),
     "no configuration": Mutation(AMX, "{ configure_tiles(); }", "{}", ("products_amx",)),
 }

@@ -2,12 +2,13 @@
 
 using Word __attribute__((may_alias)) = std::uint32_t;
 
-template <class Isa, class T>
+// Elements (code >> SHIFT) + offset, modulo the elements' width.
+template <class Isa, int SHIFT, class T>
 QBENCH_INLINE void zip_units(const T* __restrict from, std::int64_t term_stride, std::int64_t cols,
                              typename Isa::B offset, typename Isa::B* __restrict to) {
     using B = typename Isa::B;
     if constexpr (Isa::unit == 1) {
-        for (std::int64_t c = 0; c < cols; ++c) to[c] = static_cast<B>(static_cast<B>(from[c]) + offset);
+        for (std::int64_t c = 0; c < cols; ++c) to[c] = static_cast<B>(static_cast<B>(from[c] >> SHIFT) + offset);
     } else {
         // A unit of a column is one word, put together from its terms: compilers do that for many columns at once.
         using Bits = std::make_unsigned_t<B>;
@@ -17,7 +18,7 @@ QBENCH_INLINE void zip_units(const T* __restrict from, std::int64_t term_stride,
             Word word = 0;
 #pragma GCC unroll 4
             for (std::int64_t j = 0; j < Isa::unit; ++j) {
-                const Bits term = static_cast<Bits>(static_cast<Bits>(from[j * term_stride + c]) + static_cast<Bits>(offset));
+                const Bits term = static_cast<Bits>(static_cast<Bits>(from[j * term_stride + c] >> SHIFT) + static_cast<Bits>(offset));
                 word |= static_cast<Word>(term) << (8 * sizeof(B) * j);
             }
             words[c] = word;
@@ -25,16 +26,24 @@ QBENCH_INLINE void zip_units(const T* __restrict from, std::int64_t term_stride,
     }
 }
 
+// The same with the usual numbers of columns known to the compiler.
+template <class Isa, int SHIFT, class T>
+QBENCH_INLINE void zip_columns_of(const T* from, std::int64_t term_stride, std::int64_t cols, typename Isa::B offset,
+                                  typename Isa::B* to) {
+    if (cols == Isa::columns) return zip_units<Isa, SHIFT>(from, term_stride, Isa::columns, offset, to);
+    if (cols == Isa::lanes) return zip_units<Isa, SHIFT>(from, term_stride, Isa::lanes, offset, to);
+    zip_units<Isa, SHIFT>(from, term_stride, cols, offset, to);
+}
+
 // `terms` terms (at most a unit) of `cols` columns that lie next to each other: [column][term], zero where there is none.
 template <class Isa, class T>
 QBENCH_INLINE void zip_terms(const T* from, std::int64_t term_stride, std::int64_t terms, std::int64_t cols,
                              const Recode& rule, typename Isa::B* to) {
     using B = typename Isa::B;
-    if (terms >= Isa::unit && rule.shift == 0 && rule.mask == -1) {
+    if (terms >= Isa::unit && rule.mask == -1) {
         const B offset = static_cast<B>(rule.add);
-        if (cols == Isa::columns) return zip_units<Isa>(from, term_stride, Isa::columns, offset, to);
-        if (cols == Isa::lanes) return zip_units<Isa>(from, term_stride, Isa::lanes, offset, to);
-        return zip_units<Isa>(from, term_stride, cols, offset, to);
+        if (rule.shift == 0) return zip_columns_of<Isa, 0>(from, term_stride, cols, offset, to);
+        if (rule.shift == 8 && rule.add == 0) return zip_columns_of<Isa, 8>(from, term_stride, cols, B{0}, to);
     }
     for (std::int64_t c = 0; c < cols; ++c) {
         for (std::int64_t j = 0; j < Isa::unit; ++j) {

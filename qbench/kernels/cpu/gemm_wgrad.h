@@ -26,13 +26,16 @@ struct WgradLayout {
 
     std::int64_t plane() const { return round_up(lines * line + Isa::depth * Isa::unit, 64); }  // of one row of A
     std::int64_t block() const { return plane() * Isa::rows; }
+    // Of a channel's pixels in a prepared row, with what is written and read past them.
+    std::int64_t turned_pitch() const { return round_up(row_width, 16) + 16; }
 };
 
 template <class Isa>
 std::int64_t wgrad_scratch(const WgradPlan& p) {
     const WgradLayout<Isa> at(p);
     const std::int64_t size = sizeof(typename Isa::A);
-    return SLACK * 8 + at.row_width * p.channels * size + p.a.digits * at.blocks * at.block() * size +
+    const std::int64_t turned = Isa::planar ? p.in_group * at.turned_pitch() * size : 0;
+    return SLACK * 8 + at.row_width * p.channels * size + turned + p.a.digits * at.blocks * at.block() * size +
            p.b.digits * at.error_units * Isa::unit * Isa::columns * size +
            at.lines * at.blocks * Isa::rows * 8 * p.a.digits +
            (p.taps_y + 1) * p.chunk_rows * static_cast<std::int64_t>(sizeof(Segment)) + at.blocks * Isa::rows * 8;
@@ -59,6 +62,7 @@ struct WgradJob {
     std::int64_t* offset_of;   // of each row of A in a prepared pixel row
     std::int64_t* line_sums;   // [digit][line][row of A]
     A *row, *inputs;           // a prepared pixel row; [digit][block]
+    A* turned;                 // [channel][pixel] of a row, where blocks are planes
     B* errors;                 // [digit]
 
     WgradJob(const WgradPlan& plan, void* scratch, const WgradSums& where) : p(plan), at(plan), sums(where) {
@@ -77,6 +81,7 @@ struct WgradJob {
         errors = reinterpret_cast<B*>(take(p.b.digits * at.error_units * Isa::unit * Isa::columns * sizeof(B)));
         inputs = reinterpret_cast<A*>(take(p.a.digits * at.blocks * at.block() * sizeof(A)));
         row = reinterpret_cast<A*>(take((at.row_width * p.channels) * sizeof(A) + SLACK));
+        turned = Isa::planar ? reinterpret_cast<A*>(take(p.in_group * at.turned_pitch() * sizeof(A) + SLACK)) : nullptr;
         const std::int64_t last = p.taps_x * p.in_group - 1;
         for (std::int64_t m = 0; m < padded; ++m) {
             const std::int64_t known = m < last ? m : last;
@@ -135,26 +140,63 @@ struct WgradJob {
 
     // One prepared pixel row, or a group's part of it, into the blocks of A.
     void spread_row(const A* part, int digit, std::int64_t line) {
+        if constexpr (Isa::planar) {
+            spread_planes(part, inputs + digit * at.blocks * at.block() + line * at.line);
+        } else {
+            spread_units(part, inputs + digit * at.blocks * at.block() + line * at.line * Isa::rows);
+        }
+    }
+
+    // Planes of pixels by row of A.
+    void spread_planes(const A* part, A* to) {
+        const std::int64_t known = p.taps_x * p.in_group, padded = at.blocks * Isa::rows;
+        if (p.stride_x == 1) {  // the pixels of all taps are the same ones, moved
+            const std::int64_t pitch = at.turned_pitch();
+            turn(part, p.channels, at.row_width, turned, pitch);
+            for (std::int64_t m = 0; m < known; ++m) {
+                const A* from = turned + m % p.in_group * pitch + m / p.in_group * p.dilation_x;
+                copy_wide(from, at.line, to + m * at.plane());
+            }
+        } else {
+            for (std::int64_t tap = 0; tap < p.taps_x; ++tap) {
+                turn(part + tap * p.dilation_x * p.channels, p.stride_x * p.channels, at.line,
+                     to + tap * p.in_group * at.plane(), at.plane());
+            }
+        }
+        for (std::int64_t m = known; m < padded; ++m) fill(to + m * at.plane(), at.line, A{0});
+    }
+
+    // [pixel][channel] to [channel][pixel], with up to 15 pixels more.
+    void turn(const A* from, std::int64_t pixel, std::int64_t pixels, A* to, std::int64_t plane) const {
+        constexpr std::int64_t SIDE = 16;
+        for (std::int64_t c = 0; c < p.in_group; c += SIDE) {
+            const std::int64_t channels = p.in_group - c < SIDE ? p.in_group - c : SIDE;
+            for (std::int64_t x = 0; x < pixels; x += SIDE) {
+                const std::int64_t count = pixels - x < SIDE ? pixels - x : SIDE;
+                Isa::turn(from + x * pixel + c, pixel, count, channels, to + c * plane + x, plane);
+            }
+        }
+    }
+
+    // In pieces of 16, the last of which may be too long.
+    static void copy_wide(const A* from, std::int64_t count, A* to) {
+        for (std::int64_t i = 0; i < count; i += 16) __builtin_memcpy(to + i, from + i, 16);
+    }
+
+    // Units of pixels of `rows` rows of A.
+    void spread_units(const A* part, A* to_line) {
         const std::int64_t pixel = p.stride_x * p.channels;
         for (std::int64_t block = 0; block < at.blocks; ++block) {
             const std::int64_t* offset = offset_of + block * Isa::rows;
-            A* to = inputs + (digit * at.blocks + block) * at.block();
+            A* to = to_line + block * at.block();
             const bool together = follow_each_other(offset);
-            if constexpr (Isa::planar) {
-                for (std::int64_t m = 0; m < Isa::rows; ++m) {
-                    A* plane = to + m * at.plane() + line * at.line;
-                    for (std::int64_t x = 0; x < at.line; ++x) plane[x] = part[x * pixel + offset[m]];
-                }
-            } else {
-                to += line * at.line * Isa::rows;
-                for (std::int64_t u = 0; u < at.units; ++u, to += Isa::rows * Isa::unit) {
-                    const A* from = part + u * Isa::unit * pixel;
-                    if (together) {
-                        Isa::interleave(from + offset[0], pixel, to);
-                    } else {
-                        for (std::int64_t m = 0; m < Isa::rows; ++m) {
-                            for (std::int64_t j = 0; j < Isa::unit; ++j) to[m * Isa::unit + j] = from[j * pixel + offset[m]];
-                        }
+            for (std::int64_t u = 0; u < at.units; ++u, to += Isa::rows * Isa::unit) {
+                const A* from = part + u * Isa::unit * pixel;
+                if (together) {
+                    Isa::interleave(from + offset[0], pixel, to);
+                } else {
+                    for (std::int64_t m = 0; m < Isa::rows; ++m) {
+                        for (std::int64_t j = 0; j < Isa::unit; ++j) to[m * Isa::unit + j] = from[j * pixel + offset[m]];
                     }
                 }
             }

@@ -18,6 +18,7 @@ namespace products_amx {
 namespace {
 #include "gemm_kernels.h"
 #include "isa_amx.h"
+#include "isa_interleave.h"
 #include "isa_registers512.h"
 
 // Sums in registers 0 to 3 (upper left, upper right, lower left, lower right), A in 4 and 5, B in 6 and 7.
@@ -103,6 +104,10 @@ struct Isa : Registers512<std::uint8_t, std::int8_t> {
     static constexpr bool planar = true;
     static constexpr std::int64_t depth = 16, rows = 32;
 
+    static void turn(const A* from, std::int64_t pixel, std::int64_t pixels, std::int64_t channels, A* to,
+                     std::int64_t plane) {
+        turn_16x16(from, pixel, pixels, channels, to, plane);
+    }
     static QBENCH_INLINE Sum add(Sum sum, Left left, Right right) { return _mm512_dpbusd_epi32(sum, left, right); }
 };
 }  // namespace
