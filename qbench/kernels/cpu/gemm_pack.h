@@ -10,11 +10,17 @@ QBENCH_INLINE void zip_units(const T* __restrict from, std::int64_t term_stride,
     if constexpr (Isa::unit == 1) {
         for (std::int64_t c = 0; c < cols; ++c) to[c] = static_cast<B>(static_cast<B>(from[c] >> SHIFT) + offset);
     } else {
+        std::int64_t done = 0;
+        if constexpr (Isa::raw) {
+            for (; done + 16 <= cols; done += 16) {
+                Isa::template zip_16<SHIFT>(from + done, term_stride, offset, to + done * Isa::unit);
+            }
+        }
         // A unit of a column is one word, put together from its terms: compilers do that for many columns at once.
         using Bits = std::make_unsigned_t<B>;
         static_assert(Isa::unit * sizeof(B) == sizeof(Word));
         Word* const __restrict words = reinterpret_cast<Word*>(to);
-        for (std::int64_t c = 0; c < cols; ++c) {
+        for (std::int64_t c = done; c < cols; ++c) {
             Word word = 0;
 #pragma GCC unroll 4
             for (std::int64_t j = 0; j < Isa::unit; ++j) {
@@ -43,7 +49,9 @@ QBENCH_INLINE void zip_terms(const T* from, std::int64_t term_stride, std::int64
     if (terms >= Isa::unit && rule.mask == -1) {
         const B offset = static_cast<B>(rule.add);
         if (rule.shift == 0) return zip_columns_of<Isa, 0>(from, term_stride, cols, offset, to);
-        if (rule.shift == 8 && rule.add == 0) return zip_columns_of<Isa, 8>(from, term_stride, cols, B{0}, to);
+        if constexpr (sizeof(T) == 2) {
+            if (rule.shift == 8 && rule.add == 0) return zip_columns_of<Isa, 8>(from, term_stride, cols, B{0}, to);
+        }
     }
     for (std::int64_t c = 0; c < cols; ++c) {
         for (std::int64_t j = 0; j < Isa::unit; ++j) {

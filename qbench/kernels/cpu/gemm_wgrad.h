@@ -26,16 +26,13 @@ struct WgradLayout {
 
     std::int64_t plane() const { return round_up(lines * line + Isa::depth * Isa::unit, 64); }  // of one row of A
     std::int64_t block() const { return plane() * Isa::rows; }
-    // Of a channel's pixels in a prepared row, with what is written and read past them.
-    std::int64_t turned_pitch() const { return round_up(row_width, 16) + 16; }
 };
 
 template <class Isa>
 std::int64_t wgrad_scratch(const WgradPlan& p) {
     const WgradLayout<Isa> at(p);
     const std::int64_t size = sizeof(typename Isa::A);
-    const std::int64_t turned = Isa::planar ? p.in_group * at.turned_pitch() * size : 0;
-    return SLACK * 8 + at.row_width * p.channels * size + turned + p.a.digits * at.blocks * at.block() * size +
+    return SLACK * 8 + at.row_width * p.channels * size + p.a.digits * at.blocks * at.block() * size +
            p.b.digits * at.error_units * Isa::unit * Isa::columns * size +
            at.lines * at.blocks * Isa::rows * 8 * p.a.digits +
            (p.taps_y + 1) * p.chunk_rows * static_cast<std::int64_t>(sizeof(Segment)) + at.blocks * Isa::rows * 8;
@@ -62,7 +59,6 @@ struct WgradJob {
     std::int64_t* offset_of;   // of each row of A in a prepared pixel row
     std::int64_t* line_sums;   // [digit][line][row of A]
     A *row, *inputs;           // a prepared pixel row; [digit][block]
-    A* turned;                 // [channel][pixel] of a row, where blocks are planes
     B* errors;                 // [digit]
 
     WgradJob(const WgradPlan& plan, void* scratch, const WgradSums& where) : p(plan), at(plan), sums(where) {
@@ -81,7 +77,6 @@ struct WgradJob {
         errors = reinterpret_cast<B*>(take(p.b.digits * at.error_units * Isa::unit * Isa::columns * sizeof(B)));
         inputs = reinterpret_cast<A*>(take(p.a.digits * at.blocks * at.block() * sizeof(A)));
         row = reinterpret_cast<A*>(take((at.row_width * p.channels) * sizeof(A) + SLACK));
-        turned = Isa::planar ? reinterpret_cast<A*>(take(p.in_group * at.turned_pitch() * sizeof(A) + SLACK)) : nullptr;
         const std::int64_t last = p.taps_x * p.in_group - 1;
         for (std::int64_t m = 0; m < padded; ++m) {
             const std::int64_t known = m < last ? m : last;
@@ -149,26 +144,17 @@ struct WgradJob {
 
     // Planes of pixels by row of A.
     void spread_planes(const A* part, A* to) {
-        const std::int64_t known = p.taps_x * p.in_group, padded = at.blocks * Isa::rows;
-        if (p.stride_x == 1) {  // the pixels of all taps are the same ones, moved
-            const std::int64_t pitch = at.turned_pitch();
-            turn(part, p.channels, at.row_width, turned, pitch);
-            for (std::int64_t m = 0; m < known; ++m) {
-                const A* from = turned + m % p.in_group * pitch + m / p.in_group * p.dilation_x;
-                copy_wide(from, at.line, to + m * at.plane());
-            }
-        } else {
-            for (std::int64_t tap = 0; tap < p.taps_x; ++tap) {
-                turn(part + tap * p.dilation_x * p.channels, p.stride_x * p.channels, at.line,
-                     to + tap * p.in_group * at.plane(), at.plane());
-            }
+        const std::int64_t known = p.taps_x * p.in_group, padded = at.blocks * Isa::rows, plane = at.plane();
+        for (std::int64_t tap = 0; tap < p.taps_x; ++tap) {
+            turn(part + tap * p.dilation_x * p.channels, to + tap * p.in_group * plane, plane);
         }
-        for (std::int64_t m = known; m < padded; ++m) fill(to + m * at.plane(), at.line, A{0});
+        for (std::int64_t m = known; m < padded; ++m) fill(to + m * plane, at.line, A{0});
     }
 
-    // [pixel][channel] to [channel][pixel], with up to 15 pixels more.
-    void turn(const A* from, std::int64_t pixel, std::int64_t pixels, A* to, std::int64_t plane) const {
+    // A line's pixels to [channel][pixel], with up to 15 pixels more.
+    void turn(const A* from, A* to, std::int64_t plane) const {
         constexpr std::int64_t SIDE = 16;
+        const std::int64_t pixel = p.stride_x * p.channels, pixels = at.line;
         for (std::int64_t c = 0; c < p.in_group; c += SIDE) {
             const std::int64_t channels = p.in_group - c < SIDE ? p.in_group - c : SIDE;
             for (std::int64_t x = 0; x < pixels; x += SIDE) {
@@ -176,11 +162,6 @@ struct WgradJob {
                 Isa::turn(from + x * pixel + c, pixel, count, channels, to + c * plane + x, plane);
             }
         }
-    }
-
-    // In pieces of 16, the last of which may be too long.
-    static void copy_wide(const A* from, std::int64_t count, A* to) {
-        for (std::int64_t i = 0; i < count; i += 16) __builtin_memcpy(to + i, from + i, 16);
     }
 
     // Units of pixels of `rows` rows of A.
@@ -224,19 +205,27 @@ struct WgradJob {
                 add_pixels(first, p.stride_x * p.channels, p.out_w, p.in_group, to);
                 continue;
             }
-            for (std::int64_t c = 0; c < p.in_group; ++c) to[c] = to[c - p.in_group];  // the pixels of the tap before, moved
             first -= p.dilation_x * p.channels;
-            for (std::int64_t x = 0; x < p.dilation_x; ++x, first += p.channels) {
-                for (std::int64_t c = 0; c < p.in_group; ++c) to[c] += first[p.out_w * p.channels + c] - first[c];
-            }
+            move_window(first, first + p.out_w * p.channels, p.dilation_x, p.channels, p.in_group, to - p.in_group, to);
+        }
+    }
+
+    // The sums of the tap before without its first `count` pixels and with those that follow its last one.
+    static void move_window(const A* __restrict first, const A* __restrict next, std::int64_t count, std::int64_t pixel,
+                            std::int64_t channels, const std::int64_t* __restrict before, std::int64_t* __restrict to) {
+        for (std::int64_t c = 0; c < channels; ++c) to[c] = before[c];
+        for (std::int64_t x = 0; x < count; ++x, first += pixel, next += pixel) {
+            for (std::int64_t c = 0; c < channels; ++c) to[c] += next[c] - first[c];
         }
     }
 
     // Adds `length` elements each of `count` places, `pixel` elements apart.
-    static void add_pixels(const A* from, std::int64_t pixel, std::int64_t count, std::int64_t length, std::int64_t* to) {
+    static void add_pixels(const A* __restrict from, std::int64_t pixel, std::int64_t count, std::int64_t length,
+                           std::int64_t* __restrict to) {
         constexpr std::int64_t WIDTH = 16, MOST = UINT16_MAX / UINT8_MAX;  // pixels whose sum 16 bits take
         typedef std::uint8_t Bytes __attribute__((vector_size(WIDTH)));
         typedef std::uint16_t Wide __attribute__((vector_size(2 * WIDTH)));
+        typedef std::uint32_t Wider __attribute__((vector_size(4 * WIDTH)));
         std::int64_t c = 0;
         for (; c + WIDTH <= length; c += WIDTH) {
             for (std::int64_t begin = 0; begin < count; begin += MOST) {
@@ -247,7 +236,10 @@ struct WgradJob {
                     __builtin_memcpy(&next, from + x * pixel + c, WIDTH);
                     sum += __builtin_convertvector(next, Wide);
                 }
-                for (std::int64_t i = 0; i < WIDTH; ++i) to[c + i] += sum[i];
+                const Wider wider = __builtin_convertvector(sum, Wider);
+                std::uint32_t sums[WIDTH];
+                __builtin_memcpy(sums, &wider, sizeof sums);
+                for (std::int64_t i = 0; i < WIDTH; ++i) to[c + i] += sums[i];
             }
         }
         for (; c < length; ++c) {

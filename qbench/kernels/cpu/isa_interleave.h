@@ -39,6 +39,38 @@ inline void turn_16x16(const std::uint8_t* from, std::int64_t pixel, std::int64_
     for (std::int64_t i = 0; i < bytes; ++i) _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i * plane), rows[i]);
 }
 
+// 16 codes >> SHIFT, modulo 2^8.
+template <int SHIFT, class T>
+QBENCH_INLINE __m128i sixteen_bytes(const T* from) {
+    static_assert(SHIFT == 0 || (SHIFT == 8 && sizeof(T) == 2));
+    const auto* const vectors = reinterpret_cast<const __m128i*>(from);
+    const __m128i first = _mm_loadu_si128(vectors);
+    if constexpr (sizeof(T) == 1) {
+        return first;
+    } else {
+        const __m128i second = _mm_loadu_si128(vectors + 1), low = _mm_set1_epi16(255);
+        if constexpr (SHIFT == 8) return _mm_packus_epi16(_mm_srli_epi16(first, 8), _mm_srli_epi16(second, 8));
+        return _mm_packus_epi16(_mm_and_si128(first, low), _mm_and_si128(second, low));
+    }
+}
+
+// Four terms of 16 columns as [column][term], plus an offset.
+template <int SHIFT, class T>
+QBENCH_INLINE void zip_4x16(const T* from, std::int64_t term, std::int8_t offset, std::int8_t* to) {
+    const __m128i add = _mm_set1_epi8(offset);
+    const __m128i a = _mm_add_epi8(sixteen_bytes<SHIFT>(from), add);
+    const __m128i b = _mm_add_epi8(sixteen_bytes<SHIFT>(from + term), add);
+    const __m128i c = _mm_add_epi8(sixteen_bytes<SHIFT>(from + 2 * term), add);
+    const __m128i d = _mm_add_epi8(sixteen_bytes<SHIFT>(from + 3 * term), add);
+    const __m128i ab = _mm_unpacklo_epi8(a, b), cd = _mm_unpacklo_epi8(c, d);
+    const __m128i ab_high = _mm_unpackhi_epi8(a, b), cd_high = _mm_unpackhi_epi8(c, d);
+    auto* const vectors = reinterpret_cast<__m128i*>(to);
+    _mm_storeu_si128(vectors, _mm_unpacklo_epi16(ab, cd));
+    _mm_storeu_si128(vectors + 1, _mm_unpackhi_epi16(ab, cd));
+    _mm_storeu_si128(vectors + 2, _mm_unpacklo_epi16(ab_high, cd_high));
+    _mm_storeu_si128(vectors + 3, _mm_unpackhi_epi16(ab_high, cd_high));
+}
+
 // Four pixels of eight bytes: the first half of the channels, and the second.
 struct Halves {
     __m128i low, high;

@@ -1,5 +1,5 @@
 // Registers of 256 bits for products of bytes (A unsigned, B signed) or of int16. Included inside the namespace of an x86
-// instruction set.
+// instruction set, after isa_interleave.h.
 
 template <class ElementA, class ElementB>
 struct Registers256 {
@@ -18,6 +18,11 @@ struct Registers256 {
         std::int32_t bits;
         __builtin_memcpy(&bits, from, sizeof bits);
         return _mm256_set1_epi32(bits);
+    }
+    // Of bytes alone.
+    template <int SHIFT, class T>
+    static QBENCH_INLINE void zip_16(const T* from, std::int64_t term, B offset, B* to) {
+        zip_4x16<SHIFT>(from, term, offset, to);
     }
     static QBENCH_INLINE Right panel(const B* from) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)); }
 };
