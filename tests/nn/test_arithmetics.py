@@ -53,8 +53,8 @@ OPTIMIZERS: list[dict[str, Any]] = [{}, {"momentum": 0.9}, {"name": "adam", "lr"
 
 
 def is_left_unwritten(method: str, model: dict[str, Any]) -> bool:
-    """Whether PyTorch gives a gradient that holds whatever was in memory: with bfloat16 instructions (PyTorch 2.13, a CPU
-    with AVX512_BF16) that of 3x3 filters with stride 2 over images of one pixel, where they meet the padding alone."""
+    """Whether PyTorch 2.13 gives a gradient that holds whatever was in memory, on a CPU with AVX512_BF16: that of 3x3
+    filters with stride 2 over images of one pixel, where they meet the padding alone."""
     return method == "bf16" and model["model"] == "resnet18"
 
 
