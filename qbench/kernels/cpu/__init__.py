@@ -1,8 +1,8 @@
 """The CPU kernels in C++: one shared library with code for every instruction set, chosen when it is called.
 
 Levels, from slow to fast: ``scalar`` (any CPU), ``neon`` (AArch64), ``avx2``, ``avx512`` (F, BW, DQ, VL: products in
-16-bit pairs), ``avxvnni``, ``avx512vnni`` (8-bit dot products) and ``amx`` (8-bit tiles). The fastest that the CPU and
-the operating system offer is used; the environment variable ``QBENCH_ISA`` names another one.
+16-bit pairs), ``avxvnni``, ``avx512vnni`` (dot products of bytes and of 16-bit pairs) and ``amx`` (8-bit tiles). The
+fastest that the CPU and the operating system offer is used; the environment variable ``QBENCH_ISA`` names another one.
 ``QBENCH_NATIVE_LIBRARY`` names another build of the library than the one beside this file. Both are read once, when
 they are first needed.
 """
