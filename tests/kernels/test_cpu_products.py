@@ -73,7 +73,7 @@ class Mutation:
 FORMS, WGRAD, AMX = "gemm_winograd_forms.h", "gemm_wgrad_winograd.h", "products_amx.cpp"
 MUTATIONS = {
     "product of zero points": Mutation("gemm_conv.h", "phase.terms * za * zb - za", "-za", ("products_avxvnni",)),
-    "row sums": Mutation("gemm_conv.h", "to[m] *= -factor", "to[m] *= 0", ("products_avxvnni",)),
+    "row sums": Mutation("gemm_conv.h", "cols, -factor, row_part", "cols, 0, row_part", ("products_avxvnni",)),
     "digits of a pixel's sum": Mutation("gemm_conv.h", "8 * digit, pixel_sums", "0, pixel_sums", ("products_avxvnni",)),
     "ones of the last terms": Mutation(
         "gemm_conv.h", "term < terms % TERMS", "term <= terms % TERMS", ("products_avxvnni",)
@@ -187,9 +187,11 @@ MUTATIONS = {
     "bytes of pixels": Mutation(
         "isa_interleave.h", "_mm_unpackhi_epi8(rows[i]", "_mm_unpacklo_epi8(rows[i]", ("products_amx",)
     ),
-    "pixels of a tap": Mutation("gemm_wgrad.h", "m / p.in_group * p.dilation_x", "0", ("products_amx",)),
-    "pixels of a tap with a stride": Mutation(
-        "gemm_wgrad.h", "part + tap * p.dilation_x * p.channels, p.stride_x", "part, p.stride_x", ("products_amx",)
+    "pixels of a tap": Mutation(
+        "gemm_wgrad.h", "part + tap * p.dilation_x * p.channels, to", "part, to", ("products_amx",)
+    ),
+    "pixels of a line with a stride": Mutation(
+        "gemm_wgrad.h", "pixel = p.stride_x * p.channels, pixels", "pixel = p.channels, pixels", ("products_amx",)
     ),
     "high digit of packed errors": Mutation("gemm_pack.h", "c] >> SHIFT) + static", "c]) + static", ("products_amx",)),
     "rows of tiles": Mutation("isa_amx.h", "config.rows[i] = TILE_ROWS", "config.rows[i] = 15", ("products_amx",)),

@@ -54,6 +54,7 @@ struct Chunk {
 struct Run {
     std::int32_t tap, taps;
     std::int64_t a, units;  // offset of the first pixel in the prepared image; length in units
+    std::int64_t pixel;     // number of that pixel
 };
 
 // Outputs that meet the same taps: all of them, or for a strided input gradient those of one remainder.

@@ -157,21 +157,35 @@ struct ConvJob {
         const std::int64_t joined = joined_taps(phase);
         if (joined > 1) join_pixels(joined);
         for_rows(phase, [&](auto, auto, std::int64_t output, std::int64_t pixel, std::int64_t cols) {
-            std::int64_t* __restrict const to = row_part + output;
-            fill(to, cols, std::int64_t{0});
+            sum_windows(phase, joined, pixel_sums + pixel, cols, -factor, row_part + output);
+        });
+    }
+
+    // Sums of what is `joined` taps each, of outputs that follow each other, times a factor.
+    void sum_windows(const Phase& phase, std::int64_t joined, const std::int64_t* first, std::int64_t cols,
+                     std::int64_t factor, std::int64_t* to) const {
+        typedef std::int64_t Eight __attribute__((vector_size(64)));
+        std::int64_t m = 0;
+        for (; p.step_x == 1 && m + 8 <= cols; m += 8) {
+            Eight sum{}, next;
             for (std::int64_t r = 0; r < phase.run_count; ++r) {
-                const Run& run = phase.runs[r];
-                for (std::int64_t tap = 0; tap < run.taps; tap += joined) {
-                    const std::int64_t* __restrict const from = pixel_sums + pixel + run.a / p.channels + tap;
-                    if (p.step_x == 1) {
-                        for (std::int64_t m = 0; m < cols; ++m) to[m] += from[m];
-                    } else {
-                        for (std::int64_t m = 0; m < cols; ++m) to[m] += from[m * p.step_x];
-                    }
+                for (std::int64_t tap = 0; tap < phase.runs[r].taps; tap += joined) {
+                    __builtin_memcpy(&next, first + m + phase.runs[r].pixel + tap, sizeof next);
+                    sum += next;
                 }
             }
-            for (std::int64_t m = 0; m < cols; ++m) to[m] *= -factor;
-        });
+            sum *= factor;
+            __builtin_memcpy(to + m, &sum, sizeof sum);
+        }
+        for (; m < cols; ++m) {
+            std::int64_t sum = 0;
+            for (std::int64_t r = 0; r < phase.run_count; ++r) {
+                for (std::int64_t tap = 0; tap < phase.runs[r].taps; tap += joined) {
+                    sum += first[m * p.step_x + phase.runs[r].pixel + tap];
+                }
+            }
+            to[m] = sum * factor;
+        }
     }
 
     // Zero points times the column sums of the panel's digits, plus the products of the zero points.

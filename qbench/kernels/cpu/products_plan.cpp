@@ -79,8 +79,8 @@ void PlannedConv::find_runs(const Kernels& kernels, std::size_t f) {
             ++runs[f].back().taps;
         } else {
             const std::int64_t y = list[t].y - plan.low_y, x = list[t].x - plan.low_x;
-            const std::int64_t place = (y * image_width() + x) * plan.channels;
-            runs[f].push_back({static_cast<std::int32_t>(tap_offset.size()), 1, place, 0});
+            const std::int64_t pixel = y * image_width() + x;
+            runs[f].push_back({static_cast<std::int32_t>(tap_offset.size()), 1, pixel * plan.channels, 0, pixel});
         }
         tap_offset.push_back(list[t].offset);
     }
