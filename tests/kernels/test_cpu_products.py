@@ -84,7 +84,7 @@ MUTATIONS = {
         "gemm_finish.h", "{lack.rows, lack.columns + done}", "{lack.rows, lack.columns}", ("products_avxvnni",)
     ),
     "rows of a weight gradient": Mutation("gemm_wgrad_reduce.h", "zb * of_row[m] * factor", "0", ("products_avxvnni",)),
-    "moved windows": Mutation("gemm_wgrad.h", "p.channels + c] - first[c]", "p.channels + c]", ("products_avxvnni",)),
+    "moved windows": Mutation("gemm_wgrad.h", "next[c] - first[c]", "next[c]", ("products_avxvnni",)),
     "windows with a stride": Mutation(
         "gemm_wgrad.h", "part, p.stride_x * p.channels", "part, p.channels", ("products_avxvnni",)
     ),
