@@ -1,7 +1,8 @@
-"""Take over a finished run as a reference: ``python results/reference/refresh.py results/runs/digits``.
+"""Take over what was measured as a reference, and into README.md.
 
-Writes tables, plots and the machine of the run to results/reference/<suite>/ and, for the digits suite, the table into
-README.md. ``make reference`` runs the suite first.
+``python results/reference/refresh.py results/runs/digits`` writes tables, plots and the machine of a finished run to
+results/reference/<suite>/ and, for the digits suite, the table into README.md; ``make reference`` runs the suite first.
+``python results/reference/refresh.py results/reference/bench/FILE.json`` takes a kept table of benchmarks.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 from qbench.store import Store
 
@@ -22,7 +24,26 @@ KEPT = (
 )  # fmt: skip
 
 
-def main(run: Path) -> None:
+SPEEDS = HOME / "bench" / "amd-epyc-avx512vnni.json"
+"""The benchmarks that README.md shows."""
+COLUMNS = {
+    "float32, AVX2": ("speed without AMX: avx2", "best of fp32"),
+    "float32, AVX-512": ("speed without AMX: avx512", "best of fp32"),
+    "float32, AVX512-VNNI": ("speed without AMX: avx512vnni", "best of fp32"),
+    "bfloat16, AVX512-BF16": ("speed", "best of bf16"),
+}
+"""Columns of the table of speeds: section and baseline of the benchmarks' rows."""
+
+
+def main(measured: Path) -> None:
+    """Take over a run's folder or a file of benchmarks."""
+    if measured.suffix == ".json":
+        README.write_text(with_speeds(README.read_text(), measured))
+    else:
+        take_run(measured)
+
+
+def take_run(run: Path) -> None:
     """Copy what is kept of ``run`` and refresh the README."""
     environment = Store.open(run).records()[0].environment
     target = HOME / run.name
@@ -42,10 +63,32 @@ def with_table(readme: str, reference: Path) -> str:
         f"![Accuracy by method: every seed, mean and interval]({shown}/accuracy.png)\n\n"
         f"Measured on the machine of [{shown}/machine.json]({shown}/machine.json); `make reference` makes it again.\n"
     )
-    pattern = re.compile(r"(<!-- digits-table -->\n).*?(<!-- /digits-table -->)", re.DOTALL)
-    assert pattern.search(readme), "README.md has lost its digits-table markers"
+    return _between(readme, "digits-table", block)
+
+
+def with_speeds(readme: str, bench: Path) -> str:
+    """``readme`` with the factors by which whole steps outrun the baselines between its markers."""
+    rows = json.loads(bench.read_text())["rows"]
+    cells = {(row["subject"], row["section"], row["against"]): _factor(row) for row in rows}
+    steps = dict.fromkeys(row["subject"] for row in rows if row["section"] == "speed")
+    lines = [f"| step, against the best | {' | '.join(COLUMNS)} |", "|---|" + "---|" * len(COLUMNS)]
+    lines += [f"| {step} | {' | '.join(cells[step, *column] for column in COLUMNS.values())} |" for step in steps]
+    shown = bench.relative_to(README.parent)
+    return _between(readme, "speed-table", "\n".join(lines) + f"\n\nMeasured on the machine of [{shown}]({shown}).\n")
+
+
+def _factor(row: dict[str, Any]) -> str:
+    if row["ratio"] is None:
+        return "-"
+    low, high = row["interval"] or (row["ratio"], row["ratio"])
+    return f"{row['ratio']:.2f} ({low:.2f} to {high:.2f})"
+
+
+def _between(readme: str, name: str, block: str) -> str:
+    pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+    assert pattern.search(readme), f"README.md has lost its {name} markers"
     return pattern.sub(lambda found: found.group(1) + block + found.group(2), readme)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]).resolve())
