@@ -128,8 +128,8 @@ struct WgradWinogradJob {
             for (int digit = 0; digit < p.b.digits; ++digit) {
                 for (std::int64_t i = 0; i < POINTS; ++i) {
                     zip_units<Isa, 0>(unit + (digit * Isa::unit * POINTS + i) * Isa::columns, POINTS * Isa::columns,
-                                   Isa::columns, 0,
-                                   errors + digit * digit_step + (i * units + u) * Isa::unit * Isa::columns);
+                                      Isa::columns, 0,
+                                      errors + digit * digit_step + (i * units + u) * Isa::unit * Isa::columns);
                 }
             }
         }

@@ -116,8 +116,8 @@ bool allows_winograd(const PlannedConv& conv, const Kernels& kernels) {
     return kernels.winograd[0].job && is_3x3 && p.groups == 1 && p.in_group % kernels.unit == 0;
 }
 
-// Inner products that take as long as the transforms of an input or an output, each by point and channel: like what the
-// kernels give, measured from 8 to 512 channels and from 2x2 to 56x56 pixels.
+// Inner products that take as long as the transforms of an input or an output, each by point and channel: measured with
+// AVX2, from 8 to 512 channels and from 2x2 to 56x56 pixels.
 constexpr double TRANSFORM_COST = 12;
 
 // Costs are times of inner products with AVX2.
