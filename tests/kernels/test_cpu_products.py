@@ -154,7 +154,7 @@ MUTATIONS = {
     ),
     "merged taps": Mutation("products_plan.cpp", "list[t].x == list[t - 1].x + 1", "true", ("products_plan",)),
     "pairs of AVX-512": Mutation(
-        "products_avx512.cpp", "interleave_2x8(from", "interleave_2x4(from", ("products_avx512",)
+        "isa_registers512.h", "interleave_2x8(from", "interleave_2x4(from", ("products_avx512",)
     ),
     "second half of AVX-VNNI": Mutation(
         "products_avxvnni.cpp", "halves.high);  // six", "halves.low);  // six", ("products_avxvnni",)
@@ -163,7 +163,7 @@ MUTATIONS = {
         "products_avx512vnni.cpp", "(to + 16), halves.high", "(to + 16), halves.low", ("products_avx512vnni",)
     ),
     "pairs of AVX512-VNNI": Mutation(
-        "products_avx512vnni.cpp", "interleave_2x8(from", "interleave_2x4(from", ("products_avx512vnni",)
+        "isa_registers512.h", "interleave_2x8(from", "interleave_2x4(from", ("products_avx512vnni",)
     ),
     "pairs of AVX-VNNI": Mutation(
         "products_avxvnni.cpp",

@@ -26,3 +26,11 @@ struct Registers256 {
     }
     static QBENCH_INLINE Right panel(const B* from) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)); }
 };
+
+// Pairs of int16, whatever adds them up.
+struct Pairs256 : Registers256<std::int16_t, std::int16_t> {
+    static constexpr bool planar = false;
+    static constexpr std::int64_t depth = 1, rows = 4;
+
+    static QBENCH_INLINE void interleave(const A* from, std::int64_t pixel, A* to) { interleave_2x4(from, pixel, to); }
+};

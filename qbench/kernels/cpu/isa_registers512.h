@@ -26,3 +26,11 @@ struct Registers512 {
     }
     static QBENCH_INLINE Right panel(const B* from) { return _mm512_loadu_si512(from); }
 };
+
+// Pairs of int16, whatever adds them up.
+struct Pairs512 : Registers512<std::int16_t, std::int16_t> {
+    static constexpr bool planar = false;
+    static constexpr std::int64_t depth = 1, rows = 8;
+
+    static QBENCH_INLINE void interleave(const A* from, std::int64_t pixel, A* to) { interleave_2x8(from, pixel, to); }
+};

@@ -19,14 +19,9 @@ namespace {
 #include "isa_interleave.h"
 #include "isa_registers256.h"
 
-struct Isa : Registers256<std::int16_t, std::int16_t> {
+struct Isa : Pairs256 {
     using Tiles = VectorTiles<Isa>;
-    static constexpr bool planar = false;
-    static constexpr std::int64_t depth = 1, rows = 4;
 
-    static QBENCH_INLINE void interleave(const A* from, std::int64_t pixel, A* to) {
-        interleave_2x4(from, pixel, to);
-    }
     static QBENCH_INLINE Sum add(Sum sum, Left left, Right right) {
         return _mm256_add_epi32(sum, _mm256_madd_epi16(left, right));
     }

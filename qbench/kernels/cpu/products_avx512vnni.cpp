@@ -32,14 +32,9 @@ struct Bytes : Registers512<std::uint8_t, std::int8_t> {
     static QBENCH_INLINE Sum add(Sum sum, Left left, Right right) { return _mm512_dpbusd_epi32(sum, left, right); }
 };
 
-struct Words : Registers512<std::int16_t, std::int16_t> {
+struct Words : Pairs512 {
     using Tiles = VectorTiles<Words>;
-    static constexpr bool planar = false;
-    static constexpr std::int64_t depth = 1, rows = 8;
 
-    static QBENCH_INLINE void interleave(const A* from, std::int64_t pixel, A* to) {
-        interleave_2x8(from, pixel, to);
-    }
     static QBENCH_INLINE Sum add(Sum sum, Left left, Right right) {
         return _mm512_dpwssd_epi32(sum, left, right);
     }

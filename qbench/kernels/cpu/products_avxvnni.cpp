@@ -32,14 +32,9 @@ struct Bytes : Registers256<std::uint8_t, std::int8_t> {
     static QBENCH_INLINE Sum add(Sum sum, Left left, Right right) { return _mm256_dpbusd_avx_epi32(sum, left, right); }
 };
 
-struct Words : Registers256<std::int16_t, std::int16_t> {
+struct Words : Pairs256 {
     using Tiles = VectorTiles<Words>;
-    static constexpr bool planar = false;
-    static constexpr std::int64_t depth = 1, rows = 4;
 
-    static QBENCH_INLINE void interleave(const A* from, std::int64_t pixel, A* to) {
-        interleave_2x4(from, pixel, to);
-    }
     static QBENCH_INLINE Sum add(Sum sum, Left left, Right right) {
         return _mm256_dpwssd_avx_epi32(sum, left, right);
     }
