@@ -1,43 +1,5 @@
 // A job of a convolution, a matrix product or an input gradient. Included inside each instruction set's namespace.
 
-// Panels of ones, whose products with raw bytes are the sums of `terms` of them, a part at a time that int32 takes.
-template <class Isa>
-class Ones {
-  public:
-    explicit Ones(std::int64_t terms) : terms_(terms) {
-        fill(ones_, PANEL, B{1});
-        for (std::int64_t unit = 0; unit < UNITS; ++unit) {
-            for (std::int64_t i = 0; i < Isa::lanes * Isa::unit; ++i) {
-                const std::int64_t term = unit * Isa::unit + i % Isa::unit;
-                ones_[PANEL + unit * Isa::lanes * Isa::unit + i] = term < terms % TERMS;
-            }
-        }
-    }
-
-    // body(panels, segments, their number), whose sums add up to the whole.
-    template <class Body>
-    void for_parts(const Body& body) const {
-        Segment segments[MOST];
-        std::int64_t count = 0;
-        for (std::int64_t term = 0; term < terms_; term += TERMS) {
-            const std::int64_t left = terms_ - term;
-            const std::int64_t units = round_up(pieces(left < TERMS ? left : TERMS, Isa::unit), Isa::depth);
-            segments[count++] = {term, left < TERMS ? UNITS : 0, units};
-            if (count == MOST || left <= TERMS) {
-                body(ones_, segments, count);
-                count = 0;
-            }
-        }
-    }
-
-  private:
-    using B = typename Isa::B;
-    static constexpr std::int64_t UNITS = 16, TERMS = UNITS * Isa::unit, PANEL = TERMS * Isa::lanes, MOST = 64;
-    static_assert(UNITS % Isa::depth == 0);
-    std::int64_t terms_;
-    alignas(64) B ones_[2 * PANEL];  // all ones, and as many as there are terms in the last part
-};
-
 template <class Isa>
 struct ConvJob {
     using A = typename Isa::A;
@@ -48,12 +10,13 @@ struct ConvJob {
     const Job& job;
     std::int64_t image_rows, image_cols, plane;  // of the prepared part of an image; elements of one digit
     A* images;
-    std::int64_t* row_part;                      // per output of the current phase
-    std::int64_t* pixel_sums;                    // per pixel of the prepared images
-    alignas(64) std::int32_t sums[tile_rows * columns];
+    void* row_part;                              // per output of the current phase
+    void* pixel_sums;                            // per pixel of the prepared images
+    std::int64_t summed_group = -1;              // whose pixels' sums those are
+    alignas(64) std::int32_t sums[tile_rows * columns], digit_sums[tile_rows * columns];
     alignas(64) std::int64_t totals[tile_rows * columns];
     alignas(64) std::int64_t column_part[columns];
-    alignas(64) std::int32_t column_bits[columns];
+    alignas(64) std::uint32_t column_bits[columns];
     Range<columns> range;
 
     ConvJob(const ConvPlan& plan, std::int64_t index, void* scratch) : p(plan), job(plan.jobs[index]) {
@@ -61,9 +24,11 @@ struct ConvJob {
         image_cols = (job.col[1] - job.col[0] - 1) * p.step_x + p.high_x - p.low_x + 1;
         plane = (job.image[1] - job.image[0]) * image_rows * image_cols * p.channels;
         const std::int64_t outputs = (job.image[1] - job.image[0]) * (job.row[1] - job.row[0]) * (job.col[1] - job.col[0]);
-        row_part = static_cast<std::int64_t*>(scratch);
-        pixel_sums = row_part + round_up(outputs, 8);
-        images = reinterpret_cast<A*>(pixel_sums + (Isa::raw ? round_up(pixels(), 8) : 0));
+        char* const free = static_cast<char*>(scratch);
+        const std::int64_t of_outputs = 8 * round_up(outputs, 8), of_pixels = Isa::raw ? 8 * round_up(pixels(), 8) : 0;
+        row_part = free;
+        pixel_sums = free + of_outputs;
+        images = reinterpret_cast<A*>(free + of_outputs + of_pixels);
         range.clear();
     }
 
@@ -111,32 +76,34 @@ struct ConvJob {
         });
     }
 
-    // Sums over a group's channels of the prepared elements of each pixel: products with ones.
+    // What follows computes with Sum: modulo 2^32 where results are narrow, else in int64.
+
+    // Sums over a group's channels of the prepared elements of each pixel.
+    template <class Sum>
     void sum_pixels(std::int64_t group) {
-        fill(pixel_sums, pixels(), std::int64_t{0});
-        const Ones<Isa> ones(p.in_group);
+        if (summed_group == group) return;
+        Sum* const to = static_cast<Sum*>(pixel_sums);
+        fill(to, pixels(), Sum{0});
         for (int digit = 0; digit < p.a.digits; ++digit) {
             const A* const from = images + digit * plane + group * p.in_group;
-            for (std::int64_t first = 0; first < pixels(); first += tile_rows) {
-                const std::int64_t count = pixels() - first < tile_rows ? pixels() - first : tile_rows;
-                ones.for_parts([&](const B* right, const Segment* segments, std::int64_t parts) {
-                    Isa::Tiles::image(count, from + first * p.channels, p.channels, right, segments, parts, 1, sums);
-                    widen(sums, count, 1, columns, 8 * digit, pixel_sums + first, 1);
-                });
-            }
+            Isa::add_pixel_sums(from, p.channels, pixels(), p.in_group, 8 * digit, to);
         }
+        summed_group = group;
     }
 
     // Sums over `taps` pixels that follow each other, in place of the first one's.
+    template <class Sum>
     void join_pixels(std::int64_t taps) {
+        Sum* const sums_of = static_cast<Sum*>(pixel_sums);
         const std::int64_t last = pixels() - taps;
-        std::int64_t sum = 0;
-        for (std::int64_t t = 0; t < taps; ++t) sum += pixel_sums[t];
+        Sum sum = 0;
+        for (std::int64_t t = 0; t < taps; ++t) sum += sums_of[t];
         for (std::int64_t i = 0; i <= last; ++i) {
-            const std::int64_t first = pixel_sums[i];
-            pixel_sums[i] = sum;
-            if (i < last) sum += pixel_sums[i + taps] - first;
+            const Sum first = sums_of[i];
+            sums_of[i] = sum;
+            if (i < last) sum += sums_of[i + taps] - first;
         }
+        summed_group = -1;
     }
 
     // Taps of all runs, where those are many and as many in each; else 1.
@@ -150,41 +117,42 @@ struct ConvJob {
     }
 
     // Sums of the prepared elements in each output's window, times the zero points of the filters' digits.
+    template <class Sum>
     void sum_rows(const Phase& phase, std::int64_t group) {
         std::int64_t factor = 0;
         for (int d = 0; d < p.b.digits; ++d) factor += static_cast<std::int64_t>(p.b.digit_zero[d]) * (1 << 8 * d);
-        sum_pixels(group);
+        sum_pixels<Sum>(group);
         const std::int64_t joined = joined_taps(phase);
-        if (joined > 1) join_pixels(joined);
+        if (joined > 1) join_pixels<Sum>(joined);
         for_rows(phase, [&](auto, auto, std::int64_t output, std::int64_t pixel, std::int64_t cols) {
-            sum_windows(phase, joined, pixel_sums + pixel, cols, -factor, row_part + output);
+            sum_windows(phase, joined, static_cast<Sum*>(pixel_sums) + pixel, cols, static_cast<Sum>(-factor),
+                        static_cast<Sum*>(row_part) + output);
         });
     }
 
     // Sums of what is `joined` taps each, of outputs that follow each other, times a factor.
-    void sum_windows(const Phase& phase, std::int64_t joined, const std::int64_t* first, std::int64_t cols,
-                     std::int64_t factor, std::int64_t* to) const {
-        typedef std::int64_t Eight __attribute__((vector_size(64)));
-        std::int64_t m = 0;
-        for (; p.step_x == 1 && m + 8 <= cols; m += 8) {
-            Eight sum{}, next;
+    template <class Sum>
+    void sum_windows(const Phase& phase, std::int64_t joined, const Sum* first, std::int64_t cols, Sum factor,
+                     Sum* to) const {
+        constexpr std::int64_t bytes = 64, lanes = bytes / sizeof(Sum);
+        typedef Sum Many __attribute__((vector_size(bytes)));
+        const std::int64_t at_once = (lanes - 1) / p.step_x + 1;
+        for (std::int64_t m = 0; m < cols; m += at_once) {
+            Many sum{}, next;
             for (std::int64_t r = 0; r < phase.run_count; ++r) {
                 for (std::int64_t tap = 0; tap < phase.runs[r].taps; tap += joined) {
-                    __builtin_memcpy(&next, first + m + phase.runs[r].pixel + tap, sizeof next);
+                    // Past the last pixel there are images.
+                    __builtin_memcpy(&next, first + m * p.step_x + phase.runs[r].pixel + tap, bytes);
                     sum += next;
                 }
             }
             sum *= factor;
-            __builtin_memcpy(to + m, &sum, sizeof sum);
-        }
-        for (; m < cols; ++m) {
-            std::int64_t sum = 0;
-            for (std::int64_t r = 0; r < phase.run_count; ++r) {
-                for (std::int64_t tap = 0; tap < phase.runs[r].taps; tap += joined) {
-                    sum += first[m * p.step_x + phase.runs[r].pixel + tap];
-                }
+            const std::int64_t count = cols - m < at_once ? cols - m : at_once;
+            if (count == lanes) {
+                __builtin_memcpy(to + m, &sum, bytes);
+            } else {
+                for (std::int64_t j = 0; j < count; ++j) to[m + j] = sum[j * p.step_x];
             }
-            to[m] = sum * factor;
         }
     }
 
@@ -200,7 +168,7 @@ struct ConvJob {
                 }
             }
         }
-        for (std::int64_t n = 0; n < columns; ++n) column_bits[n] = static_cast<std::int32_t>(column_part[n]);
+        for (std::int64_t n = 0; n < columns; ++n) column_bits[n] = static_cast<std::uint32_t>(column_part[n]);
     }
 
     void panel(const Phase& phase, std::int64_t group, std::int64_t column, bool rows_matter) {
@@ -215,17 +183,17 @@ struct ConvJob {
         for_blocks(phase, [&](std::int64_t n, std::int64_t y, std::int64_t x, std::int64_t output, const A* at,
                               std::int64_t outputs) {
             at += group * p.in_group;
-            const std::int64_t* rows = rows_matter ? row_part + output : nullptr;
             std::int64_t place_out = n * p.target.stride[0] + (y * p.out_step_y + phase.out_y) * p.target.stride[1] +
                                      (x * p.out_step_x + phase.out_x) * p.target.stride[2];
             const std::int64_t step = p.out_step_x * p.target.stride[2];
             if (p.narrow) {
-                Isa::Tiles::image(outputs, at, p.step_x * p.channels, packed, phase.chunks->segments,
-                                  phase.chunks->count, vectors, sums);
-                put_tile<Isa>(p.target, place_out, step, first, sums, outputs, cols, seen, {rows, column_bits});
+                sum_digits(*phase.chunks, at, packed, digit_step, outputs, vectors);
+                put_tile<Isa>(p.target, place_out, step, first, sums, outputs, cols, seen, 
+                              {rows_matter ? static_cast<std::uint32_t*>(row_part) + output : nullptr, column_bits});
             } else {
                 total(phase, at, packed, digit_step, outputs, vectors);
                 if constexpr (Isa::raw) {
+                    const auto* rows = rows_matter ? static_cast<std::int64_t*>(row_part) + output : nullptr;
                     correct(totals, outputs, cols, columns, Lack<std::int64_t>{rows, column_part});
                 }
                 for (std::int64_t m = 0; m < outputs; ++m, place_out += step) {
@@ -233,6 +201,26 @@ struct ConvJob {
                 }
             }
         });
+    }
+
+    // Sums of all digits modulo 2^32.
+    void sum_digits(const Chunk& chunk, const A* at, const B* packed, std::int64_t digit_step, std::int64_t outputs,
+                    std::int64_t vectors) {
+        for (int da = 0; da < p.a.digits; ++da) {
+            for (int db = 0; db < p.b.digits; ++db) {
+                const bool first = da + db == 0;
+                Isa::Tiles::image(outputs, at + da * plane, p.step_x * p.channels, packed + db * digit_step,
+                                  chunk.segments, chunk.count, vectors, first ? sums : digit_sums);
+                if (!first) add_shifted(digit_sums, outputs, 8 * (da + db));
+            }
+        }
+    }
+
+    void add_shifted(const std::int32_t* from, std::int64_t outputs, int shift) {
+        for (std::int64_t i = 0; i < outputs * columns; ++i) {
+            const std::uint32_t sum = static_cast<std::uint32_t>(sums[i]);
+            sums[i] = static_cast<std::int32_t>(sum + (static_cast<std::uint32_t>(from[i]) << shift));
+        }
     }
 
     // Sums of all digits and chunks in int64.
@@ -259,7 +247,8 @@ struct ConvJob {
         for (std::int64_t f = 0; f < p.phase_count; ++f) {
             for (std::int64_t group = 0; group < p.groups; ++group) {
                 if constexpr (Isa::raw) {
-                    if (rows_matter) sum_rows(p.phases[f], group);
+                    if (rows_matter && p.narrow) sum_rows<std::uint32_t>(p.phases[f], group);
+                    if (rows_matter && !p.narrow) sum_rows<std::int64_t>(p.phases[f], group);
                 }
                 for (std::int64_t column = 0; column < p.out_group; column += columns) {
                     panel(p.phases[f], group, column, rows_matter);

@@ -1,16 +1,16 @@
 // What becomes of a tile's sums: corrections, int64 totals, results. Included inside each instruction set's namespace.
 
 // What sums of raw bytes lack: a part for each row, or null where all are 0, and one for each column.
-template <class Column>
+template <class Part>
 struct Lack {
-    const std::int64_t* rows;
-    const Column* columns;
+    const Part *rows, *columns;
 };
 
-template <class Total, class Column>
-void correct(Total* totals, std::int64_t rows, std::int64_t cols, std::int64_t pitch, const Lack<Column>& lack) {
+template <class Total, class Part>
+void correct(Total* totals, std::int64_t rows, std::int64_t cols, std::int64_t pitch, const Lack<Part>& lack) {
     // Unsigned, because int32 sums may pass through values that wrap.
-    using Bits = std::conditional_t<sizeof(Total) == 4, std::uint32_t, std::uint64_t>;
+    using Bits = std::make_unsigned_t<Part>;
+    static_assert(sizeof(Total) == sizeof(Part));
     for (std::int64_t m = 0; m < rows; ++m) {
         const Bits row = static_cast<Bits>(lack.rows ? lack.rows[m] : 0);
         for (std::int64_t n = 0; n < cols; ++n) {
@@ -145,7 +145,7 @@ enum class End { STORE, ADD, ENCODE };
 template <class Isa, End end, bool with_bias>
 void put_float_vectors(const Target& target, std::int64_t place, std::int64_t step, std::int64_t column,
                        const std::int32_t* sums, std::int64_t rows, std::int64_t offset, Range<Isa::columns>* range,
-                       const Lack<std::int32_t>& lack) {
+                       const Lack<std::uint32_t>& lack) {
     constexpr std::int64_t bytes = Isa::lanes * 4;
     using Ints = typename Vectors<Isa::lanes>::Ints;
     using Bits = typename Vectors<Isa::lanes>::Bits;
@@ -173,7 +173,7 @@ void put_float_vectors(const Target& target, std::int64_t place, std::int64_t st
         Ints total;
         __builtin_memcpy(&total, sums, bytes);
         if constexpr (Isa::raw) {  // modulo 2^32, as the sums are
-            const std::uint32_t of_row = lack.rows ? static_cast<std::uint32_t>(lack.rows[m]) : 0;
+            const std::uint32_t of_row = lack.rows ? lack.rows[m] : 0;
             total = reinterpret_cast<Ints>(reinterpret_cast<Bits>(total) + of_columns + of_row);
         }
         Floats value = __builtin_convertvector(total, Floats) * first * second;
@@ -211,7 +211,7 @@ void put_float_vectors(const Target& target, std::int64_t place, std::int64_t st
 template <class Isa>
 void put_tile(const Target& target, std::int64_t place, std::int64_t step, std::int64_t column,
               std::int32_t* sums, std::int64_t rows, std::int64_t cols, Range<Isa::columns>* range,
-              const Lack<std::int32_t>& lack) {
+              const Lack<std::uint32_t>& lack) {
     std::int64_t done = 0;
     if (target.kind == RESULT_FLOAT32 || target.kind == RESULT_UINT8) {
         const auto put_vectors =
@@ -225,7 +225,7 @@ void put_tile(const Target& target, std::int64_t place, std::int64_t step, std::
     }
     if (done == cols) return;
     if constexpr (Isa::raw) {
-        correct(sums + done, rows, cols - done, Isa::columns, Lack<std::int32_t>{lack.rows, lack.columns + done});
+        correct(sums + done, rows, cols - done, Isa::columns, Lack<std::uint32_t>{lack.rows, lack.columns + done});
     }
     for (std::int64_t m = 0; m < rows; ++m, place += step) {
         put<std::int32_t, Isa::columns>(target, place, column + done, sums + m * Isa::columns + done, cols - done, range);

@@ -1,5 +1,5 @@
 // Registers of 256 bits for products of bytes (A unsigned, B signed) or of int16. Included inside the namespace of an x86
-// instruction set, after isa_interleave.h.
+// instruction set, after isa_interleave.h and isa_pixel_sums.h.
 
 template <class ElementA, class ElementB>
 struct Registers256 {
@@ -23,6 +23,11 @@ struct Registers256 {
     template <int SHIFT, class T>
     static QBENCH_INLINE void zip_16(const T* from, std::int64_t term, B offset, B* to) {
         zip_4x16<SHIFT>(from, term, offset, to);
+    }
+    template <class To>
+    static void add_pixel_sums(const A* from, std::int64_t pixel, std::int64_t count, std::int64_t length, int shift,
+                               To* to) {
+        add_sums_of_pixels(from, pixel, count, length, shift, to);
     }
     static QBENCH_INLINE Right panel(const B* from) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)); }
 };

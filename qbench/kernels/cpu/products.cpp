@@ -99,10 +99,9 @@ void pack(PlannedConv& conv, const Kernels& kernels, int threads) {
     in_jobs(elements < 32768 ? 1 : threads, tasks, [&](std::int64_t task) { kernels.pack(p, task); });
 }
 
-// Whether all sums fit int32. What the caller wants as int32 does: partial sums may wrap.
+// Whether all results fit int32. What the caller wants as int32 does. Sums on the way may wrap.
 bool is_narrow(const PlannedConv& conv) {
     const ConvPlan& p = conv.plan;
-    if (p.a.digits > 1 || p.b.digits > 1) return false;
     if (p.target.kind == RESULT_INT32) return true;
     const std::int64_t largest = *std::max_element(p.column_magnitudes, p.column_magnitudes + conv.sum_count());
     return largest <= INT32_MAX / p.a.bound;
@@ -197,7 +196,8 @@ void finish_extremes(const ConvPlan& p, float* result) {
 
 void run(PlannedConv& conv, const Kernels& level, int threads, float* extremes) {
     ConvPlan& p = conv.plan;
-    measure_bound(p.a, {p.images, p.height, p.width, p.channels}, level, threads);
+    const Extents input{p.images, p.height, p.width, p.channels};
+    if (routes_by_bound(level)) measure_bound(p.a, input, threads);
     conv.find_span();
     const Route route = route_of(conv, level);
     const Kernels& kernels = *route.kernels;
@@ -206,6 +206,10 @@ void run(PlannedConv& conv, const Kernels& level, int threads, float* extremes) 
     conv.lay_out(kernels, threads);
     pack(conv, kernels, threads);
     p.narrow = is_narrow(conv);
+    if (!p.narrow && p.a.code == CODE_INT16 && !routes_by_bound(level)) {
+        measure_bound(p.a, input, threads);
+        p.narrow = is_narrow(conv);
+    }
     if (!p.narrow && int32_terms(p.a, p.b) < kernels.unit) {
         prepare(p.b, kernels, RIGHT, 2);
         conv.lay_out(kernels, threads);

@@ -57,8 +57,10 @@ int fewest_digits(const Operand& x, const Kernels& kernels);
 struct Extents {
     std::int64_t images, height, width, channels;
 };
-// Takes the bound of 16-bit codes from the codes themselves, where kernels profit from it.
-void measure_bound(Operand& x, const Extents& size, const Kernels& kernels, int threads);
+// Whether the bounds of 16-bit codes decide what an instruction set computes a product with.
+bool routes_by_bound(const Kernels& level);
+// Takes the bound of 16-bit codes from the codes themselves.
+void measure_bound(Operand& x, const Extents& size, int threads);
 // Terms that an int32 sum of prepared elements takes.
 std::int64_t int32_terms(const Operand& a, const Operand& b);
 

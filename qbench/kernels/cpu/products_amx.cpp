@@ -19,6 +19,7 @@ namespace {
 #include "gemm_kernels.h"
 #include "isa_amx.h"
 #include "isa_interleave.h"
+#include "isa_pixel_sums.h"
 #include "isa_registers512.h"
 
 // Sums in registers 0 to 3 (upper left, upper right, lower left, lower right), A in 4 and 5, B in 6 and 7.

@@ -17,6 +17,7 @@ namespace products_avx2 {
 namespace {
 #include "gemm_kernels.h"
 #include "isa_interleave.h"
+#include "isa_pixel_sums.h"
 #include "isa_registers256.h"
 
 struct Isa : Pairs256 {

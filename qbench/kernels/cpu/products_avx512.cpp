@@ -17,6 +17,7 @@ namespace products_avx512 {
 namespace {
 #include "gemm_kernels.h"
 #include "isa_interleave.h"
+#include "isa_pixel_sums.h"
 #include "isa_registers512.h"
 
 struct Isa : Pairs512 {

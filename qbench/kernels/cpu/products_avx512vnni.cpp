@@ -17,6 +17,7 @@ namespace products_avx512vnni {
 namespace {
 #include "gemm_kernels.h"
 #include "isa_interleave.h"
+#include "isa_pixel_sums.h"
 #include "isa_registers512.h"
 
 struct Bytes : Registers512<std::uint8_t, std::int8_t> {

@@ -87,10 +87,12 @@ Operand operand_of(const CallFactor& factor) {
     return x;
 }
 
-// A pass over codes that were just written, or soon will be read, against digits and direct products that small codes
-// do not need.
-void measure_bound(Operand& x, const Extents& size, const Kernels& kernels, int threads) {
-    if (x.code != CODE_INT16 || (kernels.raw && !kernels.words)) return;
+bool routes_by_bound(const Kernels& level) { return !level.raw || level.words; }
+
+// A pass over codes that were just written, or soon will be read, against digits, direct products and int64 sums that
+// small codes do not need.
+void measure_bound(Operand& x, const Extents& size, int threads) {
+    if (x.code != CODE_INT16) return;
     const bool whole_rows = x.stride[3] == 1 && x.stride[2] == size.channels;
     const bool whole = whole_rows && x.stride[1] == size.width * x.stride[2] && x.stride[0] == size.height * x.stride[1];
     const std::int64_t count = size.images * size.height * size.width * size.channels;

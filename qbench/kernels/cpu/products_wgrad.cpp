@@ -38,9 +38,10 @@ WgradPlan plan_of(const Call& call, const Kernels& level, int threads) {
     p.pad_x = g.pad_x;
     p.dilation_y = g.dilation_y;
     p.dilation_x = g.dilation_x;
-    if (p.a.code == CODE_INT16) {  // else products take Winograd's form, or errors of any size in few digits
-        measure_bound(p.a, {g.images, g.height, g.width, g.channels}, level, threads);
-        measure_bound(p.b, {g.images, g.out_h, g.out_w, g.filters}, level, threads);
+    // Else products take Winograd's form, or errors of any size in few digits.
+    if (p.a.code == CODE_INT16 && routes_by_bound(level)) {
+        measure_bound(p.a, {g.images, g.height, g.width, g.channels}, threads);
+        measure_bound(p.b, {g.images, g.out_h, g.out_w, g.filters}, threads);
     }
     return p;
 }
