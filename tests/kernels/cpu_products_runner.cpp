@@ -221,6 +221,14 @@ Round beyond_digits() {
     return round;
 }
 
+// The input's gradient meets 5 taps of a row or 4, in turn.
+Round long_filters() {
+    const Geometry g{2, 3, 12, 14, 5, 9, 9, 6, 7, 2, 2, 4, 4, 1, 1, 1};
+    Factor w = random_bytes(qbench::CODE_UINT8, {5, 9, 9, 3});
+    w.zero = 131;
+    return {g, random_bytes(qbench::CODE_UINT8, {2, 12, 14, 3}), w, random_bytes(qbench::CODE_UINT8, {2, 6, 7, 5})};
+}
+
 Round fixed_round(int index) {
     switch (index) {
         case 0: return longest_sums();
@@ -232,10 +240,11 @@ Round fixed_round(int index) {
         case 6: return largest_transforms();
         case 7: return largest_filters();
         case 8: return largest_errors();
+        case 9: return long_filters();
         default: return beyond_digits();
     }
 }
-constexpr int FIXED = 10;
+constexpr int FIXED = 11;
 
 // Adds every product to all three results: forward, gradient of the input, gradient of the filters.
 struct Expected {

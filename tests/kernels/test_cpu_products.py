@@ -73,12 +73,21 @@ class Mutation:
 FORMS, WGRAD, AMX = "gemm_winograd_forms.h", "gemm_wgrad_winograd.h", "products_amx.cpp"
 MUTATIONS = {
     "product of zero points": Mutation("gemm_conv.h", "phase.terms * za * zb - za", "-za", ("products_avxvnni",)),
-    "row sums": Mutation("gemm_conv.h", "cols, -factor, row_part", "cols, 0, row_part", ("products_avxvnni",)),
-    "digits of a pixel's sum": Mutation("gemm_conv.h", "8 * digit, pixel_sums", "0, pixel_sums", ("products_avxvnni",)),
-    "ones of the last terms": Mutation(
-        "gemm_conv.h", "term < terms % TERMS", "term <= terms % TERMS", ("products_avxvnni",)
+    "row sums": Mutation("gemm_conv.h", "static_cast<Sum>(-factor),", "Sum{0},", ("products_avxvnni",)),
+    "digits of a pixel's sum": Mutation("gemm_conv.h", "8 * digit, to);", "0, to);", ("products_avxvnni",)),
+    "sums of another group": Mutation(
+        "gemm_conv.h", "(summed_group == group)", "(summed_group >= 0)", ("products_avxvnni",)
     ),
-    "joined taps": Mutation("gemm_conv.h", "pixel_sums[i + taps] - first", "0", ("products_avxvnni",)),
+    "joined taps": Mutation("gemm_conv.h", "sums_of[i + taps] - first", "0", ("products_avxvnni",)),
+    "sums that were joined": Mutation("gemm_conv.h", "summed_group = -1;\n    }", "\n    }", ("products_avxvnni",)),
+    "windows of outputs with a stride": Mutation("gemm_conv.h", "sum[j * p.step_x]", "sum[j]", ("products_avxvnni",)),
+    "last channels of a pixel": Mutation("isa_pixel_sums.h", "KEEP + 16 -", "KEEP + 15 -", ("products_avxvnni",)),
+    "sums of four pixels": Mutation("isa_pixel_sums.h", "SHUFFLE(2, 0, 2, 0)", "SHUFFLE(0, 2, 2, 0)", ("products_avxvnni",)),
+    "sums of wide results": Mutation(
+        "isa_pixel_sums.h", "_mm_slli_epi64(second, shift)", "_mm_slli_epi64(first, shift)", ("products_avxvnni",)
+    ),
+    "high digits in 32 bits": Mutation("gemm_conv.h", "outputs, 8 * (da + db));", "outputs, 0);", ("products_amx",)),
+    "results in 32 bits": Mutation("products.cpp", "largest <= INT32_MAX / p.a.bound", "true", ("products",)),
     "part of a row": Mutation("gemm_finish.h", "of_columns + of_row", "of_columns", ("products_avxvnni",)),
     "part of a rest's columns": Mutation(
         "gemm_finish.h", "{lack.rows, lack.columns + done}", "{lack.rows, lack.columns}", ("products_avxvnni",)
