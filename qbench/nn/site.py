@@ -152,9 +152,12 @@ class Site(nn.Module):
     def limits(self, measured: Tensor) -> Range:
         """The range to quantise with, given the batch's own [2]; moves a tracked range towards it in training.
 
-        A fixed range is NaN where ``measured`` is not finite: codes cannot say that a tensor is not.
+        A fixed range is NaN where ``measured`` is not finite: codes cannot say that a tensor is not. Raises
+        RuntimeError in evaluation where no range was ever seen.
         """
         if self.has_fixed_range:
+            if self.may_lack_range:
+                self._require_range()
             return pair_of(poisoned(self.tracked, measured))
         if self.is_tracked:
             missing = self.tracked.isnan() if self.may_lack_range else None
@@ -163,6 +166,14 @@ class Site(nn.Module):
                 self.tracked.copy_(torch.where(missing, measured, self.tracked))
                 self.may_lack_range = False
         return pair_of(measured)
+
+    def _require_range(self) -> None:
+        if self.tracked.isnan().any():
+            raise RuntimeError(
+                f"{self.name} has no range yet: train the model for a step, or load the state of a trained one, before "
+                "evaluating it"
+            )
+        self.may_lack_range = False
 
     def _load_from_state_dict(self, *arguments: Any, **options: Any) -> None:
         super()._load_from_state_dict(*arguments, **options)

@@ -82,7 +82,9 @@ MUTATIONS = {
     "sums that were joined": Mutation("gemm_conv.h", "summed_group = -1;\n    }", "\n    }", ("products_avxvnni",)),
     "windows of outputs with a stride": Mutation("gemm_conv.h", "sum[j * p.step_x]", "sum[j]", ("products_avxvnni",)),
     "last channels of a pixel": Mutation("isa_pixel_sums.h", "KEEP + 16 -", "KEEP + 15 -", ("products_avxvnni",)),
-    "sums of four pixels": Mutation("isa_pixel_sums.h", "SHUFFLE(2, 0, 2, 0)", "SHUFFLE(0, 2, 2, 0)", ("products_avxvnni",)),
+    "sums of four pixels": Mutation(
+        "isa_pixel_sums.h", "SHUFFLE(2, 0, 2, 0)", "SHUFFLE(0, 2, 2, 0)", ("products_avxvnni",)
+    ),
     "sums of wide results": Mutation(
         "isa_pixel_sums.h", "_mm_slli_epi64(second, shift)", "_mm_slli_epi64(first, shift)", ("products_avxvnni",)
     ),

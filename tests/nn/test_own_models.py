@@ -272,11 +272,37 @@ def test_converted_model_can_be_copied(name: str) -> None:
     assert not {id(one) for one in copied.parameters()} & {id(one) for one in converted.model.parameters()}
 
 
+@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+@pytest.mark.parametrize("gradients", [False, True])
+def test_evaluation_without_a_range_is_refused(arithmetic: Arithmetic, gradients: bool) -> None:
+    """Codes of a range that nobody ever saw would all be NaN."""
+
+    def model() -> Converted:
+        network = nn.Sequential(ConvNormAct(3, 6, 3), nn.Flatten(), nn.Linear(96, 2))
+        return convert(network, RECIPES["banner8"], arithmetic=arithmetic)
+
+    x, fresh, trained = torch.randn(4, 3, 4, 4), model(), model()
+    trained.model(x)
+    with torch.set_grad_enabled(gradients):
+        with pytest.raises(
+            RuntimeError, match=r"^0\.conv/activation has no range yet: train the model for a step, or "
+        ):
+            fresh.model.eval()(x)
+        assert trained.model.eval()(x).isfinite().all()
+        untrained = model().model.state_dict()
+        trained.model.load_state_dict(untrained)
+        with pytest.raises(RuntimeError, match="has no range yet"):
+            trained.model(x)
+        fresh.model.train()(x)
+        assert fresh.model.eval()(x).isfinite().all()
+
+
 def test_modes_of_modules_are_kept() -> None:
     model = nn.Sequential(ConvNormAct(3, 6, 3), nn.Flatten(), nn.Linear(96, 2)).eval()
     converted = convert(model, RECIPES["banner8"])
     assert not any(module.training for module in converted.model.modules())
     block = converted.model.train()[0]
+    converted.model(torch.randn(4, 3, 4, 4))  # a norm that has seen nothing has no range to be frozen with
     block.norm.eval()
     before = block.norm.running_mean.clone()
     converted.model(torch.randn(4, 3, 4, 4)).sum().backward()
