@@ -206,6 +206,12 @@ MUTATIONS = {
     ),
     "high digit of packed errors": Mutation("gemm_pack.h", "c] >> SHIFT) + static", "c]) + static", ("products_amx",)),
     "rows of tiles": Mutation("isa_amx.h", "config.rows[i] = TILE_ROWS", "config.rows[i] = 15", ("products_amx",)),
+    "signs of low digits": Mutation("isa_amx.h", "_tile_dpbuud(0, 4, 6)", "_tile_dpbusd(0, 4, 6)", ("products_amx",)),
+    "signs of summed digits": Mutation("gemm_wgrad.h", "sum_units<Swapped>", "sum_units<Isa>", ("products_amx",)),
+    "signs of filters' digits": Mutation("gemm_pack.h", "return is_signed ?", "return true ?", ("products_amx",)),
+    "bound of low digits": Mutation(
+        "products_operand.cpp", "if (low_digits_unsigned) x", "if (false) x", ("products_operand",)
+    ),
     "no configuration": Mutation(AMX, "{ configure_tiles(); }", "{}", ("products_amx",)),
 }
 

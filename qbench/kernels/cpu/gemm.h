@@ -4,7 +4,8 @@
 // B: panels of columns, packed. A unit is as many consecutive terms as one instruction adds up (1, 2 or 4).
 //
 // Prepared operands are int16 with the zero point taken off, or bytes that keep it ("raw", for 8-bit dot products:
-// A unsigned, B signed); then sums over rows and columns of the prepared operands correct the result.
+// A unsigned, B signed, but for low digits where tiles take both); then sums over rows and columns of the prepared
+// operands correct the result.
 // An operand that does not fit is prepared as two digits, value = low + 256 * high.
 #pragma once
 
@@ -37,6 +38,7 @@ struct Operand {
     std::int32_t digits;
     Recode recode[2];
     std::int32_t digit_zero[2];  // what a raw digit still has to lose
+    bool digit_signed[2];        // of filters or errors: whether raw digits are signed bytes
     std::int64_t digit_bound;    // largest magnitude of a prepared digit, of the true value where there is one digit
 };
 
@@ -179,6 +181,7 @@ struct Kernels {
     std::int64_t unit, depth;            // terms of a unit; units that a segment's length is a multiple of
     std::int64_t element_bytes;
     bool raw;
+    bool low_digits_unsigned;  // whether raw low digits of filters or errors are unsigned, which spares their offset
     double pace;           // time of an inner product of one digit each, relative to AVX2's and AVX-512's
     double filter_cost;    // such products that take as long as Winograd's transform of a filter's element, by point
     const Kernels* words;  // int16 kernels of the same instruction set, which outrun bytes in Winograd's form; or null

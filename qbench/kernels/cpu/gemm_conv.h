@@ -210,7 +210,8 @@ struct ConvJob {
             for (int db = 0; db < p.b.digits; ++db) {
                 const bool first = da + db == 0;
                 Isa::Tiles::image(outputs, at + da * plane, p.step_x * p.channels, packed + db * digit_step,
-                                  chunk.segments, chunk.count, vectors, first ? sums : digit_sums);
+                                  p.b.digit_signed[db], chunk.segments, chunk.count, vectors,
+                                  first ? sums : digit_sums);
                 if (!first) add_shifted(digit_sums, outputs, 8 * (da + db));
             }
         }
@@ -232,7 +233,7 @@ struct ConvJob {
                 for (std::int64_t c = 0; c < phase.chunk_count; ++c) {
                     const Chunk& chunk = phase.chunks[c];
                     Isa::Tiles::image(outputs, at + da * plane, p.step_x * p.channels, packed + db * digit_step,
-                                      chunk.segments, chunk.count, vectors, sums);
+                                      p.b.digit_signed[db], chunk.segments, chunk.count, vectors, sums);
                     widen(sums, outputs, vectors * Isa::lanes, columns, 8 * (da + db), totals, columns);
                 }
             }

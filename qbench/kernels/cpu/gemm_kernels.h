@@ -32,6 +32,7 @@ constexpr Kernels kernels_of(double pace = 1, double filter_cost = 16, const Ker
     k.depth = Isa::depth;
     k.element_bytes = sizeof(typename Isa::A);
     k.raw = Isa::raw;
+    k.low_digits_unsigned = Isa::low_digits_unsigned;
     k.pack = pack_task<Isa>;
     k.conv = conv_job<Isa>;
     if constexpr (!Isa::raw && Isa::unit == 2) {

@@ -97,15 +97,22 @@ void pack_tap(const ConvPlan& p, const T* from, std::int64_t start, std::int64_t
     }
 }
 
+// The value of a prepared element.
+template <class B>
+std::int32_t prepared(std::int32_t code, const Recode& rule, bool is_signed) {
+    const std::int32_t element = recoded(code, rule);
+    return is_signed ? static_cast<B>(element) : static_cast<std::make_unsigned_t<B>>(element);
+}
+
 // Sum of the prepared elements of a column, and of the magnitudes of their true values.
 template <class B, class T>
 void sum_column(const T* from, std::int64_t stride, std::int64_t terms, std::int32_t zero, const Recode& rule,
-                std::int64_t& sums, std::int64_t& magnitudes) {
+                bool is_signed, std::int64_t& sums, std::int64_t& magnitudes) {
     std::int32_t sum = 0;
     std::int64_t magnitude = 0;
     for (std::int64_t i = 0; i < terms; ++i) {
         const std::int32_t code = from[i * stride], value = code - zero;
-        sum += static_cast<B>(recoded(code, rule));
+        sum += prepared<B>(code, rule, is_signed);
         magnitude += value < 0 ? -value : value;
     }
     sums += sum;
@@ -114,16 +121,18 @@ void sum_column(const T* from, std::int64_t stride, std::int64_t terms, std::int
 
 // The same of all columns of a panel.
 template <class Isa, class T>
-void sum_columns(const ConvPlan& p, const T* from, std::int64_t cols, const Recode& rule, std::int64_t* sums,
+void sum_columns(const ConvPlan& p, const T* from, std::int64_t cols, int digit, std::int64_t* sums,
                  std::int64_t* magnitudes) {
     using B = typename Isa::B;
+    const Recode rule = p.b.recode[digit];
+    const bool is_signed = p.b.digit_signed[digit] || !Isa::raw;
     constexpr std::int64_t MOST = 4096;  // terms of which an int32 takes the magnitudes, 2^17 at most
     if (p.column_stride != 1) {
         for (std::int64_t c = 0; c < cols; ++c, from += p.column_stride) {
             if (p.contract_stride == 1) {
-                sum_column<B>(from, 1, p.in_group, p.b.zero, rule, sums[c], magnitudes[c]);
+                sum_column<B>(from, 1, p.in_group, p.b.zero, rule, is_signed, sums[c], magnitudes[c]);
             } else {
-                sum_column<B>(from, p.contract_stride, p.in_group, p.b.zero, rule, sums[c], magnitudes[c]);
+                sum_column<B>(from, p.contract_stride, p.in_group, p.b.zero, rule, is_signed, sums[c], magnitudes[c]);
             }
         }
         return;
@@ -135,7 +144,7 @@ void sum_columns(const ConvPlan& p, const T* from, std::int64_t cols, const Reco
             const T* term = from + i * p.contract_stride;
             for (std::int64_t c = 0; c < cols; ++c) {
                 const std::int32_t code = term[c], value = code - p.b.zero;
-                sum[c] += static_cast<B>(recoded(code, rule));
+                sum[c] += prepared<B>(code, rule, is_signed);
                 magnitude[c] += value < 0 ? -value : value;
             }
         }
@@ -166,7 +175,7 @@ void pack_panel(const ConvPlan& p, const Phase& phase, std::int64_t group, int d
             for (std::int64_t t = 0; t < run.taps; ++t) {
                 const auto* from = codes + p.tap_offset[run.tap + t] + group * p.group_stride + column * p.column_stride;
                 pack_tap<Isa>(p, from, t * p.in_group, cols, width, rule, to);
-                sum_columns<Isa>(p, from, cols, rule, sums, magnitudes);
+                sum_columns<Isa>(p, from, cols, digit, sums, magnitudes);
             }
             to += run.units * width * Isa::unit;
         }

@@ -56,15 +56,16 @@ struct VectorTiles {
     static void begin() {}
     static void end() {}
 
-    // `rows` rows of an image, row_step elements apart.
+    // `rows` rows of an image, row_step elements apart. b_signed: true for them.
     static void image(std::int64_t rows, const typename Isa::A* a, std::int64_t row_step, const typename Isa::B* b,
-                      const Segment* segments, std::int64_t count, std::int64_t vectors, std::int32_t* sums) {
+                      bool /* b_signed */, const Segment* segments, std::int64_t count, std::int64_t vectors,
+                      std::int32_t* sums) {
         image_from<Isa::rows>(rows, a, row_step, b, segments, count, vectors, sums);
     }
 
     // All rows of a block that was packed as [unit][row][term], added to `sums` unless they are fresh.
-    static void packed(const typename Isa::A* a, std::int64_t, const typename Isa::B* b, const Segment* segments,
-                       std::int64_t count, std::int64_t vectors, std::int32_t* sums, bool fresh) {
+    static void packed(const typename Isa::A* a, std::int64_t, const typename Isa::B* b, bool /* b_signed */,
+                       const Segment* segments, std::int64_t count, std::int64_t vectors, std::int32_t* sums, bool fresh) {
         constexpr std::int64_t unit_step = Isa::rows * Isa::unit;
         if (vectors == 1) {
             tile<Isa, Isa::rows, 1>(a, Isa::unit, unit_step, b, segments, count, sums, fresh);

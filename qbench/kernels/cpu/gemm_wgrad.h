@@ -274,7 +274,7 @@ struct WgradJob {
                 }
                 const std::int64_t units = slices[s].rows * at.units, extra = round_up(units, Isa::depth) - units;
                 fill(to, extra * Isa::unit * width, B{0});
-                if constexpr (Isa::raw) sum_errors(start, units, cols, width, column_sums + digit * digit_step);
+                if constexpr (Isa::raw) sum_errors(start, digit, units, cols, width, column_sums + digit * digit_step);
                 to += extra * Isa::unit * width;
             }
         }
@@ -299,21 +299,35 @@ struct WgradJob {
         });
     }
 
+    // The instruction set with its factors in each other's place, for unsigned panels.
+    struct Swapped : Isa {
+        static QBENCH_INLINE typename Isa::Sum add(typename Isa::Sum sum, typename Isa::Left left,
+                                                   typename Isa::Right right) {
+            return Isa::add(sum, right, left);
+        }
+    };
+
     // Sums of packed errors by column: products with ones.
-    static void sum_errors(const B* from, std::int64_t units, std::int64_t cols, std::int64_t width,
+    void sum_errors(const B* from, int digit, std::int64_t units, std::int64_t cols, std::int64_t width,
                            std::int64_t* column_sums) {
         constexpr std::int64_t MOST = 1 << 20;  // units whose sum int32 takes
         constexpr A ONES[Isa::unit] = {1, 1, 1, 1};
         alignas(64) std::int32_t total[Isa::columns];
         for (std::int64_t begin = 0; begin < units; begin += MOST) {
             const Segment part{0, begin, units - begin < MOST ? units - begin : MOST};
-            if (width == Isa::lanes) {
-                tile<Isa, 1, 1>(ONES, 0, 0, from, &part, 1, total, true);
+            if (p.b.digit_signed[digit]) {
+                sum_units<Isa>(ONES, from, part, width, total);
             } else {
-                tile<Isa, 1, Isa::vectors>(ONES, 0, 0, from, &part, 1, total, true);
+                sum_units<Swapped>(ONES, from, part, width, total);
             }
             for (std::int64_t c = 0; c < cols; ++c) column_sums[c] += total[c];
         }
+    }
+
+    template <class Order>
+    static void sum_units(const A* ones, const B* from, const Segment& part, std::int64_t width, std::int32_t* total) {
+        if (width == Isa::lanes) return tile<Order, 1, 1>(ones, 0, 0, from, &part, 1, total, true);
+        tile<Order, 1, Isa::vectors>(ones, 0, 0, from, &part, 1, total, true);
     }
 
     std::int64_t panel_size() const { return p.a.digits * p.b.digits * p.taps_y * at.blocks * tile_size; }
@@ -341,9 +355,10 @@ struct WgradJob {
                     for (int db = 0; db < p.b.digits; ++db, to += tile_size) {
                         const B* b = errors + db * digit_step;
                         if (in_parts) {
-                            add_parts(a, b, of_row, vectors, sums.wide + to);
+                            add_parts(a, b, db, of_row, vectors, sums.wide + to);
                         } else {
-                            Isa::Tiles::packed(a, at.plane(), b, of_row, slice_count, vectors, sums.narrow + to, false);
+                            Isa::Tiles::packed(a, at.plane(), b, p.b.digit_signed[db], of_row, slice_count, vectors,
+                                               sums.narrow + to, false);
                         }
                     }
                 }
@@ -352,7 +367,7 @@ struct WgradJob {
     }
 
     // A tile of a chunk with more pixels than an int32 sum takes.
-    void add_parts(const A* a, const B* b, const Segment* of_row, std::int64_t vectors, std::int64_t* wide) {
+    void add_parts(const A* a, const B* b, int db, const Segment* of_row, std::int64_t vectors, std::int64_t* wide) {
         const std::int64_t most = p.limit / (Isa::unit * Isa::depth) * Isa::depth;
         constexpr std::int64_t step = Isa::unit * (Isa::planar ? 1 : Isa::rows);
         for (const Segment* whole = of_row; whole < of_row + slice_count; ++whole) {
@@ -360,7 +375,7 @@ struct WgradJob {
                 const std::int64_t left = whole->count - start;
                 const Segment part{whole->a + start * step, whole->b + start, left < most ? left : most};
                 alignas(64) std::int32_t narrow[tile_size];
-                Isa::Tiles::packed(a, at.plane(), b, &part, 1, vectors, narrow, true);
+                Isa::Tiles::packed(a, at.plane(), b, p.b.digit_signed[db], &part, 1, vectors, narrow, true);
                 widen(narrow, Isa::rows, vectors * Isa::lanes, Isa::columns, 0, wide, Isa::columns);
             }
         }

@@ -176,8 +176,8 @@ struct WinogradJob {
         for (std::int64_t i = 0; i < POINTS; ++i, filters += p.in_group * vectors * Isa::lanes) {
             for (std::int64_t block = first; block < last; ++block) {
                 const std::int64_t begin = tiles * block / blocks, end = tiles * (block + 1) / blocks;
-                Isa::Tiles::image(end - begin, of_digit + i * point + begin * p.channels, p.channels, filters, &part, 1,
-                                  vectors, sums + ((block - first) * POINTS + i) * tile);
+                Isa::Tiles::image(end - begin, of_digit + i * point + begin * p.channels, p.channels, filters, true, &part,
+                                  1, vectors, sums + ((block - first) * POINTS + i) * tile);
             }
         }
     }

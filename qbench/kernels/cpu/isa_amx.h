@@ -54,13 +54,17 @@ inline void tile_store(void* to, std::int64_t stride) {
     if constexpr (T == 3) _tile_stored(3, to, stride);
 }
 
-// Row m, lane n of SUM adds the products of the four unsigned bytes k of A's row m with the signed ones of B's row k,
-// lane n, for all 16 k, and wraps.
-template <int SUM, int A, int B>
+// Row m, lane n of SUM adds the products of the four unsigned bytes k of A's row m with the signed or unsigned ones of
+// B's row k, lane n, for all 16 k, and wraps.
+template <int SUM, int A, int B, bool b_signed>
 inline void tile_dot() {
-    if constexpr (SUM == 0) _tile_dpbusd(0, 4, 6);
-    if constexpr (SUM == 1) _tile_dpbusd(1, 4, 7);
-    if constexpr (SUM == 2) _tile_dpbusd(2, 5, 6);
-    if constexpr (SUM == 3) _tile_dpbusd(3, 5, 7);
+    if constexpr (SUM == 0 && b_signed) _tile_dpbusd(0, 4, 6);
+    if constexpr (SUM == 1 && b_signed) _tile_dpbusd(1, 4, 7);
+    if constexpr (SUM == 2 && b_signed) _tile_dpbusd(2, 5, 6);
+    if constexpr (SUM == 3 && b_signed) _tile_dpbusd(3, 5, 7);
+    if constexpr (SUM == 0 && !b_signed) _tile_dpbuud(0, 4, 6);
+    if constexpr (SUM == 1 && !b_signed) _tile_dpbuud(1, 4, 7);
+    if constexpr (SUM == 2 && !b_signed) _tile_dpbuud(2, 5, 6);
+    if constexpr (SUM == 3 && !b_signed) _tile_dpbuud(3, 5, 7);
     static_assert(A == 4 + SUM / 2 && B == 6 + SUM % 2);
 }

@@ -8,7 +8,7 @@ struct Registers256 {
     using Sum = __m256i;
     using Left = __m256i;
     using Right = __m256i;
-    static constexpr bool raw = sizeof(A) == 1;
+    static constexpr bool raw = sizeof(A) == 1, low_digits_unsigned = false;
     static constexpr std::int64_t unit = 4 / sizeof(A), lanes = 8, vectors = 2, columns = lanes * vectors;
 
     static QBENCH_INLINE Sum zero() { return _mm256_setzero_si256(); }

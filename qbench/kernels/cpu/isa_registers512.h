@@ -8,7 +8,7 @@ struct Registers512 {
     using Sum = __m512i;
     using Left = __m512i;
     using Right = __m512i;
-    static constexpr bool raw = sizeof(A) == 1;
+    static constexpr bool raw = sizeof(A) == 1, low_digits_unsigned = false;
     static constexpr std::int64_t unit = 4 / sizeof(A), lanes = 16, vectors = 2, columns = lanes * vectors;
 
     static QBENCH_INLINE Sum zero() { return _mm512_setzero_si512(); }

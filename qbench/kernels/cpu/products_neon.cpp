@@ -18,7 +18,7 @@ struct Isa {
     using Left = int16x4_t;
     using Right = int16x4_t;
     using Tiles = VectorTiles<Isa>;
-    static constexpr bool raw = false, planar = false;
+    static constexpr bool raw = false, planar = false, low_digits_unsigned = false;
     static constexpr std::int64_t unit = 1, depth = 1, rows = 8, lanes = 4, vectors = 2, columns = lanes * vectors;
 
     static QBENCH_INLINE void interleave(const A* from, std::int64_t pixel, A* to) {

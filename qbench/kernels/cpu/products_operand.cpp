@@ -50,11 +50,13 @@ void prepare_centred(Operand& x, int digits) {
     x.digit_bound = 256;
 }
 
-// Bytes that keep the zero point: unsigned on the left side, signed on the right.
-void prepare_raw(Operand& x, Side side) {
+// Bytes that keep the zero point: unsigned on the left side, signed on the right, but for low digits where those may be
+// unsigned.
+void prepare_raw(Operand& x, Side side, bool low_digits_unsigned) {
     const std::int32_t offset = side == LEFT ? (x.code == CODE_INT8 ? 128 : 0) : (x.code == CODE_UINT8 ? -128 : 0);
     x.digit_bound = side == LEFT ? 255 : 128;
     x.digit_zero[1] = 0;
+    x.digit_signed[0] = x.digit_signed[1] = true;
     if (x.code != CODE_INT16) {
         x.recode[0] = plain(offset);
         x.digit_zero[0] = x.zero + offset;
@@ -64,9 +66,12 @@ void prepare_raw(Operand& x, Side side) {
         x.digit_zero[0] = x.zero;
         x.digit_zero[1] = 128;
     } else {
-        x.recode[0] = plain(-128);
+        x.digit_signed[0] = !low_digits_unsigned;
+        if (low_digits_unsigned) x.digit_bound = 255;
+        const std::int32_t low = low_digits_unsigned ? 0 : -128;
+        x.recode[0] = plain(low);
         x.recode[1] = {0, 8, -1};
-        x.digit_zero[0] = x.zero - 128;
+        x.digit_zero[0] = x.zero + low;
     }
 }
 
@@ -122,7 +127,7 @@ int fewest_digits(const Operand& x, const Kernels& kernels) {
 void prepare(Operand& x, const Kernels& kernels, Side side, int digits) {
     x.digits = digits;
     if (kernels.raw) {
-        prepare_raw(x, side);
+        prepare_raw(x, side, kernels.low_digits_unsigned);
     } else {
         prepare_centred(x, digits);
     }

@@ -22,7 +22,7 @@ struct Isa {
     static QBENCH_INLINE void interleave(const A* from, std::int64_t pixel, A* to) {
         interleave_plain<Isa>(from, pixel, to);
     }
-    static constexpr bool raw = false, planar = false;
+    static constexpr bool raw = false, planar = false, low_digits_unsigned = false;
     static constexpr std::int64_t unit = 1, depth = 1, rows = 2, lanes = 4, vectors = 2, columns = lanes * vectors;
 
     static QBENCH_INLINE Sum zero() { return {{0, 0, 0, 0}}; }

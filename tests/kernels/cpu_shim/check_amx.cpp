@@ -17,7 +17,7 @@ struct Rows {
 
 // Sums in register 0; factors in 1 and 2.
 struct Results {
-    Rows sums, products, left;
+    Rows sums, products, unsigned_products, left;
 };
 
 }  // namespace
@@ -36,6 +36,8 @@ struct Results {
         _tile_zero(0);                                                                                                 \
         _tile_dpbusd(0, 1, 2);                                                                                         \
         _tile_stored(0, to.products.to(), STRIDE);                                                                     \
+        _tile_dpbuud(0, 1, 2);                                                                                         \
+        _tile_stored(0, to.unsigned_products.to(), STRIDE);                                                            \
         _tile_stored(1, to.left.to(), STRIDE);                                                                         \
         _tile_release();                                                                                               \
     }

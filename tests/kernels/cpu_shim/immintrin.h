@@ -20,6 +20,7 @@
 #undef _tile_loadd
 #undef _tile_stored
 #undef _tile_dpbusd
+#undef _tile_dpbuud
 #if !defined(__OPTIMIZE__)
 #error "the models need optimisation: without it, the compiler's intrinsics are macros"
 #endif
@@ -92,11 +93,11 @@ MODEL float fnmadd_upwards(float a, float b, float c) {
     return is_below ? std::nextafter(nearest, std::numeric_limits<float>::infinity()) : nearest;
 }
 
-// Each 32-bit lane adds four products of an unsigned byte of `a` and a signed byte of `b`.
-template <class Words, class Signed>
+// Each 32-bit lane adds four products of an unsigned byte of `a` and a byte of `b`, signed if the lanes of Right are.
+template <class Words, class Right>
 MODEL Words dot_bytes(Words sums, Words a, Words b) {
     for (int byte = 0; byte < 4; ++byte) {
-        const Words right = (Words)((Signed)(b << (24 - 8 * byte)) >> 24);
+        const Words right = (Words)((Right)(b << (24 - 8 * byte)) >> 24);
         sums += (a >> (8 * byte) & 255) * right;
     }
     return sums;

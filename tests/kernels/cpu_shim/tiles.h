@@ -63,20 +63,28 @@ inline void _tile_stored(int from, void* to, std::int64_t stride) {
     for (int i = 0; i < tile.rows; ++i) std::memcpy(static_cast<char*>(to) + i * stride, tile.bytes[i], tile.row_bytes);
 }
 
-// Word n of row m of the sums adds the products of the four unsigned bytes k of row m of `left` with the signed ones n
-// of row k of `right`, for all k.
-inline void _tile_dpbusd(int sums, int left, int right) {
-    model::Tile &to = model::configured(sums), &a = model::configured(left), &b = model::configured(right);
-    model::require(sums != left && sums != right && left != right && b.row_bytes % 4 == 0);
-    model::require(to.rows == a.rows && to.row_bytes == b.row_bytes && a.row_bytes == 4 * b.rows);
+namespace model {
+
+// Word n of row m of the sums adds the products of the four unsigned bytes k of row m of `left` with those n of row k of
+// `right`, signed if the lanes of Right are, for all k.
+template <class Right>
+void dot_tiles(int sums, int left, int right) {
+    Tile &to = configured(sums), &a = configured(left), &b = configured(right);
+    require(sums != left && sums != right && left != right && b.row_bytes % 4 == 0);
+    require(to.rows == a.rows && to.row_bytes == b.row_bytes && a.row_bytes == 4 * b.rows);
     for (int m = 0; m < to.rows; ++m) {
-        __m512i row = model::read<__m512i>(to.bytes[m]);
+        U32 row = read<U32>(to.bytes[m]);
         for (int k = 0; k < b.rows; ++k) {
-            const __m512i four = _mm512_set1_epi32(model::read<std::int32_t>(a.bytes[m] + 4 * k));
-            row = _mm512_dpbusd_epi32(row, four, model::read<__m512i>(b.bytes[k]));
+            const U32 four = U32{} + read<std::uint32_t>(a.bytes[m] + 4 * k);
+            row = dot_bytes<U32, Right>(row, four, read<U32>(b.bytes[k]));
         }
-        _mm512_storeu_si512(to.bytes[m], row);
+        _mm512_storeu_si512(to.bytes[m], (__m512i)row);
     }
 }
+
+}  // namespace model
+
+inline void _tile_dpbusd(int sums, int left, int right) { model::dot_tiles<model::I32>(sums, left, right); }
+inline void _tile_dpbuud(int sums, int left, int right) { model::dot_tiles<model::U32>(sums, left, right); }
 
 }  // namespace qbench
