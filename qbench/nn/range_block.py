@@ -298,6 +298,7 @@ class _NormAndReLU(torch.autograd.Function):
         if mask is not None and ctx.needs_input_grad[3]:
             grad_trunk = sent(found.masked, ctx.trunk_left) if mask.numel() else g
         if ctx.needs_input_grad[0]:
-            ctx.between.put(found._replace(masked=NOTHING))  # or that tensor would outlive its use
+            # Held here, those would outlive their use, and autograd copies a gradient that somebody else holds.
+            ctx.between.put(found._replace(masked=NOTHING, grad_weight=NOTHING, grad_bias=NOTHING))
         grad_product = placeholder(q.codes.shape, q.codes.device, math.inf)  # which no look for NaN mistakes for one
         return grad_product, found.grad_weight, found.grad_bias, grad_trunk, *[None] * 6
