@@ -43,6 +43,14 @@ class _Context:
     first: nn.Module
     last: nn.Module
 
+    def placed(self, module: nn.Module) -> nn.Module:
+        """``module`` with its sites on the device of its parameters, or of the last layer's where it has none."""
+        parameter = next(module.parameters(), cast(Tensor, self.last.weight))
+        for part in module.modules():
+            if isinstance(part, Site):
+                part.to(parameter.device)
+        return module
+
     def layer_recipe(self, layer: nn.Module) -> Recipe:
         """The recipe of one layer: the first and the last have a policy of their own."""
         keeps_float = (layer is self.first and self.recipe.first_layer == "float") or (
@@ -270,7 +278,7 @@ def _replace_children(module: nn.Module, prefix: str, context: _Context, known: 
         if new is None:
             _replace_children(child, path, context, known)
         else:
-            known[child] = new.train(child.training)
+            known[child] = context.placed(new).train(child.training)
             setattr(module, name, new)
 
 

@@ -143,7 +143,8 @@ def ended(arguments: Sequence[str], limit_s: float) -> str:
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        with suppress(subprocess.TimeoutExpired):  # of a process that hangs in the driver
+            process.wait(GRACE_S)
 
 
 def child(options: argparse.Namespace) -> int:

@@ -72,11 +72,11 @@ def resources(kernel: str, index: int) -> dict[str, int]:
 
     from qbench.kernels.cuda.driver import loaded
 
-    function = loaded(kernel, index).ptr
+    function = loaded(kernel, index)  # its module is unloaded with it, and the pointer is then nobody's
     return {
-        "registers": driver.funcGetAttribute(driver.CU_FUNC_ATTRIBUTE_NUM_REGS, function),
-        "local_bytes": driver.funcGetAttribute(driver.CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES, function),
-        "shared_bytes": driver.funcGetAttribute(driver.CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, function),
+        "registers": driver.funcGetAttribute(driver.CU_FUNC_ATTRIBUTE_NUM_REGS, function.ptr),
+        "local_bytes": driver.funcGetAttribute(driver.CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES, function.ptr),
+        "shared_bytes": driver.funcGetAttribute(driver.CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, function.ptr),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
@@ -19,9 +20,22 @@ MOST_SECONDS = 1.0
 
 PUBLISH_EVERY_S = 1.0
 
+BUSY_CYCLES = 2_000_000
+"""Of the device's clock, about a millisecond: in less than that any call here has been launched."""
+
 
 class OutOfTimeError(Exception):
     """A section has used its share of the budget."""
+
+
+@dataclass
+class Outcome:
+    """Whether something ended without an error."""
+
+    is_good: bool = True
+
+    def __bool__(self) -> bool:
+        return self.is_good
 
 
 class Bench:
@@ -85,23 +99,29 @@ class Bench:
         if self.on_gpu:
             torch.cuda.synchronize(self.device)
 
-    def seconds(self, call: Callable[[], object]) -> float:
-        """Median time of one call, between events on the device."""
+    def seconds(self, call: Callable[[], object], *, queued: bool = False) -> float:
+        """Median time of one call, between events on the device.
+
+        queued: whether the device is kept busy until the call has been launched, so that a call of less time than its
+        launches take shows its own.
+        """
         self.check_time()
         for _ in range(1 if self.tiny else WARM_UP):
             call()
         self.synchronize()
-        first = self._once(call)
+        first = self._once(call, queued)
         wanted = 1 if self.tiny else REPETITIONS
         count = max(1, min(wanted, int(MOST_SECONDS / max(first, 1e-9))))
-        return median(self._once(call) for _ in range(count))
+        return median(self._once(call, queued) for _ in range(count))
 
-    def _once(self, call: Callable[[], object]) -> float:
+    def _once(self, call: Callable[[], object], queued: bool) -> float:
         if not self.on_gpu:
             start = time.perf_counter()
             call()
             return time.perf_counter() - start
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        if queued:
+            torch.cuda._sleep(BUSY_CYCLES)
         begin.record()
         call()
         end.record()
@@ -113,7 +133,17 @@ class Bench:
         """A part of a section: an error in it is noted beside its results, and the section goes on."""
         part: dict[str, Any] = {}
         (self.results if where is None else where)[key] = part
-        try:
+        with self.going_on(part):
             yield part
-        except (RuntimeError, ValueError, TypeError, NotImplementedError, ImportError) as error:
+
+    @contextmanager
+    def going_on(self, part: dict[str, Any]) -> Iterator[Outcome]:
+        """The same for a part that is there already; what it gives is true behind it unless there was an error."""
+        outcome = Outcome()
+        try:
+            yield outcome
+        except OutOfTimeError:
+            raise
+        except Exception as error:  # CuPy's own hierarchy among them
+            outcome.is_good = False
             part["error"] = f"{type(error).__name__}: {error}"[:500]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from statistics import median
@@ -89,30 +89,44 @@ def measure(bench: Bench) -> None:
     torch.backends.cudnn.benchmark = True
     batch_size = fitting_batch(bench)
     bench.results |= {"batch_size": batch_size, "model": "resnet18" if bench.tiny else "resnet50", "sides": {}}
-    runs: dict[str, Step] = {}
-    for side in SIDES:
-        bench.check_time()
-        if side.compiled and not bench.on_gpu:
-            continue  # minutes of code generation that say nothing here
-        with bench.noted(side.name, bench.results["sides"]) as part:
-            runs[side.name] = Step(side, batch_size, bench)
-            part["memory"] = runs[side.name].memory()
+    runs = dict(able(bench, batch_size))
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     try:
         for _ in range(1 if bench.tiny else ROUNDS):
-            for name, step in runs.items():
-                seconds[name].append(bench.seconds(step.run_several) / STEPS)
+            for name, step in list(runs.items()):
+                with bench.going_on(bench.results["sides"][name]) as went_well:
+                    seconds[name].append(bench.seconds(step.run_several) / STEPS)
+                if not went_well:
+                    del runs[name]
     finally:
         summarise(bench, seconds, batch_size)
     for name, step in runs.items() if bench.on_gpu else ():
         with bench.noted("graph", bench.results["sides"][name]) as part:
-            part.update(as_graph(bench, step, batch_size))
+            as_graph(bench, step, batch_size, part)
 
 
-def as_graph(bench: Bench, step: Step, batch_size: int) -> dict[str, Any]:
-    """A whole step captured in a CUDA graph and replayed, which shows whether launching is what takes the time."""
+def able(bench: Bench, batch_size: int) -> Iterator[tuple[str, Step]]:
+    """The sides that can train, each after a step; what keeps another from it is noted."""
+    for side in SIDES:
+        bench.check_time()
+        if side.compiled and not bench.on_gpu:
+            continue  # minutes of code generation that say nothing here
+        step = None
+        with bench.noted(side.name, bench.results["sides"]) as part:
+            made = Step(side, batch_size, bench)
+            part["memory"] = made.memory()
+            step = made
+        if step is not None:
+            yield side.name, step
+
+
+def as_graph(bench: Bench, step: Step, batch_size: int, facts: dict[str, Any]) -> None:
+    """A whole step captured in a CUDA graph and replayed, which shows whether launching is what takes the time.
+
+    facts: where to write what is found, what would keep the capture from succeeding first.
+    """
     bench.check_time()
-    facts: dict[str, Any] = {"waits_for_the_host": waits_for_the_host(step)}
+    facts["waits_for_the_host"] = waits_for_the_host(step)
     graph = step.captured()
     seconds = bench.seconds(graph.replay)
     facts |= {"step_s": seconds, "images_per_s": batch_size / seconds, "loss": step.loss()}
@@ -122,7 +136,6 @@ def as_graph(bench: Bench, step: Step, batch_size: int) -> dict[str, Any]:
     if times:
         facts["speed_of_baseline"] = min(times) / seconds  # captured or not, whichever is faster
     step.release()
-    return facts
 
 
 def waits_for_the_host(step: Step) -> str:

@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-import pytest
 from filelock import FileLock
 
 from qbench.kernels import cpu
@@ -59,6 +58,8 @@ def limited_to(level: str) -> Iterator[None]:
             yield
         return
     emulated = library()
+    import pytest  # which the cases' other users, on a machine with a GPU, may lack
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cpu, "library", lambda: emulated)
         patch.setattr(cpu, "levels", lambda: LEVELS)

@@ -20,6 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from qbench.catalog import find_method
+from qbench.models import build_model
+from qbench.nn import convert
 from qbench.train.build import BuiltCell, build_cell
 from qbench.train.contract import BATCH, Probe
 from qbench.train.settings import OptimizerSettings
@@ -82,6 +84,18 @@ def waits(built: BuiltCell) -> list[str]:
         with torch.no_grad():
             built.converted.predict(images)
     return copies.found + makers.found
+
+
+@pytest.mark.parametrize(("method", "options"), CONFIGURATIONS, ids=str)
+def test_what_is_converted_on_a_device_stays_there(method: str, options: dict[str, object]) -> None:
+    recipe = find_method(method).build(options)
+    model = build_model("resnet8", num_classes=10, in_channels=1, image_size=8, options={}).to(META)
+    converted = convert(model, recipe)
+    astray = [name for name, x in converted.model.state_dict(keep_vars=True).items() if x.device != META]
+    astray += [name for name, x in converted.model.named_buffers() if x.device != META]
+    assert astray == []
+    images = torch.empty((BATCH, 1, 8, 8), device=META).contiguous(memory_format=torch.channels_last)
+    converted.model(images).sum().backward()
 
 
 @pytest.mark.slow

@@ -23,13 +23,15 @@ const int TRANSPOSE_TILE = 32, TRANSPOSE_ROWS = 8;
 
 // For each group and tap, the transpose of a matrix [rows, columns]: target [groups, columns, taps, padded] with rows
 // innermost. padded: rows rounded up to a multiple of VECTOR; the rest is the zero point.
-// blockIdx.x counts tiles of columns, blockIdx.y tiles of rows, blockIdx.z groups and taps.
+// blockIdx.x counts tiles of columns and, outside of those, of rows; blockIdx.z groups and taps.
 extern "C" __global__ void transpose_rows(const u8* source, i64 rows, i64 columns, i64 taps, i64 row_stride,
                                           i64 column_stride, i64 tap_stride, i64 group_stride, i64 padded,
                                           const float* zero, u8* target) {
     __shared__ u8 tile[TRANSPOSE_TILE][TRANSPOSE_TILE + 4];  // a pitch of 9 words keeps columns in different banks
     const i64 tap = blockIdx.z % taps, group = blockIdx.z / taps;
-    const i64 first_row = (i64)blockIdx.y * TRANSPOSE_TILE, first_column = (i64)blockIdx.x * TRANSPOSE_TILE;
+    const i64 tiles_across = (columns + TRANSPOSE_TILE - 1) / TRANSPOSE_TILE;
+    const i64 first_row = blockIdx.x / tiles_across * TRANSPOSE_TILE;
+    const i64 first_column = blockIdx.x % tiles_across * TRANSPOSE_TILE;
     const int across = threadIdx.x % TRANSPOSE_TILE, down = threadIdx.x / TRANSPOSE_TILE;
     const u8* const matrix = source + group * group_stride + tap * tap_stride;
     const u8 fill = (u8)zero_point(zero);

@@ -105,7 +105,8 @@ def transposed_filters(w: Digit, groups: int) -> Digit:
 def _transpose(codes: Tensor, target: Tensor, sizes: tuple[int, ...], zero: Tensor | None, *, layers: int) -> None:
     """sizes: rows, columns, taps; strides of a row, a column, a tap and a group; length of the target's rows."""
     columns, length = sizes[1], sizes[-1]
-    grid = (-(-columns // TRANSPOSE_TILE), -(-length // TRANSPOSE_TILE), layers)
+    # In one dimension, because the others take 65,535 blocks only.
+    grid = (-(-columns // TRANSPOSE_TILE) * -(-length // TRANSPOSE_TILE), 1, layers)
     launch("transpose_rows", grid, _as_bytes(codes), *sizes, zero, _as_bytes(target), device=codes.device)
 
 
