@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import gpu
+import gpu_training
 import pytest
 
 
@@ -55,6 +56,27 @@ def test_what_a_section_found_is_kept(
     outcome = gpu.supervised(own, 1.0, time.monotonic() + 30)
     assert outcome.pop("seconds") < 20
     assert outcome == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("steps_before", [0, 3])
+def test_a_side_that_fails_leaves_the_others(steps_before: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In its first step, where its memory is measured, or where it is timed."""
+    sides = [gpu_training.Side(name, gpu_training.float32) for name in ("first", "failing", "last")]
+    monkeypatch.setattr(gpu_training, "SIDES", sides)
+    run = gpu_training.Step.run
+
+    def failing(step: gpu_training.Step) -> None:
+        if step._side.name == "failing" and step.converted.clock.step == steps_before:
+            raise RuntimeError("no kernel")
+        run(step)
+
+    monkeypatch.setattr(gpu_training.Step, "run", failing)
+    bench = gpu.Bench(gpu.torch.device("cpu"), tiny=True)
+    gpu_training.measure(bench)
+    found = bench.results["sides"]
+    assert found["failing"]["error"] == "RuntimeError: no kernel"
+    assert [name for name in found if "images_per_s" in found[name]] == ["first", "last"]
 
 
 def test_shares_add_up_to_the_budget() -> None:
