@@ -309,6 +309,8 @@ MUTATIONS = [
         ("packed beyond a row", "first + j < columns", "true"),
         ("no barrier in the transposition", "__syncthreads();", ";"),
         ("not transposed", "tile[across][i]", "tile[i][across]"),
+        ("rows of tiles mistaken", "blockIdx.x / tiles_across", "blockIdx.x"),
+        ("columns of tiles mistaken", "blockIdx.x % tiles_across", "blockIdx.x"),
         ("rows of the transpose not padded", "column < columns && row < padded", "column < columns && row < rows"),
         ("lanes left out of a row's sum", "sum += __shfl_xor_sync(ALL_LANES, sum, distance);", ";"),
         ("high digit rounded to zero", "quad.element[j] >> 8", "quad.element[j] / 256"),
