@@ -93,8 +93,11 @@ class Method:
 
     def label(self, options: Mapping[str, object]) -> str:
         """The name in tables: ``graham[bits=3]``; the bare name for default options."""
-        changed = self.changed(options)
-        inside = ",".join(f"{key}={_plain(value)}" for key, value in changed.items())
+        return self.labelled(self.changed(options))
+
+    def labelled(self, options: Mapping[str, object]) -> str:
+        """The name with these options behind it, be they the default ones or not."""
+        inside = ",".join(f"{key}={_plain(value)}" for key, value in options.items())
         return f"{self.name}[{inside}]" if inside else self.name
 
 

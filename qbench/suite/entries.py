@@ -42,7 +42,10 @@ class Entry(Plain):
 
 @dataclass(frozen=True)
 class Draft:
-    """An entry as written: options may have several values, and nothing is checked against the method yet."""
+    """An entry as written: options may have several values, and nothing is checked against the method yet.
+
+    taken: labels that other entries may bear; where this one's own would be one of them, it names the options given.
+    """
 
     method: Method
     reference: str
@@ -51,12 +54,16 @@ class Draft:
     train: Node | None = None
     because: str | None = None
     label: str | None = None
+    taken: frozenset[str] = frozenset()
 
     def combinations(self) -> Iterator[tuple[str, dict[str, object]]]:
         """Every combination of option values: its label and its full options."""
         combinations = list(expand(self.options, self._resolve, self.where))
         for options in combinations:
             label = self.method.label(options)
+            if label in self.taken:
+                given = {key: options[key] for key in self.options if key in options}  # a preset is none of them
+                label = self.method.labelled(given or options)
             if self.label is not None:
                 changes = label.removeprefix(self.method.name) if len(combinations) > 1 else ""
                 label = self.label + changes
@@ -147,5 +154,6 @@ def pick(drafts: Sequence[Draft], selections: Sequence[str], where: str) -> list
             picked.extend(replace(draft, where=where) for draft in same)
             continue
         like = same[0] if same else wanted
-        picked.append(replace(wanted, train=like.train, because=like.because))
+        taken = frozenset(draft.label for draft in same if draft.label is not None)
+        picked.append(replace(wanted, train=like.train, because=like.because, taken=taken))
     return picked

@@ -181,6 +181,25 @@ def test_methods_are_chosen_on_the_command_line(write, selections, expected):
     assert labels(suite) == expected
 
 
+LABELLED = """
+  - {method: wageubn, options: {lr: 0.9}, label: wageubn}
+"""
+
+
+@pytest.mark.parametrize(
+    ("selection", "expected"),
+    [
+        ("wageubn", ["wageubn"]),
+        ("wageubn[lr=0.9]", ["wageubn[lr=0.9]"]),
+        ("wageubn[lr=0.05]", ["wageubn[lr=0.05]"]),  # the method's default, which is not what the suite calls wageubn
+        ("wageubn[lr=0.05,0.1]", ["wageubn[lr=0.05]", "wageubn[lr=0.1]"]),
+    ],
+)
+def test_a_chosen_method_does_not_bear_the_label_of_other_options(write, base, selection, expected):
+    suite = load_suite(write(base + LABELLED), overrides=Overrides(methods=(selection,)))
+    assert labels(suite) == expected
+
+
 def test_a_chosen_method_trains_as_the_suite_trains_it(write):
     suite = load_suite(write(PAPER), overrides=Overrides(methods=("graham[bits=8]", "bf16")))
     assert [entry.train.epochs for entry in suite.entries] == [9, 2]
