@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from qbench.catalog import methods
 from qbench.cell import Cell
 from qbench.suite import Overrides, Suite, load_suite, suite_names
 from qbench.suite.theory import suite_kind
@@ -24,6 +25,14 @@ def test_every_built_in_suite_loads_with_all_its_profiles():
         assert suite.name == name
         assert suite.description.endswith(".")
         assert suite.cells()
+
+
+@pytest.mark.parametrize("name", ["digits", "glyphs", "imagenet"])
+def test_suites_said_to_have_every_method_do(name):
+    suite = load_suite(name)
+    assert suite.description.startswith("Every method ")
+    built_in = {found.load().name for found in methods() if found.origin.startswith("qbench.methods.")}
+    assert {entry.method for entry in suite.entries} == built_in
 
 
 def test_defaults_are_filled_in(write, base):
