@@ -8,23 +8,43 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qbench.cli.datapaths import data_paths
+from qbench.errors import InputError
 
 if TYPE_CHECKING:
     from qbench.plugin import Method
 
 COMMAND = "qbench list methods --docs docs/methods"
 INDEX = "README.md"
+# The sentences by which a page is known as made here, each at the end of a line of its own.
+_INDEX_IS_MADE = f"Made by `{COMMAND}` from the files in `methods/`."
+_PAGE_IS_MADE = f"; this page is made by `{COMMAND}`."
 
 
 def write_pages(folder: Path) -> list[Path]:
-    """Write all pages into ``folder`` and remove what other pages are there; the paths written."""
+    """Write all pages into ``folder`` and remove those of methods that are gone; the paths written.
+
+    Only pages that this function wrote are replaced or removed. Raises InputError, before anything is written, where
+    another file has the name of a page.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    pages = method_pages()
-    for stale in set(folder.glob("*.md")) - {folder / name for name in pages}:
-        stale.unlink()
-    for name, text in pages.items():
-        (folder / name).write_text(text, encoding="utf-8")
-    return [folder / name for name in pages]
+    pages = {folder / name: text for name, text in method_pages().items()}
+    there = {path: _is_made_here(path) for path in folder.glob("*.md")}
+    for path in pages:
+        if not there.get(path, True):
+            raise InputError(f"--docs: {path} was not written by qbench; move it away or choose another directory")
+    for path in there.keys() - pages.keys():
+        if there[path]:
+            path.unlink()
+    for path, text in pages.items():
+        path.write_text(text, encoding="utf-8")
+    return list(pages)
+
+
+def _is_made_here(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return any(line == _INDEX_IS_MADE or line.endswith(_PAGE_IS_MADE) for line in lines)
 
 
 def method_pages() -> dict[str, str]:
@@ -41,7 +61,7 @@ def _built_in() -> list[Method]:
 
 def _index(methods: list[Method]) -> str:
     lines = [
-        "# Methods", "", f"Made by `{COMMAND}` from the files in `methods/`.", "",
+        "# Methods", "", _INDEX_IS_MADE, "",
         "| method | paper | what it does |", "| :--- | :--- | :--- |",
     ]  # fmt: skip
     lines += [f"| [{m.name}]({m.name}.md) | {_paper(m)} | {cell(m.summary)} |" for m in methods]
@@ -52,7 +72,7 @@ def _page(method: Method) -> str:
     lines = [f"# {method.name}", "", method.summary, ""]
     if method.paper:
         lines += [f"Paper: {_paper(method)}. ", ""]
-    lines += [f"Defined in `methods/{method.source_file.name}`; this page is made by `{COMMAND}`.", ""]
+    lines += [f"Defined in `methods/{method.source_file.name}`{_PAGE_IS_MADE}", ""]
     lines += ["## Data paths", "", *_tables(method), "## Options", "", *_options(method)]
     if method.presets:
         lines += ["## Presets", "", *_presets(method)]

@@ -23,16 +23,32 @@ def test_pages_are_what_the_command_makes() -> None:
     assert there == method_pages(), f"docs/methods is stale: run {COMMAND}"
 
 
-def test_command_writes_the_pages_and_removes_old_ones(tmp_path: Path) -> None:
+def test_command_writes_the_pages_and_removes_old_ones_of_its_own(tmp_path: Path) -> None:
     folder = tmp_path / "pages"
     folder.mkdir()
-    (folder / "gone.md").write_text("a method that was renamed", encoding="utf-8")
-    (folder / "notes.txt").write_text("not a page", encoding="utf-8")
-    result = CliRunner().invoke(app, ["list", "methods", "--docs", str(folder)])
-    assert result.exit_code == 0
-    assert f"{len(method_pages())} pages" in result.stdout
-    assert {path.name for path in folder.iterdir()} == {*method_pages(), "notes.txt"}
+    (folder / "gone.md").write_text(method_pages()["fp32.md"], encoding="utf-8")
+    theirs = {"notes.txt": "not a page", "thesis.md": f"See `{COMMAND}`.\n"}
+    for name, text in theirs.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    for _ in range(2):
+        result = CliRunner().invoke(app, ["list", "methods", "--docs", str(folder)])
+        assert result.exit_code == 0
+        assert f"{len(method_pages())} pages" in result.stdout
+    assert {path.name for path in folder.iterdir()} == {*method_pages(), *theirs}
+    assert {name: (folder / name).read_text(encoding="utf-8") for name in theirs} == theirs
     assert all(path.stat().st_size for path in write_pages(folder))
+
+
+@pytest.mark.parametrize("name", ["README.md", "fp32.md"])
+def test_a_file_that_is_not_a_page_is_never_overwritten(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("# Mine\n", encoding="utf-8")
+    result = CliRunner().invoke(app, ["list", "methods", "--docs", str(tmp_path)])
+    assert result.exit_code == 2
+    assert result.stderr == (
+        f"error: --docs: {tmp_path / name} was not written by qbench; move it away or choose another directory\n"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text(encoding="utf-8") == "# Mine\n"
 
 
 def test_only_methods_have_pages(tmp_path: Path) -> None:
