@@ -24,7 +24,9 @@ _LIBRARIES = (
     "cupy-cuda13x", "cupy-cuda12x",
 )  # fmt: skip
 # Results hang on these; the others only shape tables and messages. matplotlib carries the fonts of the glyphs.
-_IN_KEYS = ("torch", "numpy", "numba", "scikit-learn", "pillow", "matplotlib", "cupy-cuda13x", "cupy-cuda12x")
+_IN_KEYS = ("torch", "numpy", "numba", "scikit-learn", "pillow", "matplotlib")
+# These compute on a GPU only: installing one must not make the cells of a CPU run again.
+_IN_KEYS_OF_GPUS = ("cupy-cuda13x", "cupy-cuda12x")
 # Instruction sets that decide which kernels run.
 _ISA = re.compile(r"^(sse4_[12]|avx2?|fma|f16c|avx512\w*|avx_vnni\w*|amx_\w+|asimd\w*|i8mm|bf16|sve2?|sme2?)$")
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -45,9 +47,10 @@ def environment() -> dict[str, Any]:
     }
 
 
-def library_key() -> dict[str, str]:
-    """Versions that a result's key holds: another version may give other numbers."""
-    return {"python": ".".join(map(str, sys.version_info[:2])), **_versions(_IN_KEYS)}
+def library_key(device: str) -> dict[str, str]:
+    """Versions that the key of a result on ``device`` holds: another version may give other numbers."""
+    names = (*_IN_KEYS, *_IN_KEYS_OF_GPUS) if device.startswith("cuda") else _IN_KEYS
+    return {"python": ".".join(map(str, sys.version_info[:2])), **_versions(names)}
 
 
 def hardware_key(device: str) -> dict[str, Any]:

@@ -74,7 +74,7 @@ class Keys:
             "device": cell.device,
             "train": cell.train.model_dump(mode="json", exclude={"timeout_s"}),
             "qbench": qbench_source(),
-            "libraries": library_key(),
+            "libraries": library_key(cell.device),
             "hardware": hardware_key(cell.device),
             "kernels": kernels_in_use(),
             "threads": self.threads,

@@ -142,7 +142,7 @@ def experiment_key(experiment: PlannedExperiment, seed: int, threads: int) -> st
             "seed": seed,
             "theory": theory_source(),
             "qbench": qbench_source(),
-            "libraries": library_key(),
+            "libraries": library_key("cpu"),
             "hardware": hardware_key("cpu"),
             "threads": threads,
         }

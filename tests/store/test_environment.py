@@ -94,10 +94,19 @@ def test_cores_are_those_this_process_may_use():
 
 
 def test_the_library_key_holds_versions_only():
-    key = library_key()
+    key = library_key("cpu")
     assert key["python"] == f"{sys.version_info.major}.{sys.version_info.minor}"
     assert key["torch"] == metadata.version("torch")
     assert "pandas" not in key
+
+
+def test_a_library_of_gpus_is_in_the_keys_of_their_cells_only(monkeypatch):
+    before = library_key("cpu")
+    monkeypatch.setattr(module.metadata, "version", lambda name: "1.0")
+    assert "cupy-cuda13x" not in library_key("cpu")
+    assert library_key("cpu").keys() >= before.keys()
+    assert library_key("cuda:1")["cupy-cuda13x"] == "1.0"
+    assert library_key("cuda").keys() - library_key("cpu").keys() == {"cupy-cuda13x", "cupy-cuda12x"}
 
 
 def test_the_hardware_key_holds_the_gpu_that_computes(monkeypatch):
