@@ -3,7 +3,8 @@ drift of the machine meets all of them alike."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from qbench.cell import Cell, Measurement, MeasureRecord, Status
@@ -34,29 +35,64 @@ class Visit:
     round: int
 
 
+def due_methods(cells: Mapping[str, Cell], records: Mapping[str, MeasureRecord], *, retry: bool) -> list[Due]:
+    """Every method of the plan and the rounds it needs. cells, records: by key of the measurement."""
+    return [
+        Due(cell, key, num_missing(records.get(key), cell.measure.rounds, _anchors(cell, cells, records), retry=retry))
+        for key, cell in cells.items()
+    ]
+
+
 def visits(due: Sequence[Due]) -> list[Visit]:
     """The visits of a session, in order; ``due`` names every method of the plan.
 
     In each round every method is visited once, the first one being another each time. The baselines take part
-    in every round, needed or not: ratios are made within a session only.
+    in every round that something on their model and data set needs: ratios are made within a session only.
     """
     order = []
     for number in range(max((method.missing for method in due), default=0)):
+        needing = {_setting(method.cell) for method in due if number < method.missing}
         start = number % len(due)
         for method in (*due[start:], *due[:start]):
-            if number < method.missing or method.cell.method in ANCHORS:
+            is_anchor = method.cell.method in ANCHORS and _setting(method.cell) in needing
+            if number < method.missing or is_anchor:
                 order.append(Visit(method.cell, method.key, number))
     return order
 
 
-def num_missing(record: MeasureRecord | None, rounds: int, *, retry: bool) -> int:
-    """How many rounds a method still needs; without ``retry``, none where one failed."""
+def num_missing(
+    record: MeasureRecord | None, rounds: int, anchors: Sequence[MeasureRecord | None] = (), *, retry: bool
+) -> int:
+    """How many rounds a method still needs; without ``retry``, none where one failed.
+
+    anchors: the measurements of its baselines. A round counts where each of them has it too: once a baseline's is
+    lost, the methods beside it are measured again with it. A baseline that only ever failed holds nobody up.
+    """
     if record is None:
         return rounds
-    num_ok = sum(done.status is Status.OK for done in record.rounds)
-    if not retry and num_ok < len(record.rounds):
+    done = _good(record)
+    if not retry and len(done) < len(record.rounds):
         return 0
-    return max(0, rounds - num_ok)
+    for anchor in anchors:
+        theirs = _good(anchor)
+        if anchor is None or theirs:
+            done = [visit for visit in done if visit in theirs]
+    return max(0, rounds - len(done))
+
+
+def _good(record: MeasureRecord | None) -> list[tuple[str, int]]:
+    """The rounds that succeeded, by session and number."""
+    return [(r.run, r.round) for r in record.rounds if r.status is Status.OK] if record else []
+
+
+def _anchors(cell: Cell, cells: Mapping[str, Cell], records: Mapping[str, MeasureRecord]) -> list[MeasureRecord | None]:
+    beside = {key: other for key, other in cells.items() if _setting(other) == _setting(cell)}
+    return [records.get(key) for key, other in beside.items() if other.method in ANCHORS]
+
+
+def _setting(cell: Cell) -> str:
+    """What methods are compared on; the device is the same throughout a run."""
+    return json.dumps([cell.model, cell.model_options, cell.dataset, cell.dataset_options], sort_keys=True)
 
 
 def measure(session: Session, order: Sequence[Visit]) -> None:

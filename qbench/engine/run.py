@@ -12,7 +12,7 @@ from qbench.cell import Cell
 from qbench.engine.device import allot, check_device, check_kernels
 from qbench.engine.events import Notice, Observer, Preparing, RunFinished, RunStarted, RunSummary, Silent
 from qbench.engine.launcher import WORKER, Launcher, can_preload
-from qbench.engine.measuring import Due, Visit, measure, num_missing, visits
+from qbench.engine.measuring import Visit, due_methods, measure, visits
 from qbench.engine.pool import Pool, StopRequestedError, signals_to
 from qbench.engine.session import Session
 from qbench.engine.training import has_result, is_due, train_cells
@@ -127,12 +127,10 @@ def _due_cells(session: Session, cells: Sequence[Cell]) -> list[Cell]:
 
 
 def _due_visits(session: Session, plan: Plan) -> list[Visit]:
-    due = []
-    for cell in plan.suite.measured_cells(plan.device):
-        key = session.keys.measure(cell)
-        missing = num_missing(session.store.measure(key), cell.measure.rounds, retry=session.retry)
-        due.append(Due(cell, key, missing))
-    return visits(due)
+    cells = {session.keys.measure(cell): cell for cell in plan.suite.measured_cells(plan.device)}
+    found = {key: session.store.measure(key) for key in cells}
+    records = {key: record for key, record in found.items() if record is not None}
+    return visits(due_methods(cells, records, retry=session.retry))
 
 
 def _prepare(session: Session, cells: Iterable[Cell]) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from qbench.cell import Cell, Measurement, MeasureRecord, Status
 from qbench.engine import RoundFinished, RoundStarted
 from qbench.engine.measuring import Due, num_missing, visits
+from qbench.report.aggregate import method_table
 from qbench.store import Store
 from qbench.train.settings import TrainSettings
 
@@ -34,6 +38,12 @@ def test_baselines_are_measured_again_beside_a_method_that_is_new():
     assert names(order) == [(0, "fp32"), (0, "bf16"), (0, "new"), (1, "bf16"), (1, "new"), (1, "fp32")]
 
 
+def test_baselines_of_other_models_are_left_alone():
+    elsewhere = due("fp32", 0)
+    elsewhere = replace(elsewhere, key="fp32 elsewhere", cell=elsewhere.cell.model_copy(update={"model": "resnet8"}))
+    assert names(visits([elsewhere, due("fp32", 0), due("new", 1)])) == [(0, "fp32"), (0, "new")]
+
+
 def test_nothing_missing_is_nothing_to_do():
     assert visits([due("fp32", 0), due("a", 0)]) == []
     assert visits([]) == []
@@ -57,6 +67,58 @@ def rounds(*statuses):
 )
 def test_missing_rounds(record, retry, missing):
     assert num_missing(record, 3, retry=retry) == missing
+
+
+ONE, TWO = [("one", 0), ("one", 1)], [("two", 0), ("two", 1)]
+
+
+def measured(visited, status=Status.OK):
+    made = tuple(Measurement(status=status, run=run, round=number) for run, number in visited)
+    return MeasureRecord(key="k", run="r", cell=due("a", 0).cell, rounds=made, environment={}, finished="")
+
+
+@pytest.mark.parametrize(
+    ("anchors", "missing"),
+    [
+        ([measured(ONE)], 0),
+        ([measured(ONE + TWO)], 0),
+        ([measured(TWO)], 2),
+        ([measured(ONE[:1])], 1),
+        ([None], 2),
+        ([measured(ONE), measured(TWO)], 2),
+        ([measured(TWO, Status.OOM)], 0),
+    ],
+)
+def test_a_round_counts_where_every_baseline_has_it(anchors, missing):
+    assert num_missing(measured(ONE), 2, anchors, retry=True) == missing
+
+
+@pytest.mark.parametrize("lost", ["fp32", "bf16", "other"])
+@pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_text("{")])
+def test_a_lost_measurement_is_made_again_with_those_whose_ratios_need_it(bench, lost, damage):
+    suite = bench.suite("- fp32\n- bf16\n- ./fakes.py:other\n- ./fakes.py:fake", more="measure: {rounds: 2}")
+    bench.run(suite)
+    (key,) = [measure.key for measure in Store.open(bench.out).measures() if measure.cell.label == lost]
+    damage(bench.out / "measures" / f"{key}.json")
+    again = bench.run(suite)
+    assert again.measured == (6 if lost == "other" else 8)
+    store = Store.open(bench.out)
+    for baseline in ("fp32", "bf16"):
+        table = method_table(store.records(), store.measures(), baseline=baseline)
+        assert [note for row in table.rows for note in row.notes if "no ratios" in note] == []
+    assert bench.run(suite).measured == 0
+
+
+def test_a_method_added_later_leaves_the_ratios_of_the_others_as_they_are(bench):
+    more = "measure: {rounds: 2}"
+    bench.run(bench.suite("- fp32\n- ./fakes.py:other", more=more))
+    before = next(m for m in Store.open(bench.out).measures() if m.cell.label == "other")
+    assert bench.run(bench.suite("- fp32\n- ./fakes.py:fake", more=more)).measured == 4
+    measures = {measure.cell.label: measure for measure in Store.open(bench.out).measures()}
+    assert measures["other"] == before
+    visited = {label: {(r.run, r.round) for r in measure.rounds} for label, measure in measures.items()}
+    assert visited["fp32"] == visited["other"] | visited["fake"]
+    assert len(visited["fp32"]) == 4
 
 
 def test_rounds_follow_the_training_and_are_stored_one_by_one(bench, recorder):
