@@ -10,13 +10,14 @@ from qbench.errors import InputError, UnknownNameError
 from qbench.registry import nearest
 from qbench.report.grid import Column, Entry, Grid
 from qbench.report.text import MISSING, clean, counted, memory, significant, titled
+from qbench.store.manifest import place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
 
     from qbench.cell import ManifestRow, MeasureRecord, Record
-    from qbench.store import Store
+    from qbench.store import RunManifest, Store
 
 
 def overview_lines(store: Store, records: Sequence[Record], measures: Sequence[MeasureRecord]) -> Iterator[str]:
@@ -28,8 +29,10 @@ def overview_lines(store: Store, records: Sequence[Record], measures: Sequence[M
     waiting = len(manifest.cells) - len(records)
     yield clean(titled(f"suite {manifest.suite}", manifest.resolved.get("description")))
     yield clean(f"results in {store.path}, last run {manifest.run}")
+    yield from standing(store, is_complete=not waiting and len(measures) == len(manifest.measures))
     yield f"cells: {len(manifest.cells)} planned, {counts}" + (f", {waiting} not run yet" if waiting else "")
     yield f"measurements: {len(measures)} of {len(manifest.measures)}"
+    yield from _underway(store, manifest)
     yield clean(f"machine: {machine_line(store.environment)}")
     yield from _observed(records)
     for label, reason in manifest.skipped.items():
@@ -37,6 +40,24 @@ def overview_lines(store: Store, records: Sequence[Record], measures: Sequence[M
     yield from _failures(store, records)
     for damaged in store.damaged():
         yield clean(f"damaged: {damaged.path} ({damaged.reason}); its cell runs again with the next 'qbench run'")
+
+
+def standing(store: Store, *, is_complete: bool) -> Iterator[str]:
+    """Whether a run is at work here, and what to do where one ended before everything was done."""
+    at_work = store.writer()
+    if at_work is not None:
+        yield clean(f"running since {at_work.started}, process {at_work.pid}")
+    elif not is_complete:
+        yield "interrupted: the same command continues where it stopped"
+
+
+def _underway(store: Store, manifest: RunManifest) -> Iterator[str]:
+    """What is trained, or else measured, at this moment."""
+    training = store.underway()
+    yield from (clean(f"training now: {place(manifest.cells[key])}") for key in reversed(training))
+    if not training:
+        # Methods are measured in turns, so that the one begun last is at it.
+        yield from (clean(f"measuring now: {place(manifest.measures[key])}") for key in store.underway("measure")[:1])
 
 
 def machine_line(environment: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from qbench.cell import Status
 from qbench.cli.arguments import one_seed
-from qbench.cli.overview import machine_line
+from qbench.cli.overview import machine_line, standing
 from qbench.cli.results import RUNS, print_grids, print_paths
 from qbench.cli.state import clock
 from qbench.errors import InputError
@@ -134,6 +134,8 @@ def show_theory(store: Store) -> None:
     records = theory.records()
     print(clean(titled(f"suite {manifest.suite}", manifest.resolved.get("description"))))
     print(clean(f"results in {store.path}, last run {manifest.run}"))
+    for line in standing(store, is_complete=len(records) == len(manifest.cells)):
+        print(line)
     print(f"experiments: {len(manifest.cells)} planned, {len(records)} run")
     print(clean(f"machine: {machine_line(store.environment)}"))
     for record in records:

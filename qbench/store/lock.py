@@ -6,9 +6,11 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
 from filelock import FileLock, Timeout
 
 from qbench.errors import StoreError
@@ -16,6 +18,34 @@ from qbench.store.atomic import write_atomic
 from qbench.store.files import told
 
 LOCK, HOLDER = "lock", "running.json"
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
+
+
+@dataclass(frozen=True)
+class Writer:
+    """The run that writes to a results directory. pid: its process; started: as :func:`now` gives it."""
+
+    pid: int
+    started: str
+
+    @property
+    def started_s(self) -> float:
+        """Seconds since 1970."""
+        return datetime.strptime(self.started, _TIME).replace(tzinfo=UTC).timestamp()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its process still runs: a younger one of the same number is another."""
+        try:
+            return bool(psutil.Process(self.pid).create_time() < self.started_s + 1)
+        except (psutil.Error, ValueError):
+            return False
+
+
+def writer(directory: Path) -> Writer | None:
+    """Who writes to ``directory`` now; None where nobody does, also where a killed run left its file behind."""
+    found = _holder(directory)
+    return found if found is not None and found.is_alive else None
 
 
 @contextmanager
@@ -29,8 +59,10 @@ def only_writer(directory: Path) -> Iterator[None]:
         with told(f"results directory {directory} cannot be written"):
             lock.acquire()
     except Timeout:
+        holder = _holder(directory)  # None where it has only just begun
+        who = f" (process {holder.pid}, since {holder.started})" if holder else ""
         raise StoreError(
-            f"another qbench run{_holder(directory)} is writing to {directory}; "
+            f"another qbench run{who} is writing to {directory}; "
             "wait for it, stop it, or choose another directory with --out"
         ) from None
     try:
@@ -44,12 +76,12 @@ def only_writer(directory: Path) -> Iterator[None]:
 
 def now() -> str:
     """The time in UTC, to the second, as records hold it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.now(UTC).strftime(_TIME)
 
 
-def _holder(directory: Path) -> str:
+def _holder(directory: Path) -> Writer | None:
     try:
         running = json.loads((directory / HOLDER).read_bytes())
-        return f" (process {int(running['pid'])}, since {running['started']})"
+        return Writer(int(running["pid"]), str(running["started"]))
     except (OSError, ValueError, KeyError, TypeError):
-        return ""  # it has only just begun
+        return None

@@ -84,6 +84,12 @@ def slot(cell: Cell, *, seeded: bool = True) -> str:
     return json.dumps([*parts, cell.seed] if seeded else parts, sort_keys=True)
 
 
+def place(slot: str) -> str:
+    """A slot in words: ``fp32 on resnet8, digits, seed 0``."""
+    label, model, _, dataset, _, _, _, *seed = json.loads(slot)
+    return f"{label} on {model}, {dataset}" + "".join(f", seed {number}" for number in seed)
+
+
 def _joined(earlier: dict[str, str], later: dict[str, str]) -> dict[str, str]:
     taken = set(later.values())
     return {**{key: name for key, name in earlier.items() if name not in taken}, **later}

@@ -23,7 +23,7 @@ from qbench.cell import MeasureRecord, Record
 from qbench.errors import StoreError
 from qbench.store.atomic import remove_leftovers, write_atomic
 from qbench.store.files import Damaged, load, move_aside, told, why_damaged
-from qbench.store.lock import only_writer
+from qbench.store.lock import Writer, only_writer, writer
 from qbench.store.manifest import RunManifest
 
 _FOLDERS = ("records", "measures", "logs")
@@ -124,6 +124,27 @@ class Store:
 
     # --- reading
 
+    def writer(self) -> Writer | None:
+        """The run that writes here now; None where none does."""
+        return writer(self.path)
+
+    def underway(self, task: str = "train") -> list[str]:
+        """Keys of the plan's cells that the present writer has begun and not ended, the latest begun first.
+
+        A log begins with its worker, and a record ends it.
+        """
+        at_work, manifest = self.writer(), self.manifest
+        if at_work is None or manifest is None:
+            return []
+        planned = manifest.cells if task == "train" else manifest.measures
+        begun = {key: _modified_s(self.log(key, task)) for key in planned}
+        recent = sorted((key for key in begun if begun[key] >= at_work.started_s), key=begun.__getitem__, reverse=True)
+        return [key for key in recent if not self._has_ended(key, at_work)]
+
+    def _has_ended(self, key: str, at_work: Writer) -> bool:
+        record = self.record(key)
+        return record is not None and record.finished >= at_work.started
+
     def record(self, key: str) -> Record | None:
         """The training record of ``key``; None where there is none, or none that can be read."""
         return load(self.path / "records" / f"{key}.json", Record)
@@ -172,3 +193,10 @@ class Store:
         text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
         with told(f"{self.path / name} cannot be written"):
             write_atomic(self.path / name, text.encode())
+
+
+def _modified_s(file: Path) -> float:
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return 0.0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from typer.testing import CliRunner, Result
 from qbench import __version__
 from qbench.cli.app import app
 from qbench.kernels import backends, cpu
+from qbench.store import Store
 
 
 def qbench(*arguments: str) -> Result:
@@ -136,6 +139,38 @@ def test_show_tells_how_a_run_stands(finished_run: Path) -> None:
     assert "diverged: graham[bits=4] on resnet8, digits, seed 2, at step 41" in lines
     assert any(line.startswith("failed: wageubn on resnet8, digits, seed 2: oom, out of memory") for line in lines)
     assert "skipped: lazy, it offers integer arithmetic, not simulated" in lines
+
+
+CONTINUES = "interrupted: the same command continues where it stopped"
+
+
+def test_show_tells_a_finished_run_from_an_interrupted_one(finished_run: Path) -> None:
+    assert CONTINUES not in qbench("show", "digits").stdout
+    next((finished_run / "records").iterdir()).unlink()
+    assert CONTINUES in qbench("show", "digits").stdout.splitlines()
+
+
+def test_show_tells_a_live_run_from_one_that_was_killed(finished_run: Path) -> None:
+    store = Store.open(finished_run)
+    lost, measured = store.records()[0], store.measures()[0]
+    (finished_run / "records" / f"{lost.key}.json").unlink()
+    training, measuring = (f"{r.cell.label} on resnet8, digits" for r in (lost, measured))
+    for key, task, now in [
+        (lost.key, "train", f"training now: {training}, seed {lost.cell.seed}"),
+        (measured.key, "measure", f"measuring now: {measuring}"),
+    ]:
+        with store.lock():
+            store.log(key, task).touch()
+            lines = qbench("show", "digits").stdout.splitlines()
+        assert any(re.fullmatch(rf"running since \d{{4}}-\S+Z, process {os.getpid()}", line) for line in lines)
+        assert [line for line in lines if " now: " in line] == [now]
+        assert CONTINUES not in lines
+        store.log(key, task).unlink()
+    killed = {"pid": os.getpid(), "started": "2001-01-01T00:00:00Z"}  # long before the process of this number
+    (finished_run / "running.json").write_text(json.dumps(killed))
+    lines = qbench("show", "digits").stdout.splitlines()
+    assert CONTINUES in lines
+    assert not any(line.startswith(("running", "training now", "measuring now")) for line in lines)
 
 
 def test_show_manifest_of_a_method(finished_run: Path) -> None:
