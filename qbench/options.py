@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 
 from annotated_types import Ge, Gt, Interval, MultipleOf
 
-from qbench.errors import InputError, UnknownNameError
+from qbench.errors import InputError, PluginError, UnknownNameError
 from qbench.registry import nearest
 
 if TYPE_CHECKING:
@@ -62,7 +62,25 @@ class OptionSet:
 
         hints = get_type_hints(self._function, include_extras=True)
         definitions: dict[str, Any] = {o.name: (hints[o.name], o.default) for o in self.options}
-        return create_model("Options", __config__=ConfigDict(extra="forbid", strict=True, frozen=True), **definitions)
+        # Options are part of keys, and of JSON, which has neither NaN nor infinity.
+        config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+        return create_model("Options", __config__=config, **definitions)
+
+    @cached_property
+    def _checked_schema(self) -> type[BaseModel]:
+        """The schema, once its own defaults have passed it. Raises :class:`PluginError`."""
+        from pydantic import ValidationError
+
+        try:
+            self._schema.model_validate_json(json.dumps({o.name: o.default for o in self.options}, default=repr))
+        except ValidationError as error:
+            complaint = error.errors()[0]
+            file, line = inspect.getsourcefile(self._function), self._function.__code__.co_firstlineno
+            raise PluginError(
+                f"{file}:{line}: {self.owner}, option '{complaint['loc'][0]}': its default {complaint['input']!r} is "
+                f"refused by its own type, {complaint['msg'].lower()}; change the default or the type"
+            ) from None
+        return self._schema
 
     def resolve(self, given: Mapping[str, object]) -> dict[str, object]:
         """All options, defaults filled in; unknown names are refused and numbers are not coerced.
@@ -73,7 +91,7 @@ class OptionSet:
         from pydantic import ValidationError
 
         try:
-            return self._schema.model_validate_json(json.dumps(dict(given), default=repr)).model_dump()
+            return self._checked_schema.model_validate_json(json.dumps(dict(given), default=repr)).model_dump()
         except ValidationError as error:
             raise self._explain(error.errors()[0]) from None
 
@@ -100,6 +118,8 @@ def type_name(hint: Any) -> str:
 
 def _bound(bound: object) -> str:
     if isinstance(bound, Interval):
+        if bound.gt is not None:
+            return f"above {bound.gt} and {f'at most {bound.le}' if bound.lt is None else f'below {bound.lt}'}"
         return f"from {bound.ge} to {bound.le if bound.lt is None else f'below {bound.lt}'}"
     if isinstance(bound, Ge):
         return f"of at least {bound.ge}"

@@ -207,6 +207,18 @@ def test_list_other_kinds(what: str, name: str, flags: tuple[str, ...]) -> None:
     assert any(line.startswith(f"{name} ") for line in result.stdout.splitlines())
 
 
+@pytest.mark.parametrize(
+    ("what", "line"),
+    [
+        ("datasets", "option validation_fraction: float above 0.0 and below 1.0 = 0.01"),
+        ("experiments", "option minimum: float above 0.0 and below 0.5 = 0.3"),
+        ("methods", "option momentum: float from 0.0 to below 1.0 in steps of 0.25 = 0.25"),
+    ],
+)
+def test_bounds_are_listed_as_they_are(what: str, line: str) -> None:
+    assert line in map(str.strip, qbench("list", what, "-v").stdout.splitlines())
+
+
 def test_models_sort_by_their_depth() -> None:
     names = [line.split()[0] for line in qbench("list", "models").stdout.splitlines()]
     assert names.index("resnet8") < names.index("resnet14")
@@ -259,6 +271,31 @@ def test_run_refuses_bad_input_and_writes_nothing(
     monkeypatch.chdir(tmp_path)
     assert message in refused("run", *arguments)
     assert list(tmp_path.iterdir()) == []
+
+
+NO_DEFAULT = {
+    "float = float('nan')": "its default nan is refused by its own type, input should be a finite number",
+    "float = float('-inf')": "its default -inf is refused by its own type, input should be a finite number",
+    "Annotated[int, Interval(ge=5, le=3)] = 4": "its default 4 is refused by its own type, input should be less than",
+    "Annotated[float, Ge(float('nan'))] = 1.0": "its default 1.0 is refused by its own type, input should be greater",
+}
+
+
+@pytest.mark.parametrize("arguments", [("check",), ("run", "smoke", "-m")])
+@pytest.mark.parametrize(("written", "message"), NO_DEFAULT.items())
+def test_a_default_that_cannot_be_is_refused_with_its_place(
+    arguments: tuple[str, ...], written: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from typing import Annotated\nfrom annotated_types import Ge, Interval\nfrom qbench import Recipe, method\n"
+        f"@method('mine', null={{}})\ndef mine(*, step: {written}) -> Recipe:\n    return Recipe()\n"
+    )
+    said = refused(*arguments, str(file))
+    assert f"{file}:4: method 'mine', option 'step': {message}" in said
+    assert said.endswith("; change the default or the type")
+    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".py"] in ([], ["__pycache__"])
 
 
 @pytest.mark.parametrize("arguments", [("run", "smoke"), ("run", "rounding_theory"), ("check", "banner8")])
