@@ -13,7 +13,18 @@ import typer
 from typer.core import TyperGroup
 
 from qbench import __version__
-from qbench.errors import QbenchError
+from qbench.errors import InputError, QbenchError
+
+_ADVICE: dict[int | None, str] = {
+    errno.EACCES: "change its permissions, or choose another place",
+    errno.EEXIST: "a directory is needed here, choose another name",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOSPC: "make room, or choose another place",
+    errno.ENOTDIR: "a directory is needed here, choose another name",
+    errno.EPERM: "change its permissions, or choose another place",
+    errno.EROFS: "choose another place",
+}
+"""What to do about an error of the file system."""
 
 INTERRUPTED = 130
 """What shells report for Ctrl-C."""
@@ -31,6 +42,11 @@ class Funnel(TyperGroup):
                 traceback.print_exc()
             complain(str(error))
             raise typer.Exit(error.exit_code) from None
+        except OSError as error:
+            if error.filename is None or ctx.params.get("debug"):
+                raise
+            complain(unusable(error))
+            raise typer.Exit(InputError.exit_code) from None
         except KeyboardInterrupt:
             complain("interrupted; what is finished is kept, and the same command continues where it stopped")
             raise typer.Exit(INTERRUPTED) from None
@@ -51,8 +67,17 @@ def guarded() -> int:
 
 
 def complain(message: str) -> None:
-    """One line on stderr."""
-    print(f"error: {message}", file=sys.stderr)
+    """One line on stderr, whatever the message holds."""
+    print(f"error: {' '.join(line.strip() for line in message.splitlines())}", file=sys.stderr)
+
+
+def unusable(error: OSError) -> str:
+    """One sentence about a file or directory that the system refuses.
+
+    That is a matter of names and permissions wherever it is met, so that no verb need look out for it.
+    """
+    advice = _ADVICE.get(error.errno, "check that it is there, and that you may use it")
+    return f"{os.fsdecode(error.filename)} cannot be used: {error.strerror or error}; {advice}"
 
 
 def _unexpected(error: Exception) -> int:

@@ -43,6 +43,29 @@ def test_errors_are_one_line_and_their_exit_code(error: Exception, code: int) ->
     assert (result.exit_code, result.stdout, result.stderr) == (code, "", "error: bad: do this\n")
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (PermissionError(13, "Permission denied", "runs/x"), "Permission denied; change its permissions, or choose"),
+        (OSError(36, "File name too long", Path("runs/x")), "File name too long; choose a shorter name"),
+        (FileNotFoundError(2, "No such file or directory", b"runs/x"), "No such file or directory; check that it is"),
+    ],
+)
+def test_what_the_file_system_refuses_is_one_line_with_its_name(error: OSError, said: str) -> None:
+    result = CliRunner().invoke(failing(error), ["fail"])
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert result.stderr.startswith(f"error: runs/x cannot be used: {said}")
+
+
+def test_an_error_of_the_system_without_a_file_is_still_a_fault() -> None:
+    assert isinstance(CliRunner().invoke(failing(OSError(5, "Input/output error")), ["fail"]).exception, OSError)
+
+
+def test_a_message_of_several_lines_is_told_in_one() -> None:
+    result = CliRunner().invoke(failing(InputError("plugin does not import: one\n  two\n")), ["fail"])
+    assert result.stderr == "error: plugin does not import: one two\n"
+
+
 def test_debug_shows_the_traceback_too() -> None:
     result = CliRunner().invoke(failing(InputError("bad")), ["--debug", "fail"])
     assert result.exit_code == 2

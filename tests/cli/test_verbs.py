@@ -19,6 +19,8 @@ from qbench.cli.app import app
 from qbench.kernels import backends, cpu
 from qbench.store import Store
 
+NOT_ROOT = pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write everything")
+
 
 def qbench(*arguments: str) -> Result:
     return CliRunner().invoke(app, list(arguments))
@@ -341,6 +343,41 @@ def test_run_ends_with_table_plots_and_paths(tmp_path: Path, monkeypatch: pytest
     assert "[2/2]" in result.stderr
     again = qbench("run", "smoke", "--device", "cpu")
     assert "2 of 2 cells done (0 now)" in again.stdout.splitlines()[-1]
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("show", LONG), ("table", LONG), ("plot", LONG), ("check", f"{LONG}.py"), ("run", f"{LONG}.yaml"),
+        ("run", LONG),
+        ("data", "info", "imagenet", "--data", LONG), ("data", "sample", "imagenet", "--out", LONG),
+        ("table", "digits", "-o", LONG), ("run", "smoke", "--device", "cpu", "--out", LONG),
+    ],
+)  # fmt: skip
+def test_a_name_that_is_too_long_is_refused(arguments: tuple[str, ...], finished_run: Path) -> None:
+    assert re.search(rf"{LONG}\S* cannot be (used|read|created): File name too long", refused(*arguments))
+
+
+def test_a_file_in_the_place_of_a_directory_is_refused(finished_run: Path) -> None:
+    Path("notes.md").touch()
+    message = refused("list", "methods", "--docs", "notes.md")
+    assert message == "notes.md cannot be used: File exists; a directory is needed here, choose another name"
+    assert "notes.md" in refused("plot", "digits", "--out", "notes.md")
+
+
+@NOT_ROOT
+@pytest.mark.parametrize("verb", ["show", "table", "plot"])
+@pytest.mark.parametrize("closed", ["digits", "."])
+def test_results_without_permission_are_refused(finished_run: Path, verb: str, closed: str) -> None:
+    folder = finished_run.parent / closed
+    folder.chmod(0)
+    try:
+        assert "Permission denied; change its permissions" in refused(verb, "digits")
+    finally:
+        folder.chmod(0o755)
 
 
 # --- data, check, doctor
