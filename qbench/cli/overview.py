@@ -38,8 +38,16 @@ def overview_lines(store: Store, records: Sequence[Record], measures: Sequence[M
     for label, reason in manifest.skipped.items():
         yield clean(f"skipped: {label}, it {reason}")
     yield from _failures(store, records)
+    yield from damage_lines(store)
+
+
+def damage_lines(store: Store) -> Iterator[str]:
+    """What of the results is damaged or cannot be read, and what to do."""
     for damaged in store.damaged():
-        yield clean(f"damaged: {damaged.path} ({damaged.reason}); its cell runs again with the next 'qbench run'")
+        if damaged.is_closed:
+            yield clean(f"unreadable: {damaged.path} {damaged.reason}; {damaged.remedy}")
+        else:
+            yield clean(f"damaged: {damaged.path} ({damaged.reason}); {damaged.remedy} with the next 'qbench run'")
 
 
 def standing(store: Store, *, is_complete: bool) -> Iterator[str]:

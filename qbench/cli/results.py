@@ -43,7 +43,11 @@ def run_names() -> list[str]:
 
 
 def read_run(store: Store) -> tuple[list[Record], list[MeasureRecord]]:
-    """The records of a run so far. Raises InputError where there are none."""
+    """The records of a run so far; what is damaged is told on stderr. Raises InputError where there are none."""
+    from qbench.cli.overview import damage_lines
+
+    for line in damage_lines(store):
+        print(line, file=sys.stderr)
     records, measures = store.records(), store.measures()
     if not records and not measures:
         raise InputError(f"{store.path} holds no finished cell yet; start or continue it with 'qbench run'")

@@ -61,7 +61,7 @@ def run_suite(
         with Pool(launcher) as pool:
             session = Session(_run_id(), store, keys, pool, observer or Silent(), allotment, retry)
             for found in damaged:
-                session.tell(Notice(f"a damaged record is now {found.path}, its cell runs again ({found.reason})"))
+                session.tell(Notice(f"a damaged record is now {found.path}, {found.remedy} ({found.reason})"))
             summary = _work(session, plan, started)
     session.tell(RunFinished(summary))
     return summary

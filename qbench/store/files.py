@@ -19,10 +19,15 @@ R = TypeVar("R", Record, MeasureRecord)
 
 @dataclass(frozen=True)
 class Damaged:
-    """A file that should hold a record and does not."""
+    """A file that should hold a record and does not.
+
+    remedy: what becomes of it. is_closed: the system does not let it be read, so that it may well be intact.
+    """
 
     path: Path
     reason: str
+    remedy: str
+    is_closed: bool = False
 
 
 def load(file: Path, kind: type[R]) -> R | None:
@@ -35,6 +40,7 @@ def load(file: Path, kind: type[R]) -> R | None:
 
 def why_damaged(file: Path, kind: type[R]) -> Damaged | None:
     """What is wrong with ``file``; None where it holds a record, or is gone."""
+    remedy = "its measurement is made again" if kind is MeasureRecord else "its cell runs again"
     try:
         _parse(file, kind)
     except FileNotFoundError:
@@ -42,10 +48,18 @@ def why_damaged(file: Path, kind: type[R]) -> Damaged | None:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
-        return Damaged(file, f"{place}: {first['msg']}" if place else str(first["msg"]))
-    except (OSError, ValueError) as error:
-        return Damaged(file, str(error))
+        return Damaged(file, f"{place}: {first['msg']}" if place else str(first["msg"]), remedy)
+    except OSError as error:
+        return closed(file, error)
+    except ValueError as error:
+        return Damaged(file, str(error), remedy)
     return None
+
+
+def closed(path: Path, error: OSError) -> Damaged:
+    """What the system does not let be read: nothing to throw away."""
+    remedy = "put the directory back" if isinstance(error, NotADirectoryError) else "make it readable"
+    return Damaged(path, f"cannot be read: {error.strerror or error}", remedy, is_closed=True)
 
 
 def move_aside(file: Path, aside: Path) -> Path:

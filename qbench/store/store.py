@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,11 +24,12 @@ from pydantic import ValidationError
 from qbench.cell import MeasureRecord, Record
 from qbench.errors import StoreError
 from qbench.store.atomic import remove_leftovers, write_atomic
-from qbench.store.files import Damaged, load, move_aside, told, why_damaged
+from qbench.store.files import Damaged, closed, load, move_aside, told, why_damaged
 from qbench.store.lock import Writer, only_writer, writer
 from qbench.store.manifest import RunManifest
 
 _FOLDERS = ("records", "measures", "logs")
+_RECORD_NAME = re.compile(r"[^.].*\.json")
 R = TypeVar("R", Record, MeasureRecord)
 
 
@@ -97,14 +100,20 @@ class Store:
         return only_writer(self.path)
 
     def recover(self) -> list[Damaged]:
-        """Clear up after a killed writer, and move damaged records aside, so that their cells run again."""
+        """Clear up after a killed writer, and move damaged records aside, so that they are made again.
+
+        Raises :class:`StoreError` where one cannot be read: it may be intact, and must not be written over.
+        """
         for folder in _FOLDERS:
             with told(f"results directory {self.path} cannot be written"):
                 (self.path / folder).mkdir(exist_ok=True)
                 remove_leftovers(self.path / folder)
         remove_leftovers(self.path)
-        aside = self.path / "damaged"
-        return [Damaged(move_aside(damaged.path, aside), damaged.reason) for damaged in self.damaged()]
+        found, aside = self.damaged(), self.path / "damaged"
+        for damaged in found:
+            if damaged.is_closed:
+                raise StoreError(f"{damaged.path} {damaged.reason}; {damaged.remedy}, or move it away")
+        return [replace(damaged, path=move_aside(damaged.path, aside)) for damaged in found]
 
     def begin(self, manifest: RunManifest) -> None:
         """Make ``manifest`` the plan that :meth:`records` is about."""
@@ -165,10 +174,17 @@ class Store:
         return list(self._found("measures", self.measure, lambda m: m.measures, everything))
 
     def damaged(self) -> list[Damaged]:
-        """Files that should hold a record and cannot be read."""
-        found = [why_damaged(file, Record) for file in self._files("records")]
-        found += [why_damaged(file, MeasureRecord) for file in self._files("measures")]
-        return [damaged for damaged in found if damaged is not None]
+        """Files that should hold a record and do not, and folders and files that cannot be read."""
+        return [*self._damaged_in("records", Record), *self._damaged_in("measures", MeasureRecord)]
+
+    def _damaged_in(self, folder: str, kind: type[R]) -> Iterator[Damaged]:
+        try:
+            files = self._files(folder)
+        except OSError as error:
+            yield closed(self.path / folder, error)
+            return
+        found = (why_damaged(file, kind) for file in files)
+        yield from (damaged for damaged in found if damaged is not None)
 
     def _found(
         self,
@@ -187,7 +203,12 @@ class Store:
                 yield found
 
     def _files(self, folder: str) -> list[Path]:
-        return sorted(file for file in (self.path / folder).glob("*.json") if not file.name.startswith("."))
+        """Raises OSError for a folder that is there and cannot be read, which a glob would pass over."""
+        try:
+            names = os.listdir(self.path / folder)
+        except FileNotFoundError:
+            return []
+        return [self.path / folder / name for name in sorted(names) if _RECORD_NAME.fullmatch(name)]
 
     def _write(self, name: str, content: object) -> None:
         text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"

@@ -116,6 +116,27 @@ def test_a_run_without_records(finished_run: Path) -> None:
     assert qbench("show", "digits").exit_code == 0
 
 
+def test_damage_is_told_beside_the_table(finished_run: Path) -> None:
+    record, measure = (next((finished_run / folder).iterdir()) for folder in ("records", "measures"))
+    record.write_text("{")
+    measure.write_text("{")
+    for verb in ("table", "plot"):
+        result = qbench(verb, "digits")
+        assert result.exit_code == 0
+        first, second = result.stderr.splitlines()
+        assert re.fullmatch(rf"damaged: \S+{record.name} \(.*\); its cell runs again with the next 'qbench run'", first)
+        assert re.fullmatch(rf"damaged: \S+{measure.name} \(.*\); its measurement is made again with .*", second)
+    assert set(result.stderr.splitlines()) < set(qbench("show", "digits").stdout.splitlines())
+
+
+def test_a_folder_of_records_that_is_none_is_told(finished_run: Path) -> None:
+    (finished_run / "records").rename(finished_run / "elsewhere")
+    (finished_run / "records").write_text("")
+    told = "unreadable: results/runs/digits/records cannot be read: Not a directory; put the directory back"
+    assert told in qbench("show", "digits").stdout.splitlines()
+    assert told in qbench("table", "digits").stderr.splitlines()
+
+
 # --- plot
 
 

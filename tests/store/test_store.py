@@ -212,6 +212,38 @@ def test_a_damaged_record_is_no_record_and_is_told(store, record, manifest, cell
     assert reason in damaged.reason
 
 
+def test_a_record_that_cannot_be_read_is_left_where_it_is(store, record, monkeypatch):
+    store.put(record("a"))
+    file = store.path / "records" / "a.json"
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", refuse)
+        (found,) = store.damaged()
+        assert (found.path, found.is_closed, found.reason) == (file, True, "cannot be read: Permission denied")
+        with pytest.raises(StoreError, match=r"a.json cannot be read: Permission denied; make it readable, or move"):
+            store.recover()
+    assert store.record("a") == record("a")
+    assert not (store.path / "damaged").exists()
+
+
+def test_a_folder_of_records_that_is_none_is_told(store):
+    (store.path / "records").rmdir()
+    assert store.damaged() == []
+    (store.path / "records").write_text("")
+    (found,) = store.damaged()
+    assert (found.path, found.reason) == (store.path / "records", "cannot be read: Not a directory")
+    assert found.remedy == "put the directory back"
+
+
+def test_what_is_made_again_is_the_cell_or_the_measurement(store):
+    for folder in ("records", "measures"):
+        (store.path / folder / "a.json").write_text("{")
+    assert [damaged.remedy for damaged in store.recover()] == ["its cell runs again", "its measurement is made again"]
+
+
 def test_a_record_under_another_key_is_damaged(store, record):
     store.put(record("a"))
     (store.path / "records" / "a.json").rename(store.path / "records" / "b.json")
