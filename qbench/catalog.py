@@ -63,6 +63,8 @@ def _from_file(path: Path, name: str) -> Method:
 
 @cache
 def _import_file(path: Path, shown: str) -> ModuleType:
+    if path.is_dir():
+        raise PluginError(f"plugin file {shown} is a directory; name the .py file in it")
     if not path.is_file():
         raise PluginError(f"plugin file {shown} does not exist")
     module_name = f"qbench_plugin_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"

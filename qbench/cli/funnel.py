@@ -42,6 +42,9 @@ class Funnel(TyperGroup):
                 traceback.print_exc()
             complain(str(error))
             raise typer.Exit(error.exit_code) from None
+        except typer.BadParameter as error:
+            _name_value(error)
+            raise
         except OSError as error:
             if error.filename is None or ctx.params.get("debug"):
                 raise
@@ -69,6 +72,16 @@ def guarded() -> int:
 def complain(message: str) -> None:
     """One line on stderr, whatever the message holds."""
     print(f"error: {' '.join(line.strip() for line in message.splitlines())}", file=sys.stderr)
+
+
+def _name_value(error: typer.BadParameter) -> None:
+    """Say which value of an option was refused, where the complaint does not."""
+    from pydantic import ValidationError
+
+    if isinstance(error.__cause__, ValidationError):
+        value = str(error.__cause__.errors()[0]["input"])
+        if value not in error.message:
+            error.message += f", not '{value}'"
 
 
 def unusable(error: OSError) -> str:

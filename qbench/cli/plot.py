@@ -33,6 +33,7 @@ def plot(
     """
     from qbench.cli.results import open_run, print_paths, read_run
     from qbench.cli.theory import read_theory
+    from qbench.errors import InputError
     from qbench.report.plots import find_plot, write_plots
     from qbench.report.plots.theory import write_pictures
     from qbench.theory.results import is_theory
@@ -44,6 +45,8 @@ def plot(
     names = [find_plot(name).name for name in only or ()]
     records, measures = read_run(store)
     drawn = write_plots(records, measures, out or store.path / "plots", only=names, baseline=baseline)
+    if only and not drawn.paths:
+        raise InputError("; ".join(f"no plot {sentence}" for sentence in drawn.skipped))
     print_paths("plots", drawn.paths)
     for sentence in drawn.skipped:
         print(f"no plot {sentence}")

@@ -99,7 +99,7 @@ def read_yaml(text: str, shown: str) -> Node:
     except YAMLError as error:
         raise SuiteError(f"{shown}: this is not YAML: {str(error).splitlines()[0]}") from None
     if root is None:
-        raise SuiteError(f"{shown} is empty; a suite needs at least 'model', 'dataset', 'seeds' and 'methods'")
+        raise SuiteError(f"{shown} is empty; a suite needs at least 'name', 'model', 'dataset', 'seeds' and 'methods'")
     return _Reader(yaml, shown).node(root, 0)
 
 

@@ -29,6 +29,8 @@ def parse_selection(text: str, where: str, kind: str = "method") -> Selection:
     reference, bracket, rest = text.strip().partition("[")
     if not reference or (bracket and not rest.endswith("]")):
         raise InputError(f"{where}: '{text}' is no selection of a {kind}; {_FORM}")
+    if rest.strip() == "]":
+        raise InputError(f"{where}: the brackets of '{text}' hold no option; {_FORM}")
     options: dict[str, list[Node]] = {}
     for part in _split(rest[:-1], text, where) if bracket else []:
         _take(part, options, text, where)

@@ -34,7 +34,8 @@ def find_source(name_or_path: str) -> Source:
         file = resources.files("qbench.suites") / f"{name_or_path}.yaml"
         return Source(file.read_text(encoding="utf-8"), f"{name_or_path}.yaml", Path())
     path = Path(name_or_path).expanduser()
-    if path.suffix not in _SUFFIXES and len(path.parts) <= 1 and not path.exists():
+    is_bare = path.suffix not in _SUFFIXES and len(path.parts) <= 1
+    if not name_or_path or (is_bare and not path.exists()):  # '' would be the working directory
         hint = nearest(name_or_path, suite_names())
         raise UnknownNameError(f"unknown suite '{name_or_path}'{hint} (a suite file of your own ends in .yaml)")
     return Source(_read(path), shorten(path), path.parent)
@@ -48,7 +49,9 @@ def _read(path: Path) -> str:
     except UnicodeDecodeError as error:
         raise SuiteError(f"suite file {path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
     except OSError as error:
-        raise SuiteError(f"suite file {path} cannot be read: {error.strerror}") from None
+        raise SuiteError(
+            f"suite file {path} cannot be read: {error.strerror}; name a YAML file that can be read"
+        ) from None
 
 
 def shorten(path: Path) -> str:

@@ -60,6 +60,14 @@ def test_usage_errors(arguments: tuple[str, ...]) -> None:
     assert "Error" in result.stderr
 
 
+@pytest.mark.parametrize(("option", "value"), [("--epochs", "1.5"), ("--epochs", "0"), ("--jobs", "two")])
+def test_a_number_that_is_none_is_named(option: str, value: str) -> None:
+    result = qbench("run", "smoke", option, value)
+    assert result.exit_code == 2
+    assert f"'{option}'" in result.stderr
+    assert f"not '{value}'" in " ".join(result.stderr.split())
+
+
 # --- table
 
 
@@ -151,6 +159,16 @@ def test_plot_refuses_unknown_names_before_drawing(finished_run: Path, tmp_path:
     message = refused("plot", "digits", "--only", "curves", "--only", "sped", "--out", str(tmp_path / "figures"))
     assert message == "unknown plot 'sped', did you mean 'speed'?"
     assert not (tmp_path / "figures").exists()
+
+
+def test_a_plot_that_was_asked_for_and_has_nothing_to_show_is_an_error(finished_run: Path, tmp_path: Path) -> None:
+    out = str(tmp_path / "figures")
+    assert refused("plot", "digits", "--only", "probes", "--out", out).startswith(
+        "no plot probes: no probe was recorded"
+    )
+    beside = qbench("plot", "digits", "--only", "probes", "--only", "curves", "--out", out)
+    assert beside.exit_code == 0
+    assert "no plot probes: no probe was recorded" in beside.stdout
 
 
 # --- show
@@ -275,6 +293,7 @@ def test_dry_run_without_measuring() -> None:
     ("arguments", "message"),
     [
         (["smok"], "unknown suite 'smok', did you mean 'smoke'?"),
+        ([""], "unknown suite ''; known: digits, "),
         (["missing.yaml"], "suite file missing.yaml does not exist"),
         (["smoke", "-m", "baner8"], "did you mean 'banner8'?"),
         (["smoke", "-m", "graham[bits=0]"], "option 'bits'"),
@@ -423,6 +442,12 @@ def test_data_sample(tmp_path: Path) -> None:
     assert len(list(out.rglob("*.JPEG"))) == 6
     assert "never overwrites" in refused("data", "sample", "imagenet", "--out", str(out))
     assert refused("data", "sample", "cifar", "--out", str(out)) == "there is no sample of 'cifar'; known: imagenet"
+
+
+def test_check_of_a_directory(tmp_path: Path) -> None:
+    folder = tmp_path / "mine.py"
+    folder.mkdir()
+    assert refused("check", str(folder)) == f"plugin file {folder} is a directory; name the .py file in it"
 
 
 def test_check_prints_every_promise_and_fails_on_a_broken_one(monkeypatch: pytest.MonkeyPatch) -> None:

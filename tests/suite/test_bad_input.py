@@ -78,7 +78,7 @@ MISTAKES = [
     (ONE.replace("mlp", "{width: 3}"), r"s.yaml:2: 'model' must be a name or .*"),
     (ONE + "description: 2020-01-01\n", r"s.yaml:6: '2020-01-01' is read as a date; put it in quotes .*"),
     # empty
-    ("", r"s.yaml is empty; .*"),
+    ("", r"s.yaml is empty; a suite needs at least 'name', 'model', 'dataset', 'seeds' and 'methods'"),
     ("# nothing\n", r"s.yaml is empty; .*"),
     (HEAD + "methods: []\n", r"s.yaml:5: 'methods' must not be empty"),
     (HEAD + "methods:\n", r"s.yaml:5: 'methods' must be a list, not null"),
@@ -179,7 +179,9 @@ def test_a_missing_file_is_named(write):
 
 def test_a_directory_is_no_suite(write, tmp_path):
     (tmp_path / "d.yaml").mkdir()
-    with pytest.raises(SuiteError, match=r"^suite file d.yaml cannot be read: Is a directory$"):
+    with pytest.raises(
+        SuiteError, match=r"^suite file d.yaml cannot be read: Is a directory; name a YAML file that can be read$"
+    ):
         load_suite("d.yaml")
 
 
