@@ -37,7 +37,9 @@ class Writer:
     def is_alive(self) -> bool:
         """Whether its process still runs: a younger one of the same number is another."""
         try:
-            return bool(psutil.Process(self.pid).create_time() < self.started_s + 1)
+            process = psutil.Process(self.pid)
+            is_same = process.create_time() < self.started_s + 1
+            return bool(is_same and process.status() != psutil.STATUS_ZOMBIE)
         except (psutil.Error, ValueError):
             return False
 
