@@ -71,16 +71,23 @@ class OptionSet:
         """The schema, once its own defaults have passed it. Raises :class:`PluginError`."""
         from pydantic import ValidationError
 
-        try:
-            self._schema.model_validate_json(json.dumps({o.name: o.default for o in self.options}, default=repr))
-        except ValidationError as error:
-            complaint = error.errors()[0]
-            file, line = inspect.getsourcefile(self._function), self._function.__code__.co_firstlineno
-            raise PluginError(
-                f"{file}:{line}: {self.owner}, option '{complaint['loc'][0]}': its default {complaint['input']!r} is "
-                f"refused by its own type, {complaint['msg'].lower()}; change the default or the type"
-            ) from None
+        for option in self.options:
+            try:
+                # A type such as Any takes everything, but JSON does not.
+                self._schema.model_validate_json(json.dumps({option.name: option.default}, default=repr))
+                json.dumps(option.default, default=repr, allow_nan=False)
+            except ValidationError as error:
+                raise self._bad_default(option, error.errors()[0]["msg"].lower()) from None
+            except ValueError:
+                raise self._bad_default(option, "input should be a finite number") from None
         return self._schema
+
+    def _bad_default(self, option: Option, complaint: str) -> PluginError:
+        place = f"{inspect.getsourcefile(self._function)}:{self._function.__code__.co_firstlineno}"
+        return PluginError(
+            f"{place}: {self.owner}, option '{option.name}': its default {option.default!r} cannot be used, "
+            f"{complaint}; change the default or the type"
+        )
 
     def resolve(self, given: Mapping[str, object]) -> dict[str, object]:
         """All options, defaults filled in; unknown names are refused and numbers are not coerced.

@@ -61,6 +61,10 @@ class Method:
                 raise PluginError(
                     f"method '{self.name}' ({self.origin}): option '{name}' must be keyword-only and have a default"
                 )
+            if parameter.annotation is inspect.Parameter.empty:
+                raise PluginError(
+                    f"method '{self.name}' ({self.origin}): option '{name}' has no type; write {name}: int, for example"
+                )
         return OptionSet(f"method '{self.name}'", self.function)
 
     def resolve(self, options: Mapping[str, object]) -> dict[str, object]:

@@ -316,10 +316,12 @@ def test_run_refuses_bad_input_and_writes_nothing(
 
 
 NO_DEFAULT = {
-    "float = float('nan')": "its default nan is refused by its own type, input should be a finite number",
-    "float = float('-inf')": "its default -inf is refused by its own type, input should be a finite number",
-    "Annotated[int, Interval(ge=5, le=3)] = 4": "its default 4 is refused by its own type, input should be less than",
-    "Annotated[float, Ge(float('nan'))] = 1.0": "its default 1.0 is refused by its own type, input should be greater",
+    "float = float('nan')": "its default nan cannot be used, input should be a finite number",
+    "float = float('-inf')": "its default -inf cannot be used, input should be a finite number",
+    "tuple[float, ...] = (1.0, float('inf'))": "its default (1.0, inf) cannot be used, input should be a finite number",
+    "Any = float('nan')": "its default nan cannot be used, input should be a finite number",
+    "Annotated[int, Interval(ge=5, le=3)] = 4": "its default 4 cannot be used, input should be less than",
+    "Annotated[float, Ge(float('nan'))] = 1.0": "its default 1.0 cannot be used, input should be greater",
 }
 
 
@@ -331,13 +333,24 @@ def test_a_default_that_cannot_be_is_refused_with_its_place(
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "mine.py"
     file.write_text(
-        "from typing import Annotated\nfrom annotated_types import Ge, Interval\nfrom qbench import Recipe, method\n"
+        "from typing import Annotated, Any\nfrom annotated_types import Ge, Interval\n"
+        "from qbench import Recipe, method\n"
         f"@method('mine', null={{}})\ndef mine(*, step: {written}) -> Recipe:\n    return Recipe()\n"
     )
     said = refused(*arguments, str(file))
     assert f"{file}:4: method 'mine', option 'step': {message}" in said
     assert said.endswith("; change the default or the type")
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".py"] in ([], ["__pycache__"])
+
+
+@pytest.mark.parametrize("arguments", [("check",), ("run", "smoke", "-m")])
+def test_an_option_without_a_type_is_refused(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from qbench import Recipe, method\n@method('mine', null={})\ndef mine(*, step=1):\n    return Recipe()\n"
+    )
+    said = refused(*arguments, str(file), *(("--dry-run",) if arguments[0] == "run" else ()))
+    assert said.endswith(f"method 'mine' ({file}:2): option 'step' has no type; write step: int, for example")
 
 
 @pytest.mark.parametrize("arguments", [("run", "smoke"), ("run", "rounding_theory"), ("check", "banner8")])
