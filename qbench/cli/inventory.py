@@ -8,6 +8,7 @@ from qbench.cli.datapaths import data_paths
 from qbench.errors import QbenchError, UnknownNameError
 from qbench.registry import nearest
 from qbench.report.entries import natural
+from qbench.report.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -43,7 +44,7 @@ def _methods() -> Iterator[Item]:
             method = entry.load()
         except QbenchError as error:
             # One broken plugin must not hide the others.
-            yield entry.name, f"cannot be loaded: {error}", lambda: iter(())
+            yield entry.name, clean(f"cannot be loaded: {error}"), lambda: iter(())
             continue
         yield entry.name, method.summary, lambda method=method: _method_details(method)  # type: ignore[misc]
 

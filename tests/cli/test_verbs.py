@@ -14,9 +14,12 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner, Result
 
-from qbench import __version__
+from qbench import __version__, catalog
 from qbench.cli.app import app
+from qbench.errors import PluginError
 from qbench.kernels import backends, cpu
+from qbench.plugin import Method
+from qbench.registry import Registry
 from qbench.store import Store
 
 NOT_ROOT = pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write everything")
@@ -236,6 +239,16 @@ def test_list_verbose_shows_options_with_defaults() -> None:
     text = qbench("list", "methods", "-v").stdout
     assert "option bits: int from 1 to 16 | 32 = 8" in text
     assert "paper: arXiv:1805.11046" in text
+
+
+def test_a_plugin_that_fails_in_several_lines_is_listed_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> Method:
+        raise PluginError("one\ntwo")
+
+    found: Registry[Method] = Registry("method")
+    found.add("mine", "here", broken)
+    monkeypatch.setattr(catalog, "methods", lambda: found)
+    assert qbench("list", "methods").stdout == "mine  cannot be loaded: one two\n"
 
 
 @pytest.mark.parametrize(
