@@ -161,6 +161,8 @@ def test_plot_writes_where_it_is_told(finished_run: Path, tmp_path: Path) -> Non
 def test_plot_refuses_unknown_names_before_drawing(finished_run: Path, tmp_path: Path) -> None:
     message = refused("plot", "digits", "--only", "curves", "--only", "sped", "--out", str(tmp_path / "figures"))
     assert message == "unknown plot 'sped', did you mean 'speed'?"
+    baseline = ("digits", "--baseline", "fp33")
+    assert refused("plot", *baseline, "--out", str(tmp_path / "figures")) == refused("table", *baseline)
     assert not (tmp_path / "figures").exists()
 
 

@@ -1,21 +1,44 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import pytest
+from matplotlib.text import Text
 from PIL import Image
 from synthetic_records import make_measure, make_record, small_run
 
 from qbench.cell import MeasureRecord, Record, Status
 from qbench.errors import UnknownNameError
+from qbench.report.aggregate import method_table
 from qbench.report.entries import gather
 from qbench.report.plots import PLOTS, find_plot, write_plots
 from qbench.report.plots.labels import Label, place_labels
 from qbench.report.plots.scene import mean_curve, scenes, upper_cluster
 from qbench.report.plots.style import looks, new_figure, plot_style
 from qbench.report.plots.tradeoff import front_corners, pareto_front
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def figure_of(
+    name: str, records: list[Record], measures: list[MeasureRecord] | None = None, *, baseline: str = "fp32"
+) -> Figure:
+    """The picture ``name`` of a run in one setting, with its layout settled."""
+    with plot_style():
+        drawn = PLOTS[name].draw(scenes(gather(records, measures or []), baseline)[0])
+        assert not isinstance(drawn, Iterator)
+        drawn.draw_without_rendering()
+    return drawn
+
+
+def words(figure: Figure) -> str:
+    """All text of a figure, a line each."""
+    return "\n".join(text.get_text() for text in figure.findobj(Text))
 
 
 def written(tmp_path: Path, records: list[Record], measures: list[MeasureRecord], *only: str) -> dict[str, bytes]:
@@ -84,6 +107,25 @@ def test_file_names_carry_the_setting_where_there_are_several(tmp_path: Path) ->
 def test_unknown_plot() -> None:
     with pytest.raises(UnknownNameError, match="unknown plot 'acuracy', did you mean 'accuracy'"):
         find_plot("acuracy")
+
+
+def test_a_baseline_that_was_not_run_is_refused_as_by_the_table(tmp_path: Path) -> None:
+    records = [make_record("fp32"), make_record("banner8")]
+    with pytest.raises(UnknownNameError, match="no method 'fp33' in this run, did you mean 'fp32'") as plots:
+        write_plots(records, [], tmp_path, baseline="fp33")
+    with pytest.raises(UnknownNameError) as table:
+        method_table(records, [], baseline="fp33")
+    assert str(plots.value) == str(table.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_baseline_is_mentioned_where_it_is_drawn() -> None:
+    records = [make_record("banner8"), make_record("sr", top1=98.0)]
+    assert "dashed" not in words(figure_of("accuracy", records))
+    assert "dashed: sr" in words(figure_of("accuracy", records, baseline="sr"))
+    failed = make_record("fp32", 0, None, status=Status.ERROR, epochs=0)
+    assert "dashed" not in words(figure_of("accuracy", [*records, failed]))
+    assert "dashed" not in words(figure_of("accuracy", [make_record("fp32")]))
 
 
 def test_the_callers_matplotlib_is_left_alone(tmp_path: Path) -> None:

@@ -71,10 +71,13 @@ def write_plots(
     """Draw the plots named in ``only`` (all, if empty) of every setting into ``out``, as ``NAME.png`` and ``NAME.svg``,
     those of probes as ``probe-QUANTITY-PATH`` and ``probe-QUANTITY-curves``.
 
-    With several models or data sets the file name carries them. Raises UnknownNameError for an unknown plot.
+    With several models or data sets the file name carries them. Raises UnknownNameError for an unknown plot, and for a
+    baseline that was not run, but for the default one: pictures without it do not mention it.
     """
     chosen = [find_plot(name) for name in dict.fromkeys(only)] or list(PLOTS.values())
-    found = scenes(gather(records, measures), baseline)
+    entries = gather(records, measures)
+    _check_baseline(baseline, {entry.label for entry in entries})
+    found = scenes(entries, baseline)
     paths: list[Path] = []
     skipped: list[str] = []
     for scene in found:
@@ -93,6 +96,11 @@ def find_plot(name: str) -> Plot:
     if name not in PLOTS:
         raise UnknownNameError(f"unknown plot '{name}'{nearest(name, list(PLOTS))}")
     return PLOTS[name]
+
+
+def _check_baseline(baseline: str, labels: set[str]) -> None:
+    if baseline != BASELINE and baseline not in labels:
+        raise UnknownNameError(f"no method '{baseline}' in this run{nearest(baseline, sorted(labels))}")
 
 
 def _write(plot: Plot, scene: Scene, out: Path, place: str) -> list[Path]:

@@ -29,22 +29,21 @@ def draw(scene: Scene) -> Figure:
     figure = new_figure(10.5 if near else 8.4, 1.35 + _ROW_INCHES * max(len(rows), 3))
     panels = figure.subplots(1, 2 if near else 1, sharey=True, squeeze=False)[0]
     for axes, shown in zip(panels, [finished, near], strict=False):
-        _panel(axes, rows, shown, scene.baseline)
+        _panel(axes, rows, shown, scene.reference)
     _label_rows(panels[0], rows)
     _write_results(panels[-1], rows)
     _write_titles(panels, scene)
     return figure
 
 
-def _panel(axes: Axes, rows: Sequence[Series], shown: Sequence[Series], baseline: str) -> None:
+def _panel(axes: Axes, rows: Sequence[Series], shown: Sequence[Series], reference: Series | None) -> None:
     for y, series in enumerate(rows):
         if y % 2:
             axes.axhspan(y - 0.5, y + 0.5, color="#f6f6f6", zorder=0, linewidth=0)
         if series in shown:
             _row(axes, y, series)
-    reference = next((s.top1 for s in rows if s.entry.label == baseline), None)
-    if reference is not None and len(rows) > 1:
-        axes.axvline(reference.mean, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+    if reference is not None and reference.top1 is not None:
+        axes.axvline(reference.top1.mean, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
     axes.set_xlim(*_limits(shown))
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
@@ -106,7 +105,7 @@ def _write_titles(panels: Sequence[Axes], scene: Scene) -> None:
     panels[0].set_title(f"{literal(scene.where)}: accuracy by method", pad=18)
     has_seeds = max(len(series.entry.top1) for series in scene.series) > 1
     marks = "points: seeds; diamond: mean; bar: 95 % t-interval" if has_seeds else "diamond: the only seed"
-    baseline = f"; dashed: {literal(scene.baseline)}" if len(scene.series) > 1 else ""
+    baseline = f"; dashed: {literal(scene.reference.name)}" if scene.reference else ""
     subtitle(panels[0], f"{marks}{baseline}")
     if has_seeds:
         panels[-1].annotate(

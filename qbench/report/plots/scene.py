@@ -66,6 +66,12 @@ class Scene:
         """``resnet8 on digits``."""
         return clean(f"{self.setting.model} on {self.setting.dataset}")
 
+    @property
+    def reference(self) -> Series | None:
+        """The baseline, where it has an accuracy and something to be compared with."""
+        found = (series for series in self.series if series.entry.label == self.baseline and series.top1)
+        return next(found, None) if len(self.series) > 1 else None
+
 
 def scenes(entries: Sequence[Entry], baseline: str) -> list[Scene]:
     """One scene per setting; a method looks the same in all of them."""
