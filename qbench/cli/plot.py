@@ -50,3 +50,5 @@ def plot(
     print_paths("plots", drawn.paths)
     for sentence in drawn.skipped:
         print(f"no plot {sentence}")
+    if drawn.note:
+        print(drawn.note)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import pytest
-from matplotlib.text import Text
+from matplotlib.text import Annotation, Text
 from PIL import Image
 from synthetic_records import make_measure, make_record, small_run
 
@@ -16,7 +16,9 @@ from qbench.errors import UnknownNameError
 from qbench.report.aggregate import method_table
 from qbench.report.entries import gather
 from qbench.report.plots import PLOTS, find_plot, write_plots
+from qbench.report.plots.fonts import families, undrawable
 from qbench.report.plots.labels import Label, place_labels
+from qbench.report.plots.names import columns, shortened
 from qbench.report.plots.scene import mean_curve, scenes, upper_cluster
 from qbench.report.plots.style import looks, new_figure, plot_style
 from qbench.report.plots.tradeoff import front_corners, pareto_front
@@ -107,6 +109,69 @@ def test_file_names_carry_the_setting_where_there_are_several(tmp_path: Path) ->
 def test_unknown_plot() -> None:
     with pytest.raises(UnknownNameError, match="unknown plot 'acuracy', did you mean 'accuracy'"):
         find_plot("acuracy")
+
+
+LONG = [
+    "fp32",
+    "方" * 200,
+    "$a_{" * 60,
+    *(f"mine[{'option=0.125,' * 20}bits={bits},{'option=0.5,' * 20}]" for bits in (4, 5)),
+]
+
+
+def long_run(*, seeds: int = 3) -> tuple[list[Record], list[MeasureRecord]]:
+    """Methods whose names are far too long, one of them far below the others."""
+    records = [make_record(label, seed, 99 - 0.2 * i) for i, label in enumerate(LONG) for seed in range(seeds)]
+    records += [make_record("r", 0, 61.0)]
+    return records, [make_measure(label, (60.0 + i,), peak=10**7 + i * 10**6) for i, label in enumerate([*LONG, "r"])]
+
+
+def test_long_names_are_cut_in_the_middle_and_told_apart() -> None:
+    short = shortened(LONG)
+    assert short[:2] == ["fp32", "方" * 12 + "…" + "方" * 11]
+    assert all(columns(name) <= 48 for name in short)
+    assert "bits=4" in short[3]
+    assert "bits=5" in short[4]
+    assert shortened(["a" * 30, "a" * 30, "b" * 49]) == ["a" * 30, "a" * 30, "b" * 24 + "…" + "b" * 23]
+    hard = ["a" * 50 + middle + "a" * 50 for middle in ("", "b", "b" + "a" * 60 + "c")]
+    assert len(set(shortened(hard))) == 3
+
+
+@pytest.mark.filterwarnings("error")
+def test_long_and_foreign_names_draw_without_a_warning(tmp_path: Path) -> None:
+    drawn = write_plots(*long_run(), tmp_path)
+    assert len(drawn.paths) == 8
+    assert drawn.skipped == ()
+    if "方" in undrawable("方fp32"):
+        assert drawn.note.startswith("no font here has 方: pictures show boxes in their place")
+    assert write_plots(*small_run(), tmp_path).note == ""
+
+
+def test_only_fonts_that_are_installed_are_asked() -> None:
+    assert families()[0] == "DejaVu Sans"
+    assert undrawable("fp32[bits=4] … ± ↓") == ""
+    assert undrawable("\U0010fffd" * 2) == "\U0010fffd"
+
+
+def test_long_names_stay_in_their_places() -> None:
+    for name in ("speed", "memory"):
+        (axes,) = figure_of(name, *long_run()).axes
+        frame = axes.get_window_extent()
+        for text in (child for child in axes.texts if isinstance(child, Annotation)):
+            box = Text.get_window_extent(text)
+            assert frame.x0 - 1 <= box.x0
+            assert box.x1 <= frame.x1 + 1
+    curves = figure_of("curves", *long_run())
+    assert all(not curves.legends[0].get_window_extent().overlaps(axes.get_window_extent()) for axes in curves.axes)
+    accuracy = figure_of("accuracy", *long_run())
+    assert min(label.get_window_extent().x0 for label in accuracy.axes[0].get_yticklabels()) >= 0
+
+
+def test_a_caption_does_not_touch_the_title_of_a_tall_picture() -> None:
+    axes = figure_of("accuracy", [make_record(f"graham[bits={bits}]") for bits in range(40)]).axes[0]
+    caption = next(text for text in axes.texts if "diamond" in text.get_text())
+    title = next(text for text in axes.findobj(Text) if "accuracy by method" in text.get_text())
+    assert not caption.get_window_extent().overlaps(title.get_window_extent())
 
 
 def test_a_baseline_that_was_not_run_is_refused_as_by_the_table(tmp_path: Path) -> None:

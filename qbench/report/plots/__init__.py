@@ -13,6 +13,7 @@ from qbench.registry import nearest
 from qbench.report.entries import BASELINE, gather
 from qbench.report.files import write_file
 from qbench.report.plots import accuracy, curves, probes, tradeoff
+from qbench.report.plots.fonts import undrawable
 from qbench.report.plots.scene import NothingToDrawError, Scene, scenes
 from qbench.report.plots.style import plot_style
 
@@ -41,10 +42,12 @@ class Plot:
 
 @dataclass(frozen=True)
 class Drawn:
-    """What :func:`write_plots` did. skipped: one sentence per plot that had nothing to show."""
+    """What :func:`write_plots` did. skipped: one sentence per plot that had nothing to show. note: what is not as it
+    should be in those that were drawn; empty if nothing."""
 
     paths: tuple[Path, ...]
     skipped: tuple[str, ...]
+    note: str = ""
 
 
 PLOTS = {
@@ -58,6 +61,7 @@ PLOTS = {
     )
 }
 SUFFIXES = ("png", "svg")
+_MOST_CHARACTERS = 10
 
 
 def write_plots(
@@ -88,7 +92,7 @@ def write_plots(
             except NothingToDrawError as reason:
                 if only or not plot.extra:
                     skipped.append(f"{plot.name}{place}: {reason}")
-    return Drawn(tuple(paths), tuple(skipped))
+    return Drawn(tuple(paths), tuple(skipped), _boxes_note(found) if paths else "")
 
 
 def find_plot(name: str) -> Plot:
@@ -96,6 +100,16 @@ def find_plot(name: str) -> Plot:
     if name not in PLOTS:
         raise UnknownNameError(f"unknown plot '{name}'{nearest(name, list(PLOTS))}")
     return PLOTS[name]
+
+
+def _boxes_note(found: Iterable[Scene]) -> str:
+    """One sentence about characters of names that no font has, for all pictures together."""
+    names = [name for scene in found for name in (scene.where, *(series.name for series in scene.series))]
+    missing = undrawable("".join(names))
+    if not missing:
+        return ""
+    some = f"{missing[:_MOST_CHARACTERS]}\N{HORIZONTAL ELLIPSIS}" if len(missing) > _MOST_CHARACTERS else missing
+    return f"no font here has {some}: pictures show boxes in their place; install one that has, such as Noto Sans CJK"
 
 
 def _check_baseline(baseline: str, labels: set[str]) -> None:

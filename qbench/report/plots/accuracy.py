@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qbench.report.metrics import TOP1
+from qbench.report.plots.names import room_for
 from qbench.report.plots.scene import NothingToDrawError, Scene, Series, upper_cluster
 from qbench.report.plots.style import ALARM, INK, MUTED, literal, new_figure, subtitle, tidy_axes
 
@@ -26,7 +27,8 @@ def draw(scene: Scene) -> Figure:
     if not finished:
         raise NothingToDrawError("no cell finished with an accuracy")
     near = upper_cluster(rows)
-    figure = new_figure(10.5 if near else 8.4, 1.35 + _ROW_INCHES * max(len(rows), 3))
+    width = (10.5 if near else 8.4) + room_for(series.name for series in rows)
+    figure = new_figure(width, 1.35 + _ROW_INCHES * max(len(rows), 3))
     panels = figure.subplots(1, 2 if near else 1, sharey=True, squeeze=False)[0]
     for axes, shown in zip(panels, [finished, near], strict=False):
         _panel(axes, rows, shown, scene.reference)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qbench.cell import Record, Status
+from qbench.report.plots.names import room_for
 from qbench.report.plots.scene import NothingToDrawError, Scene, Series, curve_values, mean_curve
 from qbench.report.plots.style import label_logarithmic, literal, new_figure, subtitle, tidy_axes
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 # A loss that spans more than this factor is drawn on a logarithmic axis.
 _LOGARITHMIC_FROM = 10.0
+_LEGEND_LINE_INCHES = 0.18
 
 
 def draw(scene: Scene) -> Figure:
@@ -23,7 +25,9 @@ def draw(scene: Scene) -> Figure:
     shown = [series for series in scene.series if _drawn_records(series)]
     if not shown:
         raise NothingToDrawError("no learning curve was recorded")
-    figure = new_figure(10.5, 4.3)
+    # The legend stands to the right of the panels.
+    height = max(4.3, 0.6 + _LEGEND_LINE_INCHES * len(shown))
+    figure = new_figure(10.5 + room_for(series.name for series in shown), height)
     accuracy, loss = figure.subplots(1, 2)
     _panel(accuracy, shown, "val_top1")
     _panel(loss, shown, "train_loss")

@@ -65,7 +65,16 @@ def _best(axes: Axes, label: Label, taken: Sequence[Bbox]) -> Annotation:
         if covered == 0:
             break
     assert best is not None
+    _pull_inside(axes, best[1])
     return best[1]
+
+
+def _pull_inside(axes: Axes, annotation: Annotation) -> None:
+    """Move a text sideways by what stands out of the frame; of one wider than the frame, the beginning stays inside."""
+    frame, box = axes.get_window_extent(), _text_box(annotation)
+    pixels = max(min(frame.x1 - box.x1, 0.0), frame.x0 - box.x0)
+    x, y = annotation.xyann
+    annotation.xyann = (x + pixels * 72 / axes.figure.dpi, y)
 
 
 def _offsets() -> Iterator[tuple[float, float]]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qbench.probes import find_quantity
 from qbench.probes.base import DATA_PATHS, Quantity, data_path
+from qbench.report.plots.names import columns
 from qbench.report.plots.scene import NothingToDrawError, Scene, Series
 from qbench.report.plots.style import INK, MUTED, literal, new_figure, tidy_axes
 from qbench.report.text import clean
@@ -64,7 +65,7 @@ def observations(scene: Scene) -> pd.DataFrame:
     """All recorded values in long form: probe, quantity, method, seed, data_path, layer, path, epoch, value."""
     import pandas as pd
 
-    columns = ("probe", "quantity", "method", "seed", "data_path", "layer", "path", "epoch", "value")
+    fields = ("probe", "quantity", "method", "seed", "data_path", "layer", "path", "epoch", "value")
     rows = [
         (s.probe, s.quantity, series.name, record.cell.seed, data_path(s.path), s.layer, s.path, epoch, value)
         for series in scene.series
@@ -73,7 +74,7 @@ def observations(scene: Scene) -> pd.DataFrame:
         for epoch, value in enumerate(s.values, start=1)
         if value is not None
     ]
-    return pd.DataFrame(rows, columns=list(columns))
+    return pd.DataFrame(rows, columns=list(fields))
 
 
 def _pictures(scene: Scene, frame: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
@@ -260,7 +261,8 @@ def _write(figure: Figure, left: float, top: float, text: str, **look: Any) -> N
 def _wrapped(method: str) -> str:
     import textwrap
 
-    return "\n".join(textwrap.wrap(method, 16, break_long_words=True))
+    width = 16 if columns(method) == len(method) else 8
+    return "\n".join(textwrap.wrap(method, width, break_long_words=True))
 
 
 def _color_bar(figure: Figure, place: Place, table: Table, colors: Normalize) -> None:
@@ -322,11 +324,11 @@ def _seeds(scene: Scene) -> str:
 def _curves(scene: Scene, table: Table) -> Figure:
     """A panel per data path: per method the median over its layers and tensors, and their quartiles as a band."""
     letters = [letter for letter in DATA_PATHS if (table.values["data_path"] == letter).any()]
-    columns = min(len(letters), 3)
-    rows = math.ceil(len(letters) / columns)
-    figure = new_figure(max(3.3 * columns + 2.0, 6.4), 2.7 * rows + 0.6)
+    across = min(len(letters), 3)
+    rows = math.ceil(len(letters) / across)
+    figure = new_figure(max(3.3 * across + 2.0, 6.4), 2.7 * rows + 0.6)
     figure.set_layout_engine("constrained", rect=(0, 0, 1, 1 - 0.5 / figure.get_figheight()))
-    panels = figure.subplots(rows, columns, squeeze=False)
+    panels = figure.subplots(rows, across, squeeze=False)
     for axes in panels.flat[len(letters) :]:
         axes.set_axis_off()
     for axes, letter in zip(panels.flat, letters, strict=False):

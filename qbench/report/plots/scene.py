@@ -9,6 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from qbench.cell import EpochRow, Record, Status
+from qbench.report.plots.names import LONGEST_TITLE, shortened
 from qbench.report.plots.style import Look, looks
 from qbench.report.text import clean
 from qbench.stats import Summary, summarize
@@ -64,7 +65,7 @@ class Scene:
     @property
     def where(self) -> str:
         """``resnet8 on digits``."""
-        return clean(f"{self.setting.model} on {self.setting.dataset}")
+        return shortened([clean(f"{self.setting.model} on {self.setting.dataset}")], LONGEST_TITLE)[0]
 
     @property
     def reference(self) -> Series | None:
@@ -122,4 +123,5 @@ def _value(row: EpochRow, column: str) -> float | None:
 
 def _names(entries: Sequence[Entry]) -> list[str]:
     labels = [entry.label for entry in entries]
-    return [clean(f"{e.label} ({e.arithmetic})" if labels.count(e.label) > 1 else e.label) for e in entries]
+    full = [f"{e.label} ({e.arithmetic})" if labels.count(e.label) > 1 else e.label for e in entries]
+    return shortened([clean(name) for name in full])

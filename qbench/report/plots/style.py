@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from qbench.report.plots.fonts import families, no_glyph_warnings
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -69,7 +71,7 @@ def plot_style() -> Iterator[None]:
     import seaborn as sns
 
     settings: dict[Any, Any] = {
-        "font.family": "DejaVu Sans",
+        "font.family": list(families()),
         "axes.titlesize": 11,
         "axes.titleweight": "bold",
         "axes.titlelocation": "left",
@@ -89,7 +91,13 @@ def plot_style() -> Iterator[None]:
         "svg.hashsalt": "qbench",
         "svg.fonttype": "path",
     }
-    with mpl.rc_context(), sns.axes_style("whitegrid"), sns.plotting_context("paper"), mpl.rc_context(settings):
+    with (
+        no_glyph_warnings(),
+        mpl.rc_context(),
+        sns.axes_style("whitegrid"),
+        sns.plotting_context("paper"),
+        mpl.rc_context(settings),
+    ):
         yield
 
 
@@ -122,7 +130,7 @@ def label_logarithmic(axis: Axis) -> None:
 
 def subtitle(axes: Axes, text: str) -> None:
     """A line of small text between the title (set with ``pad=18``) and the frame."""
-    line = axes.text(0, 1.015, text, transform=axes.transAxes, fontsize=8, color=MUTED, va="bottom")
+    line = axes.annotate(text, (0, 1), (0, 4), "axes fraction", "offset points", fontsize=8, color=MUTED, va="bottom")
     # Wider than its axes where there are two panels: it must not push them apart.
     line.set_in_layout(False)
 
