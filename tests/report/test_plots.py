@@ -6,6 +6,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 import matplotlib as mpl
+import numpy as np
 import pytest
 from matplotlib.text import Annotation, Text
 from PIL import Image
@@ -172,6 +173,27 @@ def test_a_caption_does_not_touch_the_title_of_a_tall_picture() -> None:
     caption = next(text for text in axes.texts if "diamond" in text.get_text())
     title = next(text for text in axes.findobj(Text) if "accuracy by method" in text.get_text())
     assert not caption.get_window_extent().overlaps(title.get_window_extent())
+
+
+def epoch_ticks(records: list[Record]) -> list[float]:
+    return [float(tick) for tick in figure_of("curves", records).axes[0].get_xticks()]
+
+
+def test_epochs_are_labelled_with_whole_numbers_first_and_last() -> None:
+    assert epoch_ticks([make_record(epochs=1)]) == [1]
+    assert epoch_ticks([make_record(epochs=5)]) == [1, 2, 3, 4, 5]
+    assert epoch_ticks([make_record(epochs=20)]) == [1, 5, 10, 15, 20]
+    assert epoch_ticks([make_record(epochs=100)]) == [1, 20, 40, 60, 80, 100]
+
+
+def test_equal_points_of_one_epoch_stand_side_by_side() -> None:
+    figure = figure_of("curves", [make_record(label, epochs=1) for label in ("fp32", "banner8", "sr")])
+    for axes in figure.axes:
+        places = {str(line.get_label()): np.asarray(line.get_xdata()).tolist() for line in axes.get_lines()}
+        assert [places[label] for label in ("fp32", "banner8", "sr")] == [[0.75], [1.0], [1.25]]
+        assert axes.get_xlim() == (0.5, 1.5)
+    assert "one seed, methods side by side" in words(figure)
+    assert "side by side" not in words(figure_of("curves", small_run()[0]))
 
 
 def test_a_baseline_that_was_not_run_is_refused_as_by_the_table(tmp_path: Path) -> None:

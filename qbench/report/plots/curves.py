@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from qbench.cell import Record, Status
 from qbench.report.plots.names import room_for
 from qbench.report.plots.scene import NothingToDrawError, Scene, Series, curve_values, mean_curve
-from qbench.report.plots.style import label_logarithmic, literal, new_figure, subtitle, tidy_axes
+from qbench.report.plots.style import label_epochs, label_logarithmic, literal, new_figure, subtitle, tidy_axes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 # A loss that spans more than this factor is drawn on a logarithmic axis.
 _LOGARITHMIC_FROM = 10.0
 _LEGEND_LINE_INCHES = 0.18
+# Of an epoch: from the first to the last method, where they stand side by side.
+_SPREAD = 0.5
 
 
 def draw(scene: Scene) -> Figure:
@@ -44,7 +46,9 @@ def _key(shown: Sequence[Series]) -> str:
     records = [_drawn_records(series) for series in shown]
     seeds = "bold: mean of the finished seeds, thin: seeds" if max(map(len, records)) > 1 else "one seed"
     diverged = any(record.outcome.status is Status.DIVERGED for group in records for record in group)
-    return f"{seeds}, cross: diverged" if diverged else seeds
+    only = len(_epochs(shown, "train_loss")) == 1
+    notes = [seeds, "methods side by side" if only else "", "cross: diverged" if diverged else ""]
+    return ", ".join(note for note in notes if note)
 
 
 def _drawn_records(series: Series) -> list[Record]:
@@ -53,29 +57,44 @@ def _drawn_records(series: Series) -> list[Record]:
 
 
 def _panel(axes: Axes, shown: Sequence[Series], column: str) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    for series in shown:
-        _lines(axes, series, column)
+    epochs = _epochs(shown, column)
+    shifts = _shifts(len(shown), epochs)
+    for series, shift in zip(shown, shifts, strict=True):
+        _lines(axes, series, column, shift)
     _set_limits(axes, shown, column)
-    for series in shown:
-        _crosses(axes, series, column)
+    for series, shift in zip(shown, shifts, strict=True):
+        _crosses(axes, series, column, shift)
     axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if epochs:
+        label_epochs(axes, min(epochs), max(epochs))
     tidy_axes(axes)
 
 
-def _lines(axes: Axes, series: Series, column: str) -> None:
+def _epochs(shown: Sequence[Series], column: str) -> set[int]:
+    records = [record for series in shown for record in _drawn_records(series)]
+    return {epoch for record in records for epoch in curve_values(record, column)}
+
+
+def _shifts(count: int, epochs: set[int]) -> list[float]:
+    """Where there is but one epoch, methods stand side by side: equal points would hide each other."""
+    apart = _SPREAD / max(count - 1, 1) if len(epochs) == 1 else 0.0
+    return [(index - (count - 1) / 2) * apart for index in range(count)]
+
+
+def _lines(axes: Axes, series: Series, column: str, shift: float) -> None:
     look = series.look
     records = _drawn_records(series)
     for record in records:
         values = curve_values(record, column)
-        axes.plot(list(values), list(values.values()), color=look.color, linewidth=0.7, alpha=0.35, zorder=2)
+        axes.plot(
+            [epoch + shift for epoch in values], list(values.values()), color=look.color, linewidth=0.7, alpha=0.35,
+            zorder=2, marker="o" if len(values) == 1 else None, markersize=2.5,
+        )  # fmt: skip
     mean = mean_curve([curve_values(r, column) for r in records if r.outcome.status is Status.OK])
     # Drawn even where empty: the legend names every method.
     axes.plot(
-        list(mean), list(mean.values()), color=look.color, linestyle=look.dash, linewidth=1.8, zorder=3,
-        marker="o" if len(mean) == 1 else None, markersize=4, label=literal(series.name),
+        [epoch + shift for epoch in mean], list(mean.values()), color=look.color, linestyle=look.dash, linewidth=1.8,
+        zorder=3, marker="o" if len(mean) == 1 else None, markersize=4, label=literal(series.name),
     )  # fmt: skip
 
 
@@ -103,7 +122,7 @@ def _set_limits(axes: Axes, shown: Sequence[Series], column: str) -> None:
     axes.set_ylim(low - room, high + room)
 
 
-def _crosses(axes: Axes, series: Series, column: str) -> None:
+def _crosses(axes: Axes, series: Series, column: str, shift: float) -> None:
     """A cross where a run diverged, moved to the frame's edge where that lies outside."""
     bottom, top = axes.get_ylim()
     for record in _drawn_records(series):
@@ -113,5 +132,5 @@ def _crosses(axes: Axes, series: Series, column: str) -> None:
         epoch, height = list(values.items())[-1]
         inside = min(max(height, bottom), top)
         axes.scatter(
-            [epoch], [inside], marker="x", s=42, linewidth=1.6, color=series.look.color, zorder=4, clip_on=False
+            [epoch + shift], [inside], marker="x", s=42, linewidth=1.6, color=series.look.color, zorder=4, clip_on=False
         )

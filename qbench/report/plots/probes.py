@@ -9,7 +9,7 @@ from qbench.probes import find_quantity
 from qbench.probes.base import DATA_PATHS, Quantity, data_path
 from qbench.report.plots.names import columns
 from qbench.report.plots.scene import NothingToDrawError, Scene, Series
-from qbench.report.plots.style import INK, MUTED, literal, new_figure, tidy_axes
+from qbench.report.plots.style import INK, MUTED, label_epochs, literal, new_figure, tidy_axes
 from qbench.report.text import clean
 
 if TYPE_CHECKING:
@@ -335,7 +335,7 @@ def _curves(scene: Scene, table: Table) -> Figure:
         part = table.values[table.values["data_path"] == letter]
         for series in scene.series:
             _line(axes, part[part["method"] == series.name], series)
-        _finish(axes, letter, table.quantity)
+        _finish(axes, letter, table.quantity, part["epoch"])
     found = {label: h for axes in panels.flat for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     names = [name for name in (literal(series.name) for series in scene.series) if name in found]
     figure.legend([found[name] for name in names], names, loc="outside right center", handlelength=2.6)
@@ -362,12 +362,10 @@ def _line(axes: Axes, part: pd.DataFrame, series: Series) -> None:
     )  # fmt: skip
 
 
-def _finish(axes: Axes, letter: str, quantity: Quantity) -> None:
-    from matplotlib.ticker import MaxNLocator
-
+def _finish(axes: Axes, letter: str, quantity: Quantity, epochs: pd.Series[int]) -> None:
     axes.set_title(f"{letter}: {DATA_PATHS[letter]}", fontsize=9.5)
     axes.set_xlabel("epoch")
     axes.set_ylabel(_axis_label(quantity))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    label_epochs(axes, min(epochs), max(epochs))
     axes.yaxis.set_major_formatter(_plain_numbers())
     tidy_axes(axes)

@@ -34,6 +34,7 @@ _FAMILIES: Mapping[str, str] = {
 _OTHERS = ("#882255", "#332288", "#999933", "#44aa99", "#aa4499", "#117733", "#661100", "#6699cc")
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "h", "p", "*")
 _DASHES = ("-", "--", ":", "-.")
+_EPOCH_STEPS = tuple(factor * 10**power for power in range(9) for factor in (1, 2, 5))
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,15 @@ def label_logarithmic(axis: Axis) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(NullLocator())
     axis.set_minor_formatter(NullFormatter())
+
+
+def label_epochs(axes: Axes, first: int, last: int) -> None:
+    """Name the first and the last epoch, and round ones between them."""
+    step = next(step for step in _EPOCH_STEPS if last - first <= 8 * step)
+    between = [tick for tick in range(0, last, step) if first + step / 2 < tick < last - step / 2]
+    axes.set_xticks(sorted({first, *between, last}))
+    if first == last:
+        axes.set_xlim(first - 0.5, last + 0.5)
 
 
 def subtitle(axes: Axes, text: str) -> None:
