@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.markers import CARETDOWN, CARETUP
 from matplotlib.text import Annotation, Text
 from PIL import Image
 from synthetic_records import make_measure, make_record, small_run
@@ -18,6 +19,7 @@ from qbench.report.aggregate import method_table
 from qbench.report.entries import gather
 from qbench.report.plots import PLOTS, find_plot, write_plots
 from qbench.report.plots.fonts import families, undrawable
+from qbench.report.plots.intervals import Bar
 from qbench.report.plots.labels import Label, place_labels
 from qbench.report.plots.names import columns, shortened
 from qbench.report.plots.scene import mean_curve, scenes, upper_cluster
@@ -196,6 +198,55 @@ def test_equal_points_of_one_epoch_stand_side_by_side() -> None:
     assert "side by side" not in words(figure_of("curves", small_run()[0]))
 
 
+def test_the_bar_of_an_interval_says_where_it_is_cut() -> None:
+    assert Bar.of(98.0, 1.0, (90.0, 100.6)) == Bar(97.0, 99.0, cut_low=False, cut_high=False, is_bounded=False)
+    assert Bar.of(99.0, 2.0, (98.0, 100.6)) == Bar(98.0, 100.0, cut_low=True, cut_high=False, is_bounded=True)
+    assert Bar.of(99.0, 2.0, (90.0, 99.5)) == Bar(97.0, 99.5, cut_low=False, cut_high=True, is_bounded=False)
+    assert Bar.of(1.0, 2.0, (-0.5, 9.0)) == Bar(0.0, 3.0, cut_low=False, cut_high=False, is_bounded=True)
+
+
+def seeds_of(label: str, *top1: float) -> list[Record]:
+    return [make_record(label, seed, value) for seed, value in enumerate(top1)]
+
+
+def together(**top1: float) -> list[Record]:
+    """One seed of each method."""
+    return [make_record(label, 0, value) for label, value in top1.items()]
+
+
+def legend_of(figure: Figure) -> str:
+    return "\n".join(text.get_text() for text in figure.legends[0].get_texts())
+
+
+def measured(*labels: str) -> list[MeasureRecord]:
+    return [make_measure(label, (60.0 + index,)) for index, label in enumerate(labels)]
+
+
+@pytest.mark.parametrize("name", ["speed", "memory"])
+def test_intervals_beside_a_cost_are_explained_and_end_where_they_must(name: str) -> None:
+    narrow = [*seeds_of("fp32", 98.0, 98.02), *seeds_of("sr", 96.0, 96.02)]
+    assert "bar: 95 % t-interval" in legend_of(figure_of(name, narrow, measured("fp32", "sr"))).splitlines()
+    wide = [*seeds_of("fp32", 99.0, 99.8), *seeds_of("sr", 97.0, 97.8)]
+    figure = figure_of(name, wide, measured("fp32", "sr"))
+    assert "bar: 95 % t-interval, arrowhead: goes on outside" in legend_of(figure)
+    (axes,) = figure.axes
+    bottom, top = axes.get_ylim()
+    ends = [line for line in axes.get_lines() if line.get_marker() in (CARETDOWN, CARETUP)]
+    assert {float(np.asarray(line.get_ydata())[0]) for line in ends} == {bottom, top}
+    once = figure_of(name, [make_record("fp32"), make_record("sr")], measured("fp32", "sr"))
+    assert "interval" not in legend_of(once)
+
+
+def test_most_methods_are_on_the_scale_and_the_arrow_of_others_is_explained() -> None:
+    labels = ("fp32", "banner8", "r")
+    most = figure_of("speed", together(fp32=99.0, banner8=98.5, r=61.0), measured(*labels))
+    assert "accuracy below this scale" in legend_of(most)
+    assert most.axes[0].get_ylim()[0] > 90
+    few = figure_of("speed", together(fp32=99.0, banner8=61.0, r=61.5), measured(*labels))
+    assert "below" not in legend_of(few)
+    assert few.axes[0].get_ylim()[0] < 61
+
+
 def test_a_baseline_that_was_not_run_is_refused_as_by_the_table(tmp_path: Path) -> None:
     records = [make_record("fp32"), make_record("banner8")]
     with pytest.raises(UnknownNameError, match="no method 'fp33' in this run, did you mean 'fp32'") as plots:
@@ -248,6 +299,7 @@ def test_cluster_only_where_some_lie_far_below() -> None:
     assert cluster(fp32=99.0, banner8=98.0, r=61.0) == ["fp32", "banner8"]
     assert cluster(fp32=99.0, banner8=98.0, r=95.0) == []
     assert cluster(fp32=99.0, r=61.0) == []
+    assert cluster(fp32=99.0, banner8=98.0, r=61.0, sr=61.0) == []
 
 
 def test_a_family_keeps_its_colour_and_its_members_differ() -> None:

@@ -90,13 +90,13 @@ def scenes(entries: Sequence[Entry], baseline: str) -> list[Scene]:
 def upper_cluster(series: Sequence[Series]) -> list[Series]:
     """The best methods, where the others lie so far below that differences among the best could not be seen.
 
-    That is: the range of means is above 8 points, and the best (two or more) span less than a fifth of it.
-    Empty where one axis serves all.
+    That is: the range of means is above 8 points, and the best (most methods, two or more) span less than a fifth of
+    it. Empty where one axis serves all.
     """
     rows = sorted((s for s in series if s.top1), key=_mean, reverse=True)
     span = _mean(rows[0]) - _mean(rows[-1]) if rows else 0.0
     near = [s for s in rows if _mean(rows[0]) - _mean(s) < span / 5]
-    return near if span > 8 and len(near) > 1 else []
+    return near if span > 8 and len(near) > max(1, len(rows) / 2) else []
 
 
 def _mean(series: Series) -> float:

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from qbench.report.metrics import PEAK_BYTES, TRAIN_SPEED, Direction, Metric
+from qbench.report.plots.intervals import Bar, bars_note, draw_bar
 from qbench.report.plots.labels import Label, place_labels
 from qbench.report.plots.scene import NothingToDrawError, Scene, Series, upper_cluster
 from qbench.report.plots.style import MUTED, label_logarithmic, literal, new_figure, tidy_axes
@@ -81,13 +82,14 @@ def _draw(scene: Scene, metric: Metric, title: str, label: str, scale: float) ->
     fronts: list[Line2D] = []
     for simulated in (False, True):
         fronts += _front(axes, [p for p in points if p.is_simulated is simulated], metric.better, simulated)
+    bars = [bar for point in points if (bar := _bar(axes, point, floor))]
     for point in points:
         _mark(axes, point, floor)
     axes.set_xlabel(label)
     axes.set_ylabel("top-1 accuracy on the test split [%]")
     axes.set_title(f"{literal(scene.where)}: accuracy against {title}", pad=10)
     tidy_axes(axes)
-    _legend(figure, points)
+    _legend(figure, points, bars, floor)
     labels = [Label(p.cost, max(p.accuracy, floor), literal(_name(p, floor)), p.series.look.text_color) for p in points]
     place_labels(axes, labels, fronts)
     return figure
@@ -104,13 +106,19 @@ def _points(scene: Scene, metric: Metric, scale: float) -> list[Point]:
     return found
 
 
+def _bar(axes: Axes, point: Point, floor: float) -> Bar | None:
+    """Draw the interval of a point that stands in its place."""
+    if point.half_width is None or point.accuracy < floor:
+        return None
+    bar = Bar.of(point.accuracy, point.half_width, axes.get_ylim())
+    draw_bar(axes, bar, point.cost, "y", color=point.series.look.color, linewidth=1, alpha=0.5, zorder=2)
+    return bar
+
+
 def _mark(axes: Axes, point: Point, floor: float) -> None:
     look = point.series.look
-    height = max(point.accuracy, floor)
-    if point.half_width is not None and point.accuracy >= floor:
-        axes.errorbar(point.cost, height, yerr=point.half_width, color=look.color, linewidth=1, alpha=0.5, zorder=2)
     axes.scatter(
-        [point.cost], [height], s=64, marker=look.marker, zorder=4, linewidth=1.6,
+        [point.cost], [max(point.accuracy, floor)], s=64, marker=look.marker, zorder=4, linewidth=1.6,
         facecolor="white" if point.is_simulated else look.color, edgecolor=look.color,
     )  # fmt: skip
 
@@ -159,7 +167,7 @@ def _frame(axes: Axes, points: Sequence[Point]) -> float:
     return min(heights) - depth + 0.6 * room if near else min(heights)
 
 
-def _legend(figure: Figure, points: Sequence[Point]) -> None:
+def _legend(figure: Figure, points: Sequence[Point], bars: list[Bar], floor: float) -> None:
     from matplotlib.lines import Line2D
 
     handles = []
@@ -176,6 +184,16 @@ def _legend(figure: Figure, points: Sequence[Point]) -> None:
         if len(group) > 1:
             color, dash = _FRONT_COLOR[simulated], _FRONT_DASH[simulated]
             handles.append(Line2D([], [], color=color, linestyle=dash, linewidth=1.1, label=front))
+    bar, arrow = (
+        Line2D([], [], color=MUTED, linestyle="none", marker=marker, markersize=size)
+        for marker, size in (("|", 11), (r"$\downarrow$", 8))
+    )
+    if bars:
+        bar.set_label(f"bar: {bars_note(bars)}")
+        handles.append(bar)
+    if any(point.accuracy < floor for point in points):
+        arrow.set_label("accuracy below this scale, as written; drawn at its lower edge")
+        handles.append(arrow)
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
 
 
