@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import matplotlib as mpl
 import numpy as np
 import pytest
-from matplotlib.markers import CARETDOWN, CARETUP
+from matplotlib.markers import CARETDOWN, CARETLEFT, CARETRIGHT, CARETUP
 from matplotlib.text import Annotation, Text
 from PIL import Image
 from synthetic_records import make_measure, make_record, small_run
@@ -28,6 +28,7 @@ from qbench.report.plots.tradeoff import front_corners, pareto_front
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
 
 
 def figure_of(
@@ -245,6 +246,48 @@ def test_most_methods_are_on_the_scale_and_the_arrow_of_others_is_explained() ->
     few = figure_of("speed", together(fp32=99.0, banner8=61.0, r=61.5), measured(*labels))
     assert "below" not in legend_of(few)
     assert few.axes[0].get_ylim()[0] < 61
+
+
+def text_box(figure: Figure, start: str) -> Bbox:
+    """Where the text that begins with ``start`` stands, in pixels."""
+    return next(text for text in figure.findobj(Text) if text.get_text().startswith(start)).get_window_extent()
+
+
+def test_intervals_of_accuracy_end_at_100_or_in_an_arrowhead() -> None:
+    figure = figure_of("accuracy", [*seeds_of("fp32", 99.0, 99.9, 98.8), *seeds_of("sr", 98.0, 98.2, 98.1)])
+    assert "bar: 95 % t-interval, cut at 0 and 100 %;" in words(figure)
+    bars = [np.asarray(line.get_xdata()) for line in figure.axes[0].get_lines() if line.get_linestyle() != "--"]
+    assert max(float(bar.max()) for bar in bars) == 100.0
+    figure = figure_of("accuracy", [*seeds_of("fp32", 80.0, 82.0), *seeds_of("sr", 81.0, 81.1)])
+    assert "bar: 95 % t-interval, arrowhead: goes on outside;" in words(figure).replace("\n", " ")
+    left, right = figure.axes[0].get_xlim()
+    ends: dict[object, list[float]] = {
+        line.get_marker(): np.asarray(line.get_xdata()).tolist() for line in figure.axes[0].get_lines()
+    }
+    assert (ends[CARETLEFT], ends[CARETRIGHT]) == ([left], [right])
+
+
+def test_no_seed_hides_behind_the_mean() -> None:
+    (axes,) = figure_of("accuracy", [*seeds_of("fp32", 99.0, 99.2, 99.1), make_record("sr", 0, 98.0)]).axes
+    diamond, seeds, only = axes.collections
+    assert seeds.get_zorder() > diamond.get_zorder()
+    assert np.asarray(diamond.get_facecolor()).tolist() == [[1, 1, 1, 1]]
+    assert np.asarray(only.get_facecolor()).tolist() != [[1, 1, 1, 1]]
+    assert "filled diamond: the only seed" in words(axes.figure.figure)
+
+
+def test_a_closer_view_shows_most_methods() -> None:
+    assert len(figure_of("accuracy", together(fp32=99.0, banner8=98.5, r=61.0)).axes) == 2
+    assert len(figure_of("accuracy", together(fp32=99.0, banner8=98.5, r=61.0, sr=61.0, graham=61.0)).axes) == 1
+
+
+def test_the_numbers_have_their_head_above_them() -> None:
+    figure = figure_of("accuracy", small_run()[0])
+    title, numbers = text_box(figure, "mean \N{PLUS-MINUS SIGN}"), text_box(figure, "98.93")
+    assert title.x0 == pytest.approx(numbers.x0, abs=2)
+    assert title.y0 > numbers.y1
+    assert title.x1 < figure.bbox.x1
+    assert not title.overlaps(text_box(figure, "points: seeds"))
 
 
 def test_a_baseline_that_was_not_run_is_refused_as_by_the_table(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from qbench.cell import Record, Status
 from qbench.report.plots.names import room_for
 from qbench.report.plots.scene import NothingToDrawError, Scene, Series, curve_values, mean_curve
-from qbench.report.plots.style import label_epochs, label_logarithmic, literal, new_figure, subtitle, tidy_axes
+from qbench.report.plots.style import head, label_epochs, label_logarithmic, literal, new_figure, tidy_axes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,10 +33,9 @@ def draw(scene: Scene) -> Figure:
     accuracy, loss = figure.subplots(1, 2)
     _panel(accuracy, shown, "val_top1")
     _panel(loss, shown, "train_loss")
-    accuracy.set_title(f"{literal(scene.where)}: learning curves", pad=18)
     accuracy.set_ylabel("validation top-1 accuracy [%]")
     loss.set_ylabel("training loss")
-    subtitle(accuracy, _key(shown))
+    head(accuracy, f"{literal(scene.where)}: learning curves", _key(shown))
     handles, labels = accuracy.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", handlelength=2.6)
     return figure

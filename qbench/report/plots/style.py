@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from qbench.report.plots.fonts import families, no_glyph_warnings
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
+    from matplotlib.text import Annotation
 
 INK = "#222222"
 MUTED = "#6b6b6b"
@@ -34,6 +36,9 @@ _FAMILIES: Mapping[str, str] = {
 _OTHERS = ("#882255", "#332288", "#999933", "#44aa99", "#aa4499", "#117733", "#661100", "#6699cc")
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "h", "p", "*")
 _DASHES = ("-", "--", ":", "-.")
+# Of the small text above a frame.
+_NOTE_LETTERS = 92
+_NOTE_LINE_POINTS = 10
 _EPOCH_STEPS = tuple(factor * 10**power for power in range(9) for factor in (1, 2, 5))
 
 
@@ -138,11 +143,18 @@ def label_epochs(axes: Axes, first: int, last: int) -> None:
         axes.set_xlim(first - 0.5, last + 0.5)
 
 
-def subtitle(axes: Axes, text: str) -> None:
-    """A line of small text between the title (set with ``pad=18``) and the frame."""
-    line = axes.annotate(text, (0, 1), (0, 4), "axes fraction", "offset points", fontsize=8, color=MUTED, va="bottom")
+def head(axes: Axes, title: str, note: str) -> None:
+    """A title and, between it and the frame, small text in as many lines as it needs."""
+    lines = wrap(note, _NOTE_LETTERS, break_long_words=False, break_on_hyphens=False)
+    axes.set_title(title, pad=8 + _NOTE_LINE_POINTS * len(lines))
     # Wider than its axes where there are two panels: it must not push them apart.
-    line.set_in_layout(False)
+    above(axes, 0, "\n".join(lines)).set_in_layout(False)
+
+
+def above(axes: Axes, x: float, text: str) -> Annotation:
+    """Small text above the frame; x: where it begins, in widths of the frame."""
+    look: dict[str, Any] = {"fontsize": 8, "color": MUTED, "va": "bottom", "linespacing": 1.1}
+    return axes.annotate(text, (x, 1), (0, 4), "axes fraction", "offset points", **look)
 
 
 def literal(text: str) -> str:
