@@ -290,6 +290,36 @@ def test_the_numbers_have_their_head_above_them() -> None:
     assert not title.overlaps(text_box(figure, "points: seeds"))
 
 
+def test_a_logarithmic_cost_is_called_one() -> None:
+    records = together(fp32=99.0, sr=98.0)
+    near = figure_of("speed", records, measured("fp32", "sr"))
+    assert "log scale" not in words(near)
+    far = figure_of("speed", records, [make_measure("fp32", (60.0,)), make_measure("sr", (600.0,))])
+    assert far.axes[0].get_xlabel().endswith("(log scale)")
+
+
+def with_curve(record: Record, **columns: list[float]) -> Record:
+    """``record`` with other values in its learning curve."""
+    rows = tuple(
+        row.model_copy(update={name: values[index] for name, values in columns.items()})
+        for index, row in enumerate(record.outcome.curve)
+    )
+    return record.model_copy(update={"outcome": record.outcome.model_copy(update={"curve": rows})})
+
+
+def test_curves_say_what_their_axes_leave_out_or_distort() -> None:
+    plain = figure_of("curves", [with_curve(make_record(), val_top1=[70.0, 80, 90, 95, 96])])
+    assert "not shown" not in words(plain)
+    assert plain.axes[1].get_ylabel() == "training loss"
+    cut = with_curve(make_record(), val_top1=[10.0, 80, 90, 95, 96], train_loss=[2.0, 1, 0.1, 0.1, 0.1])
+    figure = figure_of("curves", [cut])
+    bottom = figure.axes[0].get_ylim()[0]
+    assert bottom > 10
+    assert f"one seed, accuracy below {bottom:.0f} % not shown" in words(figure)
+    assert figure.axes[1].get_yscale() == "log"
+    assert figure.axes[1].get_ylabel() == "training loss (log scale)"
+
+
 def test_a_baseline_that_was_not_run_is_refused_as_by_the_table(tmp_path: Path) -> None:
     records = [make_record("fp32"), make_record("banner8")]
     with pytest.raises(UnknownNameError, match="no method 'fp33' in this run, did you mean 'fp32'") as plots:

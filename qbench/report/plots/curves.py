@@ -34,19 +34,22 @@ def draw(scene: Scene) -> Figure:
     _panel(accuracy, shown, "val_top1")
     _panel(loss, shown, "train_loss")
     accuracy.set_ylabel("validation top-1 accuracy [%]")
-    loss.set_ylabel("training loss")
-    head(accuracy, f"{literal(scene.where)}: learning curves", _key(shown))
+    loss.set_ylabel("training loss (log scale)" if loss.get_yscale() == "log" else "training loss")
+    head(accuracy, f"{literal(scene.where)}: learning curves", _key(shown, accuracy.get_ylim()[0]))
     handles, labels = accuracy.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", handlelength=2.6)
     return figure
 
 
-def _key(shown: Sequence[Series]) -> str:
+def _key(shown: Sequence[Series], bottom: float) -> str:
+    """What the lines mean. bottom: the lowest accuracy inside the frame."""
     records = [_drawn_records(series) for series in shown]
     seeds = "bold: mean of the finished seeds, thin: seeds" if max(map(len, records)) > 1 else "one seed"
     diverged = any(record.outcome.status is Status.DIVERGED for group in records for record in group)
     only = len(_epochs(shown, "train_loss")) == 1
-    notes = [seeds, "methods side by side" if only else "", "cross: diverged" if diverged else ""]
+    heights = [height for group in records for r in group for height in curve_values(r, "val_top1").values()]
+    low = f"accuracy below {max(bottom, 0):.0f} % not shown" if min(heights, default=bottom) < bottom else ""
+    notes = [seeds, low, "methods side by side" if only else "", "cross: diverged" if diverged else ""]
     return ", ".join(note for note in notes if note)
 
 

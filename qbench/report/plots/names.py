@@ -13,7 +13,8 @@ ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 LONGEST_NAME = 48
 """Columns of a method's name; the longest of the shipped suites fit."""
 
-LONGEST_TITLE = 64
+LONGEST_TITLE = 48
+"""Columns of what a title says before it says what the picture shows."""
 
 _SHORT = 24
 _LETTER_INCHES = 0.075

@@ -85,7 +85,7 @@ def _draw(scene: Scene, metric: Metric, title: str, label: str, scale: float) ->
     bars = [bar for point in points if (bar := _bar(axes, point, floor))]
     for point in points:
         _mark(axes, point, floor)
-    axes.set_xlabel(label)
+    axes.set_xlabel(f"{label} (log scale)" if axes.get_xscale() == "log" else label)
     axes.set_ylabel("top-1 accuracy on the test split [%]")
     axes.set_title(f"{literal(scene.where)}: accuracy against {title}", pad=10)
     tidy_axes(axes)
