@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "report"))
 
 from synthetic_records import make_record
 
-from qbench.cell import ProbeSeries, Record
+from qbench.cell import ProbeChoice, ProbeSeries, Record
 from qbench.cli.overview import _observed
 from qbench.report.entries import gather
 from qbench.report.plots import PLOTS, probes, write_plots
@@ -142,6 +142,28 @@ def test_one_epoch_is_a_point(tmp_path: Path) -> None:
     figure = figures(single)["probe-cosine-curves"]
     assert figure.axes[0].get_lines()[0].get_marker() == "o"
     assert "one seed" in " ".join(words(figure))
+
+
+def test_an_axis_names_the_options_of_its_probe() -> None:
+    made = record("fp32", 0, series("weight_change", "sign_since_k", "weight", [[0.5, 0.25]]))
+    cell = made.cell.model_copy(update={"probes": (ProbeChoice(name="weight_change", options={"k": 3}),)})
+    pictures = figures([made.model_copy(update={"cell": cell})])
+    for figure in pictures.values():
+        assert "sign since k = 3 [share]" in words(figure)
+        assert "resnet8 on digits: weights whose sign changed since 3 epochs ago" in words(figure)
+
+
+def test_a_picture_of_one_panel_has_no_empty_side() -> None:
+    found = figures([record("fp32", 0, series("cosine", "cosine", "update", [[0.5, 0.6, 0.7]]))])
+    panel, bar = found["probe-cosine-update"].axes
+    assert bar.get_position().x1 > 0.85
+    assert panel.get_position().width > 0.5
+
+
+def test_epochs_of_a_heat_map_are_labelled_first_and_last() -> None:
+    found = figures([record("fp32", 0, series("cosine", "cosine", "update", [[0.5] * 20]))])
+    numbers = [text.get_text() for text in found["probe-cosine-update"].texts if text.get_text().isdigit()]
+    assert numbers == ["1", "5", "10", "15", "20"]
 
 
 def test_show_says_which_probes_are_recorded(records: list[Record]) -> None:

@@ -24,7 +24,10 @@ from qbench.report.plots.labels import Label, place_labels
 from qbench.report.plots.names import columns, shortened
 from qbench.report.plots.scene import mean_curve, scenes, upper_cluster
 from qbench.report.plots.style import looks, new_figure, plot_style
+from qbench.report.plots.theory import draw as draw_theory
 from qbench.report.plots.tradeoff import front_corners, pareto_front
+from qbench.theory.findings import Panel, Picture
+from qbench.theory.findings import Series as Points
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -318,6 +321,17 @@ def test_curves_say_what_their_axes_leave_out_or_distort() -> None:
     assert f"one seed, accuracy below {bottom:.0f} % not shown" in words(figure)
     assert figure.axes[1].get_yscale() == "log"
     assert figure.axes[1].get_ylabel() == "training loss (log scale)"
+
+
+def test_points_of_one_rule_differ_in_their_markers() -> None:
+    steps = (
+        Points(label=f"SR, step {step}", role="sr", x=(1.0, 2.0), y=(0.1, 0.2), style="points") for step in (0.1, 0.02)
+    )
+    panel = Panel(x_label="spacing", y_label="loss", series=tuple(steps))
+    with plot_style():
+        (axes,) = draw_theory(Picture(name="quadratic", title="loss", columns=1, panels=(panel,))).axes
+    assert len({line.get_marker() for line in axes.get_lines()}) == 2
+    assert {line.get_markerfacecolor() for line in axes.get_lines()} == {"none"}
 
 
 def test_a_baseline_that_was_not_run_is_refused_as_by_the_table(tmp_path: Path) -> None:

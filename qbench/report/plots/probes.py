@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qbench.probes import find_quantity
 from qbench.probes.base import DATA_PATHS, Quantity, data_path
-from qbench.report.plots.names import columns
+from qbench.report.plots.names import columns, shortened
 from qbench.report.plots.scene import NothingToDrawError, Scene, Series
-from qbench.report.plots.style import INK, MUTED, label_epochs, literal, new_figure, tidy_axes
+from qbench.report.plots.style import INK, MUTED, epoch_ticks, label_epochs, literal, new_figure, tidy_axes
 from qbench.report.text import clean
 
 if TYPE_CHECKING:
@@ -32,6 +32,10 @@ _LINE_INCHES = 0.14
 _PATH_INCHES = 0.22
 _GAP_INCHES = 0.09
 _TITLE_INCHES = 0.62
+# Of the colour bar with its numbers, of a whole picture, and of a letter of its title.
+_BAR_INCHES = 0.85
+_LEAST_WIDTH = 6.4
+_TITLE_LETTER_INCHES = 0.08
 
 # The first part of the name of a layer at the network's input (0) or output (2).
 _ENDS = {"stem": 0, "conv1": 0, "bn1": 0, "classifier": 2, "fc": 2}
@@ -41,10 +45,12 @@ _INFINITE = {-math.inf: "#b5651d", math.inf: "#7fb2e5"}
 
 
 class Table(NamedTuple):
-    """What one figure shows. values: method, data path, layer, path, epoch, value (mean over the finished seeds)."""
+    """What one figure shows. axis: the quantity's name and unit, for an axis. values: method, data path, layer, path,
+    epoch, value (mean over the finished seeds)."""
 
     probe: str
     quantity: Quantity
+    axis: str
     values: pd.DataFrame
 
     @property
@@ -81,11 +87,12 @@ def _pictures(scene: Scene, frame: pd.DataFrame) -> Iterator[tuple[str, Figure]]
     place = ["method", "data_path", "layer", "path", "epoch"]
     options = _options(scene)
     for (probe, quantity), values in frame.groupby(["probe", "quantity"], sort=False):
-        found = find_quantity(str(probe), str(quantity), options.get(str(probe), {}))
+        chosen = options.get(str(probe), {})
+        found = find_quantity(str(probe), str(quantity), chosen)
         if not found.drawn:
             continue
         means = values.groupby(place, sort=False)["value"].mean().reset_index()
-        table = Table(str(probe), found, means)
+        table = Table(str(probe), found, _axis_label(found, chosen), means)
         for letter, word in DATA_PATHS.items():
             part = means[means["data_path"] == letter]
             if not part.empty:
@@ -141,8 +148,10 @@ class Place(NamedTuple):
 
     @classmethod
     def of(cls, methods: list[str], layers: Mapping[str, list[str]], epochs: range) -> Place:
-        column = min(max(len(epochs) * _COLUMN_INCHES, _WIDTHS[0]), _WIDTHS[1])
         label = _LETTER_INCHES * max(len(clean(name)) for group in layers.values() for name in group) + 0.15
+        # Few panels share the width that the title needs anyway.
+        share = (_LEAST_WIDTH - _BAR_INCHES - label + _GAP_INCHES) / len(methods) - _GAP_INCHES
+        column = max(min(max(len(epochs) * _COLUMN_INCHES, _WIDTHS[0]), _WIDTHS[1]), share)
         lines = max(_wrapped(method).count("\n") + 1 for method in methods)
         lefts = {method: label + i * (column + _GAP_INCHES) for i, method in enumerate(methods)}
         tops, top = {}, _TITLE_INCHES + _LINE_INCHES * lines
@@ -166,7 +175,7 @@ class Place(NamedTuple):
 
     def figure(self) -> Figure:
         """An empty one of the right size."""
-        figure = new_figure(max(self.right + 1.0, 6.4), max(self.bottom + 0.5, self.top + 1.6))
+        figure = new_figure(max(self.right + _BAR_INCHES, _LEAST_WIDTH), max(self.bottom + 0.5, self.top + 1.6))
         figure.set_layout_engine("none")
         return figure
 
@@ -241,12 +250,11 @@ def _label_row(figure: Figure, place: Place, path: str, layers: list[str], *, on
 def _label_columns(figure: Figure, place: Place, methods: list[str], epochs: range) -> None:
     """The methods above, the epochs below."""
     above = place.top - 0.08 - (_PATH_INCHES if len(place.tops) > 1 else 0.0)
-    step = math.ceil(len(epochs) / 6)
     cell = place.column / len(epochs)
     for method in methods:
         left = place.lefts[method]
         _write(figure, left + place.column / 2, above, _wrapped(method), ha="center", va="baseline", fontsize=8)
-        for epoch in epochs[step - 1 :: step]:
+        for epoch in epoch_ticks(epochs[0], epochs[-1]):
             middle = left + cell * (epoch - 0.5)
             _write(figure, middle, place.bottom + 0.06, str(epoch), ha="center", va="top", fontsize=7)
         _write(figure, left + place.column / 2, place.bottom + 0.21, "epoch", ha="center", va="top", fontsize=8)
@@ -273,7 +281,7 @@ def _color_bar(figure: Figure, place: Place, table: Table, colors: Normalize) ->
     bar = figure.colorbar(ScalarMappable(colors, _color_map(table.quantity)), cax=axes)
     bar.formatter = _plain_numbers()
     bar.ax.tick_params(labelsize=7.5, length=2)
-    bar.set_label(_axis_label(table.quantity), fontsize=8)
+    bar.set_label(literal(table.axis), fontsize=8)
     bar.outline.set_visible(False)  # type: ignore[operator]
 
 
@@ -286,8 +294,10 @@ def _plain_numbers() -> Formatter:
     return formatter
 
 
-def _axis_label(quantity: Quantity) -> str:
-    name = quantity.name.replace("_", " ")
+def _axis_label(quantity: Quantity, options: Mapping[str, object]) -> str:
+    """``sign since k = 5 [share]``: a word that names an option of the probe is written with its value."""
+    words = quantity.name.split("_")
+    name = " ".join(f"{word} = {options[word]}" if word in options else word for word in words)
     return f"{name} [{quantity.unit}]" if quantity.unit else name
 
 
@@ -307,6 +317,7 @@ def _head(figure: Figure, title: str, note: str) -> None:
     """Both at fixed distances from the upper edge."""
     down = figure.get_figheight()
     look = {"fontsize": 11, "fontweight": "bold", "color": INK}
+    title = shortened([title], int(figure.get_figwidth() / _TITLE_LETTER_INCHES))[0]
     figure.suptitle(literal(title), x=0.01, y=1 - 0.08 / down, ha="left", va="top", **look)
     figure.text(0.01, 1 - 0.31 / down, literal(note), fontsize=8, color=MUTED, va="top")
 
@@ -326,7 +337,7 @@ def _curves(scene: Scene, table: Table) -> Figure:
     letters = [letter for letter in DATA_PATHS if (table.values["data_path"] == letter).any()]
     across = min(len(letters), 3)
     rows = math.ceil(len(letters) / across)
-    figure = new_figure(max(3.3 * across + 2.0, 6.4), 2.7 * rows + 0.6)
+    figure = new_figure(max(3.3 * across + 2.0, _LEAST_WIDTH), 2.7 * rows + 0.6)
     figure.set_layout_engine("constrained", rect=(0, 0, 1, 1 - 0.5 / figure.get_figheight()))
     panels = figure.subplots(rows, across, squeeze=False)
     for axes in panels.flat[len(letters) :]:
@@ -335,7 +346,7 @@ def _curves(scene: Scene, table: Table) -> Figure:
         part = table.values[table.values["data_path"] == letter]
         for series in scene.series:
             _line(axes, part[part["method"] == series.name], series)
-        _finish(axes, letter, table.quantity, part["epoch"])
+        _finish(axes, letter, table.axis, part["epoch"])
     found = {label: h for axes in panels.flat for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     names = [name for name in (literal(series.name) for series in scene.series) if name in found]
     figure.legend([found[name] for name in names], names, loc="outside right center", handlelength=2.6)
@@ -362,10 +373,10 @@ def _line(axes: Axes, part: pd.DataFrame, series: Series) -> None:
     )  # fmt: skip
 
 
-def _finish(axes: Axes, letter: str, quantity: Quantity, epochs: pd.Series[int]) -> None:
+def _finish(axes: Axes, letter: str, label: str, epochs: pd.Series[int]) -> None:
     axes.set_title(f"{letter}: {DATA_PATHS[letter]}", fontsize=9.5)
     axes.set_xlabel("epoch")
-    axes.set_ylabel(_axis_label(quantity))
+    axes.set_ylabel(literal(label))
     label_epochs(axes, min(epochs), max(epochs))
     axes.yaxis.set_major_formatter(_plain_numbers())
     tidy_axes(axes)

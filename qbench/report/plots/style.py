@@ -34,7 +34,7 @@ _FAMILIES: Mapping[str, str] = {
 }
 # Paul Tol's muted scheme, for methods of other origin.
 _OTHERS = ("#882255", "#332288", "#999933", "#44aa99", "#aa4499", "#117733", "#661100", "#6699cc")
-_MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "h", "p", "*")
+MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "h", "p", "*")
 _DASHES = ("-", "--", ":", "-.")
 # Of the small text above a frame.
 _NOTE_LETTERS = 92
@@ -66,7 +66,7 @@ def looks(methods: Sequence[tuple[str, str]]) -> dict[str, Look]:
         labels = list(dict.fromkeys(label for other, label in methods if other == family))
         for member, label in enumerate(labels):
             color = _mixed(colors[family], 255, 0.55 * member / max(len(labels) - 1, 3))
-            found[label] = Look(color, _MARKERS[index % len(_MARKERS)], _DASHES[member % len(_DASHES)])
+            found[label] = Look(color, MARKERS[index % len(MARKERS)], _DASHES[member % len(_DASHES)])
     return found
 
 
@@ -135,12 +135,17 @@ def label_logarithmic(axis: Axis) -> None:
 
 
 def label_epochs(axes: Axes, first: int, last: int) -> None:
-    """Name the first and the last epoch, and round ones between them."""
-    step = next(step for step in _EPOCH_STEPS if last - first <= 8 * step)
-    between = [tick for tick in range(0, last, step) if first + step / 2 < tick < last - step / 2]
-    axes.set_xticks(sorted({first, *between, last}))
+    """Name epochs on the axis."""
+    axes.set_xticks(epoch_ticks(first, last))
     if first == last:
         axes.set_xlim(first - 0.5, last + 0.5)
+
+
+def epoch_ticks(first: int, last: int) -> list[int]:
+    """The first and the last epoch, and round ones between them that leave both room."""
+    step = next(step for step in _EPOCH_STEPS if last - first <= 8 * step)
+    between = [tick for tick in range(0, last, step) if first + step / 2 < tick < last - step / 2]
+    return sorted({first, *between, last})
 
 
 def head(axes: Axes, title: str, note: str) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from qbench.errors import UnknownNameError
 from qbench.registry import nearest
 from qbench.report.plots.style import (
     INK,
+    MARKERS,
     MUTED,
     Look,
     label_logarithmic,
@@ -92,7 +94,11 @@ def _styles(picture: Picture) -> Mapping[tuple[str, str], Look]:
     pairs = [(series.role, series.label) for panel in picture.panels for series in panel.series]
     pairs = [pair for pair in dict.fromkeys(pairs) if pair[0] != "known" and pair[1]]
     found = looks([(role, f"{role}/{label}") for role, label in pairs])
-    return {(role, label): found[f"{role}/{label}"] for role, label in pairs}
+    # Points of one family lie on each other: a marker of its own tells them apart, where a shade would not.
+    return {
+        (role, label): replace(found[f"{role}/{label}"], marker=MARKERS[index % len(MARKERS)])
+        for index, (role, label) in enumerate(pairs)
+    }
 
 
 def _draw_panel(axes: Axes, panel: Panel, styles: Mapping[tuple[str, str], Look]) -> None:
@@ -149,10 +155,11 @@ def _dashed(axes: Axes, series: Series, look: Look) -> None:
 
 
 def _points(axes: Axes, series: Series, look: Look) -> None:
-    size = 3.2 if look is KNOWN else 5.0
+    # Hollow, so that equal ones do not hide each other.
+    size, face = (3.2, look.color) if look is KNOWN else (6.0, "none")
     axes.errorbar(
         series.x, series.y, yerr=series.error, color=look.color, marker=look.marker, markersize=size, linestyle="none",
-        elinewidth=1.0, capsize=2.5, zorder=4, label=literal(series.label),
+        markerfacecolor=face, elinewidth=1.0, capsize=2.5, zorder=4, label=literal(series.label),
     )  # fmt: skip
 
 
