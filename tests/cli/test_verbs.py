@@ -158,6 +158,13 @@ def test_plot_writes_where_it_is_told(finished_run: Path, tmp_path: Path) -> Non
     assert sorted(path.name for path in out.iterdir()) == ["curves.png", "curves.svg"]
 
 
+def test_plot_says_once_which_characters_no_font_has(finished_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qbench.report.plots.undrawable", lambda _: "\N{CJK UNIFIED IDEOGRAPH-65B9}")
+    lines = qbench("plot", "digits", "--only", "curves", "--only", "accuracy").stdout.splitlines()
+    assert [line for line in lines if "font" in line] == lines[-1:]
+    assert lines[-1].startswith("no font here has \N{CJK UNIFIED IDEOGRAPH-65B9}: pictures show boxes in their place")
+
+
 def test_plot_refuses_unknown_names_before_drawing(finished_run: Path, tmp_path: Path) -> None:
     message = refused("plot", "digits", "--only", "curves", "--only", "sped", "--out", str(tmp_path / "figures"))
     assert message == "unknown plot 'sped', did you mean 'speed'?"

@@ -160,6 +160,17 @@ def test_a_picture_of_one_panel_has_no_empty_side() -> None:
     assert panel.get_position().width > 0.5
 
 
+def test_a_long_title_stays_in_the_picture_and_says_what_is_shown() -> None:
+    made = record("fp32", 0, series("weight_change", "sign_since_start", "weight", [[0.5, 0.6]]))
+    options = {f"option{index}": index for index in range(20)}
+    cell = made.cell.model_copy(update={"model_options": options})
+    for figure in figures([made.model_copy(update={"cell": cell})]).values():
+        title = next(text for text in figure.texts if text.get_text() == figure.get_suptitle())
+        assert "\N{HORIZONTAL ELLIPSIS}" in title.get_text()
+        assert title.get_text().endswith(" on digits: weights whose sign changed since the start")
+        assert title.get_window_extent().x1 < figure.bbox.x1
+
+
 def test_epochs_of_a_heat_map_are_labelled_first_and_last() -> None:
     found = figures([record("fp32", 0, series("cosine", "cosine", "update", [[0.5] * 20]))])
     numbers = [text.get_text() for text in found["probe-cosine-update"].texts if text.get_text().isdigit()]

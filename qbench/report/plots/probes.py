@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qbench.probes import find_quantity
 from qbench.probes.base import DATA_PATHS, Quantity, data_path
-from qbench.report.plots.names import columns, shortened
+from qbench.report.plots.names import columns, room_for, shortened
 from qbench.report.plots.scene import NothingToDrawError, Scene, Series
 from qbench.report.plots.style import INK, MUTED, epoch_ticks, label_epochs, literal, new_figure, tidy_axes
 from qbench.report.text import clean
@@ -35,7 +35,8 @@ _TITLE_INCHES = 0.62
 # Of the colour bar with its numbers, of a whole picture, and of a letter of its title.
 _BAR_INCHES = 0.85
 _LEAST_WIDTH = 6.4
-_TITLE_LETTER_INCHES = 0.08
+_TITLE_LETTER_INCHES = 0.091
+_LEAST_WHERE = 8
 
 # The first part of the name of a layer at the network's input (0) or output (2).
 _ENDS = {"stem": 0, "conv1": 0, "bn1": 0, "classifier": 2, "fc": 2}
@@ -310,14 +311,15 @@ def _title(figure: Figure, scene: Scene, table: Table, what: str, blank: bool) -
         parts.append("light blue: infinite")
     if (values == -math.inf).any():
         parts.append("brown: minus infinity")
-    _head(figure, f"{scene.where}: {table.quantity.title}", "; ".join(parts))
+    _head(figure, scene.where, table.quantity.title, "; ".join(parts))
 
 
-def _head(figure: Figure, title: str, note: str) -> None:
-    """Both at fixed distances from the upper edge."""
+def _head(figure: Figure, where: str, what: str, note: str) -> None:
+    """Title and note at fixed distances from the upper edge; of a long title, where it was seen is cut."""
     down = figure.get_figheight()
     look = {"fontsize": 11, "fontweight": "bold", "color": INK}
-    title = shortened([title], int(figure.get_figwidth() / _TITLE_LETTER_INCHES))[0]
+    room = int(figure.get_figwidth() / _TITLE_LETTER_INCHES) - columns(f": {what}")
+    title = f"{shortened([where], max(room, _LEAST_WHERE))[0]}: {what}"
     figure.suptitle(literal(title), x=0.01, y=1 - 0.08 / down, ha="left", va="top", **look)
     figure.text(0.01, 1 - 0.31 / down, literal(note), fontsize=8, color=MUTED, va="top")
 
@@ -337,7 +339,8 @@ def _curves(scene: Scene, table: Table) -> Figure:
     letters = [letter for letter in DATA_PATHS if (table.values["data_path"] == letter).any()]
     across = min(len(letters), 3)
     rows = math.ceil(len(letters) / across)
-    figure = new_figure(max(3.3 * across + 2.0, _LEAST_WIDTH), 2.7 * rows + 0.6)
+    width = max(3.3 * across + 2.0, _LEAST_WIDTH) + room_for(series.name for series in scene.series)
+    figure = new_figure(width, 2.7 * rows + 0.6)
     figure.set_layout_engine("constrained", rect=(0, 0, 1, 1 - 0.5 / figure.get_figheight()))
     panels = figure.subplots(rows, across, squeeze=False)
     for axes in panels.flat[len(letters) :]:
@@ -352,7 +355,7 @@ def _curves(scene: Scene, table: Table) -> Figure:
     figure.legend([found[name] for name in names], names, loc="outside right center", handlelength=2.6)
     infinite = "; infinite values, where nothing is lost, are left out" if _has_infinite(table) else ""
     note = f"median over layers, band: quartiles; {_seeds(scene)}{infinite}"
-    _head(figure, f"{scene.where}: {table.quantity.title}", note)
+    _head(figure, scene.where, table.quantity.title, note)
     return figure
 
 
