@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean
@@ -48,6 +49,15 @@ def figure_of(
 def words(figure: Figure) -> str:
     """All text of a figure, a line each."""
     return "\n".join(text.get_text() for text in figure.findobj(Text))
+
+
+def with_curve(record: Record, **columns: list[float]) -> Record:
+    """``record`` with other values in its learning curve."""
+    rows = tuple(
+        row.model_copy(update={name: values[index] for name, values in columns.items()})
+        for index, row in enumerate(record.outcome.curve)
+    )
+    return record.model_copy(update={"outcome": record.outcome.model_copy(update={"curve": rows})})
 
 
 def written(tmp_path: Path, records: list[Record], measures: list[MeasureRecord], *only: str) -> dict[str, bytes]:
@@ -198,8 +208,11 @@ def test_equal_points_of_one_epoch_stand_side_by_side() -> None:
         places = {str(line.get_label()): np.asarray(line.get_xdata()).tolist() for line in axes.get_lines()}
         assert [places[label] for label in ("fp32", "banner8", "sr")] == [[0.75], [1.0], [1.25]]
         assert axes.get_xlim() == (0.5, 1.5)
-    assert "one seed, methods side by side" in words(figure)
+    assert "one seed, at a single epoch methods side by side" in words(figure)
     assert "side by side" not in words(figure_of("curves", small_run()[0]))
+    assert "side by side" not in words(figure_of("curves", [make_record(epochs=1)]))
+    sparse = [with_curve(make_record(label, epochs=2), val_top1=[math.nan, 90]) for label in ("fp32", "sr")]
+    assert "side by side" in words(figure_of("curves", sparse))
 
 
 def test_the_bar_of_an_interval_says_where_it_is_cut() -> None:
@@ -299,15 +312,6 @@ def test_a_logarithmic_cost_is_called_one() -> None:
     assert "log scale" not in words(near)
     far = figure_of("speed", records, [make_measure("fp32", (60.0,)), make_measure("sr", (600.0,))])
     assert far.axes[0].get_xlabel().endswith("(log scale)")
-
-
-def with_curve(record: Record, **columns: list[float]) -> Record:
-    """``record`` with other values in its learning curve."""
-    rows = tuple(
-        row.model_copy(update={name: values[index] for name, values in columns.items()})
-        for index, row in enumerate(record.outcome.curve)
-    )
-    return record.model_copy(update={"outcome": record.outcome.model_copy(update={"curve": rows})})
 
 
 def test_curves_say_what_their_axes_leave_out_or_distort() -> None:

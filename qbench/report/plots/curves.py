@@ -46,10 +46,15 @@ def _key(shown: Sequence[Series], bottom: float) -> str:
     records = [_drawn_records(series) for series in shown]
     seeds = "bold: mean of the finished seeds, thin: seeds" if max(map(len, records)) > 1 else "one seed"
     diverged = any(record.outcome.status is Status.DIVERGED for group in records for record in group)
-    only = len(_epochs(shown, "train_loss")) == 1
+    only = len(shown) > 1 and any(len(_epochs(shown, column)) == 1 for column in ("val_top1", "train_loss"))
     heights = [height for group in records for r in group for height in curve_values(r, "val_top1").values()]
     low = f"accuracy below {max(bottom, 0):.0f} % not shown" if min(heights, default=bottom) < bottom else ""
-    notes = [seeds, low, "methods side by side" if only else "", "cross: diverged" if diverged else ""]
+    notes = [
+        seeds,
+        low,
+        "at a single epoch methods side by side" if only else "",
+        "cross: diverged" if diverged else "",
+    ]
     return ", ".join(note for note in notes if note)
 
 
