@@ -6,10 +6,8 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING
 
-from qbench.errors import UnknownNameError
-from qbench.registry import nearest
 from qbench.report import fairness
-from qbench.report.entries import BASELINE, Entry, Setting, Visit, as_json, baseline_of, gather
+from qbench.report.entries import BASELINE, Entry, Setting, Visit, as_json, baseline_of, check_baseline, gather
 from qbench.report.metrics import COST_METRICS, DIFFERENCE, METRICS, TOP1, Metric
 from qbench.stats import CONFIDENCE, paired_difference, summarize
 
@@ -88,7 +86,7 @@ def method_table(
     table says so. confidence: of the t-intervals. Raises UnknownNameError for another baseline that was not run.
     """
     entries = gather(records, measures)
-    _check_baseline(baseline, entries)
+    check_baseline(baseline, entries)
     rows = [method_row(entry, baseline_of(entry, entries, baseline), confidence) for entry in entries]
     suite = entries[0].cell.suite if entries else ""
     marked = [row for setting in dict.fromkeys(e.setting for e in entries) for row in _marked(rows, setting)]
@@ -195,9 +193,3 @@ def _table_notes(entries: Sequence[Entry], baseline: str) -> Iterator[str]:
     for setting in dict.fromkeys(entry.setting for entry in entries):
         if setting not in with_baseline:
             yield f"no {baseline} run on {setting.model}, {setting.dataset}: no differences and no ratios"
-
-
-def _check_baseline(baseline: str, entries: Sequence[Entry]) -> None:
-    labels = {entry.label for entry in entries}
-    if baseline != BASELINE and baseline not in labels:
-        raise UnknownNameError(f"no method '{baseline}' in this run{nearest(baseline, sorted(labels))}")

@@ -10,9 +10,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from qbench.cell import Cell, Measurement, MeasureRecord, Record, Status
+from qbench.errors import UnknownNameError
+from qbench.registry import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 BASELINE = "fp32"
 
@@ -84,6 +86,13 @@ class Entry:
     def kernels(self) -> tuple[str, ...]:
         """What computed beside PyTorch while it was measured, such as ``cpp (avx2)``."""
         return tuple(dict.fromkeys(name for measured in self.rounds.values() for name in measured.kernels))
+
+
+def check_baseline(baseline: str, entries: Sequence[Entry]) -> None:
+    """Raises UnknownNameError for a baseline that was not run, unless it is the usual one: that is left out."""
+    labels = {entry.label for entry in entries}
+    if baseline != BASELINE and baseline not in labels:
+        raise UnknownNameError(f"no method '{baseline}' in this run{nearest(baseline, sorted(labels))}")
 
 
 def gather(records: Iterable[Record], measures: Iterable[MeasureRecord]) -> list[Entry]:

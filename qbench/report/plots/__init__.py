@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from qbench.errors import UnknownNameError
 from qbench.registry import nearest
-from qbench.report.entries import BASELINE, gather
+from qbench.report.entries import BASELINE, check_baseline, gather
 from qbench.report.files import write_file
 from qbench.report.plots import accuracy, curves, probes, tradeoff
 from qbench.report.plots.fonts import undrawable
@@ -80,7 +80,7 @@ def write_plots(
     """
     chosen = [find_plot(name) for name in dict.fromkeys(only)] or list(PLOTS.values())
     entries = gather(records, measures)
-    _check_baseline(baseline, {entry.label for entry in entries})
+    check_baseline(baseline, entries)
     found = scenes(entries, baseline)
     paths: list[Path] = []
     skipped: list[str] = []
@@ -110,11 +110,6 @@ def _boxes_note(found: Iterable[Scene]) -> str:
         return ""
     some = f"{missing[:_MOST_CHARACTERS]}\N{HORIZONTAL ELLIPSIS}" if len(missing) > _MOST_CHARACTERS else missing
     return f"no font here has {some}: pictures show boxes in their place; install one that has, such as Noto Sans CJK"
-
-
-def _check_baseline(baseline: str, labels: set[str]) -> None:
-    if baseline != BASELINE and baseline not in labels:
-        raise UnknownNameError(f"no method '{baseline}' in this run{nearest(baseline, sorted(labels))}")
 
 
 def _write(plot: Plot, scene: Scene, out: Path, place: str) -> list[Path]:
