@@ -135,23 +135,23 @@ struct ConvJob {
     void sum_windows(const Phase& phase, std::int64_t joined, const Sum* first, std::int64_t cols, Sum factor,
                      Sum* to) const {
         constexpr std::int64_t bytes = 64, lanes = bytes / sizeof(Sum);
-        typedef Sum Many __attribute__((vector_size(bytes)));
+        using Bits = std::make_unsigned_t<Sum>;  // past the last pixel there are images, whose sums may wrap
+        typedef Bits Many __attribute__((vector_size(bytes)));
         const std::int64_t at_once = (lanes - 1) / p.step_x + 1;
         for (std::int64_t m = 0; m < cols; m += at_once) {
             Many sum{}, next;
             for (std::int64_t r = 0; r < phase.run_count; ++r) {
                 for (std::int64_t tap = 0; tap < phase.runs[r].taps; tap += joined) {
-                    // Past the last pixel there are images.
                     __builtin_memcpy(&next, first + m * p.step_x + phase.runs[r].pixel + tap, bytes);
                     sum += next;
                 }
             }
-            sum *= factor;
+            sum *= static_cast<Bits>(factor);
             const std::int64_t count = cols - m < at_once ? cols - m : at_once;
             if (count == lanes) {
                 __builtin_memcpy(to + m, &sum, bytes);
             } else {
-                for (std::int64_t j = 0; j < count; ++j) to[m + j] = sum[j * p.step_x];
+                for (std::int64_t j = 0; j < count; ++j) to[m + j] = static_cast<Sum>(sum[j * p.step_x]);
             }
         }
     }
