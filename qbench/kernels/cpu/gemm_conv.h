@@ -188,7 +188,7 @@ struct ConvJob {
             const std::int64_t step = p.out_step_x * p.target.stride[2];
             if (p.narrow) {
                 sum_digits(*phase.chunks, at, packed, digit_step, outputs, vectors);
-                put_tile<Isa>(p.target, place_out, step, first, sums, outputs, cols, seen, 
+                put_tile<Isa>(p.target, place_out, step, first, sums, outputs, cols, seen,
                               {rows_matter ? static_cast<std::uint32_t*>(row_part) + output : nullptr, column_bits});
             } else {
                 total(phase, at, packed, digit_step, outputs, vectors);

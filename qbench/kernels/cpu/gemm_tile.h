@@ -56,7 +56,7 @@ struct VectorTiles {
     static void begin() {}
     static void end() {}
 
-    // `rows` rows of an image, row_step elements apart. b_signed: true for them.
+    // `rows` rows of an image, row_step elements apart. b_signed: what tiles of bytes ask for.
     static void image(std::int64_t rows, const typename Isa::A* a, std::int64_t row_step, const typename Isa::B* b,
                       bool /* b_signed */, const Segment* segments, std::int64_t count, std::int64_t vectors,
                       std::int32_t* sums) {

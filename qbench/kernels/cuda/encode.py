@@ -35,8 +35,6 @@ def encode_affine(
     x: Tensor, low: Tensor, high: Tensor, bits: int, integer_zero_point: bool, key: Sequence[int] | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Codes clip(round(x / scale + zero), 0, 2^bits - 1), scale, zero. low, high: 0-d."""
-    if low.dim() or high.dim():
-        raise NotImplementedError("encode_affine on CUDA takes one range for the whole tensor, not one per channel")
     codes = dense(x.shape, torch.uint8 if bits <= 8 else torch.int32, x.device)
     scale, zero = affine_parameters(low, high, bits, integer_zero_point)
     top = 2.0**bits - 1
