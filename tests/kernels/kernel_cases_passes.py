@@ -92,9 +92,9 @@ def scaled_of_view(
     return (*codes, magnitude, kind, top, -top, top, rounding, key, dtype, at, values)
 
 
-def poisoned_view(relu: bool) -> tuple[Any, ...]:
+def poisoned_view(relu: bool, of_slope: float = math.nan, of_offset: float = 0.0) -> tuple[Any, ...]:
     codes, slope, offset, _ = view((2, 5, 4, 3), relu)
-    slope[2] = math.nan
+    slope[2], offset[2] = of_slope, of_offset
     return codes, slope, offset, relu
 
 
@@ -204,7 +204,9 @@ def _poisoned() -> Iterator[Case]:
     scaled = (number(0.01), "fixed", 1.0, -127.0, 127.0, "nearest", None, torch.int8)
     for relu in (False, True):
         name = "poisoned-relu" if relu else "poisoned"
-        yield Case("view_extremes", name, partial(lambda r: (*poisoned_view(r), None, None), relu))
+        for slope, offset in ((math.nan, 0.0), (math.inf, 0.0), (1e38, -math.inf), (-1.0, math.inf), (0.0, math.nan)):
+            line = partial(lambda *values: (*poisoned_view(*values), None, None), relu, slope, offset)
+            yield Case("view_extremes", f"{name}-{slope}-{offset}", line)
         yield Case("affine_view", name, partial(lambda r: (*poisoned_view(r), None), relu))
         yield Case("encode_affine_view", name, partial(lambda r: (*poisoned_view(r), *fixed, None, None), relu))
         yield Case("encode_scaled_view", name, partial(lambda r: (*poisoned_view(r), *scaled, None, None), relu))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
@@ -206,6 +208,19 @@ def test_extremes_without_many_elements(level: str, name: str) -> None:
     arguments = (codes, slope, offset, False, at, torch.linspace(-1, 1, at.numel()))
     expected = results(REFERENCE, "view_extremes", arguments)
     assert difference(expected, results(Implementation("cpp", level), "view_extremes", arguments)) == ""
+
+
+@pytest.mark.parametrize("level", levels())
+def test_extremes_of_lines_that_are_not_finite(level: str) -> None:
+    """One such channel among others: of codes with 0 and without, and left out."""
+    ends = (0.0, 0.5, 1e38, -1e38, math.inf, -math.inf, math.nan)
+    for slope, offset, lowest, relu, is_left_out in product(ends, ends, (0, 1), (False, True), (False, True)):
+        codes = integers((37, 3), torch.uint8, seed=1).clamp(min=lowest)
+        codes[5, 1], at = lowest, torch.arange(37 if is_left_out else 0) * 3 + 1
+        line = torch.tensor([1.0, slope, -1.0]), torch.tensor([0.0, offset, 2.0])
+        arguments = (codes, *line, relu, at, torch.ones(at.numel()))
+        expected = results(REFERENCE, "view_extremes", arguments)
+        assert difference(expected, results(Implementation("cpp", level), "view_extremes", arguments)) == "", arguments
 
 
 # --- the loops in a program of their own

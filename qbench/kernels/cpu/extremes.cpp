@@ -1,5 +1,6 @@
 // Extremes of codes seen through a view. The view rises or falls with the code in each channel, so the extremes of the
-// channel's codes are enough, and one byte per element is read.
+// channel's codes are enough, and one byte per element is read. They are with a slope or an offset that is not finite
+// too: a product overflows at the highest code first, and an infinite slope gives NaN at code 0 alone.
 #include "encode.h"
 
 namespace qbench {
@@ -124,22 +125,6 @@ ColumnEnds column_ends(const Blocks& blocks, const i64* at, i64 count, int threa
     return all;
 }
 
-// With a slope or an offset that is not finite the view neither rises nor falls: every value is computed.
-Extremes slow_extremes(
-    const u8* codes, i64 n, i64 channels, const float* slope, const float* offset, bool relu, const i64* at, i64 count) {
-    std::vector<u8> is_out(size(n));
-    for (i64 p = 0; p < count; ++p) is_out[size(at[p])] = 1;
-    Extremes all = no_extremes();
-    for (i64 i = 0; i < n; ++i) {
-        if (is_out[size(i)]) continue;
-        const float product = slope[i % channels] * static_cast<float>(codes[i]);
-        float value = product + offset[i % channels];
-        if (relu && value < 0) value = 0;
-        all = joined(all, {value, value, std::isnan(value)});
-    }
-    return all;
-}
-
 }  // namespace
 }  // namespace qbench
 
@@ -149,23 +134,17 @@ QBENCH_EXPORT void qbench_view_extremes(
     const u8* codes, i64 n, i64 channels, const float* slope, const float* offset, int relu, const i64* at,
     const float* values, i64 count, float* out, int threads, int isa) {
     if (!n) return finish_extremes(no_extremes(), 0, out);
-    bool is_finite = true;
-    for (i64 c = 0; c < channels; ++c) is_finite = is_finite && std::isfinite(slope[c]) && std::isfinite(offset[c]);
     Extremes all = no_extremes();
-    if (is_finite) {
-        const Blocks blocks(codes, n, channels);
-        const ColumnEnds ends = column_ends(blocks, at, count, threads, loops_for(isa));
-        for (i64 p = 0; p < blocks.columns; ++p) {
-            if (ends.lows[size(p)] > ends.highs[size(p)]) continue;
-            for (const u8 code : {ends.lows[size(p)], ends.highs[size(p)]}) {
-                const float product = slope[p % channels] * static_cast<float>(code);
-                const float value = product + offset[p % channels];
-                all = joined(all, {value, value, false});
-            }
+    const Blocks blocks(codes, n, channels);
+    const ColumnEnds ends = column_ends(blocks, at, count, threads, loops_for(isa));
+    for (i64 p = 0; p < blocks.columns; ++p) {
+        if (ends.lows[size(p)] > ends.highs[size(p)]) continue;
+        for (const u8 code : {ends.lows[size(p)], ends.highs[size(p)]}) {
+            const float product = slope[p % channels] * static_cast<float>(code);
+            float value = product + offset[p % channels];
+            if (relu && value < 0) value = 0;
+            all = joined(all, {value, value, std::isnan(value)});
         }
-        if (relu) all = {all.low < 0 ? 0 : all.low, all.high < 0 ? 0 : all.high, false};
-    } else {
-        all = slow_extremes(codes, n, channels, slope, offset, relu != 0, at, count);
     }
     for (i64 p = 0; p < count; ++p) all = joined(all, {values[p], values[p], std::isnan(values[p])});
     finish_extremes(all, n, out);
