@@ -96,8 +96,8 @@ struct DirectSumsAt {
         const OnGrid<V> at(*job.direct, channels, i);
         const auto m = V::to_double(direct_masked<V, G>(*job.direct, at, i));
         first = V::add(first, m);
-        second = V::add(second, V::mul(m, V::to_double(at.t)));
-        third = V::add(third, V::mul(m, V::to_double(at.z)));
+        second = V::add_exact(second, m, V::to_double(at.t));
+        third = V::add_exact(third, m, V::to_double(at.z));
     }
     QBENCH_INLINE void store(const SumsJob& job, i64 c) const {
         V::store(job.first + c, first);

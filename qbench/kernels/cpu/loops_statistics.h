@@ -118,7 +118,7 @@ struct GradientSumsAt {
         const Masked<V, ENTRIES> masked(*job.gradient, i, c);
         const auto m = V::to_double(masked.m);
         first = V::add(first, m);
-        second = V::add(second, V::mul(m, V::to_double(masked.q)));
+        second = V::add_exact(second, m, V::to_double(masked.q));
     }
     QBENCH_INLINE void store(const SumsJob& job, i64 c) const {
         V::store(job.first + c, first);

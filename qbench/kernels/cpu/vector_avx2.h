@@ -131,6 +131,9 @@ struct Vector {
     static QBENCH_INLINE D add(D a, D b) { return {_mm256_add_pd(a.low, b.low), _mm256_add_pd(a.high, b.high)}; }
     static QBENCH_INLINE D sub(D a, D b) { return {_mm256_sub_pd(a.low, b.low), _mm256_sub_pd(a.high, b.high)}; }
     static QBENCH_INLINE D mul(D a, D b) { return {_mm256_mul_pd(a.low, b.low), _mm256_mul_pd(a.high, b.high)}; }
+    static QBENCH_INLINE D add_exact(D sum, D a, D b) {
+        return {_mm256_fmadd_pd(a.low, b.low, sum.low), _mm256_fmadd_pd(a.high, b.high, sum.high)};
+    }
 
     // Eight entries fit a register; two registers serve 16 and four serve 32, chosen by the upper bits of the index.
     static QBENCH_INLINE F look_up16(const float* table, I index) {

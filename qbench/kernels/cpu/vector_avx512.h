@@ -101,6 +101,9 @@ struct Vector {
     static QBENCH_INLINE D add(D a, D b) { return {_mm512_add_pd(a.low, b.low), _mm512_add_pd(a.high, b.high)}; }
     static QBENCH_INLINE D sub(D a, D b) { return {_mm512_sub_pd(a.low, b.low), _mm512_sub_pd(a.high, b.high)}; }
     static QBENCH_INLINE D mul(D a, D b) { return {_mm512_mul_pd(a.low, b.low), _mm512_mul_pd(a.high, b.high)}; }
+    static QBENCH_INLINE D add_exact(D sum, D a, D b) {
+        return {_mm512_fmadd_pd(a.low, b.low, sum.low), _mm512_fmadd_pd(a.high, b.high, sum.high)};
+    }
 
     static QBENCH_INLINE F look_up16(const float* table, I index) {
         return _mm512_permutexvar_ps(index, _mm512_loadu_ps(table));

@@ -129,6 +129,9 @@ struct Vector {
     static QBENCH_INLINE D add(D a, D b) { return {vaddq_f64(a.low, b.low), vaddq_f64(a.high, b.high)}; }
     static QBENCH_INLINE D sub(D a, D b) { return {vsubq_f64(a.low, b.low), vsubq_f64(a.high, b.high)}; }
     static QBENCH_INLINE D mul(D a, D b) { return {vmulq_f64(a.low, b.low), vmulq_f64(a.high, b.high)}; }
+    static QBENCH_INLINE D add_exact(D sum, D a, D b) {
+        return {vfmaq_f64(sum.low, a.low, b.low), vfmaq_f64(sum.high, a.high, b.high)};
+    }
 
     // Tables of 16 floats are 64 bytes, looked up byte by byte; a place outside the table leaves what was there.
     static QBENCH_INLINE uint8x16_t byte_places(I index) {

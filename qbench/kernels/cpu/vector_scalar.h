@@ -96,6 +96,8 @@ struct Single {
     static QBENCH_INLINE D add(D a, D b) { return a + b; }
     static QBENCH_INLINE D sub(D a, D b) { return a - b; }
     static QBENCH_INLINE D mul(D a, D b) { return a * b; }
+    // sum + a * b, where the product is exact, as that of two floats is: so nothing tells whether it is rounded.
+    static QBENCH_INLINE D add_exact(D sum, D a, D b) { return sum + a * b; }
 
     // table[index], by the number of entries of the table.
     static QBENCH_INLINE F look_up16(const float* table, I index) { return table[index]; }

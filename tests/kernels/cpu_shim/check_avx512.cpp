@@ -59,6 +59,8 @@ void floats(__m512 f, __m512 g, __m512 h, __m512d d, __m512d e) {
     COMPARE(_mm512_add_pd, d, e);
     COMPARE(_mm512_sub_pd, d, e);
     COMPARE(_mm512_mul_pd, d, e);
+    COMPARE(_mm512_fmadd_pd, d, e, d);
+    COMPARE(_mm512_fmadd_pd, d, e, e);
     COMPARE(_mm512_min_ps, f, g);
     COMPARE(_mm512_max_ps, f, g);
     COMPARE(_mm512_sqrt_ps, f);

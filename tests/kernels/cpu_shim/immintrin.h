@@ -156,6 +156,10 @@ MODEL __m512 _mm512_div_ps(__m512 a, __m512 b) { return a / b; }
 MODEL __m512d _mm512_add_pd(__m512d a, __m512d b) { return a + b; }
 MODEL __m512d _mm512_sub_pd(__m512d a, __m512d b) { return a - b; }
 MODEL __m512d _mm512_mul_pd(__m512d a, __m512d b) { return a * b; }
+MODEL __m512d _mm512_fmadd_pd(__m512d a, __m512d b, __m512d c) {
+    for (int i = 0; i < 8; ++i) a[i] = std::fma(a[i], b[i], c[i]);
+    return a;
+}
 // The second operand where one is NaN, and of two zeros.
 MODEL __m512 _mm512_min_ps(__m512 a, __m512 b) { return a < b ? a : b; }
 MODEL __m512 _mm512_max_ps(__m512 a, __m512 b) { return a > b ? a : b; }
