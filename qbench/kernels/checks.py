@@ -14,6 +14,9 @@ BYTE_BITS = 8
 LARGEST_SIZE = 2**30
 """Of a stride, padding or dilation: sums with a tensor's sizes stay below 2^31."""
 
+GRADIENT_CODES = (torch.int8, torch.int16)
+"""What a gradient may come in, with a scale, instead of float32."""
+
 Pair = int | Sequence[int]
 Draws = Key | Sequence[int] | None
 """Random bits of a kernel: a key, its list of words, or None to round to nearest."""

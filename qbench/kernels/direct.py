@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from qbench.kernels.checks import (
+    GRADIENT_CODES,
     dense,
     per_channel,
     require_like,
@@ -37,7 +38,6 @@ LARGEST_CODE = 2.0**24
 """What float32 holds together with every integer below."""
 
 GRID_NUMBERS = 6
-GRADIENT_CODES = (torch.int8, torch.int16)
 
 
 class DirectLine(NamedTuple):

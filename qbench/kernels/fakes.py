@@ -190,6 +190,10 @@ def apply_mask(g: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     return image(g, g.shape, torch.float32), _flat(g, (2,))
 
 
+def join_gradients(codes: Tensor, *rest: Any) -> Tensor:
+    return image(codes, codes.shape, torch.float32)
+
+
 def view_gradient_extremes(g: Tensor, *rest: Any) -> Tensor:
     return _flat(g, (2,))
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from qbench.kernels.checks import (
+    GRADIENT_CODES,
     Draws,
     dense,
     mask_of,
@@ -138,6 +139,23 @@ def apply_mask(g: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     require_type(g, "g", torch.float32)
     mask = mask_of(mask, g.numel())
     result: tuple[Tensor, Tensor] = ops.apply_mask(dense(g), mask)
+    return result
+
+
+def join_gradients(codes: Tensor, scale: Tensor, g: Tensor | None, mask: Tensor | None) -> Tensor:
+    """g + scale * codes (float32) where its bit in ``mask`` is set, else 0; two roundings.
+
+    codes: int8 or int16; scale: 0-d float32; g: float32 of codes' shape, nothing is added without it; mask: None for
+    all ones. Raises TypeError and ValueError for arguments that do not fit.
+    """
+    require_type(codes, "codes", *GRADIENT_CODES)
+    require_number(scale, "scale")
+    if g is not None:
+        require_type(g, "g", torch.float32)
+        require_like(g, "g", codes, "codes")
+        g = dense(g)
+    mask = None if mask is None else mask_of(mask, codes.numel())
+    result: Tensor = ops.join_gradients(dense(codes), scale, g, mask)
     return result
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from qbench.kernels import passes
-from qbench.kernels.checks import dense
+from qbench.kernels.checks import GRADIENT_CODES, dense
 from qbench.kernels.direct import direct_view, encode_direct_view
 from qbench.kernels.packing import pack_bits, unpack_bits
 from qbench.kernels.pooling import Pooled
@@ -238,9 +238,13 @@ _METADATA: frozenset[Any] = _OBSERVERS.union(
 """What can be asked of a deferred activation without computing it."""
 
 
+Part = Tensor | Pooled | QTensor
+"""A consumer's part of a gradient: floats, or what is smaller and stands for floats."""
+
+
 class LeftGradient:
     """Where the consumers of a deferred activation may leave their parts of the gradient instead of a tensor each: a
-    kernel adds its part to what is there already, and a pooling layer's is smaller than a tensor.
+    kernel adds its part to what is there already, and that of a pooling layer or in codes is smaller than a tensor.
 
     In the graph the first of them sends zeros, one number under the activation's shape, which autograd adds to what
     others send, and the rest nothing. What a backward pass left that never came to the producer is not the next one's.
@@ -250,7 +254,7 @@ class LeftGradient:
         self.is_wanted = _graph_task is not None
         self._pass = -1
         self._total: Tensor | None = None
-        self._pooled: list[Pooled] = []
+        self._smaller: list[Pooled | QTensor] = []
 
     @property
     def total(self) -> Tensor | None:
@@ -258,29 +262,36 @@ class LeftGradient:
         self._begin_pass()
         return self._total
 
-    def leave(self, part: Tensor | Pooled, shape: torch.Size) -> Tensor | None:
+    def leave(self, part: Part, shape: torch.Size) -> Tensor | None:
         """Add a part, and return what its consumer sends in place of it. shape: of the activation.
 
         A tensor is the left gradient's own from now on: the next part is added in its memory.
         """
         self._begin_pass()
-        is_first = self._total is None and not self._pooled
-        if isinstance(part, Pooled):
-            self._pooled.append(part)
-        else:
+        is_first = self._total is None and not self._smaller
+        if isinstance(part, Tensor):
             self._total = dense(part) if self._total is None else self._total.add_(part)
-        device = (part.gradient if isinstance(part, Pooled) else part).device
-        return placeholder(shape, device, 0.0) if is_first else None
+        else:
+            self._smaller.append(part)
+        return placeholder(shape, _floats_of(part).device, 0.0) if is_first else None
 
-    def joined(self, sent: Tensor) -> Tensor | Pooled:
-        """The whole gradient, given what came through the graph; forgets the parts."""
+    def taken(self, sent: Tensor) -> tuple[Tensor | None, list[Pooled | QTensor]]:
+        """The whole gradient, given what came through the graph, as floats, where there are any, and parts to add to
+        them; forgets it."""
         self._begin_pass()
-        parts: list[Tensor | Pooled] = [*self._pooled, *([] if self._total is None else [self._total])]
+        total, smaller = self._total, self._smaller
         self._forget()
         is_zero = not any(sent.stride())  # as no consumer but a leaving one sends
-        if len(parts) == 1 and is_zero:
-            return parts[0]
-        return sum((part.values(sent.shape) if isinstance(part, Pooled) else part for part in parts), sent)
+        if is_zero and (total is not None or smaller):
+            return total, smaller
+        return (sent if total is None else sent + total), smaller
+
+    def joined(self, sent: Tensor) -> Tensor | Pooled:
+        """The whole gradient, given what came through the graph, in floats or pooled; forgets the parts."""
+        total, smaller = self.taken(sent)
+        if total is None and len(smaller) == 1 and isinstance(smaller[0], Pooled):
+            return smaller[0]
+        return added_up(total, smaller, sent.shape)
 
     def _begin_pass(self) -> None:
         if _graph_task is not None and self._pass != _graph_task():
@@ -288,12 +299,47 @@ class LeftGradient:
             self._forget()
 
     def _forget(self) -> None:
-        self._total, self._pooled = None, []
+        self._total, self._smaller = None, []
+
+
+def _floats_of(part: Part) -> Tensor:
+    """A tensor of the part, on its device."""
+    return part.gradient if isinstance(part, Pooled) else part.codes if isinstance(part, QTensor) else part
+
+
+def is_scaled(q: QTensor) -> bool:
+    """Whether the values are codes, of a type that passes over gradients read, times one scale."""
+    has_one_scale = q.scale is not None and q.scale.dim() == 0 and q.zero_point is None
+    return q.is_integral and has_one_scale and q.codes.dtype in GRADIENT_CODES
+
+
+def added_up(total: Tensor | None, smaller: Sequence[Pooled | QTensor], shape: torch.Size) -> Tensor:
+    """What :meth:`LeftGradient.taken` gave as one float tensor."""
+    for part in smaller:
+        if isinstance(part, QTensor):
+            total = joined_codes(part, total, None)
+        else:
+            total = part.values(shape) if total is None else total + part.values(shape)
+    assert total is not None
+    return total
+
+
+def joined_codes(part: QTensor, total: Tensor | None, mask: Tensor | None) -> Tensor:
+    """``total`` plus ``part``, which :func:`is_scaled`, in one pass; 0 where a bit of ``mask`` is not set."""
+    assert part.scale is not None
+    return passes.join_gradients(part.codes, part.scale, total, mask)
 
 
 _graph_task: Callable[[], int] | None = getattr(torch._C, "_current_graph_task_id", None)
 """The number of the backward pass under way. PyTorch has no public question for it; without the private one nothing is
 left, and autograd adds up."""
+
+
+def sent_in_codes(gradient: QTensor, left: LeftGradient | None) -> Tensor | None:
+    """As :func:`sent`, in codes where it can be left."""
+    if left is not None and left.is_wanted and is_scaled(gradient):
+        return left.leave(gradient, gradient.codes.shape)
+    return sent(gradient.dequantize(), left)
 
 
 def sent(gradient: Tensor, left: LeftGradient | None) -> Tensor | None:

@@ -17,7 +17,6 @@ from torch import Tensor
 from qbench.kernels import passes
 from qbench.kernels.checks import dense
 from qbench.kernels.direct import (
-    GRADIENT_CODES,
     LARGEST_CODE,
     DirectLine,
     direct_gradient,
@@ -26,7 +25,21 @@ from qbench.kernels.direct import (
     direct_line,
 )
 from qbench.nn.between import Between
-from qbench.nn.deferred import DirectView, defer, materialised, placeholder
+from qbench.nn.deferred import (
+    DirectView,
+    Held,
+    LeftGradient,
+    Source,
+    added_up,
+    defer,
+    is_scaled,
+    joined_codes,
+    left_of,
+    materialised,
+    parted,
+    placeholder,
+    sent,
+)
 from qbench.nn.kept import keep, kept
 from qbench.nn.layers import QuantizedLayer
 from qbench.nn.norms.base import from_rows, rows_of
@@ -67,12 +80,12 @@ class DirectBlock:
         if not self.norm.training:
             return self.evaluate(x, trunk)
         self._evaluated.forget()
-        outcome, error_range = list[DirectView](), Between()
+        outcome, error_range, left = list[Source](), Between(), LeftGradient()
         y = self.layer.product_with_bias(x, error_range)
-        value = _DirectBlock.apply(  # type: ignore[no-untyped-call]
-            y, self.norm.weight, self.norm.bias, materialised(trunk), self, outcome, error_range
+        token = _DirectBlock.apply(  # type: ignore[no-untyped-call]
+            y, self.norm.weight, self.norm.bias, *parted(trunk), self, error_range, left_of(trunk), left, outcome
         )
-        return defer(value, outcome[0]) if outcome else cast(Tensor, value)
+        return defer(token, outcome[0], left)
 
     @property
     def serves(self) -> bool:
@@ -131,38 +144,48 @@ def steps_and_top(grid: Direct) -> tuple[float, float]:
     return 2.0 ** (grid.bits - 1), float(math.trunc(min(grid.largest_integer, LARGEST_CODE)))
 
 
-def is_scaled(q: QTensor) -> bool:
-    """Whether the values are codes of the gradient's passes times one scale."""
-    has_one_scale = q.scale is not None and q.scale.dim() == 0 and q.zero_point is None
-    return q.is_integral and has_one_scale and q.codes.dtype in GRADIENT_CODES
+def gathered(left: LeftGradient, sent: Tensor, mask: Tensor | None) -> Tensor:
+    """The whole gradient at a block's output, 0 where the ReLU behind a residual addition lets none through.
+
+    mask: of that ReLU, [value > 0] in bits; None or empty without one.
+    """
+    total, smaller = left.taken(sent)
+    mask = mask if mask is not None and mask.numel() else None
+    if len(smaller) == 1 and isinstance(smaller[0], QTensor):
+        return joined_codes(smaller[0], total, mask)
+    g = added_up(total, smaller, sent.shape)
+    return g if mask is None else passes.apply_mask(g, mask)[0]
 
 
 class _DirectBlock(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, y: Tensor, weight: Tensor, bias: Tensor, trunk: Tensor | None,
-        block: DirectBlock, outcome: list[DirectView], error_range: Between,
+        ctx: Any, y: Tensor, weight: Tensor, bias: Tensor, trunk: Tensor | None, shortcut: Source | None,
+        block: DirectBlock, error_range: Between, trunk_left: LeftGradient | None, left: LeftGradient,
+        outcome: list[Source],
     ) -> Tensor:  # fmt: skip
         y = dense(y)
         line = block.normalise(y)
         view, mask = block.view(y, line, block.relu), None
         if trunk is None:
             outcome.append(view)
-            value = placeholder(y.shape, y.device)
         else:
-            value, mask = view.values(trunk)
-        ctx.block, ctx.error_range = block, error_range
+            values, mask = view.values(trunk if shortcut is None else shortcut.values()[0])
+            outcome.append(Held(values, None, None))
+        ctx.block, ctx.error_range, ctx.trunk_left, ctx.left = block, error_range, trunk_left, left
         keep(ctx, [], [y, mask, *line])
-        return value
+        return placeholder(y.shape, y.device)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         block: DirectBlock = ctx.block
         _, (y, mask, *vectors) = kept(ctx)
         line = DirectLine._make(vectors)
-        (g, scale), grad_trunk = block.encode_gradient(grads[0], keeps_codes=mask is None), None
-        if mask is not None:
-            g = grad_trunk = passes.apply_mask(g, mask)[0] if mask.numel() else g
+        gradient, grad_trunk = gathered(ctx.left, grads[0], mask), None
+        if mask is not None and ctx.needs_input_grad[3]:
+            # Without a mask it may be what came through the graph, which somebody else may hold.
+            grad_trunk = sent(gradient, ctx.trunk_left) if mask.numel() else gradient
+        g, scale = block.encode_gradient(gradient, keeps_codes=mask is None)
         view = block.view(y, line, block.relu and mask is None).arguments
         sums = direct_gradient_sums(g, scale, *view)
         rows = y.numel() // max(y.shape[1], 1)
@@ -170,4 +193,4 @@ class _DirectBlock(torch.autograd.Function):
         grad_y, extremes = direct_gradient(g, scale, *view, found.a, found.b, found.c)
         if ctx.needs_input_grad[0]:
             ctx.error_range.put(extremes)
-        return grad_y, found.grad_weight, found.grad_bias, grad_trunk, None, None, None
+        return grad_y, found.grad_weight, found.grad_bias, grad_trunk, *[None] * 6

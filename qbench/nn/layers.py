@@ -16,7 +16,7 @@ from qbench.kernels.encoding import extremes
 from qbench.nn import integer, simulated
 from qbench.nn.between import Between
 from qbench.nn.coded import CodedWeight, weight_in_order
-from qbench.nn.deferred import DirectView, Held, LeftGradient, Source, materialised, parted, sent
+from qbench.nn.deferred import DirectView, Held, LeftGradient, Source, left_of, materialised, parted, sent
 from qbench.nn.eligible import padding_of
 from qbench.nn.geometry import Geometry
 from qbench.nn.kept import Operand, Quantized, Recomputed, Reencoded, keep, kept, operand, release
@@ -185,7 +185,7 @@ class QuantizedLayer(CodedWeight):
         measures them."""
         if self.training:
             token, view = parted(x)
-            y = apply_function(_QuantizedProduct, token, self.in_graph, self.bias, self, view, error_range)
+            y = apply_function(_QuantizedProduct, token, self.in_graph, self.bias, self, view, error_range, left_of(x))
         elif torch.is_grad_enabled():
             y = apply_function(_EvaluatedProduct, x, self.in_graph, self.bias, self)
         else:
@@ -276,10 +276,10 @@ class _QuantizedProduct(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None,
-        layer: QuantizedLayer, view: Source | None, error_range: Between | None,
+        layer: QuantizedLayer, view: Source | None, error_range: Between | None, x_left: LeftGradient | None,
     ) -> Tensor:  # fmt: skip
         a, w = layer.encode_activation(x, view), layer.encode_weight()
-        ctx.layer, ctx.x_shape, ctx.error_range = layer, x.shape, error_range
+        ctx.layer, ctx.x_shape, ctx.error_range, ctx.x_left = layer, x.shape, error_range, x_left
         keep(ctx, [layer.input_operand(x, a), layer.weight_operand(weight, w)])
         return layer.multiply(layer.observed(a), w)
 
@@ -288,9 +288,9 @@ class _QuantizedProduct(torch.autograd.Function):
         layer: QuantizedLayer = ctx.layer
         (error,) = grads
         measured = None if ctx.error_range is None else ctx.error_range.take()
-        grad_x, grad_weight = product_gradients(ctx, layer, layer.encode_errors(error, measured))
+        grad_x, grad_weight = product_gradients(ctx, layer, layer.encode_errors(error, measured), ctx.x_left)
         grad_bias = _over_channels(error) if ctx.needs_input_grad[2] else None
-        return grad_x, grad_weight, grad_bias, None, None, None
+        return grad_x, grad_weight, grad_bias, *[None] * 4
 
 
 class _EvaluatedProduct(torch.autograd.Function):

@@ -11,8 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from qbench.kernels.encoding import extremes
+from qbench.kernels.pooling import Pooled
 from qbench.kernels.random import Key
-from qbench.nn.deferred import Held, materialised
+from qbench.nn.deferred import (
+    Held,
+    LeftGradient,
+    defer,
+    left_of,
+    materialised,
+    parted,
+    sent_in_codes,
+)
 from qbench.quant.formats import Affine, Quantizer
 from qbench.quant.qtensor import QTensor
 from qbench.quant.quantize import quantize
@@ -250,18 +259,24 @@ class GradientSite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x``; its gradient will be quantised."""
-        return apply_function(_QuantizeGradient, x, self.site) if self.training else x
+        if not self.training:
+            return x
+        (token, source), left = parted(x), LeftGradient()
+        y = apply_function(_QuantizeGradient, token, self.site, left_of(x), left)
+        return y if source is None else defer(y, source, left)
 
 
 class _QuantizeGradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, site: Site) -> Tensor:
-        ctx.site = site  # type: ignore[attr-defined]
+    def forward(ctx: Any, x: Tensor, site: Site, x_left: LeftGradient | None, left: LeftGradient) -> Tensor:
+        ctx.site, ctx.x_left, ctx.left = site, x_left, left
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        return ctx.site(grads[0]).dequantize(), None  # type: ignore[attr-defined]
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        g = ctx.left.joined(grads[0])
+        values = g.values(grads[0].shape) if isinstance(g, Pooled) else g
+        return sent_in_codes(ctx.site(values), ctx.x_left), None, None, None
 
 
 class ValueSite(nn.Module):

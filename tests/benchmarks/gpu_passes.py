@@ -49,7 +49,7 @@ def passes(bench: Bench) -> dict[str, tuple[Callable[[], object], float]]:
     view = (codes, slope, offset)
     mask = torch.zeros(-(-x.numel() // 8), dtype=torch.uint8, device=bench.device)
     table = torch.linspace(-3, 3, 16, device=bench.device)
-    few = codes & 15
+    few, signed = codes & 15, codes.to(torch.int8)
     direct = (x, slope, slope.abs(), 128.0, 32767.0, slope, offset, True)
     grid = (1 / 128, -32767.0, 32767.0, torch.int16)
     pool = ([3, 3], [2, 2], [1, 1])
@@ -59,6 +59,7 @@ def passes(bench: Bench) -> dict[str, tuple[Callable[[], object], float]]:
         "affine_view": (lambda: call("affine_view")(*view, True, None), 5.125),
         "affine_view + trunk": (lambda: call("affine_view")(*view, True, x), 9.125),
         "apply_mask": (lambda: call("apply_mask")(x, mask), 8.125),
+        "join_gradients": (lambda: call("join_gradients")(signed, high, x, mask), 9.125),
         "view_extremes": (lambda: call("view_extremes")(*view, True, None, None), 1),
         "view_gradient_extremes": (lambda: call("view_gradient_extremes")(x, *view, True), 5),
         "chunk_statistics": (lambda: call("chunk_statistics")(codes, CHUNKS), 1),

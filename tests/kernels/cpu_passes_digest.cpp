@@ -28,6 +28,7 @@ void qbench_view_extremes(const u8*, i64, i64, const float*, const float*, int, 
 void qbench_view(const u8*, i64, i64, const float*, i64, const float*, const float*, int, const float*, float*, u8*,
                  float*, int, int);
 void qbench_apply_mask(const float*, i64, const u8*, float*, float*, int, int);
+void qbench_join_gradients(const void*, int, i64, const float*, const float*, const u8*, float*, int, int);
 void qbench_view_gradient_extremes(const float*, const u8*, i64, i64, const float*, const float*, int, float*, int, int);
 void qbench_encode_view_gradient(const float*, u8*, i64, i64, const float*, const float*, int, const float*,
                                  const float*, int, int, u32, u32, u32, int, float*, float*, i64*, int, int);
@@ -224,6 +225,9 @@ void passes(i64 rows, i64 channels, int relu) {
         if (relu) {
             digest.add_all(mask);
             qbench_apply_mask(g.data(), n, mask.data(), value.data(), &numbers[0], THREADS, isa);
+            digest.add_floats(value);
+            // The unsigned codes as signed ones.
+            qbench_join_gradients(codes.data(), 1, n, &low, g.data(), mask.data(), value.data(), THREADS, isa);
             digest.add_floats(value);
         }
         qbench_view_gradient_extremes(g.data(), codes.data(), n, channels, slope.data(), offset.data(), relu,

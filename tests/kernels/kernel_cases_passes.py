@@ -199,6 +199,22 @@ def _paired(*, every: bool) -> Iterator[tuple[tuple[str, list[int] | None], tupl
     return product(KEYS.items(), kinds) if every else zip(KEYS.items(), kinds, strict=True)
 
 
+def joined(shape: tuple[int, ...], dtype: torch.dtype, *, has_g: bool, has_mask: bool) -> tuple[Any, ...]:
+    g, mask = masked(shape)
+    return integers(shape, dtype, seed=30), number(0.037), g if has_g else None, mask if has_mask else None
+
+
+def _joined(lost: Tensor) -> Iterator[Case]:
+    for (label, shape), dtype in product(SHAPES.items(), (torch.int8, torch.int16)):
+        for has_g, has_mask in product((False, True), repeat=2):
+            name = f"{label}-{str(dtype).removeprefix('torch.')}{'-g' if has_g else ''}{'-mask' if has_mask else ''}"
+            yield Case("join_gradients", name, partial(joined, shape, dtype, has_g=has_g, has_mask=has_mask))
+    codes, every, no = integers((2, 5, 4, 3), torch.int8, seed=31), torch.full((15,), 255, dtype=torch.uint8), None
+    for name, scale in (("infinite", math.inf), ("nan", math.nan), ("tiny", 2.0**-149)):
+        yield Case("join_gradients", f"{name}-scale", lambda scale=scale: (codes, number(scale), lost.clone(), every))
+        yield Case("join_gradients", f"{name}-scale-alone", lambda scale=scale: (codes, number(scale), no, ~every))
+
+
 def _poisoned() -> Iterator[Case]:
     fixed = (number(-1.0), number(1.0), 8, True, None)
     scaled = (number(0.01), "fixed", 1.0, -127.0, 127.0, "nearest", None, torch.int8)
@@ -217,6 +233,7 @@ def _poisoned() -> Iterator[Case]:
     yield Case("view_gradient_extremes", "nan", lambda: (lost.clone(), *view((2, 5, 4, 3), False)))
     yield Case("encode_view_gradient_", "nan", lambda: (lost.clone(), *view((2, 5, 4, 3), False), *fixed))
     yield Case("encode_view_gradient_", "nan-range", partial(nan_range, lost))
+    yield from _joined(lost)
     yield Case("apply_mask", "nan", lambda: (lost.clone(), torch.full((15,), 255, dtype=torch.uint8)))
     yield Case("apply_mask", "masked-nan", lambda: (lost.clone(), torch.zeros(15, dtype=torch.uint8)))
     for points in (1, 3):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,16 +12,28 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from qbench.nn import convert
-from qbench.nn.blocks import ConvNormAct
+from qbench.nn.blocks import Branch, ConvNormAct
 from qbench.nn.deferred import Deferred, LeftGradient, materialised
-from qbench.quant.formats import Affine, Symmetric
-from qbench.recipe import Arithmetic, RangeNorm, Recipe
+from qbench.quant.formats import Affine, Direct, Flag, Shift, Symmetric
+from qbench.recipe import Arithmetic, DirectNorm, RangeNorm, Recipe
 
 NEAREST = Affine(8)
-RECIPE = Recipe(
+RANGE = Recipe(
     weight=NEAREST, activation=NEAREST, error=NEAREST, wgrad_error=Symmetric(16), norm_error=NEAREST,
     norm=RangeNorm(chunks=4, input=NEAREST),
 )  # fmt: skip
+DIRECT = Recipe(weight=Direct(8), activation=Direct(8), error=Flag(8), branch_error=Shift(8), norm=DirectNorm())
+RECIPES = {
+    "range norm": RANGE,
+    "direct norm": DIRECT,
+    "direct norm, branches in floats": replace(DIRECT, branch_error=None),
+    "direct norm, branches with a zero point": replace(DIRECT, branch_error=NEAREST),
+}
+
+
+@pytest.fixture(params=RECIPES)
+def recipe(request: pytest.FixtureRequest) -> Recipe:
+    return RECIPES[request.param]
 
 
 class Residual(nn.Module):
@@ -31,22 +44,24 @@ class Residual(nn.Module):
         super().__init__()
         self.stem = ConvNormAct(3, 8, 3, to_trunk=True)
         self.pool = nn.MaxPool2d(3, 2, 1) if pools else nn.Identity()
+        self.branches = nn.ModuleList([Branch(), Branch()])
         self.first, self.second = ConvNormAct(8, 8, 3), ConvNormAct(8, 8, 3, activation=activation, to_trunk=True)
         self.third, self.fourth = ConvNormAct(8, 16, 3, stride=2), ConvNormAct(16, 16, 3, to_trunk=True)
         self.projection = ConvNormAct(8, 16, 1, stride=2, activation=False, to_trunk=True)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.pool(self.stem(x))
-        y = self.second(self.first(x), x)
+        y = self.second(self.first(self.branches[0](x)), x)
         self.outputs = [x, y]
-        z: Tensor = self.fourth(self.third(y), self.projection(y))
+        tap = self.branches[1](y)
+        z: Tensor = self.fourth(self.third(tap), self.projection(tap))
         return z
 
 
-def residual(arithmetic: Arithmetic = "integer", **options: bool) -> tuple[Residual, Tensor]:
+def residual(recipe: Recipe, arithmetic: Arithmetic = "integer", **options: bool) -> tuple[Residual, Tensor]:
     """The converted model and an input."""
     torch.manual_seed(0)
-    model = convert(Residual(**options), RECIPE, arithmetic=arithmetic).model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = convert(Residual(**options), recipe, arithmetic=arithmetic).model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     assert isinstance(model, Residual)
     return model.train(), torch.randn(4, 3, 12, 12).contiguous(memory_format=torch.channels_last)
 
@@ -55,8 +70,8 @@ def plain_loss(model: Residual, x: Tensor) -> Tensor:
     return materialised(model(x)).square().sum()  # type: ignore[no-any-return]
 
 
-def gradients(**options: Any) -> list[Tensor | None]:
-    model, x = residual(**options)
+def gradients(recipe: Recipe, **options: Any) -> list[Tensor | None]:
+    model, x = residual(recipe, **options)
     plain_loss(model, x).backward()
     return [parameter.grad for parameter in model.parameters()]
 
@@ -81,12 +96,12 @@ def nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 @pytest.mark.parametrize("activation", [True, False])
 @pytest.mark.parametrize("arithmetic", ["integer", "simulated"])
 def test_parts_add_up_to_what_autograd_adds_up(
-    arithmetic: Arithmetic, activation: bool, pools: bool, nothing_is_left: Callable[[], None]
+    recipe: Recipe, arithmetic: Arithmetic, activation: bool, pools: bool, nothing_is_left: Callable[[], None]
 ) -> None:
     options = {"arithmetic": arithmetic, "activation": activation, "pools": pools}
-    found = gradients(**options)
+    found = gradients(recipe, **options)
     nothing_is_left()
-    assert_equal(found, gradients(**options))
+    assert_equal(found, gradients(recipe, **options))
 
 
 def test_what_others_send_is_added_to_what_is_left() -> None:
@@ -114,9 +129,10 @@ class Additions(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
 
-def test_autograd_adds_up_no_gradient_of_the_stream(nothing_is_left: Callable[[], None]) -> None:
+@pytest.mark.parametrize("recipe", [RANGE, DIRECT])
+def test_autograd_adds_up_no_gradient_of_the_stream(recipe: Recipe, nothing_is_left: Callable[[], None]) -> None:
     def additions() -> list[torch.Size]:
-        model, x = residual()
+        model, x = residual(recipe)
         loss = plain_loss(model, x)
         with Additions() as seen:
             loss.backward()
@@ -127,8 +143,8 @@ def test_autograd_adds_up_no_gradient_of_the_stream(nothing_is_left: Callable[[]
     assert len(additions()) == 2
 
 
-def test_a_hook_sees_the_sum() -> None:
-    model, x = residual()
+def test_a_hook_sees_the_sum(recipe: Recipe) -> None:
+    model, x = residual(recipe)
     loss = plain_loss(model, x)
     seen: list[Tensor] = []
     for y in model.outputs:
@@ -141,10 +157,10 @@ def test_a_hook_sees_the_sum() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Full backward hook is firing")  # the images need no gradient
-def test_hooks_of_modules_see_gradients_and_change_none() -> None:
-    expected, seen = gradients(), list[tuple[Tensor, Tensor]]()
-    model, x = residual()
-    blocks = [module for module in model.children() if module is not model.stem]
+def test_hooks_of_modules_see_gradients_and_change_none(recipe: Recipe) -> None:
+    expected, seen = gradients(recipe), list[tuple[Tensor, Tensor]]()
+    model, x = residual(recipe)
+    blocks = [module for module in model.children() if module not in (model.stem, model.branches)]
     for block in blocks:
         block.register_full_backward_hook(lambda module, inputs, outputs: seen.append((inputs[0], outputs[0])))
     plain_loss(model, x).backward()
@@ -153,16 +169,16 @@ def test_hooks_of_modules_see_gradients_and_change_none() -> None:
     assert all(gradient.std() > 0 for pair in seen for gradient in pair)
 
 
-def test_what_a_frozen_producer_does_not_take_is_not_left() -> None:
-    model, x = residual()
+def test_what_a_frozen_producer_does_not_take_is_not_left(recipe: Recipe) -> None:
+    model, x = residual(recipe)
     model.stem.requires_grad_(False)
     plain_loss(model, x).backward()
     assert [y.left._total for y in model.outputs] == [None, None]  # type: ignore[attr-defined]
 
 
-def test_a_backward_pass_of_some_leaves_nothing_for_the_next() -> None:
-    expected = gradients()
-    model, x = residual()
+def test_a_backward_pass_of_some_leaves_nothing_for_the_next(recipe: Recipe) -> None:
+    expected = gradients(recipe)
+    model, x = residual(recipe)
     loss = plain_loss(model, x)
     last = model.fourth.conv.weight
     loss.backward(inputs=[last], retain_graph=True)
@@ -172,9 +188,9 @@ def test_a_backward_pass_of_some_leaves_nothing_for_the_next() -> None:
     assert_equal([parameter.grad for parameter in model.parameters()], expected)
 
 
-def test_a_graph_that_is_kept_gives_the_same_gradients_again() -> None:
-    expected = gradients()
-    model, x = residual()
+def test_a_graph_that_is_kept_gives_the_same_gradients_again(recipe: Recipe) -> None:
+    expected = gradients(recipe)
+    model, x = residual(recipe)
     loss = plain_loss(model, x)
     for retain in (True, True, False):
         model.zero_grad()

@@ -104,6 +104,15 @@ struct ColumnsJob {
     i64* sums = nullptr;
 };
 
+struct JoinJob {
+    const void* codes = nullptr;
+    int type = INT8;
+    float scale = 1;
+    const float* g = nullptr;   // or none
+    const u8* mask = nullptr;  // or none
+    float* out = nullptr;
+};
+
 struct LevelsJob {
     const float* x = nullptr;
     const float *mean = nullptr, *inverse = nullptr;
@@ -149,6 +158,7 @@ struct Loops {
     void (*decode)(const void* codes, int type, float scale, float zero, float* out, Range);
     Extremes (*extremes)(const float* x, Range);
     Extremes (*apply_mask)(const float* x, const u8* mask, float* out, Range);
+    void (*join_gradients)(const JoinJob&, Range);
     Extremes (*view)(const ViewJob&, Range);
     Extremes (*gradient_extremes)(const GradientJob&, Range);
     void (*encode_gradient)(const GradientJob&, Range);

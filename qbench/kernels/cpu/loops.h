@@ -15,9 +15,9 @@
 
 const Loops LOOPS = {
     Vector::GROUP * Vector::WIDTH,
-    encode,          encode_flag,     decode,     extremes,          apply_mask, view,
-    gradient_extremes, encode_gradient, level_gradient, column_ends, column_statistics, moments,
-    gradient_sums,   encode_levels,   look_up,    encode_at,         sgd,        adam,
-    momentum,        max_pool,        max_pool_backward, encode_direct, direct_view, direct_sums,
-    direct_gradient,
+    encode,          encode_flag,     decode,     extremes,          apply_mask, join_gradients,
+    view,            gradient_extremes, encode_gradient, level_gradient, column_ends, column_statistics,
+    moments,         gradient_sums,   encode_levels, look_up,        encode_at,  sgd,
+    adam,            momentum,        max_pool,   max_pool_backward, encode_direct, direct_view,
+    direct_sums,     direct_gradient,
 };

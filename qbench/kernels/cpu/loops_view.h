@@ -50,6 +50,33 @@ Extremes apply_mask(const float* x, const u8* mask, float* out, Range range) {
     return span.result();
 }
 
+// g + scale * code where the mask is set, else 0.
+template <class Code, bool HAS_G, bool HAS_MASK>
+void join_range(const JoinJob& given, Range range) {
+    using V = Vector;
+    const JoinJob job = given;  // which, unlike the caller's, no store can change
+    const Code* const codes = static_cast<const Code*>(job.codes);
+    for_each_vector<V>(range, [&](i64 i, int) __attribute__((always_inline)) {
+        auto y = V::mul(V::to_float(V::load(codes + i)), V::set(job.scale));
+        if constexpr (HAS_G) y = V::add(V::load(job.g + i), y);
+        if constexpr (HAS_MASK) y = V::keep(V::load_bits(job.mask, i), y);
+        V::store(job.out + i, y);
+    });
+}
+
+template <class Code>
+void join_codes(const JoinJob& job, Range range) {
+    if (job.g && job.mask) return join_range<Code, true, true>(job, range);
+    if (job.g) return join_range<Code, true, false>(job, range);
+    if (job.mask) return join_range<Code, false, true>(job, range);
+    join_range<Code, false, false>(job, range);
+}
+
+void join_gradients(const JoinJob& job, Range range) {
+    if (job.type == INT8) return join_codes<i8>(job, range);
+    join_codes<i16>(job, range);
+}
+
 // How a code is read: ENTRIES 0 as the number itself, 16, 32 or 256 through a table of that many entries.
 template <class V, int ENTRIES>
 QBENCH_INLINE typename V::F read_code(const u8* codes, const float* table) {

@@ -178,6 +178,20 @@ QBENCH_EXPORT void qbench_apply_mask(
     finish_extremes(extremes_of(threads, n, isa, part), n, extremes);
 }
 
+// g, mask: may be null.
+QBENCH_EXPORT void qbench_join_gradients(
+    const void* codes, int type, i64 n, const float* scale, const float* g, const u8* mask, float* out, int threads,
+    int isa) {
+    JoinJob job;
+    job.codes = codes;
+    job.type = type;
+    job.scale = *scale;
+    job.g = g;
+    job.mask = mask;
+    job.out = out;
+    for_elements(threads, n, isa, [&](const Loops& loops, Range range) { loops.join_gradients(job, range); });
+}
+
 QBENCH_EXPORT void qbench_view_gradient_extremes(
     const float* g, const u8* codes, i64 n, i64 channels, const float* slope, const float* offset, int relu, float* out,
     int threads, int isa) {

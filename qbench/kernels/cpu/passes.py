@@ -116,6 +116,14 @@ def apply_mask(g: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     return result, extremes
 
 
+def join_gradients(codes: Tensor, scale: Tensor, g: Tensor | None, mask: Tensor | None) -> Tensor:
+    """The sum where the mask is set."""
+    result = torch.empty_like(codes, dtype=torch.float32)
+    arguments = (codes.data_ptr(), TYPES.index(codes.dtype), codes.numel(), scale.data_ptr(), pointer(g), pointer(mask))
+    call("join_gradients", *arguments, result.data_ptr())
+    return result
+
+
 def view_gradient_extremes(g: Tensor, codes: Tensor, slope: Tensor, offset: Tensor, relu: bool) -> Tensor:
     """[min, max]."""
     slope, offset = _contiguous(slope, offset)

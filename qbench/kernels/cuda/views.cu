@@ -118,6 +118,31 @@ extern "C" __global__ void apply_mask(const float* g, const u8* mask, i64 count,
     extremes.publish(target);
 }
 
+// g + scale * code where the mask is set, else 0; g and mask may be null.
+template <typename Code>
+__global__ void join_gradients(const Code* codes, i64 count, const float* scale, const float* g, const u8* mask,
+                               float* out) {
+    struct Item {
+        Quad<Code> codes;
+        Quad<float> gradient;
+        u32 bits;
+    };
+    auto load = [&](i64 first, int live) {
+        const u32 bits = mask && live ? (u32)mask[first >> 3] >> (first & 7) : ~0u;
+        return Item{Quad<Code>::of(codes, first, live), Quad<float>::of(g, first, g ? live : 0), bits};
+    };
+    for_each_quad(count, load, [&](const Item& item, i64 first, int live) {
+        Quad<float> sum;
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+            float value = multiply((float)item.codes.element[j], *scale);
+            if (g) value = add(item.gradient.element[j], value);
+            sum.element[j] = item.bits >> j & 1 ? value : 0.0f;
+        }
+        sum.store(out, first, live);
+    });
+}
+
 extern "C" __global__ void view_gradient_extremes(const float* g, const u8* codes, i64 count, i64 channels,
                                                   const float* slope, const float* offset, i64 relu, float* target) {
     Extremes extremes;

@@ -167,6 +167,14 @@ def apply_mask(g: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     return masked, extremes
 
 
+def join_gradients(codes: Tensor, scale: Tensor, g: Tensor | None, mask: Tensor | None) -> Tensor:
+    """g + scale * codes where its bit is set, else 0."""
+    result, count, device = dense(codes.shape, torch.float32, codes.device), codes.numel(), codes.device
+    kernel = f"join_gradients<{CODE_NAMES[codes.dtype]}>"
+    launch(kernel, flat_grid(count, device), codes, count, scale, g, mask, result, device=device)
+    return result
+
+
 def view_gradient_extremes(g: Tensor, codes: Tensor, slope: Tensor, offset: Tensor, relu: bool) -> Tensor:
     """[min, max] of g where the view before the ReLU is positive, 0 elsewhere; of all of g without ``relu``."""
     if not g.numel():

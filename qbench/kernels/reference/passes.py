@@ -87,10 +87,15 @@ def affine_view(
 
 def apply_mask(g: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """``g`` where its bit is set, else 0; and the extremes of that."""
-    places = torch.arange(8, device=mask.device)
-    bits = (mask[:, None].long() >> places & 1).flatten()[: g.numel()].bool()
-    y = torch.where(uncounted(bits.view(counted(g).shape), g), g, 0.0)
+    y = _where_set(mask, g)
     return y, extremes(y)
+
+
+def join_gradients(codes: Tensor, scale: Tensor, g: Tensor | None, mask: Tensor | None) -> Tensor:
+    """scale * codes, plus g, where their bit is set, else 0."""
+    y = codes.float() * scale
+    y = y if g is None else g + y
+    return y if mask is None else _where_set(mask, y)
 
 
 def view_gradient_extremes(g: Tensor, codes: Tensor, slope: Tensor, offset: Tensor, relu: bool) -> Tensor:
@@ -201,6 +206,12 @@ def _finished(value: Tensor, relu: bool, trunk: Tensor | None) -> tuple[Tensor, 
         return channels_last(value), extremes(value), torch.empty(0, dtype=torch.uint8, device=value.device)
     value = channels_last(value.clamp(min=0))
     return value, extremes(value), pack_bits((value > 0).to(torch.uint8), 1)
+
+
+def _where_set(mask: Tensor, x: Tensor) -> Tensor:
+    places = torch.arange(8, device=mask.device)
+    bits = (mask[:, None].long() >> places & 1).flatten()[: x.numel()].bool()
+    return torch.where(uncounted(bits.view(counted(x).shape), x), x, 0.0)
 
 
 def _masked(g: Tensor, value: Tensor, relu: bool) -> Tensor:

@@ -176,7 +176,7 @@ MUTATIONS = [
         "views", "affine_view level_view apply_mask view_gradient_extremes",
         ("halves of a byte exchanged", "bits | next << 4", "next | bits << 4"),
         ("every lane writes its byte", "relu && live && threadIdx.x % 2 == 0", "relu && live"),
-        ("half of the mask's bits", "first & 7", "0", "mask[first >> 3] >> (first & 7)"),
+        ("half of the mask's bits", "first & 7", "0", "live ? (u32)mask[first >> 3] >> (first & 7) : 0"),
         ("a mask on the value's sign", "!relu || value > 0.0f", "!relu || value < 0.0f"),
         ("channels past the last", "channel + 1 == channels ? 0 : channel + 1", "channel + 1"),
         ("channels in fours though ragged", "channels % 4 == 0 && is_packed(values)", "is_packed(values)"),
@@ -184,6 +184,14 @@ MUTATIONS = [
         ("channel after a step of the loop", "(UNROLLED - 1) * stride", "UNROLLED * stride"),
         ("trunk left out", "if (trunk) value = add(value, item.trunk.element[j]);", ";"),
         ("fused multiply-add", "add(multiply(slope, value), offset)", "fmaf(slope, value, offset)"),
+    ),
+    *_of(
+        "views", "join_gradients",
+        ("half of the joined bits", "first & 7", "0", "(u32)mask[first >> 3] >> (first & 7) : ~0u"),
+        ("no mask taken for an empty one", "~0u", "0u"),
+        ("codes without their scale", "multiply((float)item.codes.element[j], *scale)", "(float)item.codes.element[j]"),
+        ("codes alone", "if (g) value = add(item.gradient.element[j], value);", ";"),
+        ("mask left out", "item.bits >> j & 1 ? value : 0.0f", "value"),
     ),
     *_of(
         "views", "encode_affine_view encode_scaled_view view_extremes encode_view_gradient_",
