@@ -100,21 +100,31 @@ def test_colours_are_means_over_seeds_and_odd_values_have_their_own(pictures: di
     assert change.axes[-1].get_ylim() == (-1.0, 1.0)
 
 
-def test_curves_are_medians_over_layers(pictures: dict[str, Figure]) -> None:
-    figure = pictures["probe-cosine-angle-curves"]
-    (axes,) = figure.axes
-    assert (axes.get_title(loc="left"), axes.get_xlabel(), axes.get_ylabel()) == (
-        "E: error",
-        "epoch",
-        "angle [degrees]",
-    )
-    lines = {str(line.get_label()): line for line in axes.get_lines()}
-    assert list(lines) == ["banner8", r"\$_{x}\$[a=1]"] or set(lines) == {"banner8", r"\$_{x}\$[a=1]"}
-    # Epoch 1 of banner8: the means over both seeds are 1.5, 4.5, 7.5, 10.5 and, of wgrad_error, 1 and 4.
-    assert lines["banner8"].get_ydata()[0] == pytest.approx(4.25)
+def test_curves_are_medians_over_layers_of_one_tensor(pictures: dict[str, Figure]) -> None:
+    error, wgrad_error = drawn = pictures["probe-cosine-angle-curves"].axes
+    assert [axes.get_title(loc="left") for axes in drawn] == ["E: error", "E: wgrad_error"]
+    assert {(axes.get_xlabel(), axes.get_ylabel()) for axes in drawn} == {("epoch", "angle [degrees]")}
+    lines = {str(line.get_label()): line for line in error.get_lines()}
+    assert set(lines) == {"banner8", r"\$_{x}\$[a=1]"}
+    # Epoch 1 of banner8: the means over both seeds are 1.5, 4.5, 7.5 and 10.5 and, of wgrad_error, 1 and 4.
+    assert lines["banner8"].get_ydata()[0] == pytest.approx(6.0)
     assert list(lines["banner8"].get_xdata()) == [1, 2, 3]
+    assert [line.get_ydata()[0] for line in wgrad_error.get_lines()] == pytest.approx([2.5])
     note = "infinite values, where nothing is lost, are left out"
     assert note in " ".join(words(pictures["probe-sqnr-curves"]))
+
+
+def test_curves_stand_in_the_order_of_the_data_paths() -> None:
+    found = [s for path in ("update", "norm_error", "weight") for s in series("cosine", "cosine", path, [[0.5, 0.6]])]
+    panels = figures([record("fp32", 0, found)])["probe-cosine-curves"].axes
+    assert [axes.get_title(loc="left") for axes in panels] == ["W: weight", "E: norm_error", "U: update"]
+
+
+def test_the_name_beside_a_colour_bar_is_not_cut_where_its_numbers_are_long() -> None:
+    values: list[list[float | None]] = [[0.9999991, 0.9999995]]
+    figure = figures([record("fp32", 0, series("cosine", "cosine", "weight", values))])["probe-cosine-weight"]
+    figure.draw_without_rendering()
+    assert figure.axes[-1].yaxis.label.get_window_extent().x1 < figure.bbox.x1
 
 
 def test_files_are_written_and_are_the_same_bytes_again(tmp_path: Path) -> None:

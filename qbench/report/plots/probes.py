@@ -33,7 +33,7 @@ _PATH_INCHES = 0.22
 _GAP_INCHES = 0.09
 _TITLE_INCHES = 0.62
 # Of the colour bar with its numbers, of a whole picture, and of a letter of its title.
-_BAR_INCHES = 0.85
+_BAR_INCHES = 1.05
 _LEAST_WIDTH = 6.4
 _TITLE_LETTER_INCHES = 0.091
 _LEAST_WHERE = 8
@@ -335,21 +335,25 @@ def _seeds(scene: Scene) -> str:
 
 
 def _curves(scene: Scene, table: Table) -> Figure:
-    """A panel per data path: per method the median over its layers and tensors, and their quartiles as a band."""
-    letters = [letter for letter in DATA_PATHS if (table.values["data_path"] == letter).any()]
-    across = min(len(letters), 3)
-    rows = math.ceil(len(letters) / across)
+    """A panel per tensor, as in the heat maps: per method the median over its layers, and their quartiles as a band.
+
+    Tensors of one data path are kept apart: their formats may differ by many bits, and a median of all is none's.
+    """
+    tensors = list(dict.fromkeys(zip(table.values["data_path"], table.values["path"], strict=True)))
+    tensors.sort(key=lambda tensor: list(DATA_PATHS).index(tensor[0]))
+    across = min(len(tensors), 3)
+    rows = math.ceil(len(tensors) / across)
     width = max(3.3 * across + 2.0, _LEAST_WIDTH) + room_for(series.name for series in scene.series)
     figure = new_figure(width, 2.7 * rows + 0.6)
     figure.set_layout_engine("constrained", rect=(0, 0, 1, 1 - 0.5 / figure.get_figheight()))
     panels = figure.subplots(rows, across, squeeze=False)
-    for axes in panels.flat[len(letters) :]:
+    for axes in panels.flat[len(tensors) :]:
         axes.set_axis_off()
-    for axes, letter in zip(panels.flat, letters, strict=False):
-        part = table.values[table.values["data_path"] == letter]
+    for axes, (letter, path) in zip(panels.flat, tensors, strict=False):
+        part = table.values[table.values["path"] == path]
         for series in scene.series:
             _line(axes, part[part["method"] == series.name], series)
-        _finish(axes, letter, table.axis, part["epoch"])
+        _finish(axes, f"{letter}: {path}", table.axis, part["epoch"])
     found = {label: h for axes in panels.flat for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     names = [name for name in (literal(series.name) for series in scene.series) if name in found]
     figure.legend([found[name] for name in names], names, loc="outside right center", handlelength=2.6)
@@ -376,8 +380,8 @@ def _line(axes: Axes, part: pd.DataFrame, series: Series) -> None:
     )  # fmt: skip
 
 
-def _finish(axes: Axes, letter: str, label: str, epochs: pd.Series[int]) -> None:
-    axes.set_title(f"{letter}: {DATA_PATHS[letter]}", fontsize=9.5)
+def _finish(axes: Axes, title: str, label: str, epochs: pd.Series[int]) -> None:
+    axes.set_title(literal(clean(title)), fontsize=9.5)
     axes.set_xlabel("epoch")
     axes.set_ylabel(literal(label))
     label_epochs(axes, min(epochs), max(epochs))
