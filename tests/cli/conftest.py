@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+# Helpers of these tests, and records that are made up for those of the reports.
+sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "report"))
 
 from synthetic_records import ENVIRONMENT, small_run

@@ -1,0 +1,75 @@
+"""``qbench run``: its plan, what it refuses, and a small suite from beginning to end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from verbs import qbench, refused
+
+
+def test_dry_run_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = qbench(
+        "run", "smoke", "--dry-run", "--seeds", "0-2", "--epochs", "3", "--device", "cpu", "-m", "graham[bits=2,3]"
+    )
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert "6 cells: 2 methods x 1 model x 1 data set x 3 seeds" in lines
+    assert any(line.startswith("train: epochs 3, batch_size 64") for line in lines)
+    assert any(line.startswith("  graham[bits=2]: ") for line in lines)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_dry_run_without_measuring() -> None:
+    assert "measure: nothing" in qbench("run", "smoke", "--dry-run", "--no-measure", "--device", "cpu").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["smok"], "unknown suite 'smok', did you mean 'smoke'?"),
+        ([""], "unknown suite ''; known: digits, "),
+        (["missing.yaml"], "suite file missing.yaml does not exist"),
+        (["smoke", "-m", "baner8"], "did you mean 'banner8'?"),
+        (["smoke", "-m", "graham[bits=0]"], "option 'bits'"),
+        (["smoke", "-m", "graham[bit=2]"], "did you mean 'bits'?"),
+        (["smoke", "-m", "./none.py:x"], "plugin file"),
+        (["smoke", "--profile", "quik"], "unknown profile 'quik'"),
+        (["smoke", "--seeds", "1,x"], "--seeds: '1,x' is no list of seeds; write 0,1,2 or 0-4"),
+        (["smoke", "--seeds", "3-1"], "--seeds"),
+        (["smoke", "--arithmetic", "intger"], "--arithmetic: unknown value 'intger', did you mean 'integer'?"),
+        (["smoke", "--device", "tpu"], "unknown device 'tpu'"),
+        (["smoke", "--jobs", "0", "--device", "cpu"], "--jobs: must be at least 1"),
+    ],
+)
+def test_run_refuses_bad_input_and_writes_nothing(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert message in refused("run", *arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_run_refuses_the_results_of_another_suite(finished_run: Path) -> None:
+    message = refused("run", "smoke", "--out", str(finished_run), "--device", "cpu")
+    assert "holds results of suite 'digits', not of 'smoke'" in message
+
+
+def test_run_ends_with_table_plots_and_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = qbench("run", "smoke", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    out = tmp_path / "results" / "runs" / "smoke"
+    assert len(pd.read_parquet(out / "cells.parquet")) == 2
+    assert {path.name for path in (out / "tables").iterdir()} == {
+        "methods.txt", "methods.md", "methods.csv", "methods.tex", "methods.json", "cells.csv"
+    }  # fmt: skip
+    assert len(list((out / "plots").iterdir())) == 8
+    assert result.stdout.startswith("smoke: resnet8[width=8] on digits (cpu)")
+    assert "plots: results/runs/smoke/plots/" in result.stdout
+    assert "2 of 2 cells done (2 now)" in result.stdout.splitlines()[-1]
+    assert "[2/2]" in result.stderr
+    again = qbench("run", "smoke", "--device", "cpu")
+    assert "2 of 2 cells done (0 now)" in again.stdout.splitlines()[-1]

@@ -1,0 +1,60 @@
+"""``qbench show`` on made-up results: how a run stands."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+
+from verbs import qbench, refused
+
+from qbench.store import Store
+
+
+def test_show_tells_how_a_run_stands(finished_run: Path) -> None:
+    lines = qbench("show", "digits").stdout.splitlines()
+    assert "cells: 15 planned, 13 ok, 1 diverged, 1 oom" in lines
+    assert "diverged: graham[bits=4] on resnet8, digits, seed 2, at step 41" in lines
+    assert any(line.startswith("failed: wageubn on resnet8, digits, seed 2: oom, out of memory") for line in lines)
+    assert "skipped: lazy, it offers integer arithmetic, not simulated" in lines
+
+
+CONTINUES = "interrupted: the same command continues where it stopped"
+
+
+def test_show_tells_a_finished_run_from_an_interrupted_one(finished_run: Path) -> None:
+    assert CONTINUES not in qbench("show", "digits").stdout
+    next((finished_run / "records").iterdir()).unlink()
+    assert CONTINUES in qbench("show", "digits").stdout.splitlines()
+
+
+def test_show_tells_a_live_run_from_one_that_was_killed(finished_run: Path) -> None:
+    store = Store.open(finished_run)
+    lost, measured = store.records()[0], store.measures()[0]
+    (finished_run / "records" / f"{lost.key}.json").unlink()
+    training, measuring = (f"{r.cell.label} on resnet8, digits" for r in (lost, measured))
+    for key, task, now in [
+        (lost.key, "train", f"training now: {training}, seed {lost.cell.seed}"),
+        (measured.key, "measure", f"measuring now: {measuring}"),
+    ]:
+        with store.lock():
+            store.log(key, task).touch()
+            lines = qbench("show", "digits").stdout.splitlines()
+        assert any(re.fullmatch(rf"running since \d{{4}}-\S+Z, process {os.getpid()}", line) for line in lines)
+        assert [line for line in lines if " now: " in line] == [now]
+        assert CONTINUES not in lines
+        store.log(key, task).unlink()
+    killed = {"pid": os.getpid(), "started": "2001-01-01T00:00:00Z"}  # long before the process of this number
+    (finished_run / "running.json").write_text(json.dumps(killed))
+    lines = qbench("show", "digits").stdout.splitlines()
+    assert CONTINUES in lines
+    assert not any(line.startswith(("running", "training now", "measuring now")) for line in lines)
+
+
+def test_show_manifest_of_a_method(finished_run: Path) -> None:
+    result = qbench("show", "digits", "--manifest", "banner8")
+    assert "conv1" in result.stdout
+    assert "Affine(bits=8)" in result.stdout
+    assert "did you mean 'banner8'" in refused("show", "digits", "--manifest", "banner")
+    assert "got far enough" in refused("show", "digits", "--manifest", "fp32")
