@@ -35,6 +35,12 @@ class Plain(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
+class Keyed(Plain):
+    """Base of the records that lie on disk, each in a file that is named after its key."""
+
+    key: str
+
+
 class ProbeChoice(Plain):
     """A probe (see :mod:`qbench.probes`) and all its options."""
 
@@ -168,10 +174,9 @@ class Attempt(Plain):
     finished: str
 
 
-class Record(Plain):
+class Record(Keyed):
     """What a cell leaves on disk."""
 
-    key: str
     run: str = Field(description="identifier of the qbench run that made it")
     cell: Cell
     outcome: Outcome
@@ -181,10 +186,9 @@ class Record(Plain):
     finished: str
 
 
-class MeasureRecord(Plain):
+class MeasureRecord(Keyed):
     """The rounds of one method's measurement on disk; the cell's seed is the first of the suite."""
 
-    key: str
     run: str
     cell: Cell
     rounds: tuple[Measurement, ...]

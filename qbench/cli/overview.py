@@ -13,11 +13,11 @@ from qbench.report.text import MISSING, clean, counted, memory, significant, tit
 from qbench.store.manifest import place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import Any
 
     from qbench.cell import ManifestRow, MeasureRecord, Record
-    from qbench.store import RunManifest, Store
+    from qbench.store import Damaged, RunManifest, Store
 
 
 def overview_lines(store: Store, records: Sequence[Record], measures: Sequence[MeasureRecord]) -> Iterator[str]:
@@ -38,12 +38,12 @@ def overview_lines(store: Store, records: Sequence[Record], measures: Sequence[M
     for label, reason in manifest.skipped.items():
         yield clean(f"skipped: {label}, it {reason}")
     yield from _failures(store, records)
-    yield from damage_lines(store)
+    yield from damage_lines(store.damaged())
 
 
-def damage_lines(store: Store) -> Iterator[str]:
+def damage_lines(found: Iterable[Damaged]) -> Iterator[str]:
     """What of the results is damaged or cannot be read, and what to do."""
-    for damaged in store.damaged():
+    for damaged in found:
         if damaged.is_closed:
             yield clean(f"unreadable: {damaged.path} {damaged.reason}; {damaged.remedy}")
         else:

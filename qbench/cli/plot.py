@@ -24,7 +24,9 @@ def plot(
         list[str] | None, typer.Option(help="Draw only this plot (see 'qbench list plots'); may be repeated.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Directory of the pictures [default: RUN/plots].")] = None,
-    baseline: Annotated[str, typer.Option(help="The method, as labelled, that is drawn as the reference.")] = "fp32",
+    baseline: Annotated[
+        str | None, typer.Option(help="The method, as labelled, that is drawn as the reference [default: fp32].")
+    ] = None,
 ) -> None:
     """Draw a run's results.
 
@@ -32,19 +34,19 @@ def plot(
     observed.
     """
     from qbench.cli.results import open_run, print_paths, read_run
-    from qbench.cli.theory import read_theory
+    from qbench.cli.theory import plot_theory
     from qbench.errors import InputError
+    from qbench.report.entries import BASELINE
     from qbench.report.plots import find_plot, write_plots
-    from qbench.report.plots.theory import write_pictures
     from qbench.theory.results import is_theory
 
     store = open_run(run)
     if is_theory(store):
-        print_paths("plots", write_pictures(read_theory(store), out or store.path / "plots", only=only or ()))
+        plot_theory(store, out or store.path / "plots", only or (), baseline=baseline)
         return
     names = [find_plot(name).name for name in only or ()]
     records, measures = read_run(store)
-    drawn = write_plots(records, measures, out or store.path / "plots", only=names, baseline=baseline)
+    drawn = write_plots(records, measures, out or store.path / "plots", only=names, baseline=baseline or BASELINE)
     if only and not drawn.paths:
         raise InputError("; ".join(f"no plot {sentence}" for sentence in drawn.skipped))
     print_paths("plots", drawn.paths)

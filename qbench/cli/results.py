@@ -46,7 +46,7 @@ def read_run(store: Store) -> tuple[list[Record], list[MeasureRecord]]:
     """The records of a run so far; what is damaged is told on stderr. Raises InputError where there are none."""
     from qbench.cli.overview import damage_lines
 
-    for line in damage_lines(store):
+    for line in damage_lines(store.damaged()):
         print(line, file=sys.stderr)
     records, measures = store.records(), store.measures()
     if not records and not measures:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from qbench.cell import Status
 from qbench.cli.arguments import one_seed
-from qbench.cli.overview import machine_line, standing
+from qbench.cli.overview import damage_lines, machine_line, standing
 from qbench.cli.results import RUNS, print_grids, print_paths
 from qbench.cli.state import clock
 from qbench.errors import InputError
@@ -63,13 +63,14 @@ def run_theory_suite(
     return summary.exit_code
 
 
-def table_theory(store: Store, format_name: str, output: Path | None, *, cells: bool) -> None:
+def table_theory(store: Store, format_name: str, output: Path | None, *, cells: bool, baseline: str | None) -> None:
     """Print the answers of a run in one of the table formats, or write them to ``output``. Raises InputError."""
     from qbench.report.files import write_file
     from qbench.report.theory import render_theory
 
     if cells:
         raise InputError(f"--cells: {store.path} holds a theory run, which trains no cells")
+    _refuse_baseline(store, baseline)
     records = read_theory(store)
     if output is not None:
         write_file(output, render_theory(records, format_name))
@@ -80,12 +81,27 @@ def table_theory(store: Store, format_name: str, output: Path | None, *, cells: 
         print(render_theory(records, format_name), end="")
 
 
+def plot_theory(store: Store, out: Path, only: Sequence[str], *, baseline: str | None) -> None:
+    """Draw the pictures of a run into ``out``. Raises InputError."""
+    from qbench.report.plots.theory import write_pictures
+
+    _refuse_baseline(store, baseline)
+    print_paths("plots", write_pictures(read_theory(store), out, only=only))
+
+
+def _refuse_baseline(store: Store, baseline: str | None) -> None:
+    if baseline is not None:
+        raise InputError(
+            f"--baseline: {store.path} holds a theory run, which compares no methods with a baseline; leave it out"
+        )
+
+
 def print_theory_plan(suite: TheorySuite, out: Path, threads: int | None) -> None:
     """The plan as plain lines."""
     from qbench.theory import find_experiment
     from qbench.theory.runner import done_experiments
 
-    done = done_experiments(suite, out, threads)
+    done, damaged = done_experiments(suite, out, threads)
     profile = f" (profile {suite.profile})" if suite.profile else ""
     print(clean(titled(f"suite {suite.name}{profile}", suite.description)))
     print(clean(f"into {out}, on cpu, seed {suite.seed}"))
@@ -95,6 +111,8 @@ def print_theory_plan(suite: TheorySuite, out: Path, threads: int | None) -> Non
         print(f"  {experiment.name}: {find_experiment(experiment.name).description}{is_done}")
         for name, value in experiment.changed.items():
             print(clean(f"    {name}: {value}"))
+    for line in damage_lines(damaged):
+        print(line)
 
 
 def conclude_theory(summary: TheorySummary) -> None:
@@ -141,16 +159,21 @@ def show_theory(store: Store) -> None:
     for record in records:
         if record.status is not Status.OK:
             print(clean(f"failed: {record.experiment}: {record.message} (log: {theory.log(record.key)})"))
+    for line in damage_lines(theory.damaged()):
+        print(line)
     if records:
         print()
         print_grids_of(records)
 
 
 def read_theory(store: Store) -> list[ExperimentRecord]:
-    """The records of a run so far. Raises InputError where there are none."""
+    """The records of a run so far; what is damaged is told on stderr. Raises InputError where there are none."""
     from qbench.theory.results import TheoryStore
 
-    records = TheoryStore(store).records()
+    theory = TheoryStore(store)
+    for line in damage_lines(theory.damaged()):
+        print(line, file=sys.stderr)
+    records = theory.records()
     if not records:
         raise InputError(f"{store.path} holds no finished experiment yet; start or continue it with 'qbench run'")
     return records
@@ -171,8 +194,10 @@ def theory_display() -> Iterator[Observer]:
 
 def told(event: Event) -> str:
     """``event`` as one line."""
-    from qbench.theory.runner import Finished, Progressed
+    from qbench.theory.runner import Finished, Noticed, Progressed
 
+    if isinstance(event, Noticed):
+        return clean(f"note: {event.message}")
     if isinstance(event, Finished):
         record = event.record
         if record.status is not Status.OK:
@@ -209,9 +234,11 @@ class _Bars:
     def on_event(self, event: Event) -> None:
         from rich.text import Text
 
-        from qbench.theory.runner import Finished, Progressed
+        from qbench.theory.runner import Finished, Noticed, Progressed
 
-        if isinstance(event, Finished):
+        if isinstance(event, Noticed):
+            self._bars.console.print(Text(told(event)))
+        elif isinstance(event, Finished):
             self._bars.remove_task(self._tasks.pop(event.record.experiment))
             missed = event.record.num_outside or event.record.status is not Status.OK
             self._bars.console.print(Text(told(event), style="red" if missed else ""))

@@ -18,6 +18,7 @@ from qbench.engine.session import Session
 from qbench.engine.training import has_result, is_due, train_cells
 from qbench.environment import num_cores
 from qbench.errors import DataError, InputError
+from qbench.store.files import refuse_closed
 from qbench.store.keys import Keys
 from qbench.store.manifest import RunManifest, conditions, slot
 from qbench.store.store import Store
@@ -70,13 +71,17 @@ def run_suite(
 def plan_suite(suite: Suite, out: Path | None = None, *, device: str = "cpu", threads: int | None = None) -> Plan:
     """What :func:`run_suite` would do; with ``out``, also which cells have their result there already.
 
-    Nothing is written. Raises DeviceError, and StoreError for a directory that the run would refuse.
+    Nothing is written; notes tell of damaged records. Raises DeviceError, and StoreError for a directory that the run
+    would refuse.
     """
     device = check_device(device)
     notes = check_kernels(suite, device)
     if out is None or not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return make_plan(suite, device, notes=notes)
     store, keys = Store.open(out, suite.name), Keys(threads=allot(device, None, threads).threads)
+    damaged = store.damaged()
+    refuse_closed(damaged)
+    notes += tuple(f"a record is damaged, {found.remedy} ({found.path}: {found.reason})" for found in damaged)
     try:
         return make_plan(suite, device, lambda cell: has_result(store.record(keys.cell(cell))), notes)
     except DataError as error:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from filelock import Timeout
 from pydantic import ValidationError
 
-from qbench.cell import MeasureRecord, Record
+from qbench.cell import Keyed
 from qbench.errors import StoreError
 
-R = TypeVar("R", Record, MeasureRecord)
+_RECORD_NAME = re.compile(r"[^.].*\.json")
+R = TypeVar("R", bound=Keyed)
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,28 @@ def load(file: Path, kind: type[R]) -> R | None:
         return None
 
 
-def why_damaged(file: Path, kind: type[R]) -> Damaged | None:
+def record_files(folder: Path) -> list[Path]:
+    """Raises OSError for a folder that is there and cannot be read, which a glob would pass over."""
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    return [folder / name for name in sorted(names) if _RECORD_NAME.fullmatch(name)]
+
+
+def damaged_in(folder: Path, kind: type[Keyed], remedy: str) -> Iterator[Damaged]:
+    """Files in ``folder`` that should hold a record and do not, or that cannot be read; or the folder itself."""
+    try:
+        files = record_files(folder)
+    except OSError as error:
+        yield closed(folder, error)
+        return
+    found = (_why_damaged(file, kind, remedy) for file in files)
+    yield from (damaged for damaged in found if damaged is not None)
+
+
+def _why_damaged(file: Path, kind: type[Keyed], remedy: str) -> Damaged | None:
     """What is wrong with ``file``; None where it holds a record, or is gone."""
-    remedy = "its measurement is made again" if kind is MeasureRecord else "its cell runs again"
     try:
         _parse(file, kind)
     except FileNotFoundError:
@@ -62,7 +84,19 @@ def closed(path: Path, error: OSError) -> Damaged:
     return Damaged(path, f"cannot be read: {error.strerror or error}", remedy, is_closed=True)
 
 
-def move_aside(file: Path, aside: Path) -> Path:
+def refuse_closed(found: Iterable[Damaged]) -> None:
+    """Raise :class:`StoreError` where a record cannot be read: it may be intact, and must not be written over."""
+    for damaged in found:
+        if damaged.is_closed:
+            raise StoreError(f"{damaged.path} {damaged.reason}; {damaged.remedy}, or move it away")
+
+
+def set_aside(found: Iterable[Damaged], aside: Path) -> list[Damaged]:
+    """Move damaged records into the directory ``aside``, so that they are made again; where they are now."""
+    return [replace(damaged, path=_move_aside(damaged.path, aside)) for damaged in found]
+
+
+def _move_aside(file: Path, aside: Path) -> Path:
     """Move ``file`` into the directory ``aside`` under a name of its own, and return its new place."""
     stem = f"{file.parent.name}-{file.stem}"
     with told(f"{aside} cannot be written"):

@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,12 +22,11 @@ from pydantic import ValidationError
 from qbench.cell import MeasureRecord, Record
 from qbench.errors import StoreError
 from qbench.store.atomic import remove_leftovers, write_atomic
-from qbench.store.files import Damaged, closed, load, move_aside, told, why_damaged
+from qbench.store.files import Damaged, damaged_in, load, record_files, refuse_closed, set_aside, told
 from qbench.store.lock import Writer, only_writer, writer
 from qbench.store.manifest import RunManifest
 
 _FOLDERS = ("records", "measures", "logs")
-_RECORD_NAME = re.compile(r"[^.].*\.json")
 R = TypeVar("R", Record, MeasureRecord)
 
 
@@ -109,11 +106,9 @@ class Store:
                 (self.path / folder).mkdir(exist_ok=True)
                 remove_leftovers(self.path / folder)
         remove_leftovers(self.path)
-        found, aside = self.damaged(), self.path / "damaged"
-        for damaged in found:
-            if damaged.is_closed:
-                raise StoreError(f"{damaged.path} {damaged.reason}; {damaged.remedy}, or move it away")
-        return [replace(damaged, path=move_aside(damaged.path, aside)) for damaged in found]
+        found = self.damaged()
+        refuse_closed(found)
+        return set_aside(found, self.aside)
 
     def begin(self, manifest: RunManifest) -> None:
         """Make ``manifest`` the plan that :meth:`records` is about."""
@@ -126,6 +121,11 @@ class Store:
     def put_measure(self, measure: MeasureRecord) -> None:
         """Write a measurement, over an earlier one of the same key. It is on disk when this returns."""
         self._write(f"measures/{measure.key}.json", json.loads(measure.model_dump_json()))
+
+    @property
+    def aside(self) -> Path:
+        """Where damaged records are kept."""
+        return self.path / "damaged"
 
     def log(self, key: str, task: str = "train") -> Path:
         """Where the worker's output for a key is kept."""
@@ -175,16 +175,10 @@ class Store:
 
     def damaged(self) -> list[Damaged]:
         """Files that should hold a record and do not, and folders and files that cannot be read."""
-        return [*self._damaged_in("records", Record), *self._damaged_in("measures", MeasureRecord)]
-
-    def _damaged_in(self, folder: str, kind: type[R]) -> Iterator[Damaged]:
-        try:
-            files = self._files(folder)
-        except OSError as error:
-            yield closed(self.path / folder, error)
-            return
-        found = (why_damaged(file, kind) for file in files)
-        yield from (damaged for damaged in found if damaged is not None)
+        return [
+            *damaged_in(self.path / "records", Record, "its cell runs again"),
+            *damaged_in(self.path / "measures", MeasureRecord, "its measurement is made again"),
+        ]
 
     def _found(
         self,
@@ -196,19 +190,11 @@ class Store:
         manifest = self.manifest
         keys = list(planned(manifest)) if manifest else []
         if everything:
-            keys += sorted({file.stem for file in self._files(folder)} - set(keys))
+            keys += sorted({file.stem for file in record_files(self.path / folder)} - set(keys))
         for key in keys:
             found = load(key)
             if found is not None:
                 yield found
-
-    def _files(self, folder: str) -> list[Path]:
-        """Raises OSError for a folder that is there and cannot be read, which a glob would pass over."""
-        try:
-            names = os.listdir(self.path / folder)
-        except FileNotFoundError:
-            return []
-        return [self.path / folder / name for name in sorted(names) if _RECORD_NAME.fullmatch(name)]
 
     def _write(self, name: str, content: object) -> None:
         text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"

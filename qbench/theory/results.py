@@ -15,13 +15,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from qbench.cell import Plain, Status
+from qbench.cell import Keyed, Status
 from qbench.environment import hardware_key, library_key
-from qbench.store import RunManifest, Store
+from qbench.store import Damaged, RunManifest, Store
 from qbench.store.atomic import remove_leftovers, write_atomic
-from qbench.store.files import told
+from qbench.store.files import damaged_in, load, refuse_closed, set_aside, told
 from qbench.store.keys import digest, qbench_source
 from qbench.suite.theory import PlannedExperiment, TheorySuite
 from qbench.theory.findings import Answer, Findings
@@ -32,10 +30,9 @@ _HERE = Path(__file__).resolve().parent
 _NOT_COMPUTING = {"results.py", "runner.py", "worker.py", "task.py"}
 
 
-class ExperimentRecord(Plain):
+class ExperimentRecord(Keyed):
     """One experiment's end. findings: None where it failed."""
 
-    key: str
     run: str
     suite: str
     experiment: str
@@ -78,20 +75,25 @@ class TheoryStore:
         """The results directory."""
         return self.store.path
 
-    def prepare(self) -> None:
-        """Make the folders and clear up after a killed writer; only while the lock is held."""
+    def prepare(self) -> list[Damaged]:
+        """Make the folders, clear up after a killed writer, and move damaged records aside, so that they are made
+        again; only while the lock is held. Raises StoreError where one cannot be read.
+        """
         self.store.recover()
+        found = self.damaged()
+        refuse_closed(found)
         with told(f"results directory {self.path} cannot be written"):
             (self.path / _FOLDER).mkdir(exist_ok=True)
             remove_leftovers(self.path / _FOLDER)
+        return set_aside(found, self.store.aside)
+
+    def damaged(self) -> list[Damaged]:
+        """Files that should hold an experiment's record and do not, and what cannot be read."""
+        return list(damaged_in(self.path / _FOLDER, ExperimentRecord, "its experiment runs again"))
 
     def record(self, key: str) -> ExperimentRecord | None:
         """The record of ``key``; None where there is none, or none that can be read."""
-        try:
-            record = ExperimentRecord.model_validate_json((self.path / _FOLDER / f"{key}.json").read_bytes())
-        except (OSError, ValidationError):
-            return None
-        return record if record.key == key else None
+        return load(self.path / _FOLDER / f"{key}.json", ExperimentRecord)
 
     def put(self, record: ExperimentRecord) -> None:
         """Write a record, over an earlier one of the same key. It is on disk when this returns."""

@@ -19,7 +19,8 @@ from qbench.engine.device import allot
 from qbench.engine.inbox import next_of
 from qbench.engine.jobs import worker_environment
 from qbench.environment import environment
-from qbench.store import Store
+from qbench.store import Damaged, Store
+from qbench.store.files import refuse_closed
 from qbench.store.lock import now
 from qbench.suite.theory import PlannedExperiment, TheorySuite
 from qbench.theory.results import ExperimentRecord, TheoryStore, experiment_key, manifest_of
@@ -52,7 +53,14 @@ class Finished:
     log: Path
 
 
-Event = Started | Progressed | Finished
+@dataclass(frozen=True)
+class Noticed:
+    """Something that the user should know."""
+
+    message: str
+
+
+Event = Noticed | Started | Progressed | Finished
 Observer = Callable[[Event], None]
 
 
@@ -133,7 +141,8 @@ def run_theory(
     facts = {**environment(), "jobs": allotment.jobs, "worker_threads": allotment.threads}
     store = TheoryStore(Store.open(out, suite.name, create=True))
     with store.store.lock():
-        store.prepare()
+        for found in store.prepare():
+            observer(Noticed(f"a damaged record is now {found.path}, {found.remedy} ({found.reason})"))
         store.store.begin(manifest_of(suite, run, allotment.threads, facts))
         due = list(_due(suite, store, allotment.threads, retry))
         finished, interrupted = 0, False
@@ -161,15 +170,19 @@ def run_theory(
     )
 
 
-def done_experiments(suite: TheorySuite, out: Path, threads: int | None = None) -> set[str]:
-    """The names of those that have their findings in ``out`` already. Raises StoreError for a directory that a run
-    would refuse."""
+def done_experiments(suite: TheorySuite, out: Path, threads: int | None = None) -> tuple[set[str], list[Damaged]]:
+    """The names of those that have their findings in ``out`` already, and what is damaged there.
+
+    Raises StoreError for a directory that a run would refuse.
+    """
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return set()
+        return set(), []
     store = TheoryStore(Store.open(out, suite.name))
+    damaged = store.damaged()
+    refuse_closed(damaged)
     count = allot("cpu", None, threads).threads
     due = {work.experiment.name for work in _due(suite, store, count, retry=True)}
-    return {experiment.name for experiment in suite.experiments} - due
+    return {experiment.name for experiment in suite.experiments} - due, damaged
 
 
 def _due(suite: TheorySuite, store: TheoryStore, threads: int, retry: bool) -> Iterator[_Work]:

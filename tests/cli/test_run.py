@@ -22,6 +22,23 @@ def test_dry_run_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_dry_run_tells_of_damaged_records_and_leaves_them(finished_run: Path) -> None:
+    record = next((finished_run / "records").iterdir())
+    record.write_text("{")
+    lines = qbench("run", "digits", "--dry-run", "--device", "cpu").stdout.splitlines()
+    (told,) = [line for line in lines if record.name in line]
+    assert told.startswith("note: a record is damaged, its cell runs again (results/runs/digits/records/")
+    assert record.read_text() == "{"
+
+
+def test_dry_run_refuses_records_that_the_run_would_refuse(finished_run: Path) -> None:
+    record = next((finished_run / "records").iterdir())
+    record.unlink()
+    record.mkdir()
+    message = refused("run", "digits", "--dry-run", "--device", "cpu")
+    assert message.endswith(f"{record.name} cannot be read: Is a directory; make it readable, or move it away")
+
+
 def test_dry_run_without_measuring() -> None:
     assert "measure: nothing" in qbench("run", "smoke", "--dry-run", "--no-measure", "--device", "cpu").stdout
 

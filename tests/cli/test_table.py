@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from verbs import qbench, refused
 
+GOLDEN = Path(__file__).parent.parent / "report" / "golden"
+
 
 def test_table_of_a_run_by_name_and_by_path(finished_run: Path) -> None:
     by_name = qbench("table", "digits")
@@ -21,10 +23,9 @@ def test_table_of_a_run_by_name_and_by_path(finished_run: Path) -> None:
 
 @pytest.mark.parametrize("name", ["terminal", "md", "csv", "latex", "json"])
 def test_table_formats_are_the_renderers(finished_run: Path, name: str) -> None:
-    golden = Path(__file__).parent.parent / "report" / "golden"
     suffix = {"terminal": "txt", "latex": "tex"}.get(name, name)
     result = qbench("table", "digits", "--format", name)
-    assert result.stdout == (golden / f"methods.{suffix}").read_text(encoding="utf-8")
+    assert result.stdout == (GOLDEN / f"methods.{suffix}").read_text(encoding="utf-8")
 
 
 def test_cells_have_one_row_each(finished_run: Path) -> None:
@@ -42,6 +43,26 @@ def test_output_is_never_overwritten_silently(finished_run: Path, tmp_path: Path
     assert target.read_bytes() == before
     assert qbench("table", "digits", "-f", "csv", "-o", str(target), "--force").exit_code == 0
     assert target.read_text().startswith("label,")
+
+
+@pytest.mark.parametrize("suffix", ["txt", "md", "csv", "tex", "json"])
+def test_the_ending_of_a_file_gives_its_format(finished_run: Path, suffix: str) -> None:
+    target = Path(f"table.{suffix.upper()}" if suffix == "md" else f"table.{suffix}")
+    assert qbench("table", "digits", "-o", str(target)).exit_code == 0
+    assert target.read_bytes() == (GOLDEN / f"methods.{suffix}").read_bytes()
+
+
+def test_a_format_that_is_said_counts_more_than_the_ending(finished_run: Path) -> None:
+    assert qbench("table", "digits", "-o", "table.md", "-f", "json").exit_code == 0
+    assert json.loads(Path("table.md").read_text())["baseline"] == "fp32"
+
+
+@pytest.mark.parametrize("name", ["table.xlsx", "table"])
+def test_an_ending_that_is_no_formats_is_refused(finished_run: Path, name: str) -> None:
+    message = refused("table", "digits", "-o", name)
+    assert message.startswith(f"{name}: its ending names no table format; use .txt, .md, .csv, .tex or .json, or say")
+    assert not Path(name).exists()
+    assert qbench("table", "digits", "-o", name, "-f", "csv").exit_code == 0
 
 
 def test_another_baseline(finished_run: Path) -> None:

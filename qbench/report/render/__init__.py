@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qbench.errors import UnknownNameError
+from qbench.errors import InputError, UnknownNameError
 from qbench.registry import nearest
 from qbench.report.cells import STABLE_COLUMNS
 from qbench.report.grid import Grid, cells_grid, method_grids
@@ -13,6 +13,7 @@ from qbench.report.render import data, latex, markdown, terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     import pandas as pd
 
@@ -48,6 +49,17 @@ FORMATS = {
         Format("json", ".json", data.methods_json, data.cells_json),
     )
 }
+
+
+def format_of(file: Path) -> Format:
+    """The format that the ending of a file's name stands for. Raises InputError."""
+    for found in FORMATS.values():
+        if found.suffix == file.suffix.lower():
+            return found
+    *most, last = [found.suffix for found in FORMATS.values()]
+    raise InputError(
+        f"{file}: its ending names no table format; use {', '.join(most)} or {last}, or say which with --format"
+    )
 
 
 def find_format(name: str) -> Format:
