@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from qbench.options import Option, OptionSet
+from qbench.options import Option, OptionSet, explanation
 from qbench.registry import Registry
 
 if TYPE_CHECKING:
@@ -45,6 +45,11 @@ class Factory(Generic[T]):
     def options(self) -> list[Option]:
         """The options in the order of the signature."""
         return self._option_set.options
+
+    @property
+    def explanation(self) -> str:
+        """What the options mean, as the function's docstring says it."""
+        return explanation(self.function)
 
     @cached_property
     def _option_set(self) -> OptionSet:

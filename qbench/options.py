@@ -35,6 +35,11 @@ class Option:
     default: object
 
 
+def explanation(function: Callable[..., object]) -> str:
+    """What a function's docstring says below its first paragraph: what each option means."""
+    return (inspect.getdoc(function) or "").partition("\n\n")[2].strip()
+
+
 class OptionSet:
     """The options of one function: those of its parameters that have a default, less ``fixed``.
 

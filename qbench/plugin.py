@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from qbench.errors import PluginError, UnknownNameError
-from qbench.options import Option, OptionSet
+from qbench.options import Option, OptionSet, explanation
 from qbench.recipe import Recipe
 from qbench.registry import nearest
 
@@ -38,6 +38,11 @@ class Method:
     def summary(self) -> str:
         """The first line of the function's docstring."""
         return (inspect.getdoc(self.function) or "").split("\n", 1)[0]
+
+    @property
+    def explanation(self) -> str:
+        """What the options mean, as the function's docstring says it."""
+        return explanation(self.function)
 
     @property
     def origin(self) -> str:

@@ -13,7 +13,7 @@ from qbench.report.text import clean
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from qbench.options import Option
+    from qbench.factory import Factory
     from qbench.plugin import Method
     from qbench.probes import ProbeFactory
 
@@ -58,22 +58,25 @@ def _method_details(method: Method) -> Iterator[str]:
     rows = data_paths(recipe)
     width = max(len(row.slot) for row in rows)
     yield from (f"{row.path} {row.slot:<{width}}  {row.format}" for row in rows)
-    yield from _options(method.options)
+    yield from _options(method)
     for name, values in method.presets.items():
         yield f"preset {name}: {', '.join(f'{key}={value}' for key, value in values.items())}"
     for deviation in method.deviations:
         yield f"deviates: {deviation}"
 
 
-def _options(options: Iterable[Option]) -> Iterator[str]:
-    for option in options:
+def _options(owner: Method | Factory[Any]) -> Iterator[str]:
+    """Types and defaults, then what they mean in the owner's words."""
+    for option in owner.options:
         yield f"option {option.name}: {option.type} = {option.default!r}"
+    if owner.options:
+        yield from (clean(line) for line in owner.explanation.splitlines())
 
 
 def _factories(registry: Iterable[Any]) -> Iterator[Item]:
     for entry in registry:
         factory = entry.load()
-        yield entry.name, factory.description, lambda factory=factory: _options(factory.options)  # type: ignore[misc]
+        yield entry.name, factory.description, lambda factory=factory: _options(factory)  # type: ignore[misc]
 
 
 def _models() -> Iterator[Item]:
@@ -136,7 +139,7 @@ def _probes() -> Iterator[Item]:
 def _probe_details(probe: ProbeFactory) -> Iterator[str]:
     for quantity in probe.build({}).quantities:
         yield f"{quantity.name}: {quantity.title}" + (f" [{quantity.unit}]" if quantity.unit else "")
-    yield from _options(probe.options)
+    yield from _options(probe)
 
 
 def _plots() -> Iterator[Item]:

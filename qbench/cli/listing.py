@@ -19,7 +19,7 @@ def listing(
     what: Annotated[
         str, typer.Argument(help="methods, models, datasets, suites, probes, experiments or plots.", metavar="WHAT")
     ],
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="With options, defaults and origin.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="With options, what they mean, and origin.")] = False,
     docs: Annotated[Path | None, typer.Option(help="Write a page per built-in method here.", metavar="DIR")] = None,
 ) -> None:
     """List methods, models, datasets, suites, probes, experiments or plots."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -106,8 +105,7 @@ def _options(method: Method) -> Iterator[str]:
     yield from ("| option | values | default |", "| :--- | :--- | :--- |")
     yield from (f"| {option.name} | {cell(option.type)} | {option.default} |" for option in method.options)
     yield ""
-    documented = (inspect.getdoc(method.function) or "").partition("\n\n")[2]
-    yield from (" ".join(documented.split()), "")
+    yield from (" ".join(method.explanation.split()), "")
 
 
 def _presets(method: Method) -> Iterator[str]:

@@ -38,7 +38,8 @@ def load(
 ) -> Dataset:
     """The data set, rendered first where the cache does not hold it (about a minute on one core).
 
-    A larger split begins with the items of a smaller one. Classes are equally frequent.
+    num_train, num_validation, num_test: items of each split. A larger split begins with the items of a smaller one.
+    Classes are equally frequent.
     """
     counts = {"train": num_train, "validation": num_validation, "test": num_test}
     train, validation, test = _splits(counts, _cached(counts))

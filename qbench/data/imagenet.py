@@ -32,10 +32,10 @@ Item = tuple[str, int]
 
 def load(*, root: Path | None, image_size: PositiveInt = 224, validation_fraction: OpenFraction = 0.01) -> Dataset:
     """The tree under ``root``: the test split is val/, the validation split a fixed part of train/.
+    Raises :class:`DataError` for a missing tree or another layout.
 
     image_size: side of what the network sees. validation_fraction: the share of every class's training images that
     is held out, chosen by the hash of the file's name; at least one image. Labels follow the sorted folder names.
-    Raises :class:`DataError` for a missing tree or another layout.
     """
     root = _checked(root)
     classes = _class_names(root)

@@ -36,9 +36,9 @@ class CifarResNet(nn.Module):
 def cifar_resnet(
     *, depth: int, num_classes: int, in_channels: int, image_size: int, width: Annotated[int, Ge(LEAST_WIDTH)] = 16
 ) -> nn.Module:
-    """The ResNet of ``depth`` = 6n + 2 layers; ``width`` is the number of channels of the first stage.
+    """The ResNet of ``depth`` = 6n + 2 layers. image_size is not used: the classifier works on the mean over the image.
 
-    image_size is not used: the classifier works on the mean over the image.
+    width: channels of the first stage.
     """
     assert (depth - 2) % 6 == 0, "the family has 6n + 2 layers"
     model = CifarResNet((depth - 2) // 6, width, num_classes, in_channels)

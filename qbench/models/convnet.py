@@ -40,9 +40,9 @@ class ConvNet(nn.Module):
 def convnet(
     *, num_classes: int, in_channels: int, image_size: int, width: PositiveInt = 32, depth: PositiveInt = 2
 ) -> nn.Module:
-    """A plain network: ``depth`` convolutions per stage, ``width`` channels in the first.
+    """A plain network. image_size is not used: the classifier works on the mean over the image.
 
-    image_size is not used: the classifier works on the mean over the image.
+    depth: convolutions per stage. width: channels of the first stage.
     """
     model = ConvNet(depth, width, num_classes, in_channels)
     initialise(model)

@@ -29,5 +29,8 @@ class MLP(nn.Module):
 def mlp(
     *, num_classes: int, in_channels: int, image_size: int, width: PositiveInt = 256, depth: PositiveInt = 2
 ) -> nn.Module:
-    """An MLP of ``depth`` hidden layers with ``width`` units each."""
+    """An MLP.
+
+    depth: hidden layers. width: units of each.
+    """
     return MLP(in_channels * image_size**2, width, depth, num_classes)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from verbs import qbench, refused
 
-from qbench import catalog
+from qbench import catalog, data, models, probes, theory
 from qbench.errors import PluginError
+from qbench.factory import Factory
 from qbench.plugin import Method
 from qbench.registry import Registry
 
@@ -22,6 +25,22 @@ def test_list_verbose_shows_options_with_defaults() -> None:
     text = qbench("list", "methods", "-v").stdout
     assert "option bits: int from 1 to 16 | 32 = 8" in text
     assert "paper: arXiv:1805.11046" in text
+
+
+def test_list_verbose_says_what_options_mean() -> None:
+    lines = [line.strip() for line in qbench("list", "methods", "-v").stdout.splitlines()]
+    last = lines.index("option energy_correction: bool = False")
+    assert lines[last + 1].startswith("bits: of the stored code (32: not quantised). grid: the fixed levels")
+    assert "k: epochs to look back." in qbench("list", "probes", "-v").stdout
+
+
+@pytest.mark.parametrize("registry", [models.registry, data.registry, probes.registry, theory.registry])
+def test_every_option_of_everything_listed_is_explained(registry: Registry[Factory[object]]) -> None:
+    factories = [entry.load() for entry in registry]
+    assert any(factory.options for factory in factories)
+    for factory in factories:
+        for option in factory.options:
+            assert re.search(rf"\b{option.name}\b", factory.explanation), f"{factory.name}: {option.name}"
 
 
 def test_a_plugin_that_fails_in_several_lines_is_listed_in_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,8 +48,9 @@ def accuracy_by_bits(
 ) -> Findings:
     """Accuracy of banner8 by its bits, beside float32.
 
-    bits: of weights, activations and layer gradients. model, dataset: trained with the optimizer at lr and a cosine
-    schedule. seeds: runs of each width, which share weights and batches. A run that diverges counts as guessing.
+    bits: of weights, activations and layer gradients. model, dataset: trained for training_epochs in batches of
+    batch_size, with the optimizer at lr and a cosine schedule. seeds: runs of each width, which share weights and
+    batches. A run that diverges counts as guessing.
     """
     widths: list[int | None] = [None, *bits]
     guessing = 100 / load_dataset(dataset).num_classes

@@ -85,7 +85,8 @@ def binaryconnect_convex(
 ) -> Findings:
     """Where BinaryConnect's weights go on a quadratic of one dimension and on least squares, beside SR.
 
-    fraction_bits: the least squares grid has spacing 2^-fraction_bits. minimum: of (w - minimum)^2 / 2, whose grid is
+    fraction_bits: the least squares grid has spacing 2^-fraction_bits. dimensions, samples, label_noise: weights,
+    rows and the labels' noise (standard deviation) of least squares. minimum: of (w - minimum)^2 / 2, whose grid is
     the integers. chains: independent runs. iterations: single-sample updates; means are over the second half.
     """
     line = _on_a_line(minimum, 32 * chains, iterations, seed, tracked(range(iterations), iterations, progress, 0, 0.3))

@@ -75,8 +75,9 @@ def layer_direction(
 ) -> Findings:
     """Cosines of the quantised weights, activations and errors of a trained float network.
 
-    bits: of affine quantisers, min to max of each tensor. model, dataset: trained with Adam at lr. error_rounding: of
-    the errors; stochastic as in training, or to nearest as in the analysis.
+    bits: of affine quantisers, min to max of each tensor. model, dataset: trained for training_epochs in batches of
+    batch_size with Adam at lr. error_rounding: of the errors; stochastic as in training, or to nearest as in the
+    analysis.
     """
     train = adam(training_epochs, batch_size, lr)
     tensors = _trained(cell("fp32", {}, model=model, dataset=dataset, train=train, seed=seed), progress)

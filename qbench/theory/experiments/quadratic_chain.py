@@ -42,8 +42,9 @@ def quadratic_chain(
 ) -> Findings:
     """SR on (w - minimum)^2 / 2 against its stationary law.
 
-    fraction_bits: the grid's spacing is 2^-fraction_bits. noise: standard deviation of the gradient's noise.
-    chains: independent runs. iterations: updates, from 0; the second half is watched.
+    fraction_bits: the grid's spacing is 2^-fraction_bits. steps: constant step sizes. minimum: of that loss. noise:
+    standard deviation of the gradient's noise. chains: independent runs. iterations: updates, from 0; the second half
+    is watched.
     """
     settings = [(2.0**-bits, step) for bits in fraction_bits for step in steps]
     losses = _simulate(settings, minimum, noise, chains, iterations, seed, progress)

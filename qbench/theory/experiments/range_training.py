@@ -37,8 +37,9 @@ def range_training(
 ) -> Findings:
     """Accuracy of range batch norm less that of batch norm, in float32.
 
-    constants: of the scale. chunks: over which ranges are averaged. model, dataset: trained with Adam at lr and a
-    cosine schedule. seeds: runs of each; both norms see the same weights and batches.
+    constants: of the scale. chunks: over which ranges are averaged. model, dataset: trained for training_epochs in
+    batches of batch_size, with Adam at lr and a cosine schedule. seeds: runs of each; both norms see the same weights
+    and batches.
     """
     norms: list[tuple[str, dict[str, object]]] = [("batch norm", {"norm": "batch"})]
     norms += [

@@ -92,6 +92,7 @@ def stochastic_floor(
     """The loss at which SR, R and float SGD stop on least squares.
 
     fraction_bits: the grid's spacing is 2^-fraction_bits. steps: constant step sizes. batches: samples per gradient.
+    dimensions, samples, label_noise: weights, rows and the labels' noise (standard deviation) of least squares.
     chains: independent runs, which give the standard errors. iterations: updates after burn_in.
     """
     problem = LeastSquares(samples, dimensions, label_noise, seed)

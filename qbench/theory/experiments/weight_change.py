@@ -85,7 +85,8 @@ def weight_change(
     """Share of binary weights changed in training by BinaryConnect, SR, SR with a large batch, and R.
 
     model, dataset: trained with Adam at lr, divided by ten after a half and after three quarters of training_epochs;
-    first and last layer stay float. seeds: runs of each rule, which give the standard errors.
+    first and last layer stay float. batch_size: of all but SR with a large batch, which has large_batch_size. seeds:
+    runs of each rule, which give the standard errors.
     """
     runs: dict[str, list[Changes]] = {rule: [] for rule in RULES}
     total = len(RULES) * seeds * training_epochs
