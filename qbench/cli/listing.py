@@ -22,7 +22,10 @@ def listing(
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="With options, what they mean, and origin.")] = False,
     docs: Annotated[Path | None, typer.Option(help="Write a page per built-in method here.", metavar="DIR")] = None,
 ) -> None:
-    """List methods, models, datasets, suites, probes, experiments or plots."""
+    """List what there is to choose from.
+
+    Methods, models, datasets, suites, probes, experiments or plots.
+    """
     if docs is not None:
         if what != "methods":
             raise InputError(f"only methods have pages: --docs goes with 'qbench list methods', not '{what}'")

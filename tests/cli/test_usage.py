@@ -22,6 +22,14 @@ def test_help_shows_an_example(verb: str) -> None:
     assert f"qbench {verb}" in result.stdout.partition("Example")[2]
 
 
+@pytest.mark.parametrize("group", [(), ("data",)])
+def test_help_cuts_no_description_at_80_columns(group: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    commands = qbench(*group, "--help").stdout.partition("Commands:\n")[2]
+    assert commands
+    assert "..." not in commands
+
+
 def test_version() -> None:
     result = qbench("--version")
     assert (result.exit_code, result.stdout) == (0, f"qbench {__version__}\n")
