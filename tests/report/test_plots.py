@@ -314,6 +314,18 @@ def test_a_logarithmic_cost_is_called_one() -> None:
     assert far.axes[0].get_xlabel().endswith("(log scale)")
 
 
+@pytest.mark.parametrize("x_scale", ["linear", "log", "log2"])
+@pytest.mark.parametrize("y_scale", ["linear", "log"])
+def test_a_logarithmic_axis_of_an_experiment_is_called_one(x_scale: str, y_scale: str) -> None:
+    series = {"label": "SR", "role": "sr", "x": (1, 2), "y": (0.1, 0.2)}
+    panel = {"x_label": "spacing", "y_label": "loss", "series": [series], "x_scale": x_scale, "y_scale": y_scale}
+    picture = Picture.model_validate({"name": "loss", "title": "loss", "columns": 1, "panels": [panel]})
+    with plot_style():
+        (axes,) = draw_theory(picture).axes
+    assert axes.get_xlabel() == ("spacing" if x_scale == "linear" else "spacing (log scale)")
+    assert axes.get_ylabel() == ("loss" if y_scale == "linear" else "loss (log scale)")
+
+
 def test_curves_say_what_their_axes_leave_out_or_distort() -> None:
     plain = figure_of("curves", [with_curve(make_record(), val_top1=[70.0, 80, 90, 95, 96])])
     assert "not shown" not in words(plain)

@@ -79,14 +79,18 @@ def draw(picture: Picture) -> Figure:
         panel = picture.panels[index]
         _draw_panel(axes, panel, styles)
         is_last_row, is_first_column = index + columns >= len(picture.panels), index % columns == 0
-        axes.set_xlabel(literal(panel.x_label) if is_last_row or not picture.same_axes else "")
-        axes.set_ylabel(literal(panel.y_label) if is_first_column or not picture.same_axes else "")
+        axes.set_xlabel(_axis_label(panel.x_label, panel.x_scale) if is_last_row or not picture.same_axes else "")
+        axes.set_ylabel(_axis_label(panel.y_label, panel.y_scale) if is_first_column or not picture.same_axes else "")
     figure.suptitle(f"{literal(picture.title)}\n", x=0.01, ha="left", fontsize=11, fontweight="bold", color=INK)
     if picture.note:
         y = 1 - _NOTE_INCHES / figure.get_figheight()
         figure.text(0.01, y, literal(picture.note), fontsize=8, color=MUTED, va="top")
     _legend(figure, grid.flat)
     return figure
+
+
+def _axis_label(label: str, scale: str) -> str:
+    return literal(label) if scale == "linear" else f"{literal(label)} (log scale)"
 
 
 def _styles(picture: Picture) -> Mapping[tuple[str, str], Look]:

@@ -134,7 +134,7 @@ def _picture(
         series.append(Series(label="SR, exact", role="known", style="dashed", x=tuple(steps), y=tuple(laws[noise])))
         panels.append(
             Panel(
-                title=f"noise {noise:g}", x_label="step size (falls from right to left)", y_label=AT_BEST,
+                title=f"noise {noise:g}", x_label="step size, falling from right to left", y_label=AT_BEST,
                 series=tuple(series), x_scale="log", level=(exact.probability(limit, grid, BEST), "SR's limit law"),
             )
         )  # fmt: skip
