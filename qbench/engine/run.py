@@ -23,6 +23,7 @@ from qbench.store.keys import Keys
 from qbench.store.manifest import RunManifest, conditions, slot
 from qbench.store.store import Store
 from qbench.suite import Plan, Suite, make_plan
+from qbench.suite.notes import whole_batches
 
 
 def run_suite(
@@ -139,17 +140,20 @@ def _due_visits(session: Session, plan: Plan) -> list[Visit]:
 
 
 def _prepare(session: Session, cells: Iterable[Cell]) -> None:
-    """Load each data set once, so that no cell has to download or render within its time."""
+    """Load each data set once, so that no cell has to download or render within its time; tell of larger batches."""
     from qbench.data import load_dataset
 
-    prepared: set[str] = set()
+    num_items: dict[str, int] = {}
+    notes: dict[str, None] = {}
     for cell in cells:
         content = session.keys.data(cell)
-        if content not in prepared:
-            prepared.add(content)
+        if content not in num_items:
             session.tell(Preparing(cell.dataset))
             root = Path(cell.data_root) if cell.data_root else None
-            load_dataset(cell.dataset, root=root, options=cell.dataset_options)
+            num_items[content] = len(load_dataset(cell.dataset, root=root, options=cell.dataset_options).train)
+        notes.update(dict.fromkeys(whole_batches(cell, num_items[content])))
+    for note in notes:
+        session.tell(Notice(note))
 
 
 def _announce(session: Session, plan: Plan, num_done: int, num_visits: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from qbench.cell import ProbeChoice
+from qbench.cell import Cell, ProbeChoice
 from qbench.train.settings import MeasureSettings, TrainSettings
 
 # A written key of the train section, the names that use it, and what to say with another name.
@@ -31,6 +31,15 @@ def idle_measure(measure: MeasureSettings) -> Iterator[str]:
     if not measure.enabled:
         for key in sorted(measure.model_fields_set - {"enabled"}):
             yield f"'measure.{key}' has no effect: measure.enabled is false"
+
+
+def whole_batches(cell: Cell, num_items: int) -> Iterator[str]:
+    """One sentence per batch size above the ``num_items`` of the training split: a batch is then all of it."""
+    sizes = {"train": cell.train.batch_size, "measure": cell.measure.batch_size if cell.measure.enabled else None}
+    for section, size in sizes.items():
+        if size is not None and size > num_items:
+            have = f"the {num_items} training items of {cell.dataset}"
+            yield f"'{section}.batch_size' ({size}) exceeds {have}: every step takes all of them"
 
 
 def idle_probes(probes: Sequence[ProbeChoice], train: TrainSettings) -> Iterator[str]:

@@ -230,6 +230,16 @@ def test_a_damaged_record_is_moved_aside_told_and_made_again(bench, recorder):
     assert Store.open(bench.out).damaged() == []
 
 
+def test_a_batch_that_is_larger_than_the_data_is_told_once_before_training(bench, recorder):
+    more = "train: {batch_size: 1198}\nmeasure: {batch_size: 1197}"
+    bench.run(bench.suite("- ./fakes.py:other", seeds="[0, 1]", more=more), observer=recorder)
+    (notice,) = recorder.of(Notice)
+    assert notice.message == (
+        "'train.batch_size' (1198) exceeds the 1197 training items of digits: every step takes all of them"
+    )
+    assert recorder.events.index(notice) < recorder.events.index(recorder.of(CellStarted)[0])
+
+
 def test_another_suite_is_refused_and_nothing_changes(bench):
     bench.run(bench.suite("- ./fakes.py:other"))
     before = (bench.out / "suite.json").read_text()
