@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from qbench.errors import InputError, QbenchError
 from qbench.store import Store
 
 HOME = Path(__file__).parent
@@ -35,17 +36,28 @@ COLUMNS = {
 """Columns of the table of speeds: section and baseline of the benchmarks' rows."""
 
 
-def main(measured: Path) -> None:
-    """Take over a run's folder or a file of benchmarks."""
-    if measured.suffix == ".json":
-        README.write_text(with_speeds(README.read_text(), measured))
-    else:
-        take_run(measured)
+def main(*arguments: str) -> int:
+    """Take over a run's folder or a file of benchmarks; the exit code. What is wrong is one sentence on stderr."""
+    try:
+        if len(arguments) != 1:
+            raise InputError("name a run's folder or a kept table of benchmarks, one of them")
+        measured = Path(arguments[0]).resolve()
+        (take_speeds if measured.suffix == ".json" else take_run)(measured)
+    except QbenchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
 
 
 def take_run(run: Path) -> None:
-    """Copy what is kept of ``run`` and refresh the README."""
-    environment = Store.open(run).records()[0].environment
+    """Copy what is kept of ``run`` and refresh the README. Raises InputError where it is no finished run."""
+    records = Store.open(run).records()
+    missing = [name for name in KEPT if not (run / name).is_file()]
+    if not records or missing:
+        raise InputError(
+            f"{run} is no finished run of cells: it has no {missing[0] if missing else 'records'}; name a run's folder"
+        )
+    environment = records[0].environment
     target = HOME / run.name
     target.mkdir(exist_ok=True)
     for name in KEPT:
@@ -53,6 +65,21 @@ def take_run(run: Path) -> None:
     (target / "machine.json").write_text(json.dumps(environment, indent=1, sort_keys=True) + "\n")
     if run.name == "digits":
         README.write_text(with_table(README.read_text(), target))
+
+
+def take_speeds(bench: Path) -> None:
+    """Show the benchmarks of ``bench`` in the README. Raises InputError where it is no such file."""
+    if bench.parent != SPEEDS.parent:
+        raise InputError(f"{bench} is not in {SPEEDS.parent}, where benchmarks are kept; move it there")
+    try:
+        readme = with_speeds(README.read_text(), bench)
+    except OSError as error:
+        raise InputError(f"{bench} cannot be read: {error.strerror}; name a file that is there") from None
+    except (ValueError, KeyError, TypeError):
+        raise InputError(
+            f"{bench} is no table of benchmarks with {', '.join(COLUMNS)}; 'make bench' prints where it writes one"
+        ) from None
+    README.write_text(readme)
 
 
 def with_table(readme: str, reference: Path) -> str:
@@ -91,4 +118,4 @@ def _between(readme: str, name: str, block: str) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]).resolve())
+    raise SystemExit(main(*sys.argv[1:]))

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from readme import code_block
@@ -12,15 +13,55 @@ from readme import code_block
 ROOT = Path(__file__).parents[2]
 
 
-def test_readme_holds_the_reference_tables() -> None:
+@pytest.fixture
+def refresh() -> ModuleType:
     spec = importlib.util.spec_from_file_location("refresh", ROOT / "results/reference/refresh.py")
     assert spec is not None
     assert spec.loader is not None
-    refresh = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(refresh)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_readme_holds_the_reference_tables(refresh: ModuleType) -> None:
     readme = (ROOT / "README.md").read_text()
     assert refresh.with_table(readme, ROOT / "results/reference/digits") == readme
     assert refresh.with_speeds(readme, refresh.SPEEDS) == readme
+
+
+NOT_TAKEN = {
+    "nothere": "there are no results at ",
+    "results": " is no results directory of qbench",
+    "results/reference/bench/none.json": "none.json cannot be read: No such file or directory; name a file",
+    "results/reference/digits/machine.json": "benchmarks are kept; move it there",
+}
+
+
+@pytest.mark.parametrize(("path", "message"), NOT_TAKEN.items())
+def test_what_cannot_be_a_reference_is_refused(
+    refresh: ModuleType, path: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (ROOT / "README.md").read_text()
+    assert refresh.main(str(ROOT / path)) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and message in said and said.count("\n") == 1
+    assert (ROOT / "README.md").read_text() == before
+
+
+def test_a_table_without_the_columns_of_the_readme_is_refused(
+    refresh: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "odd.json").write_text(
+        '{"rows": [{"subject": "step", "section": "speed", "against": "x", "ratio": null}]}'
+    )
+    monkeypatch.setattr(refresh, "SPEEDS", tmp_path / "speeds.json")
+    assert refresh.main(str(tmp_path / "odd.json")) == 2
+    assert "is no table of benchmarks with float32, AVX2" in capsys.readouterr().err
+
+
+def test_one_thing_is_taken_at_a_time(refresh: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    assert refresh.main() == 2
+    assert "one of them" in capsys.readouterr().err
 
 
 @pytest.mark.slow
