@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qbench.cli.results import print_grids, print_paths
+from qbench.cli.results import print_drawn, print_grids, print_paths
 from qbench.cli.state import clock
 
 if TYPE_CHECKING:
@@ -26,9 +26,7 @@ def conclude(summary: RunSummary) -> None:
         print()
         print(f"cells: {published.cells}")
         print_paths("tables", published.tables)
-        print_paths("plots", published.plots)
-        for sentence in published.skipped:
-            print(f"no plot {sentence}")
+        print_drawn(published.drawn)
     _print_failures(summary)
     print(_last_line(summary))
 

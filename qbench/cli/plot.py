@@ -33,7 +33,7 @@ def plot(
     As PNG and SVG: accuracy by method, learning curves, accuracy against speed and against memory, and what probes
     observed.
     """
-    from qbench.cli.results import open_run, print_paths, read_run
+    from qbench.cli.results import open_run, print_drawn, read_run
     from qbench.cli.theory import plot_theory
     from qbench.errors import InputError
     from qbench.report.entries import BASELINE
@@ -49,8 +49,4 @@ def plot(
     drawn = write_plots(records, measures, out or store.path / "plots", only=names, baseline=baseline or BASELINE)
     if only and not drawn.paths:
         raise InputError("; ".join(f"no plot {sentence}" for sentence in drawn.skipped))
-    print_paths("plots", drawn.paths)
-    for sentence in drawn.skipped:
-        print(f"no plot {sentence}")
-    if drawn.note:
-        print(drawn.note)
+    print_drawn(drawn)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from qbench.cell import MeasureRecord, Record
     from qbench.report.grid import Grid
+    from qbench.report.plots import Drawn
     from qbench.store import Store
 
 RUNS = Path("results/runs")
@@ -70,3 +71,12 @@ def print_paths(title: str, paths: Sequence[Path]) -> None:
     for folder in folders:
         names = [path.name for path in paths if path.parent == folder]
         print(f"{title}: {folder}/ ({', '.join(names) if len(names) <= _MOST_NAMES else f'{len(names)} files'})")
+
+
+def print_drawn(drawn: Drawn) -> None:
+    """Where the plots are, which had nothing to show, and what is not as it should be in those that were drawn."""
+    print_paths("plots", drawn.paths)
+    for sentence in drawn.skipped:
+        print(f"no plot {sentence}")
+    if drawn.note:
+        print(drawn.note)

@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from qbench.cell import MeasureRecord, Record
+    from qbench.report.plots import Drawn
 
 
 @dataclass(frozen=True)
 class Published:
-    """What was written. table: the method table, for showing. skipped: one sentence per plot with nothing to show."""
+    """What was written. table: the method table, for showing. drawn: the plots, and what is to be said of them."""
 
     table: MethodTable
     cells: Path
     tables: tuple[Path, ...]
-    plots: tuple[Path, ...]
-    skipped: tuple[str, ...]
+    drawn: Drawn
 
 
 def publish(
@@ -48,4 +48,4 @@ def publish(
     names = [plot.name for plot in PLOTS.values() if not plot.extra]
     drawn = write_plots(records, measures, out / "plots", only=names, baseline=baseline)
     tables = tuple(out / "tables" / name for name in contents)
-    return Published(table, out / "cells.parquet", tables, drawn.paths, drawn.skipped)
+    return Published(table, out / "cells.parquet", tables, drawn)

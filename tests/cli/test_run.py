@@ -76,6 +76,7 @@ def test_run_refuses_the_results_of_another_suite(finished_run: Path) -> None:
 
 def test_run_ends_with_table_plots_and_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("qbench.report.plots.undrawable", lambda _: "\N{CJK UNIFIED IDEOGRAPH-65B9}")
     result = qbench("run", "smoke", "--device", "cpu")
     assert result.exit_code == 0, result.output
     out = tmp_path / "results" / "runs" / "smoke"
@@ -86,6 +87,7 @@ def test_run_ends_with_table_plots_and_paths(tmp_path: Path, monkeypatch: pytest
     assert len(list((out / "plots").iterdir())) == 8
     assert result.stdout.startswith("smoke: resnet8[width=8] on digits (cpu)")
     assert "plots: results/runs/smoke/plots/" in result.stdout
+    assert any(line.startswith("no font here has ") for line in result.stdout.splitlines())
     assert "2 of 2 cells done (2 now)" in result.stdout.splitlines()[-1]
     assert "[2/2]" in result.stderr
     again = qbench("run", "smoke", "--device", "cpu")
