@@ -53,7 +53,12 @@ def damage_lines(found: Iterable[Damaged]) -> Iterator[str]:
 def standing(store: Store, *, is_complete: bool) -> Iterator[str]:
     """Whether a run is at work here, and what to do where one ended before everything was done."""
     at_work = store.writer()
-    if at_work is not None:
+    if at_work is not None and at_work.is_elsewhere:
+        yield clean(
+            f"may be running on {at_work.host} since {at_work.started}, process {at_work.pid}, which cannot be seen "
+            "from here; if it is not, the same command continues where it stopped"
+        )
+    elif at_work is not None:
         yield clean(f"running since {at_work.started}, process {at_work.pid}")
     elif not is_complete:
         yield "interrupted: the same command continues where it stopped"

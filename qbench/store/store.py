@@ -134,7 +134,7 @@ class Store:
     # --- reading
 
     def writer(self) -> Writer | None:
-        """The run that writes here now; None where none does."""
+        """The run that writes here now, or that may, from another host; None where none does."""
         return writer(self.path)
 
     def underway(self, task: str = "train") -> list[str]:

@@ -7,6 +7,7 @@ import os
 import re
 from pathlib import Path
 
+import pytest
 from verbs import qbench, refused
 
 from qbench.store import Store
@@ -50,6 +51,24 @@ def test_show_tells_a_live_run_from_one_that_was_killed(finished_run: Path) -> N
     lines = qbench("show", "digits").stdout.splitlines()
     assert CONTINUES in lines
     assert not any(line.startswith(("running", "training now", "measuring now")) for line in lines)
+
+
+@pytest.mark.parametrize("elsewhere", [{"host": "node7"}, {"namespace": "pid:[7]"}])
+def test_show_does_not_judge_a_run_of_another_host_or_container(finished_run: Path, elsewhere: dict[str, str]) -> None:
+    next((finished_run / "records").iterdir()).unlink()
+    running = finished_run / "running.json"
+    with Store.open(finished_run).lock():
+        here = json.loads(running.read_text())
+    there = {**here, "pid": 2**22, "started": "2026-01-01T00:00:00Z", **elsewhere}
+    running.write_text(json.dumps(there))
+    lines = qbench("show", "digits").stdout.splitlines()
+    told = (
+        f"may be running on {there['host']} since 2026-01-01T00:00:00Z, process {2**22}, which cannot be seen from here"
+    )
+    assert any(line.startswith(told) for line in lines)
+    assert CONTINUES not in lines
+    running.write_text(json.dumps({**there, "host": here["host"], "namespace": here["namespace"]}))
+    assert CONTINUES in qbench("show", "digits").stdout.splitlines()
 
 
 def test_show_manifest_of_a_method(finished_run: Path) -> None:

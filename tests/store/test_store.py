@@ -142,6 +142,13 @@ def test_the_second_writer_is_refused_and_told_who_is_first(store):
         pass
 
 
+def test_the_host_of_another_writer_is_named(store):
+    with store.lock():
+        running = store.path / "running.json"
+        running.write_text(json.dumps({**json.loads(running.read_text()), "host": "node7"}))
+        refused(r"another qbench run \(process \d+ on node7, since .*Z\) is writing to .*", store.path)
+
+
 def test_readers_need_no_lock(store, record, manifest, cell):
     with store.lock():
         store.begin(manifest({"a": cell()}))
