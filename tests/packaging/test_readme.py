@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from readme import code_block
+from readme import README, code_block
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,6 +27,22 @@ def test_readme_holds_the_reference_tables(refresh: ModuleType) -> None:
     readme = (ROOT / "README.md").read_text()
     assert refresh.with_table(readme, ROOT / "results/reference/digits") == readme
     assert refresh.with_speeds(readme, refresh.SPEEDS) == readme
+
+
+def test_what_the_examples_write_is_not_taken_for_a_part_of_the_checkout() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a checkout")
+    written = re.findall(
+        r"--out(?:put)? ([\w./-]+)|save_checkpoint\(\w+, \"([\w.]+)\"|`(mine\.py)`|run (mine\.yaml)", README
+    )
+    names = sorted({name for found in written for name in found if name})
+    assert {"mine.py", "mine.yaml", "digits.npz", "table.md", "sample", "gpu.json"} <= set(names)
+    # With a slash, because a directory that is not there is no directory to git.
+    shown = subprocess.run(
+        ["git", "-C", ROOT, "check-ignore", *(name if "." in name else f"{name}/" for name in names)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert [name.rstrip("/") for name in shown.stdout.split()] == names
 
 
 NOT_TAKEN = {
