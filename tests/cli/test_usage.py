@@ -61,7 +61,7 @@ LONG = "x" * 300
         ("show", LONG), ("table", LONG), ("plot", LONG), ("check", f"{LONG}.py"), ("run", f"{LONG}.yaml"),
         ("run", LONG),
         ("data", "info", "imagenet", "--data", LONG), ("data", "sample", "imagenet", "--out", LONG),
-        ("table", "digits", "-o", LONG), ("run", "smoke", "--device", "cpu", "--out", LONG),
+        ("table", "digits", "-o", f"{LONG}.md"), ("run", "smoke", "--device", "cpu", "--out", LONG),
     ],
 )  # fmt: skip
 def test_a_name_that_is_too_long_is_refused(arguments: tuple[str, ...], finished_run: Path) -> None:
