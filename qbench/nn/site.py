@@ -84,8 +84,9 @@ class Site(nn.Module):
     def forward(self, x: Tensor, measured: Tensor | None = None) -> QTensor:
         """Encode ``x`` (float32, any shape). measured: its extremes, float32 [2], where they are known already."""
         x = materialised(x)
-        # Activations alone are read in several places; a batch or a weight outlives the step, and would keep its codes.
-        if self.is_repeatable and x.requires_grad:
+        # Activations alone are read in several places. A leaf, a batch or a parameter, outlives the step and would keep
+        # its codes, and PyTorch's fused optimizers change a parameter without counting it.
+        if self.is_repeatable and not x.is_leaf:
             return self.observe(self._encode_known(Known.of(x).codes, lambda: x, measured), lambda: x)
         return self.observe(self._encode(x, measured), lambda: x)
 

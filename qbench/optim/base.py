@@ -95,6 +95,17 @@ def suite_optimizer(
         is_decayed = settings.weight_decay > 0 and is_weight(parameter)
         gathered.setdefault((is_decayed, scales.get(parameter, 1.0)), []).append(parameter)
     groups = [group(members, settings, lr_scale=scale) for (_, scale), members in gathered.items()]
+    optimizer: Optimizer
     if settings.name == "adam":
-        return torch.optim.Adam(groups, lr=settings.lr, betas=(settings.momentum, settings.beta2), fused=True)
-    return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.nesterov, fused=True)
+        optimizer = torch.optim.Adam(groups, lr=settings.lr, betas=(settings.momentum, settings.beta2), fused=True)
+    else:
+        momentum, nesterov = settings.momentum, settings.nesterov
+        optimizer = torch.optim.SGD(groups, lr=settings.lr, momentum=momentum, nesterov=nesterov, fused=True)
+    optimizer.register_step_post_hook(_count_changes)
+    return optimizer
+
+
+def _count_changes(optimizer: Optimizer, *_: Any) -> None:
+    """PyTorch's fused rules change parameters without counting it, and what is remembered of a parameter would stay."""
+    changed = (p for members in optimizer.param_groups for p in members["params"] if p.grad is not None)
+    torch.autograd.graph.increment_version(changed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pytest
 import torch
@@ -168,6 +168,20 @@ def test_evaluation_follows_training(method: str) -> None:
     assert torch.equal(after, evaluated(fresh(converted)))
 
 
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+@pytest.mark.parametrize("method", REMEMBERING)
+def test_evaluation_follows_updates_in_evaluation_mode(method: str, name: Literal["sgd", "adam"]) -> None:
+    """PyTorch's fused rules change parameters without counting it."""
+    converted = built(method)
+    optimizer = build_optimizer(converted, converted.recipe, OptimizerSettings(name=name, lr=0.5))
+    before = evaluated(converted)
+    materialised(converted.model(images(4))).square().sum().backward()
+    optimizer.step()
+    after = evaluated(converted)
+    assert not torch.equal(after, before)
+    assert torch.equal(after, evaluated(fresh(converted)))
+
+
 def fresh(converted: Converted) -> Converted:
     """The same, as if it had evaluated nothing yet."""
     for module in converted.model.modules():
@@ -191,6 +205,18 @@ def test_a_value_is_made_once_for_the_same_tensors() -> None:
     remembered.forget()
     assert remembered.get([source], total) == 4.0
     assert made == [2.0, 4.0, 4.0]
+
+
+def test_nothing_is_remembered_behind_a_step_in_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its replays change weights unseen."""
+    source, remembered = torch.ones(2), Remembered[float]()
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.cuda, "is_initialized", lambda: True)
+        patch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+        remembered.forget()
+    assert remembered.get([source], lambda: float(source.sum())) == 2.0
+    source.data.add_(1)
+    assert remembered.get([source], lambda: float(source.sum())) == 4.0
 
 
 def test_tensors_that_count_no_changes_are_read_every_time() -> None:

@@ -14,7 +14,7 @@ from qbench.nn.blocks import ConvNormAct
 from qbench.nn.geometry import Geometry
 from qbench.nn.layers import FUNCTIONS, QuantizedLayer
 from qbench.nn.norms.layer_scale import LayerScaling, ScaledLayer
-from qbench.nn.site import Clock, Site
+from qbench.nn.site import Clock, Site, ValueSite
 from qbench.quant.formats import Affine, Binary, Direct, FixedPoint, Shift, Symmetric
 from qbench.quant.qtensor import QTensor
 from qbench.quant.quantize import quantize
@@ -324,3 +324,14 @@ def test_one_tensor_is_encoded_once_for_two_sites() -> None:
     assert first(batch) is not second(batch)  # it outlives the step, and its codes would
     drawn = [Site(Affine(8, rounding="stochastic"), name, clock).train() for name in "de"]
     assert not torch.equal(*(site(x).codes for site in drawn))
+
+
+@pytest.mark.parametrize("rule", [torch.optim.SGD, torch.optim.Adam])
+def test_a_parameter_that_an_optimizer_changed_is_quantised_anew(rule: type[torch.optim.Optimizer]) -> None:
+    """Also by PyTorch's fused rules, which do not count their changes."""
+    site, vector = ValueSite(Affine(8), "gamma", Clock()), nn.Parameter(torch.linspace(0, 1, 8))
+    optimizer = rule([vector], lr=0.1, fused=True)  # type: ignore[call-arg]
+    for _ in range(2):
+        (site(vector) * torch.arange(8)).sum().backward()
+        optimizer.step()
+        assert torch.equal(site(vector), quantize(vector.detach(), Affine(8), Key(0, 0, 0)).dequantize())
