@@ -77,8 +77,13 @@ class CodedOptimizer(RuleOptimizer):
             self._round_others(self._others)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """As PyTorch's; the optimiser of the float parameters gets its part."""
+        """As PyTorch's, which leaves gathered gradients on their device and a part of the state that is loaded; the
+        optimiser of the float parameters gets its part."""
         super().load_state_dict(state_dict)
+        waiting: dict[Any, Any] = self.state.pop(GATHERED, {})  # type: ignore[call-overload]
+        if waiting:
+            gathered = {i: waiting[i].to(p.device) for i, p in enumerate(self._parameters()) if i in waiting}
+            self.state[GATHERED] = {"batches": waiting["batches"], **gathered}  # type: ignore[index]
         if self._rest is not None:
             self._rest.param_groups = self.param_groups[1:]
             self._rest.state = self.state

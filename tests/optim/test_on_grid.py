@@ -15,6 +15,7 @@ from qbench.nn.blocks import ConvNormAct
 from qbench.nn.layers import QuantizedLayer, glorot_coefficient
 from qbench.nn.site import nearest_version, tensor_id
 from qbench.optim import build_optimizer
+from qbench.optim.coded import GATHERED
 from qbench.quant.formats import Affine, Binary, Direct, FixedPoint, Quantizer
 from qbench.quant.quantize import quantize
 from qbench.recipe import Arithmetic, OnGrid, Recipe
@@ -225,6 +226,20 @@ def test_an_interrupted_training_continues_from_its_state_dicts() -> None:
         train(straight, optimizer, range(2, 4))
         ours, theirs = state_of(resumed), state_of(straight)
         assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_gathered_gradients_belong_to_the_optimizer_that_loads_them() -> None:
+    recipe = Recipe(weight=Direct(8), update=OnGrid(Direct(8), batches=3))
+    models = [convert(nn.Sequential(layer_of(SHAPES[0])), recipe) for _ in range(2)]
+    optimizers = [build_optimizer(one, recipe, SETTINGS) for one in models]
+    for step, (converted, optimizer) in enumerate(zip(models, optimizers, strict=True)):
+        if step:
+            optimizer.load_state_dict(optimizers[0].state_dict())
+        converted.model(torch.ones(2, 40)).sum().backward()
+        optimizer.step()
+    gathered = [optimizer.state_dict()["state"][GATHERED] for optimizer in optimizers]
+    assert [waiting["batches"] for waiting in gathered] == [1, 2]
+    assert torch.equal(gathered[1][0], 2 * gathered[0][0])
 
 
 @pytest.mark.parametrize("grid", [Affine(8), FixedPoint(8, 16), Direct(16)], ids=str)
