@@ -97,20 +97,30 @@ def _kernels() -> Iterator[Fact]:
             warnings.simplefilter("ignore", backends.KernelWarning)  # what it would say is in the facts below
             backends.check_environment()  # as every run does
             rows = backends.report()
-            trained = {device: _trained(device) for device in {row.device for row in rows}}
     except Exception as error:  # a forced choice that this machine does not have, for example
         yield Fact("kernels", f"NOT USABLE: {error}", is_fault=True)
         return
-    for row in rows:
-        yield _kernel(row, trained[row.device].get(row.op))
+    for device in dict.fromkeys(row.device for row in rows):
+        differences, failure = _trained(device)
+        yield from (_kernel(row, differences.get(row.op)) for row in rows if row.device == device)
+        if failure:
+            yield Fact(f"training on {device}", f"FAILED: {failure}", is_fault=True)
 
 
-def _trained(device: str) -> dict[str, str]:
-    """Where kernels differ from the reference in short trainings; nothing where the reference is all there is."""
+def _trained(device: str) -> tuple[dict[str, str], str]:
+    """Where kernels differ from the reference in short trainings, nothing where the reference is all there is; and why
+    the trainings failed, empty where they did not."""
     from qbench.kernels import backends
     from qbench.train import rehearsal
 
-    return {} if backends.candidates(device) == ("reference",) else rehearsal.differences(device)
+    if backends.candidates(device) == ("reference",) or backends.why_none(device):
+        return {}, ""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", backends.KernelWarning)
+            return rehearsal.differences(device), ""
+    except Exception as error:  # of a kernel that does not compile or launch: what is known of the others still counts
+        return {}, f"{type(error).__name__}: {error}"
 
 
 IMPLEMENTATIONS = {

@@ -43,7 +43,10 @@ def differences(device: str) -> dict[str, str]:
     """For every kernel that trainings on ``device`` call: where it first differs from the reference, empty where
     nowhere."""
     witness = Witness()
-    with torch.random.fork_rng(), witness:
+    with (
+        torch.random.fork_rng(range(torch.cuda.device_count())),
+        witness,
+    ):  # named, or PyTorch warns where they are many
         for recipe, settings in rehearsed():
             rehearse(recipe, settings, device)
     return witness.differences

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 
 from qbench.cli.diagnosis import Fact, _kernels
@@ -93,6 +94,28 @@ def test_kernel_that_nothing_serves_is_a_fault(monkeypatch: pytest.MonkeyPatch) 
     fact = facts()["kernel matmul on cpu"]
     assert fact.is_fault
     assert fact.text.startswith("MISSING: no kernel for matmul on cpu")
+
+
+@pytest.mark.usefixtures("few_kernels")
+def test_trainings_that_fail_are_a_fault_beside_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    def differences(device: str) -> dict[str, str]:
+        raise RuntimeError("invalid device function")
+
+    monkeypatch.setattr(rehearsal, "differences", differences)
+    shown = facts()
+    assert shown["training on cpu"] == Fact("training on cpu", "FAILED: RuntimeError: invalid device function", True)
+    assert {"kernel matmul on cpu", "kernel extremes on cpu"} < shown.keys()
+
+
+@pytest.mark.usefixtures("few_kernels")
+def test_a_gpu_without_kernels_leaves_the_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    why_not = backends.why_not
+    monkeypatch.setattr(backends, "why_not", lambda name: "CuPy is not installed" if name == "cuda" else why_not(name))
+    shown = facts()
+    assert shown["kernel matmul on cuda"].text.startswith("MISSING: no kernel for matmul on cuda (cuda: CuPy is not ")
+    assert not shown["kernel matmul on cpu"].is_fault
+    assert "training on cuda" not in shown
 
 
 @pytest.mark.parametrize(

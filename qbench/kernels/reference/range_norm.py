@@ -1,6 +1,7 @@
 """Reference of Range batch norm on codes: the few numbers per channel that the passes over the tensor need.
 
-Everything is computed per channel in float64, one rounding per operation, and rounded to float32 at the end.
+Everything is computed per channel in float64, one rounding per operation, and rounded to float32 at the end. Divisors
+are tensors because PyTorch divides by a Python number on CUDA through its reciprocal.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ def range_line(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """(slope, offset, mean of the codes, 1 / D, batch mean, D, extremes of the output)."""
     step = scale.double()
-    mean = sums.double() / rows
-    width = (highs.double() - lows.double()).sum(0) / lows.shape[0]
+    mean = sums.double() / _count(rows, sums)
+    width = (highs.double() - lows.double()).sum(0) / _count(lows.shape[0], sums)
     spread = constant * step * width + eps
     inverse = 1 / spread
     slope = weight.double() * step * inverse
@@ -38,7 +39,7 @@ def range_gradient_line(
     grad_bias = size * (totals[0] - rows * zero.double())
     through = weight.double() * inverse
     slope = (through * size).float()
-    offset = (-through * size * (totals[0] / rows)).float()
+    offset = (-through * size * (totals[0] / _count(rows, sums))).float()
     pull = (constant / low_at.shape[0] * through * grad_weight).float()
     at, values = _at_extremes(codes, low_at, high_at, slope, offset, pull)
     return slope, offset, at, values, grad_weight.float(), grad_bias.float()
@@ -55,3 +56,7 @@ def _at_extremes(
     high = line[0] - pull
     low = torch.where(same, high, line[1]) + pull
     return at.flatten(), torch.stack([torch.where(same, low, high), low]).flatten()
+
+
+def _count(number: int, like: Tensor) -> Tensor:
+    return torch.full((), float(number), dtype=torch.float64, device=like.device)
