@@ -103,10 +103,11 @@ class _Bench:
         return seconds
 
     def peak_bytes(self, batch: Batch) -> int:
-        """Peak bytes of a training step."""
+        """Peak bytes of a training step, with the kernels that were timed."""
         gc.collect()
         if self._built.device.type == "cuda":
-            return peak_step_bytes_cuda(lambda: self._train(*batch), self._built.device)
+            with float_kernels(reproducible=False):
+                return peak_step_bytes_cuda(lambda: self._train(*batch), self._built.device)
         held = [*self._built.state(), *self._built.optimizer.state.values(), *batch]
         return peak_step_bytes(lambda: self._train(*batch), held)
 
