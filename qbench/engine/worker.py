@@ -74,14 +74,14 @@ def do_one_job(tasks: Mapping[Task, Run], answers: int) -> None:
 def _train(job: Job, report: Report) -> Outcome:
     from qbench.train import train_cell
 
-    _limit_threads(job.threads)
+    _settle(job)
     return train_cell(job.cell, report)
 
 
 def _measure(job: Job, report: Report) -> Measurement:
     from qbench.train import measure_cell
 
-    _limit_threads(job.threads)
+    _settle(job)
     return measure_cell(job.cell)
 
 
@@ -96,10 +96,13 @@ def _run(job: Job, run: Run, report: Report) -> Result:
         return failed(job.task, Status.ERROR, f"{type(error).__name__}: {_first_line(error)}", traceback.format_exc())
 
 
-def _limit_threads(threads: int) -> None:
+def _settle(job: Job) -> None:
+    """Its threads, and its GPU as the one that is meant where none is named: no other is touched."""
     import torch
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(job.threads)
+    if job.cell.device.startswith("cuda:"):
+        torch.cuda.set_device(job.cell.device)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -234,6 +234,8 @@ def why_slow(device: str) -> str:
     kernels were asked for."""
     from qbench.kernels import selftest
 
+    if device == "cuda":
+        return ""  # and no self-test, which would take memory of the GPU for as long as the process lives
     found = (_slowness(op, device, _first(op, device)[0]) for op in selftest.PRODUCTS)
     return "; ".join(dict.fromkeys(sentence for sentence in found if sentence))
 

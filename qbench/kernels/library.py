@@ -143,7 +143,8 @@ def _entry(name: str, device: str) -> Callable[..., Any]:
                 raise _apart(name, first, rest)
         function = chosen.get(place)
         if function is None:
-            function = backends.choose(name, device)
+            with torch.cuda.device_of(first):  # type: ignore[no-untyped-call]  # the self-test is for that GPU
+                function = backends.choose(name, device)
         return function(first, *rest)
 
     return run

@@ -6,10 +6,12 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from qbench.cell import Status
 from qbench.engine import CellProgress, run_suite
-from qbench.engine.jobs import worker_environment
+from qbench.engine.jobs import Job, worker_environment
+from qbench.engine.worker import _settle
 from qbench.store import Store
 from qbench.suite import load_suite
 
@@ -61,3 +63,12 @@ def test_a_worker_uses_as_many_threads_as_it_is_given():
     for threads in (1, 2):
         done = subprocess.run(run, env=worker_environment(threads), capture_output=True, text=True, check=True)
         assert done.stdout.strip() == str(threads)
+
+
+@pytest.mark.parametrize(("device", "chosen"), [("cpu", []), ("cuda", []), ("cuda:1", ["cuda:1"])])
+def test_a_worker_touches_no_gpu_but_its_own(monkeypatch, device, chosen):
+    found = []
+    monkeypatch.setattr(torch.cuda, "set_device", found.append)
+    cell = load_suite("smoke").cells()[0].model_copy(update={"device": device})
+    _settle(Job(task="train", cell=cell, threads=torch.get_num_threads()))
+    assert found == chosen

@@ -15,7 +15,7 @@ from kernel_matrix import integers
 from torch import Tensor
 
 from qbench.kernels import backends, cpu, cuda, onednn, products, selftest
-from qbench.kernels.library import SCHEMAS, ops
+from qbench.kernels.library import ENTRIES, SCHEMAS, ops
 from qbench.kernels.reference import products as reference
 
 A, B = integers((3, 70), torch.uint8, 255), integers((70, 4), torch.int8, 127)
@@ -50,6 +50,32 @@ def test_reference_can_be_forced(monkeypatch: pytest.MonkeyPatch) -> None:
     products.matmul_s8(A, B)
     assert backends.CHOSEN["matmul", "cpu"] is reference.matmul
     assert {row.implementation for row in backends.report()} == {"reference"}
+
+
+def test_a_gpu_is_not_touched_before_a_run() -> None:
+    """The run's own process would hold memory of it beside its workers."""
+    assert backends.why_slow("cuda") == ""
+
+
+def test_a_self_test_is_for_the_gpu_that_is_to_compute(monkeypatch: pytest.MonkeyPatch) -> None:
+    current: list[int] = []
+    monkeypatch.setattr(torch.cuda, "_exchange_device", current.append)
+    monkeypatch.setattr(torch.cuda, "_maybe_exchange_device", lambda index: current.pop())
+
+    def choose(op: str, device: str) -> Callable[..., Any]:
+        seen = current.copy()
+        return lambda *_: seen
+
+    class OnSecond:
+        is_cuda = True
+
+        @staticmethod
+        def get_device() -> int:
+            return 1
+
+    monkeypatch.setattr(backends, "choose", choose)
+    assert ENTRIES["extremes", "cuda"](OnSecond()) == [1]
+    assert current == []
 
 
 def test_choice_comes_back_after_a_forced_one() -> None:
