@@ -15,6 +15,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
 from qbench.kernels.checks import Draws, require_like, require_number, require_type, words
 from qbench.kernels.library import ops
@@ -53,6 +54,7 @@ def sgd_on_grid_(
         codes, _aligned(grad, codes), momentum, lr, weight_decay, mu, nesterov, first, scale, low, high, rounding,
         words(key),
     )  # fmt: skip
+    increment_version([codes] if momentum is None else [codes, momentum])
 
 
 def adam_on_grid_(
@@ -89,6 +91,7 @@ def adam_on_grid_(
         codes, _aligned(grad, codes), m, v, lr, beta1, beta2, eps, step, weight_decay, scale, low, high, rounding,
         words(key),
     )  # fmt: skip
+    increment_version([codes, m, v])
 
 
 def quantized_momentum_(
@@ -122,6 +125,7 @@ def quantized_momentum_(
     ops.quantized_momentum_(
         weight, accumulator, _aligned(grad, weight), magnitude, levels, momentum_quarters, lr_code, limit, words(key)
     )
+    increment_version([weight, accumulator])
 
 
 def _check_codes(codes: Tensor, scale: float, rounding: str, key: Draws) -> None:

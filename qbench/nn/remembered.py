@@ -7,19 +7,32 @@ from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 T = TypeVar("T")
 
+_num_steps = 0
+"""Of all optimisers in this process."""
+
+
+def _count_step(*_: object) -> None:
+    global _num_steps  # noqa: PLW0603 - PyTorch calls it behind every optimiser's step
+    _num_steps += 1
+
+
+register_optimizer_step_post_hook(_count_step)
+
 
 class Remembered(Generic[T]):
-    """One value made from tensors, until one of these is another or has changed.
+    """One value made from tensors, until one of these is another or has changed, or an optimiser has made a step.
 
-    PyTorch does not notice every change (``weight.data.add_()``, say), so a forward pass in training forgets. One that
-    is captured in a CUDA graph ends all remembering: nothing notices when it is replayed.
+    PyTorch does not count every change: neither ``weight.data.add_()``, so a forward pass in training forgets, nor
+    what a fused optimiser does. A pass that is captured in a CUDA graph ends all remembering: nothing notices when it
+    is replayed.
     """
 
     def __init__(self) -> None:
-        self._stamp: list[tuple[int, int]] = []
+        self._stamp: list[int] = []
         self._value: T | None = None
         self._is_replayed = False
 
@@ -27,7 +40,7 @@ class Remembered(Generic[T]):
         """The value, computed if it is not known. sources: all that ``compute`` reads and that may change."""
         if self._is_replayed or any(source.is_inference() for source in sources):  # such tensors count no changes
             return compute()
-        stamp = [(source.data_ptr(), source._version) for source in sources]
+        stamp = [_num_steps, *(number for source in sources for number in (source.data_ptr(), source._version))]
         value = self._value
         if value is None or stamp != self._stamp:
             with torch.inference_mode(False), torch.no_grad():  # kept beyond the mode of whoever asks first

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import nn
+from torch.autograd.graph import increment_version
 from torch.optim import Optimizer
 
 from qbench.nn import Converted
@@ -106,6 +107,7 @@ def suite_optimizer(
 
 
 def _count_changes(optimizer: Optimizer, *_: Any) -> None:
-    """PyTorch's fused rules change parameters without counting it, and what is remembered of a parameter would stay."""
-    changed = (p for members in optimizer.param_groups for p in members["params"] if p.grad is not None)
-    torch.autograd.graph.increment_version(changed)
+    """As PyTorch's other optimisers do: its fused ones change parameters without a trace, and a second backward pass
+    through a graph of the old values would be silently wrong."""
+    parameters = (parameter for members in optimizer.param_groups for parameter in members["params"])
+    increment_version([parameter for parameter in parameters if parameter.grad is not None])

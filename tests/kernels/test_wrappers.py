@@ -204,6 +204,18 @@ def test_updates_change_their_arguments_in_either_layout() -> None:
         assert torch.equal(codes, moved.round().clamp(-128, 127).to(S8))
 
 
+def test_updates_count_as_changes() -> None:
+    """So that autograd refuses a graph of the old values."""
+    codes, state = integers((4, 3), S8), [torch.zeros(4, 3) for _ in range(3)]
+    weight, accumulator = integers((4, 3), S8).int(), torch.zeros((4, 3), dtype=torch.int32)
+    grad, changed = normal((4, 3)), (codes, *state, weight, accumulator)
+    before = [x._version for x in changed]
+    updates.sgd_on_grid_(codes, grad, state[0], 0.1, 0.0, 0.9, False, True, 2.0**-7, -128, 127, "nearest")
+    updates.adam_on_grid_(codes, grad, state[1], state[2], 0.1, 0.9, 0.99, 1e-8, 1, 0.0, 2.0**-7, -128, 127, "nearest")
+    updates.quantized_momentum_(weight, accumulator, grad, number(1.0), 128, 1, 26, 2**23)
+    assert [x._version - old for x, old in zip(changed, before, strict=True)] == [2, 1, 1, 1, 1, 1]
+
+
 def test_passes_on_direct_grids_take_any_layout() -> None:
     x, g = normal((3, 5, 6, 7)), normal((3, 5, 6, 7), seed=1)
     vectors = [normal((5,), seed=seed) for seed in range(2, 9)]

@@ -182,6 +182,29 @@ def test_evaluation_follows_updates_in_evaluation_mode(method: str, name: Litera
     assert torch.equal(after, evaluated(fresh(converted)))
 
 
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("method", REMEMBERING)
+def test_training_in_evaluation_mode_follows_every_step(method: str, own: bool) -> None:
+    """PyTorch's fused optimisers change weights without counting it."""
+    if own and method in ("wageubn", "sr"):
+        pytest.skip("the weights have an update rule of their own")
+    losses, lr = [], 1e-7 if method == "binaryconnect" else 0.05  # whose rates grow with its layers
+    for forgets in (False, True):
+        converted = built(method)
+        if own:
+            optimizer: torch.optim.Optimizer = torch.optim.SGD(converted.parameters(), lr, fused=True)
+        else:
+            optimizer = build_optimizer(converted, converted.recipe, OptimizerSettings(lr=lr))
+        for _ in range(3):
+            loss = materialised((fresh(converted) if forgets else converted).model(images())).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        losses.append(evaluated(fresh(converted) if forgets else converted).square().mean().item())
+    assert losses[:4] == losses[4:] and losses[3] < losses[2] < losses[1] < losses[0]
+
+
 def fresh(converted: Converted) -> Converted:
     """The same, as if it had evaluated nothing yet."""
     for module in converted.model.modules():

@@ -123,3 +123,25 @@ def test_parameters_that_no_rule_knows_are_refused(method: str) -> None:
     optimizer = optimizer_of(convert(network(), recipe_of(method)))
     with pytest.raises(ValueError, match="give others an optimiser of their own"):
         optimizer.add_param_group({"params": [nn.Parameter(torch.ones(2))]})
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_graph_of_old_weights_is_refused_or_gives_the_old_gradient(method: str, name: str) -> None:
+    """PyTorch's own check of what a graph keeps sees every update, those of its fused optimisers too."""
+    if name == "adam" and method in OWN_RULES:
+        pytest.skip("the rule knows no Adam")
+    converted = convert(network(), recipe_of(method))
+    optimizer = optimizer_of(converted, name)
+    x = torch.randn(16, 3, 4, 4, requires_grad=True)
+    y = converted.model(x).square().sum()
+    y.backward(retain_graph=True)
+    assert x.grad is not None
+    expected, x.grad = x.grad, None
+    optimizer.step()
+    try:
+        y.backward()
+    except RuntimeError as error:
+        assert "modified by an inplace operation" in str(error)  # noqa: PT017 - or nothing is raised
+    else:
+        assert torch.equal(x.grad, expected)
