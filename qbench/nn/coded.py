@@ -83,7 +83,9 @@ class CodedWeight(nn.Module):
         return cast(Tensor, _Deliver.apply(self.weight, self))  # type: ignore[no-untyped-call]
 
     def receive(self, gradient: Tensor) -> None:
-        """Add ``gradient`` (float32 of the weight's shape) to the parameter's ``grad``."""
+        """Add ``gradient`` (float32 of the weight's shape) to the parameter's ``grad``, which is dense, whatever made
+        it: sums over it, as the norm that gradients are clipped by, depend on its memory layout."""
+        gradient = in_order(gradient)
         self.weight.grad = gradient if self.weight.grad is None else self.weight.grad + gradient
 
     @torch.no_grad()

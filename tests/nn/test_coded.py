@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from qbench.catalog import find_method
 from qbench.cell import Cell
 from qbench.nn import Converted, convert
 from qbench.nn.blocks import ConvNormAct
@@ -198,3 +199,18 @@ def test_released_weights_are_parameters_again() -> None:
     layer.release(values)
     assert torch.equal(layer.weight, values)
     assert layer.master is None and "0.conv.weight" in converted.model.state_dict()
+
+
+@pytest.mark.parametrize("method", ["wageubn", "wage", "fixed_point"])
+def test_gradients_have_one_memory_layout_in_both_arithmetics(method: str) -> None:
+    """A sum over them, as the norm that gradients are clipped by, goes through memory in its order."""
+    recipe, gradients = find_method(method).build({"first_last": "quantized"} if method == "wageubn" else {}), []
+    for arithmetic in recipe.arithmetics:
+        torch.manual_seed(0)
+        model = nn.Sequential(ConvNormAct(4, 16, 3), nn.Flatten(), nn.Linear(16 * 25, 3))
+        converted = convert(model, recipe, arithmetic=arithmetic)
+        build_optimizer(converted, recipe, SETTINGS)
+        loss_of(converted).backward()
+        gradients.append([gradient for layer in coded_layers(converted) if (gradient := layer.weight.grad) is not None])
+    for one, other in zip(*gradients, strict=True):
+        assert torch.equal(one, other) and one.stride() == other.stride()
