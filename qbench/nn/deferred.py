@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, cast
 
 import torch
 from torch import Tensor
@@ -227,9 +227,12 @@ def stored_codes(kept: Tensor, bits: int, shape: torch.Size) -> Tensor:
     return unpack_bits(kept, bits, shape) if bits <= PACKED_BITS else kept
 
 
-_ATTRIBUTES = ("shape", "dtype", "device", "ndim", "layout", "requires_grad", "grad_fn", "is_leaf", "is_cuda", "grad")
-_OBSERVERS: frozenset[Any] = frozenset([Tensor.retain_grad, Tensor.register_hook])
+_ATTRIBUTES = ("shape", "dtype", "device", "ndim", "layout", "requires_grad", "is_leaf", "is_cuda", "grad")
+_OBSERVERS: frozenset[Any] = frozenset([Tensor.retain_grad, Tensor.register_hook, cast(Any, Tensor).grad_fn.__get__])
 """Ways to look at its gradient, which then has to pass as a tensor."""
+
+_DIFFERENTIATORS: frozenset[Any] = frozenset([torch.autograd.grad, torch.autograd.backward])
+"""They are told to look at it by their arguments."""
 
 _METADATA: frozenset[Any] = _OBSERVERS.union(
     [getattr(Tensor, name).__get__ for name in _ATTRIBUTES],
@@ -364,17 +367,22 @@ class Deferred(Tensor):
         cls, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         first, kwargs = args[0] if args else None, kwargs or {}
-        if func in _METADATA and is_deferred(first):
-            if func in _OBSERVERS and first.left is not None:
-                first.left.is_wanted = False
+        if func in _DIFFERENTIATORS:
+            args, kwargs = tree_map(observed, (args, kwargs))
+        if func in _DIFFERENTIATORS or (func in _METADATA and is_deferred(first)):
+            if func in _OBSERVERS:
+                observed(first)
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **kwargs)
         made = list[tuple[Deferred, Tensor, int | None]]()
 
         def values_of(x: Any) -> Any:
-            values = materialised(x)
-            if values is not x:
-                made.append((x, values, changes_of(values)))
+            if not isinstance(x, Deferred):
+                return x
+            # They may stay what the activation is, and others want its gradient: whoever asks first may not.
+            with torch.inference_mode(False), torch.enable_grad():
+                values = materialised(x)
+            made.append((x, values, changes_of(values)))
             return values
 
         args, kwargs = tree_map(values_of, (args, kwargs))
@@ -400,13 +408,23 @@ def defer(token: Tensor, source: Source, left: LeftGradient | None = None) -> De
     """``token``, a node's output, as the activation whose values come from ``source``."""
     deferred = token.as_subclass(Deferred)  # type: ignore[arg-type]
     deferred.source = source
-    deferred.left = left
+    # Without a graph, the node that may yet be put in front of it knows nothing of what is left.
+    deferred.left = left if token.requires_grad else None
     return deferred
 
 
 def is_deferred(x: Any) -> TypeGuard[Deferred]:
     """Whether ``x`` is a deferred activation as its block made it."""
     return isinstance(x, Deferred) and x.tensor is None
+
+
+def observed(x: Any) -> Any:
+    """``x`` as it is in the graph now; if it is a deferred activation, its gradient passes as a tensor from now on."""
+    if not isinstance(x, Deferred):
+        return x
+    if x.left is not None:
+        x.left.is_wanted = False
+    return x if x.tensor is None else x.tensor
 
 
 def shares_memory(result: Any, values: Tensor) -> bool:

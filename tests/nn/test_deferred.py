@@ -1,0 +1,140 @@
+"""Activations that blocks hand on as codes, in the hands of others: who looks at them, and at their gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from qbench import find_method
+from qbench.nn import ConvNormAct, convert
+from qbench.nn.deferred import Deferred
+
+METHODS = ("banner8", "wageubn", "graham")
+"""Those whose blocks defer their outputs."""
+
+Look = Callable[[Tensor], Any]
+Wrap = Callable[[nn.Module, Tensor], Tensor]
+
+
+def as_it_is(module: nn.Module, x: Tensor) -> Tensor:
+    y: Tensor = module(x)
+    return y
+
+
+class Network(nn.Module):
+    """Two blocks in a row, a residual addition, pooling and a layer. look: at the blocks' outputs; wrap: calls the
+    inner modules."""
+
+    def __init__(self, look: Look, wrap: Wrap) -> None:
+        super().__init__()
+        self.first, self.inner = ConvNormAct(3, 8, 3, to_trunk=True), ConvNormAct(8, 8, 3)
+        self.outer, self.pool = ConvNormAct(8, 8, 3, to_trunk=True), nn.MaxPool2d(2)
+        self.next, self.last = ConvNormAct(8, 8, 3), nn.Conv2d(8, 4, 1)
+        self.look, self.wrap = look, wrap
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.stream = self.first(x)
+        self.look(self.stream)
+        inner = self.wrap(self.inner, self.stream)
+        self.look(inner)
+        y = self.wrap(self.pool, self.outer(inner, self.stream))
+        z: Tensor = self.last(self.wrap(self.next, y))
+        return z
+
+
+def network(method: str, look: Look = lambda x: None, wrap: Wrap = as_it_is) -> tuple[Network, Tensor, Tensor]:
+    """The model, its input and its loss."""
+    torch.manual_seed(0)
+    model = convert(Network(look, wrap), find_method(method).build({})).model
+    assert isinstance(model, Network)
+    x = torch.randn(4, 3, 8, 8, requires_grad=True)
+    y = model(x)
+    assert isinstance(model.stream, Deferred)
+    return model, x, (y * torch.linspace(-1, 1, y.numel()).view_as(y)).sum()
+
+
+def gradients(method: str, **options: Any) -> list[Tensor | None]:
+    model, x, loss = network(method, **options)
+    loss.backward()
+    return [x.grad, *(parameter.grad for parameter in model.parameters())]
+
+
+def assert_equal(found: Sequence[Tensor | None], expected: Sequence[Tensor | None]) -> None:
+    for one, other in zip(found, expected, strict=True):
+        assert one is not None and other is not None
+        assert torch.equal(one, other)
+
+
+LOOKS: dict[str, Look] = {
+    "detach": lambda h: h.detach(), "view": lambda h: h.flatten(1), "part": lambda h: h[0], "number": lambda h: h.max(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, nullcontext])
+@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("method", METHODS)
+def test_who_looks_without_gradients_takes_none_away(method: str, look: str, mode: Callable[[], Any]) -> None:
+    def looked(h: Tensor) -> None:
+        with mode():
+            LOOKS[look](h)
+
+    assert_equal(gradients(method, look=looked), gradients(method))
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+@pytest.mark.parametrize("method", METHODS)
+def test_gradient_checkpointing_changes_no_gradient(method: str, reentrant: bool) -> None:
+    def wrapped(module: nn.Module, x: Tensor) -> Tensor:
+        y: Tensor = checkpoint(module, x, use_reentrant=reentrant)  # type: ignore[no-untyped-call]
+        return y
+
+    assert_equal(gradients(method, wrap=wrapped), gradients(method))
+
+
+def by_hook(stream: Tensor, loss: Tensor) -> Tensor:
+    stream.retain_grad()
+    loss.backward()
+    assert stream.grad is not None
+    return stream.grad
+
+
+def by_inputs(stream: Tensor, loss: Tensor) -> Tensor | None:
+    loss.backward(inputs=[stream])
+    with torch._C.DisableTorchFunctionSubclass():
+        return stream.grad
+
+
+def by_node(stream: Tensor, loss: Tensor) -> Tensor:
+    seen: list[Tensor] = []
+    assert stream.grad_fn is not None
+    stream.grad_fn.register_prehook(lambda gradients: seen.append(gradients[0]))
+    loss.backward()
+    return seen[0]
+
+
+WAYS: dict[str, Callable[[Tensor, Tensor], Tensor | None]] = {
+    "inputs": by_inputs,
+    "node": by_node,
+    "grad": lambda stream, loss: torch.autograd.grad(loss, stream)[0],
+    "edge": lambda stream, loss: torch.autograd.grad(loss, torch.autograd.graph.get_gradient_edge(stream))[0],
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("method", METHODS)
+def test_gradients_of_deferred_activations_can_be_asked_for(method: str, way: str) -> None:
+    found, expected = (ask(*pair(method)) for ask in (WAYS[way], by_hook))
+    assert_equal([found], [expected])
+    assert expected is not None and expected.std() > 0
+
+
+def pair(method: str) -> tuple[Tensor, Tensor]:
+    """An activation that two blocks read, and the loss."""
+    model, _, loss = network(method)
+    return model.stream, loss
