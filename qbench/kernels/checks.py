@@ -50,13 +50,15 @@ def words(key: Draws) -> list[int] | None:
     """The key as the operators take it."""
     if key is None:
         return None
-    if isinstance(key, Key):
-        return key.words()
-    if len(key) != 4:
-        raise ValueError(f"a key is (seed, tensor, step, generator), got {len(key)} numbers")
-    if key[3] not in range(len(GENERATORS)):
-        raise ValueError(f"a key's generator must be 0 (philox) or 1 (hash), got {key[3]!r}")
-    return list(key)
+    try:
+        numbers = key.words() if isinstance(key, Key) else [index(number) for number in key]
+    except TypeError:
+        raise TypeError(f"a key is a Key or its four whole numbers, got {key!r}") from None
+    if len(numbers) != 4:
+        raise ValueError(f"a key is (seed, tensor, step, generator), got {len(numbers)} numbers")
+    if numbers[3] not in range(len(GENERATORS)):
+        raise ValueError(f"a key's generator must be 0 (philox) or 1 (hash), got {numbers[3]}")
+    return numbers
 
 
 def require_type(x: Tensor, name: str, *allowed: torch.dtype) -> None:

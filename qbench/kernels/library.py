@@ -177,7 +177,8 @@ LIBRARY = _define()
 _are_transforms_active: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
 _num_dispatch_modes: Callable[[], int] = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 1)
 _is_profiled: Callable[[], bool] = getattr(torch._C._autograd, "_profiler_enabled", lambda: True)
-_PLAIN = (torch.Tensor, torch.nn.Parameter)
+_PLAIN = {torch.Tensor, torch.nn.Parameter, torch.dtype, type(None), bool, int, float, str, list}
+"""Types of arguments that a kernel takes as they are. A subclass of tensors may have no memory of its own."""
 
 
 def _is_needed() -> bool:
@@ -199,7 +200,7 @@ def _operator(name: str) -> Callable[..., Any]:
     on_cpu, on_cuda = (ENTRIES[name, device] for device in ("cpu", "cuda"))
 
     def call(first: torch.Tensor, *rest: Any) -> Any:
-        if first.__class__ not in _PLAIN or _is_needed():
+        if _is_needed() or not _PLAIN.issuperset(map(type, (first, *rest))):
             return overload(first, *rest)
         entry = on_cpu if first.is_cpu else on_cuda if first.is_cuda else overload
         return entry(first, *rest)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from qbench.kernels import encoding
 from qbench.kernels.blocks import encode_ranged
+from qbench.kernels.checks import require_type
 from qbench.kernels.random import Key, stochastic_round
 from qbench.kernels.reference.encode import number
 from qbench.quant.formats import (
@@ -41,7 +42,11 @@ def quantize(x: Tensor, spec: Quantizer, key: Key, limits: Range | None = None) 
 
     key: of the random bits, used by stochastic formats only. limits: the range to use instead of the tensor's own,
     where the format has one scale that depends on it. Returns codes of ``x``'s shape in the format's ``code_dtype``.
+    Raises TypeError for another type, ValueError for a single number in a format with a scale per channel.
     """
+    require_type(x, "x", torch.float32)
+    if not x.dim() and getattr(spec, "granularity", "tensor") == "channel":
+        raise ValueError("a format with a scale per channel takes tensors with at least one dimension")
     return _encode(spec, x, key, limits)
 
 

@@ -204,6 +204,15 @@ def test_updates_change_their_arguments_in_either_layout() -> None:
         assert torch.equal(codes, moved.round().clamp(-128, 127).to(S8))
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_tensors_without_memory_of_their_own_never_reach_a_kernel(place: int) -> None:
+    """Whichever argument they are: a kernel would read from address 0."""
+    operands = [integers((3, 4), U8), integers((4, 5), S8)]
+    operands[place] = FakeTensorMode().from_tensor(operands[place])
+    with torch.no_grad(), pytest.raises(AssertionError, match="convert all Tensors to FakeTensors first"):
+        products.matmul_s8(*operands)
+
+
 def test_updates_count_as_changes() -> None:
     """So that autograd refuses a graph of the old values."""
     codes, state = integers((4, 3), S8), [torch.zeros(4, 3) for _ in range(3)]
@@ -284,6 +293,9 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: encoding.encode_affine(F, ONE, ONE, 25, True), ValueError, "bits must be from 1 to 24"),
     (lambda: encoding.encode_affine(F, ONE, THREE, 8, True), ValueError, "low has shape"),
     (lambda: encoding.encode_affine(F, ONE, ONE, 8, True, [1, 2, 3]), ValueError, "a key is"),
+    (lambda: encoding.encode_affine(F, ONE, ONE, 8, True, [1.5, 2, 3, 0]), TypeError, "a key is a Key or its four"),  # type: ignore[list-item]
+    (lambda: encoding.encode_affine(F, ONE, ONE, 8, True, Key(1.5, 2, 3)), TypeError, "a key is a Key or its four"),  # type: ignore[arg-type]
+    (lambda: encoding.encode_affine(F, ONE, ONE, 8, True, True), TypeError, "four whole numbers, got True"),  # type: ignore[arg-type]
     (lambda: scaled(kind="log"), ValueError, "kind must be one of"),
     (lambda: scaled(rounding="up"), ValueError, "rounding must be one of"),
     (lambda: scaled(rounding="stochastic"), ValueError, "a key goes with stochastic rounding"),

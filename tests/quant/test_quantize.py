@@ -10,7 +10,19 @@ from quant_formats import FORMATS, FROM_DATA, needs_rows
 from torch import Tensor
 
 from qbench.kernels.random import Key
-from qbench.quant.formats import Affine, Binary, Constant, Direct, FixedPoint, Flag, Float, Levels, Quantizer, Shift
+from qbench.quant.formats import (
+    Affine,
+    Binary,
+    Constant,
+    Direct,
+    FixedPoint,
+    Flag,
+    Float,
+    Levels,
+    Quantizer,
+    Shift,
+    Symmetric,
+)
 from qbench.quant.qtensor import QTensor, dequantize
 from qbench.quant.quantize import quantize
 from qbench.quant.ranges import power_of_two
@@ -223,6 +235,19 @@ def test_binary_takes_zero_to_plus_one() -> None:
 def test_fixed_point_rounds_half_up_and_saturates() -> None:
     value = encode(FixedPoint(2, 1), torch.tensor([0.25, -0.25, 5.0, -5.0, 0.5 - 2**-25])).dequantize()
     assert value.tolist() == [0.5, 0.0, 1.5, -2.0, 0.5]
+
+
+@every_format
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.int64, torch.bool, torch.complex64], ids=str)
+def test_other_types_are_refused(spec: Quantizer, dtype: torch.dtype) -> None:
+    with pytest.raises(TypeError, match=r"^x must be float32, got "):
+        quantize(torch.ones(4, 3).to(dtype), spec, KEY)
+
+
+@pytest.mark.parametrize("spec", [Affine(8, granularity="channel"), Symmetric(8, granularity="channel")])
+def test_a_number_has_no_channels(spec: Quantizer) -> None:
+    with pytest.raises(ValueError, match=r"^a format with a scale per channel takes tensors"):
+        quantize(torch.tensor(1.0), spec, KEY)
 
 
 def test_a_stranger_gets_a_clear_error() -> None:
