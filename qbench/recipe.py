@@ -27,10 +27,19 @@ Arithmetic = Literal["simulated", "integer"]
 class Norm:
     """Base of all normalisations that can replace a model's batch norm."""
 
+    @property
+    def replaces(self) -> bool:
+        """Whether the model's own gives way to it."""
+        return True
+
 
 @dataclass(frozen=True)
 class BatchNorm(Norm):
     """The model's own float batch norm, untouched."""
+
+    @property
+    def replaces(self) -> bool:
+        return False
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,10 @@ class LevelNorm(Norm):
     levels: Quantizer | None = None
     saturate: bool = False
     energy_correction: bool = False
+
+    @property
+    def replaces(self) -> bool:
+        return self.levels is not None
 
 
 @dataclass(frozen=True)

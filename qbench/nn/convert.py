@@ -208,7 +208,7 @@ class Converted:
 
     def manifest(self) -> list[ManifestEntry]:
         """What each data path of each layer really did, as far as training has shown by now."""
-        return list(entries(self.model, self.arithmetic, self.recipe.converts))
+        return list(entries(self.model, self.arithmetic, self.recipe))
 
     def model_bytes(self) -> int:
         """Bytes of an inference checkpoint in the method's own storage format.
@@ -252,8 +252,8 @@ def convert(
 
     seed: of the recipe's own random bits. always: replace blocks even where the recipe quantises nothing, which the
     null contract uses to show that the machinery itself changes no number; otherwise such a recipe keeps the model.
-    Layers are nn.Conv2d and nn.Linear themselves; other modules with weights, subclasses of these two included, stay as
-    they are, and the manifest says so.
+    Layers are nn.Conv2d and nn.Linear themselves, and norms nn.BatchNorm1d and 2d; other modules with weights,
+    subclasses of these included, stay as they are, and the manifest says so.
     Raises ValueError where the recipe does not offer ``arithmetic``, InputError for a model that cannot be converted.
     """
     if arithmetic not in recipe.arithmetics:
@@ -286,10 +286,8 @@ def _replacement(child: nn.Module, path: str, context: _Context) -> nn.Module | 
     """What stands in for ``child``; None for a container whose children are to be looked at."""
     if is_layer(child):
         return context.bare_layer(child, path)
-    for kinds, build in _REPLACEMENTS:
-        if isinstance(child, kinds):
-            return build(child, path, context)
-    return None
+    build = _REPLACEMENTS.get(type(child))
+    return None if build is None else build(child, path, context)
 
 
 def _compact_pool(pool: nn.MaxPool2d, path: str, context: _Context) -> nn.Module | None:
@@ -301,15 +299,20 @@ def _branch(branch: Branch, path: str, context: _Context) -> nn.Module | None:
     return None if spec is None else GradientSite(spec, f"{path}/branch_error", context.clock)
 
 
+def _norm(norm: FloatNorm, path: str, context: _Context) -> nn.Module:
+    return context.norm(norm, path)
+
+
 _Builder = Callable[[Any, str, _Context], nn.Module | None]
-_REPLACEMENTS: tuple[tuple[Any, _Builder], ...] = (
-    (ConvNormAct, QuantizedConvNormAct),
-    (LinearNormAct, QuantizedLinearNormAct),
-    (nn.BatchNorm1d | nn.BatchNorm2d, lambda norm, path, context: context.norm(norm, path)),
-    (nn.MaxPool2d, _compact_pool),
-    (Branch, _branch),
-)
-"""What replaces which modules of a float model, besides its layers."""
+_REPLACEMENTS: dict[type[nn.Module], _Builder] = {
+    ConvNormAct: QuantizedConvNormAct,
+    LinearNormAct: QuantizedLinearNormAct,
+    nn.BatchNorm1d: _norm,
+    nn.BatchNorm2d: _norm,
+    nn.MaxPool2d: _compact_pool,
+    Branch: _branch,
+}
+"""What replaces which modules of a float model, besides its layers: by the exact type, as for layers."""
 
 
 def _weight_bytes(layer: QuantizedLayer) -> int:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from qbench.errors import InputError
+from qbench.nn.blocks import ConvNormAct, LinearNormAct
 
 Layer = nn.Conv2d | nn.Linear
 
@@ -54,6 +55,11 @@ def _obstacles(model: nn.Module) -> Iterator[str]:
             yield f"{name} has no weight yet; run a batch through the model first"
         if is_layer(module):
             yield from _obstacles_in(name, module)
+        if type(module) in (ConvNormAct, LinearNormAct):
+            part = "conv" if isinstance(module, ConvNormAct) else "linear"
+            layer = getattr(module, part)
+            if not is_layer(layer):
+                yield f"{name}.{part} is {type(layer).__name__}, and only an nn.Conv2d or nn.Linear itself can be there"
 
 
 def _obstacles_in(name: str, layer: Layer) -> Iterator[str]:

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from qbench.nn.integer import why_float
 from qbench.nn.layers import QuantizedLayer
 from qbench.nn.site import Site
-from qbench.recipe import Arithmetic
+from qbench.recipe import Arithmetic, Recipe
 
 PRODUCTS = {
     "forward": ("activation", "weight"),
@@ -39,8 +40,8 @@ class ManifestEntry:
     note: str = ""
 
 
-def entries(model: nn.Module, arithmetic: Arithmetic, converts: bool) -> Iterator[ManifestEntry]:
-    """One entry per site, and one for each module with weights and no site. converts: whether the recipe has any."""
+def entries(model: nn.Module, arithmetic: Arithmetic, recipe: Recipe) -> Iterator[ManifestEntry]:
+    """One entry per site, and one for each module with weights and no site, and each norm that stayed as it was."""
     layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, QuantizedLayer)}
     fused = {id(site) for module in model.modules() for site in getattr(getattr(module, "fused", None), "sites", ())}
     for module in model.modules():
@@ -55,15 +56,21 @@ def entries(model: nn.Module, arithmetic: Arithmetic, converts: bool) -> Iterato
                 kind, note = "float", "rounded to its grid, then used as float32"
             yield _entry(module, owner, path, kind, note)
     for name, module in model.named_modules():
-        if isinstance(module, QuantizedLayer):
-            why = "the recipe keeps this layer's operands in float" if module.is_float else ""
-        elif any(parameter.dim() > 1 for parameter in module.parameters(recurse=False)):
-            kind = type(module).__name__
-            why = f"{kind} is not a layer that is converted" if converts else "the method is a float method"
-        else:
-            why = ""
+        why = _why_float(module, recipe)
         if why:
             yield ManifestEntry(name, "all", "float32", "float", note=why)
+
+
+def _why_float(module: nn.Module, recipe: Recipe) -> str:
+    """Why no path of a module with parameters of its own is quantised; empty where one is, or where there is none."""
+    if isinstance(module, QuantizedLayer):
+        return "the recipe keeps this layer's operands in float" if module.is_float else ""
+    kind = type(module).__name__
+    if isinstance(module, _BatchNorm):
+        return f"{kind} is not a norm that is converted" if recipe.norm.replaces else ""
+    if any(parameter.dim() > 1 for parameter in module.parameters(recurse=False)):
+        return f"{kind} is not a layer that is converted" if recipe.converts else "the method is a float method"
+    return ""
 
 
 def _of_product_path(layer: QuantizedLayer, path: str, arithmetic: Arithmetic) -> tuple[str, str]:

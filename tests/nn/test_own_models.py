@@ -238,6 +238,50 @@ def test_other_modules_with_weights_stay_and_are_named(module: nn.Module, name: 
     assert told(converted, name) == [("all", "float", f"{kind} is not a layer that is converted")]
 
 
+class ActivatedNorm(nn.BatchNorm2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.relu(super().forward(x))
+
+
+class SamePool(nn.MaxPool2d):
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = super().forward(functional.pad(x, (0, 1, 0, 1), value=-torch.inf))
+        return y
+
+
+class Doubled(ConvNormAct):
+    def forward(self, x: Tensor, trunk: Tensor | None = None) -> Tensor:
+        return 2 * super().forward(x, trunk)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_subclasses_of_norms_pools_and_blocks_stay(name: str) -> None:
+    """They compute something else than what would take their place."""
+    parts = nn.Conv2d(3, 6, 1), ActivatedNorm(6), SamePool(2, 2), Doubled(6, 6, 3), nn.Conv2d(6, 2, 1)
+    converted = convert(nn.Sequential(*parts), RECIPES[name])
+    assert isinstance(converted.model, nn.Sequential)
+    assert list(converted.model)[1:4] == list(parts)[1:4]
+    assert isinstance(converted.model[3].conv, QuantizedLayer)  # its parts are looked at
+    said = [("all", "float", "ActivatedNorm is not a norm that is converted")]
+    assert told(converted, "1") == (said if converted.recipe.norm.replaces else [])
+    x = torch.randn(4, 3, 5, 5)
+    assert converted.model[1](x.new_full((2, 6, 3, 3), -1.0)).min() >= 0 and converted.model(x).shape == (4, 2, 3, 3)
+
+
+def with_part(block: nn.Module, name: str, part: nn.Module) -> nn.Module:
+    setattr(block, name, part)
+    return nn.Sequential(block, nn.Conv2d(3, 2, 1))
+
+
+def test_blocks_whose_parts_were_exchanged_are_refused() -> None:
+    for norm in (ActivatedNorm(3), nn.GroupNorm(1, 3)):
+        with pytest.raises(InputError, match=rf"^0.norm is {type(norm).__name__}; the method's norm takes"):
+            convert(with_part(ConvNormAct(3, 3, 3), "norm", norm), RECIPES["banner8"])
+        convert(with_part(ConvNormAct(3, 3, 3), "norm", norm), RECIPES["sr"]).model(torch.randn(2, 3, 4, 4))
+    with pytest.raises(InputError, match=r"0.conv is Standardized, and only an nn.Conv2d or nn.Linear itself"):
+        convert(with_part(ConvNormAct(3, 3, 3), "conv", Standardized(3, 3, 1)), RECIPES["sr"])
+
+
 def test_attention_keeps_its_own_layers() -> None:
     """It reads their weights itself: replaced ones would be passed by."""
     converted = convert(Attentive(), NEAREST)

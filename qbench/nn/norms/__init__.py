@@ -15,7 +15,7 @@ from qbench.nn.norms.layer_scale import LayerScaling, layer_scale
 from qbench.nn.norms.level import LevelBatchNorm
 from qbench.nn.norms.range import RangeBatchNorm
 from qbench.nn.site import Clock
-from qbench.recipe import BatchNorm, BatchRenorm, DirectNorm, LayerScale, LevelNorm, Norm, RangeNorm
+from qbench.recipe import BatchRenorm, DirectNorm, LayerScale, LevelNorm, Norm, RangeNorm
 
 __all__ = ["NORMS", "BatchStatistics", "build_norm"]
 
@@ -30,11 +30,15 @@ NORMS: dict[type[Norm], Callable[[FloatNorm, Any, str, Clock], nn.Module]] = {
 def build_norm(norm: FloatNorm, spec: Norm, name: str, clock: Clock, weight: Tensor | None = None) -> nn.Module:
     """The module for ``spec`` in place of the float batch norm ``norm``, which is kept where the recipe keeps it.
 
-    weight: of the layer in front of the norm; None where there is none. Raises InputError for a layer scale there, and
-    for a norm without the parameters or statistics that the recipe's would take over.
+    weight: of the layer in front of the norm; None where there is none. Raises InputError for a layer scale there, for
+    another norm, and for one without the parameters or statistics that the recipe's would take over.
     """
-    if isinstance(spec, BatchNorm) or (isinstance(spec, LevelNorm) and spec.levels is None):
+    if not spec.replaces:
         return norm
+    if type(norm) not in (nn.BatchNorm1d, nn.BatchNorm2d):  # a subclass may compute something else
+        raise InputError(
+            f"{name} is {type(norm).__name__}; the method's norm takes the place of nn.BatchNorm1d or 2d only"
+        )
     if isinstance(spec, LayerScale):
         if weight is None:
             raise InputError(
