@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from qbench.kernels.packing import pack_bits
 from qbench.kernels.passes import apply_mask
 from qbench.nn.kept import keep, kept
+from qbench.nn.once import differentiable_once
 from qbench.nn.site import apply_function
 from qbench.recipe import Recipe
 
@@ -41,6 +42,7 @@ class _ReLU(torch.autograd.Function):
         return value
 
     @staticmethod
+    @differentiable_once
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         _, (mask,) = kept(ctx)
         return apply_mask(grads[0], mask)[0]

@@ -18,6 +18,7 @@ from qbench.nn.deferred import materialised
 from qbench.nn.kept import keep, kept, operand
 from qbench.nn.layers import QuantizedLayer, Value
 from qbench.nn.norms.layer_scale import LayerScaling
+from qbench.nn.once import differentiable_once
 from qbench.nn.site import Site, straight_through
 from qbench.quant.formats import Quantizer
 from qbench.recipe import Recipe
@@ -103,6 +104,7 @@ class _BoundedBlock(torch.autograd.Function):
         return value
 
     @staticmethod
+    @differentiable_once
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         block: BoundedBlock = ctx.block
         layer = block.layer

@@ -44,6 +44,7 @@ from qbench.nn.kept import keep, kept
 from qbench.nn.layers import QuantizedLayer
 from qbench.nn.norms.base import from_rows, rows_of
 from qbench.nn.norms.direct import DirectBatchNorm
+from qbench.nn.once import differentiable_once
 from qbench.nn.remembered import Remembered
 from qbench.nn.site import Site, ValueSite
 from qbench.quant.formats import Direct
@@ -177,6 +178,7 @@ class _DirectBlock(torch.autograd.Function):
         return placeholder(y.shape, y.device)
 
     @staticmethod
+    @differentiable_once
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         block: DirectBlock = ctx.block
         _, (y, mask, *vectors) = kept(ctx)

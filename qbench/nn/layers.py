@@ -20,6 +20,7 @@ from qbench.nn.deferred import DirectView, Held, LeftGradient, Source, left_of, 
 from qbench.nn.eligible import padding_of
 from qbench.nn.geometry import Geometry
 from qbench.nn.kept import Operand, Quantized, Recomputed, Reencoded, keep, kept, operand, release
+from qbench.nn.once import differentiable_once
 from qbench.nn.order import in_order
 from qbench.nn.remembered import Remembered
 from qbench.nn.site import Clock, Site, apply_function, nearest_version, site_for, through, value_site_for
@@ -284,6 +285,7 @@ class _QuantizedProduct(torch.autograd.Function):
         return layer.multiply(layer.observed(a), w)
 
     @staticmethod
+    @differentiable_once
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         layer: QuantizedLayer = ctx.layer
         (error,) = grads
@@ -305,6 +307,7 @@ class _EvaluatedProduct(torch.autograd.Function):
         return layer.multiply(layer.observed(a), w)
 
     @staticmethod
+    @differentiable_once
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (a, w), _ = kept(ctx)
         (error,) = grads

@@ -17,6 +17,7 @@ from qbench.nn.deferred import View, defer, materialised, placeholder, stored
 from qbench.nn.kept import keep, kept
 from qbench.nn.norms.base import from_rows, rows_of
 from qbench.nn.norms.level import LevelBatchNorm
+from qbench.nn.once import differentiable_once
 from qbench.quant.formats import Levels
 from qbench.quant.levels import decision_points, level_table
 from qbench.quant.qtensor import QTensor
@@ -105,6 +106,7 @@ class _LevelBlock(torch.autograd.Function):
         return value
 
     @staticmethod
+    @differentiable_once
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         _, (packed, gamma, offset, table, inverse, mask) = kept(ctx)
         view = View(packed, ctx.shape, ctx.bits, gamma, offset, ctx.relu, table=table)

@@ -23,6 +23,7 @@ from qbench.nn.deferred import (
     while_kept,
 )
 from qbench.nn.kept import Recomputed, keep, kept
+from qbench.nn.once import differentiable_once
 from qbench.nn.site import apply_function
 
 PARTS = 8
@@ -68,6 +69,7 @@ class _MaxPool(torch.autograd.Function):
         return y
 
     @staticmethod
+    @differentiable_once
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (kept_places,) = ctx.saved_tensors
         window = stored_codes(kept_places, ctx.bits, ctx.out_shape)
@@ -89,6 +91,7 @@ class _ViewMaxPool(torch.autograd.Function):
         return placeholder(y.shape, y.device)
 
     @staticmethod
+    @differentiable_once
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (recomputed,), _ = kept(ctx)
         assert isinstance(recomputed, Recomputed)

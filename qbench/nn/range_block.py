@@ -37,6 +37,7 @@ from qbench.nn.deferred import (
 from qbench.nn.kept import Quantized, keep, keeps_graph, kept
 from qbench.nn.layers import QuantizedLayer, product_gradients
 from qbench.nn.norms.range import RangeBatchNorm, range_constant
+from qbench.nn.once import differentiable_once
 from qbench.nn.remembered import Remembered
 from qbench.nn.site import Site
 from qbench.quant.formats import Affine, Quantizer, Symmetric
@@ -246,6 +247,7 @@ class _Product(torch.autograd.Function):
         return placeholder(y.shape, y.device)
 
     @staticmethod
+    @differentiable_once
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         block = ctx.block
         # Named here, the errors would outlive their use.
@@ -287,6 +289,7 @@ class _NormAndReLU(torch.autograd.Function):
         return value
 
     @staticmethod
+    @differentiable_once
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (norm_input,), (mask, gamma, *vectors) = kept(ctx)
         q, line = cast(QTensor, norm_input.value), Line._make([*vectors, ctx.constant])

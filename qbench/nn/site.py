@@ -22,6 +22,7 @@ from qbench.nn.deferred import (
     parted,
     sent_in_codes,
 )
+from qbench.nn.once import differentiable_once
 from qbench.quant.formats import Affine, Quantizer
 from qbench.quant.qtensor import QTensor
 from qbench.quant.quantize import quantize
@@ -274,6 +275,7 @@ class _QuantizeGradient(torch.autograd.Function):
         return x.view_as(x)
 
     @staticmethod
+    @differentiable_once
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         g = ctx.left.joined(grads[0])
         values = g.values(grads[0].shape) if isinstance(g, Pooled) else g

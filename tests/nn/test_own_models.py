@@ -411,6 +411,20 @@ def test_blocks_outputs_can_be_changed_in_inference_mode() -> None:
 # --- what is refused
 
 
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", RECIPES)
+def test_second_derivatives_are_refused(name: str, training: bool) -> None:
+    """A gradient penalty would lack terms: codes have no derivative."""
+    network = nn.Sequential(ConvNormAct(3, 6, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(24, 2))
+    model, x = convert(network, RECIPES[name]).model, torch.randn(4, 3, 4, 4, requires_grad=True)
+    model(x)
+    y = model.train(training)(x).sum()
+    with pytest.raises(RuntimeError, match=r"^a converted model has no second derivatives"):
+        torch.autograd.grad(y, x, create_graph=True)
+    y = model(x).sum()
+    assert torch.autograd.grad(y, x)[0].isfinite().all()
+
+
 def shared() -> nn.Module:
     first, second = nn.Linear(4, 4), nn.Linear(4, 4)
     second.weight = first.weight

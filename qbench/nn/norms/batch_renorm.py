@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from qbench.nn.norms.base import BatchStatistics, FloatNorm, filled, from_rows, moments, rows_of
+from qbench.nn.once import differentiable_once
 from qbench.nn.site import Clock, apply_function
 from qbench.recipe import BatchRenorm
 
@@ -63,6 +64,7 @@ class _Renorm(torch.autograd.Function):
         return filled(torch.addcmul(bias, z * r + d, weight), x)
 
     @staticmethod
+    @differentiable_once
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
         z, sigma, r, d, weight = ctx.saved_tensors
         dy = rows_of(grads[0])

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from qbench.nn.norms.base import BatchStatistics, FloatNorm, filled, from_rows, moments, rows_of
+from qbench.nn.once import differentiable_once
 from qbench.nn.site import Clock, apply_function, through, value_site_for
 from qbench.recipe import DirectNorm
 
@@ -61,6 +62,7 @@ class _DirectNorm(torch.autograd.Function):
         return filled(torch.addcmul(bias, normalised, weight), x)
 
     @staticmethod
+    @differentiable_once
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
         rows, mean_used, inverse, deviation, shift, weight = ctx.saved_tensors
         # Both follow from what is kept, by the same operations as in the forward pass.

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from qbench.kernels.encoding import look_up
 from qbench.nn.norms.base import BatchStatistics, FloatNorm, filled, from_rows, moments, rows_of
+from qbench.nn.once import differentiable_once
 from qbench.nn.site import Clock, Site, apply_function, straight_through
 from qbench.quant.formats import Levels
 from qbench.quant.levels import level_table
@@ -60,6 +61,7 @@ class _LevelNorm(torch.autograd.Function):
         return filled(torch.addcmul(bias, encoded.dequantize(), weight), x)
 
     @staticmethod
+    @differentiable_once
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
         codes, inverse, weight = ctx.saved_tensors
         spec: LevelNorm = ctx.norm.spec

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from qbench.nn.norms.base import BatchStatistics, FloatNorm, filled, from_rows, rows_of
+from qbench.nn.once import differentiable_once
 from qbench.nn.site import Clock, apply_function, through, value_site_for
 from qbench.recipe import RangeNorm
 
@@ -95,6 +96,7 @@ class _RangeNorm(torch.autograd.Function):
         return filled(torch.addcmul(bias, normalised, weight), x)
 
     @staticmethod
+    @differentiable_once
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
         normalised, inverse, extremes, weight = ctx.saved_tensors
         dy = rows_of(grads[0])
