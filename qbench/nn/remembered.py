@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -28,13 +29,17 @@ class Remembered(Generic[T]):
 
     PyTorch does not count every change: neither ``weight.data.add_()``, so a forward pass in training forgets, nor
     what a fused optimiser does. A pass that is captured in a CUDA graph ends all remembering: nothing notices when it
-    is replayed.
+    is replayed. A copy, or what was saved and loaded, begins anew.
     """
 
     def __init__(self) -> None:
+        self._sources: list[ref[Tensor]] = []
         self._stamp: list[int] = []
         self._value: T | None = None
         self._is_replayed = False
+
+    def __reduce__(self) -> tuple[type[Remembered[T]], tuple[()]]:
+        return type(self), ()
 
     def get(self, sources: Sequence[Tensor], compute: Callable[[], T]) -> T:
         """The value, computed if it is not known. sources: all that ``compute`` reads and that may change."""
@@ -42,11 +47,15 @@ class Remembered(Generic[T]):
             return compute()
         stamp = [_num_steps, *(number for source in sources for number in (source.data_ptr(), source._version))]
         value = self._value
-        if value is None or stamp != self._stamp:
+        if value is None or stamp != self._stamp or not self._are_sources(sources):
             with torch.inference_mode(False), torch.no_grad():  # kept beyond the mode of whoever asks first
                 value = compute()
-            self._stamp, self._value = stamp, value
+            self._sources, self._stamp, self._value = [ref(source) for source in sources], stamp, value
         return value
+
+    def _are_sources(self, tensors: Sequence[Tensor]) -> bool:
+        """Whether the value was made from these very tensors: others may have come to lie in the memory of theirs."""
+        return all(source() is tensor for source, tensor in zip(self._sources, tensors, strict=True))
 
     def forget(self) -> None:
         """Let the value go."""

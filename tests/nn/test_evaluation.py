@@ -242,6 +242,27 @@ def test_nothing_is_remembered_behind_a_step_in_a_graph(monkeypatch: pytest.Monk
     assert remembered.get([source], lambda: float(source.sum())) == 4.0
 
 
+def test_another_tensor_in_the_same_memory_is_another() -> None:
+    remembered, memory = Remembered[float](), bytearray(8)
+    for number in range(3):
+        torch.frombuffer(memory, dtype=torch.float32).fill_(number)
+        source = torch.frombuffer(memory, dtype=torch.float32)
+        assert remembered.get([source], source.mean().item) == number
+
+
+@pytest.mark.parametrize("method", [method for method in REMEMBERING if method != "sr"])
+def test_evaluation_follows_parameters_that_are_lent(method: str) -> None:
+    converted, fitting = built(method), built(method)
+    for number in range(10):
+        lent = {name: p.detach() * (1 + number) for name, p in converted.model.named_parameters()}
+        with torch.no_grad():
+            found = torch.func.functional_call(converted.model, lent, images())
+            for name, parameter in fitting.model.named_parameters():
+                parameter.copy_(lent[name])
+        assert torch.equal(found, evaluated(fitting))
+        del lent
+
+
 def test_tensors_that_count_no_changes_are_read_every_time() -> None:
     with torch.inference_mode():
         source = torch.ones(2)
