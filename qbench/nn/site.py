@@ -86,7 +86,7 @@ class Site(nn.Module):
         """Encode ``x`` (float32, any shape). measured: its extremes, float32 [2], where they are known already."""
         x = materialised(x)
         # Activations alone are read in several places. A leaf, a batch or a parameter, outlives the step and would keep
-        # its codes, and PyTorch's fused optimizers change a parameter without counting it.
+        # its codes, also when it is changed as ``x.data.add_()`` and fused optimisers do, which nothing counts.
         if self.is_repeatable and not x.is_leaf:
             return self.observe(self._encode_known(Known.of(x).codes, lambda: x, measured), lambda: x)
         return self.observe(self._encode(x, measured), lambda: x)

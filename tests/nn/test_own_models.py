@@ -174,6 +174,21 @@ def test_norms_take_sequences(name: str) -> None:
     assert_same(*(results(Sequences(as_images=as_images), RECIPES[name], x) for as_images in (False, True)))
 
 
+@pytest.mark.parametrize("name", RECIPES)
+def test_an_input_may_change_without_being_counted(name: str) -> None:
+    """As adversarial training changes it between its passes."""
+
+    def network() -> nn.Module:
+        torch.manual_seed(0)
+        parts = nn.Conv2d(3, 6, 1), nn.BatchNorm2d(6), nn.Conv2d(6, 2, 1)
+        return convert(nn.Sequential(*parts), RECIPES[name]).model
+
+    changed, fresh, x = network(), network(), torch.randn(4, 3, 5, 5, requires_grad=True)
+    for _ in range(3):
+        assert torch.equal(changed(x), fresh(x.detach().clone().requires_grad_()))
+        x.data.mul_(-2)
+
+
 # --- what is replaced
 
 
