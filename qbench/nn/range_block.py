@@ -36,7 +36,7 @@ from qbench.nn.deferred import (
 )
 from qbench.nn.kept import Quantized, keep, keeps_graph, kept
 from qbench.nn.layers import QuantizedLayer, product_gradients
-from qbench.nn.norms.range import RangeBatchNorm, range_constant
+from qbench.nn.norms.range import RangeBatchNorm, num_chunks, range_constant
 from qbench.nn.once import differentiable_once
 from qbench.nn.remembered import Remembered
 from qbench.nn.site import Site
@@ -163,7 +163,7 @@ class RangeBlock:
         norm, (site, _) = self.norm, self.sites
         spec, (low, high) = cast(Affine, site.format), site.limits(extremes)
         rows = y.numel() // y.shape[1]
-        chunks = math.gcd(norm.spec.chunks, rows)
+        chunks = num_chunks(norm.spec.chunks, rows)
         constant = range_constant(norm.spec.constant, rows // chunks)
         found = range_norm(
             y, low, high, spec.bits, random_bits(spec, site.key), chunks, norm.weight.detach(), norm.bias.detach(),

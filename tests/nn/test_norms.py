@@ -12,7 +12,7 @@ from qbench.errors import InputError
 from qbench.models import build_model
 from qbench.nn import convert
 from qbench.nn.norms import build_norm
-from qbench.nn.norms.range import range_constant
+from qbench.nn.norms.range import num_chunks, range_constant
 from qbench.nn.site import Clock
 from qbench.quant.formats import Affine, Direct, Levels, Quantizer, Symmetric
 from qbench.recipe import BatchNorm, BatchRenorm, DirectNorm, LayerScale, LevelNorm, Norm, RangeNorm, Recipe
@@ -93,6 +93,14 @@ def test_range_constant_needs_two_values() -> None:
 def test_range_norm_uses_fewer_chunks_where_they_do_not_divide() -> None:
     module = norm_of(RangeNorm(chunks=16), 2)
     assert module(torch.randn(3, 2, 2, 2, dtype=torch.float64)).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "rows", "expected"),
+    [(16, 64, 16), (16, 48, 16), (16, 12, 4), (16, 16, 8), (16, 8, 4), (7, 7, 1), (16, 2, 1), (1, 5, 1), (16, 1, 1)],
+)
+def test_chunks_have_at_least_two_values(wanted: int, rows: int, expected: int) -> None:
+    assert num_chunks(wanted, rows) == expected
 
 
 @pytest.mark.parametrize("spec", [RangeNorm(), DirectNorm(), LevelNorm(Levels(4)), BatchRenorm()], ids=str)

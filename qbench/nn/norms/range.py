@@ -32,6 +32,13 @@ def range_constant(kind: Literal["paper", "code", "exact"], count: int) -> float
     return (CODE_FACTOR if kind == "code" else 1.0) / math.sqrt(2 * math.log(count))
 
 
+@cache
+def num_chunks(wanted: int, rows: int) -> int:
+    """The largest divisor of ``wanted`` that splits the rows in equal chunks of at least two, which have a range; 1
+    where there is none."""
+    return max((n for n in range(1, min(wanted, rows // 2) + 1) if wanted % n == rows % n == 0), default=1)
+
+
 def expected_range(count: int) -> float:
     """E[max - min] of ``count`` standard normal values: the integral of 1 - F(x)^n - (1 - F(x))^n."""
     x = torch.linspace(-12, 12, 24_001, dtype=torch.float64)
@@ -42,8 +49,8 @@ def expected_range(count: int) -> float:
 class RangeBatchNorm(BatchStatistics):
     """y = gamma * (x - mean) / (constant * range + eps) + beta, per channel.
 
-    x [N, C], [N, C, L] or [N, C, H, W] float32. Where the number of values per channel is not divisible by the recipe's
-    ``chunks``, the largest common divisor is used.
+    x [N, C], [N, C, L] or [N, C, H, W] float32. Where the values per channel do not fill the recipe's ``chunks``, there
+    are fewer; see :func:`num_chunks`.
     """
 
     def __init__(self, norm: FloatNorm, spec: RangeNorm, name: str, clock: Clock) -> None:
@@ -65,7 +72,7 @@ class RangeBatchNorm(BatchStatistics):
 
     def statistics(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
         """rows [n, C] -> mean [C], 1 / scale [C], extremes' rows [2, K, C] (index within the chunk), constant."""
-        chunks = math.gcd(self.spec.chunks, rows.shape[0])
+        chunks = num_chunks(self.spec.chunks, rows.shape[0])
         parts = rows.view(chunks, -1, rows.shape[1])
         constant = range_constant(self.spec.constant, parts.shape[1])
         high, high_at = parts.max(dim=1)
