@@ -68,12 +68,13 @@ def encode_affine_view(
     """:func:`~qbench.kernels.encoding.encode_affine` of a view of uint8 codes, with 0-d low and high, up to 8 bits.
 
     at, values: element at[p] (int64 [P]) has the value values[p] (float32 [P]) instead; an element that is named twice
-    needs the same value twice.
+    needs the same value twice. Raises ValueError for an element that does not exist, where the host can see it (on a
+    CPU).
     Returns uint8 codes, scale, zero.
     """
     slope, offset = _line(codes, slope, offset)
     _check_affine(low, high, bits)
-    at, values = _replaced(at, values)
+    at, values = _replaced(at, values, codes)
     result: tuple[Tensor, Tensor, Tensor] = ops.encode_affine_view(
         dense(codes), slope, offset, relu, low, high, bits, integer_zero_point, words(key), at, values
     )
@@ -101,7 +102,7 @@ def encode_scaled_view(
     slope, offset = _line(codes, slope, offset)
     require_number(magnitude, "magnitude")
     check_scaled(kind, rounding, key, dtype)
-    at, values = _replaced(at, values)
+    at, values = _replaced(at, values, codes)
     result: tuple[Tensor, Tensor] = ops.encode_scaled_view(
         dense(codes), slope, offset, relu, magnitude, kind, divisor, low, high, rounding, words(key), dtype, at, values
     )
@@ -113,7 +114,7 @@ def view_extremes(
 ) -> Tensor:
     """[min, max] of a view of uint8 codes; ``at`` and ``values`` as in :func:`encode_affine_view`."""
     slope, offset = _line(codes, slope, offset)
-    at, values = _replaced(at, values)
+    at, values = _replaced(at, values, codes)
     result: Tensor = ops.view_extremes(dense(codes), slope, offset, relu, at, values)
     return result
 
@@ -283,8 +284,9 @@ def _check_affine(low: Tensor, high: Tensor, bits: int) -> None:
         raise ValueError(f"bits must be from 1 to {MOST_BITS}, got {bits}")
 
 
-def _replaced(at: Tensor | None, values: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-    """Elements to replace and their values, checked and contiguous."""
+def _replaced(at: Tensor | None, values: Tensor | None, codes: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """Elements of ``codes`` to replace and their values, checked and contiguous; of indices on a GPU the host knows
+    nothing."""
     if at is None and values is None:
         return None, None
     if at is None or values is None:
@@ -294,6 +296,10 @@ def _replaced(at: Tensor | None, values: Tensor | None) -> tuple[Tensor | None, 
     if at.dim() != 1:
         raise ValueError(f"at must be a list of element indices, got shape {tuple(at.shape)}")
     require_like(values, "values", at, "at")
+    if type(at) is Tensor and at.is_cpu and at.numel():  # not one that is traced and has no values
+        lowest, highest = (int(end) for end in torch.aminmax(at))
+        if lowest < 0 or highest >= codes.numel():
+            raise ValueError(f"at must name elements from 0 to {codes.numel() - 1}, got {lowest} to {highest}")
     return at.contiguous(), values.contiguous()
 
 

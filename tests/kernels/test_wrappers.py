@@ -313,6 +313,8 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: passes.affine_view(C, THREE, THREE, True, F[:1]), ValueError, "trunk has shape"),
     (lambda: passes.affine_view(C[0], THREE, THREE, True), ValueError, "must be \\[N, C\\]"),
     (lambda: passes.view_extremes(C, THREE, THREE, True, torch.tensor([1])), ValueError, "at and values go together"),
+    (lambda: passes.view_extremes(C, THREE, THREE, True, torch.tensor([3, 96, 5]), THREE), ValueError, "got 3 to 96"),
+    (lambda: passes.view_extremes(C, THREE, THREE, True, torch.tensor([3, -1, 5]), THREE), ValueError, "got -1 to 5"),
     (lambda: passes.encode_affine_view(C, THREE, THREE, True, ONE, ONE, 9, True), ValueError, "from 1 to 8"),
     (lambda: passes.join_gradients(C, ONE, F, None), TypeError, "codes must be int8 or int16"),
     (lambda: passes.join_gradients(C.to(S8), THREE, F, None), ValueError, "scale must be one number"),
