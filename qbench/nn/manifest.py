@@ -26,8 +26,9 @@ PRODUCTS = {
 class ManifestEntry:
     """One data path of one layer.
 
-    arithmetic: ``integer`` where everything done with the codes is integer arithmetic, ``simulated`` where float
-    kernels stand for it, ``float`` where the path, or what it is multiplied with, is float; ``note`` then says why.
+    arithmetic: ``integer`` where the codes are multiplied and added up as integers (scales come behind the sums),
+    ``simulated`` where float kernels stand for it, ``float`` where the path, or what it is multiplied with, is float.
+    note: what of it is float, and why.
     """
 
     layer: str
@@ -52,7 +53,11 @@ def entries(model: nn.Module, arithmetic: Arithmetic, recipe: Recipe) -> Iterato
             note = ""
             if layer is not None:
                 kind, note = _of_product_path(layer, path, arithmetic)
-            elif id(module) not in fused:
+            elif id(module) in fused:
+                note = (
+                    "sums and extremes of the codes are integers; the norm is one line per channel of them, in float32"
+                )
+            else:
                 kind, note = "float", "rounded to its grid, then used as float32"
             yield _entry(module, owner, path, kind, note)
     for name, module in model.named_modules():

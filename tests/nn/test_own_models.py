@@ -297,6 +297,14 @@ def test_blocks_whose_parts_were_exchanged_are_refused() -> None:
         convert(with_part(ConvNormAct(3, 3, 3), "conv", Standardized(3, 3, 1)), RECIPES["sr"])
 
 
+def test_the_manifest_says_where_floats_come_behind_integer_sums() -> None:
+    converted = convert(nn.Sequential(ConvNormAct(3, 6, 3), nn.Conv2d(6, 2, 1)), RECIPES["banner8"])
+    norm = told(converted, "0.norm") + told(converted, "0")
+    assert {path for path, _, _ in norm} == {"input", "norm_error"}
+    assert all(kind == "integer" and "one line per channel of them, in float32" in note for _, kind, note in norm)
+    assert {(kind, note) for _, kind, note in told(converted, "1")} == {("integer", "")}
+
+
 def test_attention_keeps_its_own_layers() -> None:
     """It reads their weights itself: replaced ones would be passed by."""
     converted = convert(Attentive(), NEAREST)
