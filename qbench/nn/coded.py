@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from qbench.kernels.checks import dense
 from qbench.kernels.packing import MOST_BITS
-from qbench.nn.deferred import placeholder
 from qbench.nn.order import in_order
 from qbench.nn.packing import Packing, packing_of
 from qbench.quant.formats import Float, Quantizer
@@ -133,7 +132,14 @@ class CodedWeight(nn.Module):
         self._show_nothing()
 
     def _show_nothing(self) -> None:
-        self.weight.data = placeholder(self.weight.shape, self.weight.device)
+        # One of its own: whoever writes to the handle writes to nothing else.
+        self.weight.data = torch.full((), torch.nan, device=self.weight.device).expand(self.weight.shape)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        if self.weight_codes is not None:
+            # Copying the handle has filled it. PyTorch's AveragedModel could then write to it, and change no weight.
+            self._show_nothing()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]

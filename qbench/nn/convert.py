@@ -250,6 +250,7 @@ def convert(
 ) -> Converted:
     """Replace the blocks of ``model`` (in place) as ``recipe`` says.
 
+    The first and the last layer, which may have a policy of their own, are those in the order of ``model.modules()``.
     seed: of the recipe's own random bits. always: replace blocks even where the recipe quantises nothing, which the
     null contract uses to show that the machinery itself changes no number; otherwise such a recipe keeps the model.
     Layers are nn.Conv2d and nn.Linear themselves, and norms nn.BatchNorm1d and 2d; other modules with weights,

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import io
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from qbench.catalog import find_method
 from qbench.cell import Cell
 from qbench.nn import Converted, convert
 from qbench.nn.blocks import ConvNormAct
+from qbench.nn.deferred import placeholder
 from qbench.nn.layers import QuantizedLayer
 from qbench.optim import build_optimizer
 from qbench.quant.formats import Binary, Direct, FixedPoint
@@ -199,6 +202,34 @@ def test_released_weights_are_parameters_again() -> None:
     layer.release(values)
     assert torch.equal(layer.weight, values)
     assert layer.master is None and "0.conv.weight" in converted.model.state_dict()
+
+
+@pytest.mark.parametrize("update", RULES.values(), ids=RULES)
+def test_a_copy_has_no_float_copy_either(update: Update) -> None:
+    converted, buffer = model_under(update), io.BytesIO()
+    torch.save(converted.model, buffer)
+    buffer.seek(0)
+    for model in (copy.deepcopy(converted.model), torch.load(buffer, weights_only=False)):
+        layers = [layer for layer in model.modules() if isinstance(layer, QuantizedLayer)]
+        assert layers and all(layer.weight.untyped_storage().nbytes() == 4 for layer in layers)
+        assert all(torch.equal(a, b) for a, b in zip(model.buffers(), converted.model.buffers(), strict=True))
+
+
+def test_averaging_models_of_codes_is_refused() -> None:
+    """Handles have no values, and the mean of two codes wraps in their type."""
+    converted = model_under(RULES["on_grid"])
+    with pytest.raises(RuntimeError, match="more than one element of the written-to tensor"):
+        AveragedModel(converted.model, use_buffers=True).update_parameters(converted.model)
+
+
+def test_writing_to_a_handle_changes_nothing_else() -> None:
+    converted = model_under(RULES["on_grid"])
+    first, second, *_ = coded_layers(converted)
+    expected = loss_of(converted)
+    with torch.no_grad():
+        first.weight.zero_()
+    assert second.weight.isnan().all() and placeholder(torch.Size([2]), torch.device("cpu")).isnan().all()
+    assert torch.equal(loss_of(converted), expected)
 
 
 @pytest.mark.parametrize("method", ["wageubn", "wage", "fixed_point"])
