@@ -65,7 +65,7 @@ def notnull() -> Recipe:
 @method("noisy", null={})
 def noisy() -> Recipe:
     """Draws from PyTorch's global generator."""
-    return _recipe(lambda head, x, y: y + torch.rand(()))
+    return _recipe(lambda head, x, y: y * torch.rand(()))
 
 
 @method("partial", null={})
