@@ -261,7 +261,7 @@ def convert(
         raise ValueError(f"the recipe offers {', '.join(recipe.arithmetics)} arithmetic, not {arithmetic}")
     clock = Clock(seed)
     if recipe.converts or always:
-        check_model(model)
+        check_model(model, replaces_norms=recipe.norm.replaces)
         layers = [layer for _, layer in layers_of(model)]
         _replace_children(model, "", _Context(recipe, clock, arithmetic, layers[0], layers[-1]), {})
     if recipe.transform is not None:

@@ -14,6 +14,9 @@ from qbench.nn.blocks import ConvNormAct, LinearNormAct
 
 Layer = nn.Conv2d | nn.Linear
 
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+"""Where a module keeps what is called before and behind it."""
+
 
 def is_layer(module: nn.Module) -> TypeGuard[Layer]:
     """Whether a recipe may replace ``module``: by its exact type, because a subclass may compute something else."""
@@ -25,13 +28,16 @@ def layers_of(model: nn.Module) -> list[tuple[str, Layer]]:
     return [(name, module) for name, module in model.named_modules() if is_layer(module)]
 
 
-def check_model(model: nn.Module) -> None:
-    """Raises InputError for a model that no recipe could be followed in: what is wrong, and where."""
+def check_model(model: nn.Module, *, replaces_norms: bool) -> None:
+    """Raises InputError for a model that no recipe could be followed in: what is wrong, and where.
+
+    replaces_norms: whether batch norms are to be replaced too.
+    """
     if is_layer(model):
         raise InputError("the model is a single layer, which cannot be replaced in itself: put it into nn.Sequential")
     if not layers_of(model):
         raise InputError("the model has no convolution (nn.Conv2d) and no nn.Linear: there is nothing to convert")
-    for reason in (*_obstacles(model), *_shared_weights(model)):
+    for reason in (*_obstacles(model), *_shared_weights(model), *_hooks(model, replaces_norms)):
         raise InputError(f"the model cannot be converted: {reason}")
 
 
@@ -79,6 +85,13 @@ def _shared_weights(model: nn.Module) -> Iterator[str]:
             owner = layers.get(id(parameter), name)
             if owner != name:
                 yield f"{owner} and {name} share one weight; use one module in both places"
+
+
+def _hooks(model: nn.Module, replaces_norms: bool) -> Iterator[str]:
+    kinds = (nn.Conv2d, nn.Linear, ConvNormAct, LinearNormAct, *((nn.BatchNorm1d, nn.BatchNorm2d) * replaces_norms))
+    for name, module in model.named_modules():
+        if type(module) in kinds and any(getattr(module, hooks) for hooks in HOOKS):
+            yield f"what takes the place of {name} would not call its hooks; register them on the converted model"
 
 
 def _type_name(tensor: Tensor) -> str:

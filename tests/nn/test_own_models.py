@@ -288,6 +288,25 @@ def with_part(block: nn.Module, name: str, part: nn.Module) -> nn.Module:
     return nn.Sequential(block, nn.Conv2d(3, 2, 1))
 
 
+HOOKS: dict[str, Callable[[nn.Module], Any]] = {
+    "forward": lambda module: module.register_forward_hook(lambda m, x, y: 0 * y),
+    "before": lambda module: module.register_forward_pre_hook(lambda m, x: (0 * x[0],)),
+    "backward": lambda module: module.register_full_backward_hook(lambda m, x, y: None),
+}
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+@pytest.mark.parametrize("place", ["0", "1", "2", "2.norm"])
+def test_hooks_that_would_be_lost_are_refused(place: str, hook: str) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 6, 1), nn.BatchNorm2d(6), ConvNormAct(6, 6, 3), nn.ReLU(), nn.Conv2d(6, 2, 1))
+    HOOKS[hook](model[3])  # it stays, and its hooks do
+    HOOKS[hook](model.get_submodule(place))
+    with pytest.raises(InputError, match=rf"what takes the place of {place} would not call its hooks; register them"):
+        convert(model, RECIPES["banner8"])
+    if place == "1":
+        convert(model, RECIPES["sr"])  # whose norms are the model's own
+
+
 def test_blocks_whose_parts_were_exchanged_are_refused() -> None:
     for norm in (ActivatedNorm(3), nn.GroupNorm(1, 3)):
         with pytest.raises(InputError, match=rf"^0.norm is {type(norm).__name__}; the method's norm takes"):
