@@ -25,28 +25,16 @@ from qbench.kernels.direct import (
     direct_line,
 )
 from qbench.nn.between import Between
-from qbench.nn.deferred import (
-    DirectView,
-    Held,
-    LeftGradient,
-    Source,
-    added_up,
-    defer,
-    is_scaled,
-    joined_codes,
-    left_of,
-    materialised,
-    parted,
-    placeholder,
-    sent,
-)
+from qbench.nn.deferred import defer, left_of, materialised, parted
 from qbench.nn.kept import keep, kept
 from qbench.nn.layers import QuantizedLayer
+from qbench.nn.left_gradient import LeftGradient, added_up, is_scaled, joined_codes, placeholder, sent
 from qbench.nn.norms.base import from_rows, rows_of
 from qbench.nn.norms.direct import DirectBatchNorm
 from qbench.nn.once import differentiable_once
 from qbench.nn.remembered import Remembered
 from qbench.nn.site import Site, ValueSite
+from qbench.nn.views import DirectView, Held, Source
 from qbench.quant.formats import Direct
 from qbench.quant.qtensor import QTensor
 from qbench.recipe import DirectNorm, Recipe

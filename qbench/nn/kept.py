@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from qbench.kernels.random import Key
-from qbench.nn.deferred import NOTHING, AnyView, View, stored, stored_codes
+from qbench.nn.views import NOTHING, AnyView, View, stored, stored_codes
 from qbench.quant.formats import Affine, Quantizer
 from qbench.quant.qtensor import QTensor
 

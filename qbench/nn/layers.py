@@ -16,14 +16,16 @@ from qbench.kernels.encoding import extremes
 from qbench.nn import integer, simulated
 from qbench.nn.between import Between
 from qbench.nn.coded import CodedWeight, weight_in_order
-from qbench.nn.deferred import DirectView, Held, LeftGradient, Source, left_of, materialised, parted, sent
+from qbench.nn.deferred import left_of, materialised, parted
 from qbench.nn.eligible import padding_of
 from qbench.nn.geometry import Geometry
 from qbench.nn.kept import Operand, Quantized, Recomputed, Reencoded, keep, kept, operand, release
+from qbench.nn.left_gradient import LeftGradient, sent
 from qbench.nn.once import differentiable_once
 from qbench.nn.order import in_order
 from qbench.nn.remembered import Remembered
 from qbench.nn.site import Clock, Site, apply_function, nearest_version, site_for, through, value_site_for
+from qbench.nn.views import DirectView, Held, Source
 from qbench.quant.formats import Affine, Binary, Direct, Quantizer
 from qbench.quant.qtensor import QTensor
 from qbench.quant.ranges import Range

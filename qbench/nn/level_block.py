@@ -13,11 +13,13 @@ from torch import Tensor
 
 from qbench.kernels import passes
 from qbench.kernels.encoding import extremes
-from qbench.nn.deferred import View, defer, materialised, placeholder, stored
+from qbench.nn.deferred import defer, materialised
 from qbench.nn.kept import keep, kept
+from qbench.nn.left_gradient import placeholder
 from qbench.nn.norms.base import from_rows, rows_of
 from qbench.nn.norms.level import LevelBatchNorm
 from qbench.nn.once import differentiable_once
+from qbench.nn.views import View, stored
 from qbench.quant.formats import Levels
 from qbench.quant.levels import decision_points, level_table
 from qbench.quant.qtensor import QTensor

@@ -9,22 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from qbench.kernels.pooling import Pooled, max_pool2d
-from qbench.nn.deferred import (
-    AnyView,
-    Held,
-    LeftGradient,
-    defer,
-    is_deferred,
-    materialised,
-    placeholder,
-    stored,
-    stored_codes,
-    token_of,
-    while_kept,
-)
+from qbench.nn.deferred import defer, is_deferred, materialised, token_of
 from qbench.nn.kept import Recomputed, keep, kept
+from qbench.nn.left_gradient import LeftGradient, placeholder
 from qbench.nn.once import differentiable_once
 from qbench.nn.site import apply_function
+from qbench.nn.views import AnyView, Held, stored, stored_codes, while_kept
 
 PARTS = 8
 """Of a batch whose activations are pooled one part after another."""

@@ -20,26 +20,15 @@ from qbench.kernels.encoding import encode_affine
 from qbench.kernels.pooling import Pooled
 from qbench.kernels.random import counted, uncounted
 from qbench.nn.between import Between
-from qbench.nn.deferred import (
-    NOTHING,
-    Held,
-    LeftGradient,
-    Source,
-    View,
-    defer,
-    left_of,
-    materialised,
-    parted,
-    placeholder,
-    sent,
-    while_kept,
-)
+from qbench.nn.deferred import defer, left_of, materialised, parted
 from qbench.nn.kept import Quantized, keep, keeps_graph, kept
 from qbench.nn.layers import QuantizedLayer, product_gradients
+from qbench.nn.left_gradient import LeftGradient, placeholder, sent
 from qbench.nn.norms.range import RangeBatchNorm, num_chunks, range_constant
 from qbench.nn.once import differentiable_once
 from qbench.nn.remembered import Remembered
 from qbench.nn.site import Site
+from qbench.nn.views import NOTHING, Held, Source, View, while_kept
 from qbench.quant.formats import Affine, Quantizer, Symmetric
 from qbench.quant.qtensor import QTensor
 from qbench.quant.quantize import code_type, random_bits

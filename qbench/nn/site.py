@@ -13,16 +13,10 @@ from torch import Tensor, nn
 from qbench.kernels.encoding import extremes
 from qbench.kernels.pooling import Pooled
 from qbench.kernels.random import Key
-from qbench.nn.deferred import (
-    Held,
-    LeftGradient,
-    defer,
-    left_of,
-    materialised,
-    parted,
-    sent_in_codes,
-)
+from qbench.nn.deferred import defer, left_of, materialised, parted
+from qbench.nn.left_gradient import LeftGradient, sent_in_codes
 from qbench.nn.once import differentiable_once
+from qbench.nn.views import Held
 from qbench.quant.formats import Affine, Quantizer
 from qbench.quant.qtensor import QTensor
 from qbench.quant.quantize import quantize

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from qbench.models import build_model
 from qbench.nn import convert, layers
 from qbench.nn.blocks import ConvNormAct
-from qbench.nn.deferred import Deferred, Held, done_with, materialised
+from qbench.nn.deferred import Deferred, done_with, materialised
+from qbench.nn.views import Held
 from qbench.quant.formats import Affine, Symmetric
 from qbench.recipe import RangeNorm, Recipe
 

@@ -13,7 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from qbench.nn import convert
 from qbench.nn.blocks import Branch, ConvNormAct
-from qbench.nn.deferred import Deferred, LeftGradient, materialised
+from qbench.nn.deferred import Deferred, materialised
+from qbench.nn.left_gradient import LeftGradient
 from qbench.quant.formats import Affine, Direct, Flag, Shift, Symmetric
 from qbench.recipe import Arithmetic, DirectNorm, RangeNorm, Recipe
 

@@ -1,0 +1,217 @@
+"""What an activation's values come from where they are no tensor of the graph: a view of codes or of a norm's input, or
+floats that are held for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qbench.kernels import passes
+from qbench.kernels.direct import direct_view, encode_direct_view
+from qbench.kernels.packing import pack_bits, unpack_bits
+from qbench.kernels.random import Key
+from qbench.quant.formats import Affine, Direct
+from qbench.quant.qtensor import QTensor
+from qbench.quant.quantize import code_type, random_bits
+from qbench.quant.ranges import Range
+
+PACKED_BITS = 4
+"""Codes of at most this many bits share bytes."""
+
+NOTHING = torch.empty(0)
+"""Where a description has no tensor."""
+
+
+@dataclass(frozen=True)
+class View:
+    """max(slope * t(code) + offset, 0) per channel, without the max where there is no ReLU.
+
+    stored: the codes, uint8, channels-last, packed where ``bits`` <= 4. shape: of the codes, [N, C, H, W] or [N, C].
+    slope, offset: float32 [C]. table: t, float32 [2^bits]; None where t is the code itself.
+    extremes: smallest and largest value, float32 [2]; None where they were not needed.
+    """
+
+    stored: Tensor
+    shape: torch.Size
+    bits: int
+    slope: Tensor
+    offset: Tensor
+    relu: bool
+    extremes: Tensor | None = None
+    table: Tensor | None = None
+
+    @property
+    def codes(self) -> Tensor:
+        """The codes, one per byte."""
+        return stored_codes(self.stored, self.bits, self.shape)
+
+    def values(self, trunk: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """(values float32, their extremes [2], bits [value > 0] of a ReLU); ``trunk`` is added before the ReLU."""
+        if self.table is None:
+            return passes.affine_view(self.codes, self.slope, self.offset, self.relu, trunk)
+        return passes.level_view(self.codes, self.table, self.slope, self.offset, self.relu, trunk)
+
+    def encode(self, spec: Affine, limits: Range, key: Key) -> QTensor:
+        """The values as affine codes, in one pass over the codes."""
+        assert self.table is None
+        codes, scale, zero_point = passes.encode_affine_view(
+            self.codes, self.slope, self.offset, self.relu, *limits,
+            spec.bits, spec.scheme == "zero_point", random_bits(spec, key), None, None,
+        )  # fmt: skip
+        return QTensor(codes, scale, zero_point, spec)
+
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        """What has to be kept to rebuild the view."""
+        return self.stored, self.slope, self.offset, self.extremes, self.table
+
+    def rebuilt(self, tensors: Sequence[Any]) -> View:
+        """The same view of tensors that autograd kept."""
+        stored, slope, offset, extremes, table = tensors
+        return View(stored, self.shape, self.bits, slope, offset, self.relu, extremes, table)
+
+    def description(self) -> View:
+        """Itself without its tensors."""
+        return View(NOTHING, self.shape, self.bits, NOTHING, NOTHING, self.relu)
+
+    def parts(self, count: int) -> Iterator[View]:
+        """The view of about ``count`` parts of the batch, one after another."""
+        for some in in_parts(self.codes, count):
+            yield replace(self, stored=some, shape=some.shape, bits=8)
+
+
+@dataclass(frozen=True)
+class DirectView:
+    """max(slope * t + offset, 0) per channel with t = clip(round((x - mean) * inverse * unit), -top, top), without the
+    max where there is no ReLU.
+
+    x: float32, [N, C, H, W] or [N, C]. mean, inverse, slope, offset: float32 [C].
+    """
+
+    x: Tensor
+    mean: Tensor
+    inverse: Tensor
+    unit: float
+    top: float
+    slope: Tensor
+    offset: Tensor
+    relu: bool
+
+    @property
+    def arguments(self) -> tuple[Tensor, Tensor, Tensor, float, float, Tensor, Tensor, bool]:
+        """As the functions of :mod:`qbench.kernels.direct` take them."""
+        return self.x, self.mean, self.inverse, self.unit, self.top, self.slope, self.offset, self.relu
+
+    def values(self, trunk: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(values float32, bits [value > 0] of a ReLU); ``trunk`` is added before the ReLU."""
+        return direct_view(*self.arguments, trunk)
+
+    def encode(self, spec: Direct) -> QTensor:
+        """The values on a direct grid, to nearest, in one pass over ``x``."""
+        top = spec.largest_integer
+        codes, scale = encode_direct_view(*self.arguments, 2.0 ** (1 - spec.bits), -top, top, code_type(spec))
+        return QTensor(codes, scale, None, spec)
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What has to be kept to rebuild the view."""
+        return self.x, self.mean, self.inverse, self.slope, self.offset
+
+    def rebuilt(self, tensors: Sequence[Any]) -> DirectView:
+        """The same view of tensors that autograd kept."""
+        x, mean, inverse, slope, offset = tensors
+        return DirectView(x, mean, inverse, self.unit, self.top, slope, offset, self.relu)
+
+    def description(self) -> DirectView:
+        """Itself without its tensors."""
+        return self.rebuilt([NOTHING] * 5)
+
+    def parts(self, count: int) -> Iterator[DirectView]:
+        """The view of about ``count`` parts of the batch, one after another."""
+        for some in in_parts(self.x, count):
+            yield replace(self, x=some)
+
+
+AnyView = View | DirectView
+
+
+def changes_of(x: Tensor) -> int | None:
+    """How often ``x`` was changed in place; None for a tensor of ``torch.inference_mode``, which counts no changes."""
+    return None if x.is_inference() else x._version
+
+
+class Held:
+    """Float values that are held while they are wanted, and computed again from codes where they are asked for later.
+
+    A residual stream has to be a float tensor while something is added to it or a product reads it; between these times
+    its values need no memory. values: float32, [N, C, H, W] or [N, C]. extremes: of them, float32 [2]; None where they
+    were not needed. again: computes them anew, the same bit for bit; None where nothing else knows them, which are
+    then held for good. known: what quantisers found for them; kept also when the values are not.
+    """
+
+    def __init__(self, values: Tensor, extremes: Tensor | None, again: Callable[[], Tensor] | None) -> None:
+        self.shape = values.shape
+        self.extremes = extremes
+        self.known = dict[Any, Any]()
+        self._again = again
+        self._values: Tensor | None = values.detach()
+        self._version = changes_of(values)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the values exist as a tensor now."""
+        return self._values is not None
+
+    def values(self) -> tuple[Tensor]:
+        """The values; not to be changed in place."""
+        if self._values is not None:
+            if changes_of(self._values) != self._version:
+                raise RuntimeError(
+                    "the values of a block's output were changed in place: change a clone, the block still reads them"
+                )
+            return (self._values,)
+        assert self._again is not None
+        return (self._again(),)
+
+    def release(self) -> None:
+        """Hold the values no longer, where they can be computed again."""
+        if self._again is not None:
+            self._values = None
+
+
+def while_kept(view: AnyView, compute: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    """``compute``, which reads ``view``, as long as what it is a view of is as it is now."""
+    source = view.tensors()[0]
+    assert source is not None
+    version = changes_of(source)
+
+    def again() -> Tensor:
+        if changes_of(source) != version:
+            raise RuntimeError(
+                "the values of a block's output were asked for after the backward pass overwrote its codes: ask before"
+            )
+        return compute()
+
+    return again
+
+
+Source = AnyView | Held
+"""What a deferred activation's values come from."""
+
+
+def in_parts(x: Tensor, count: int) -> Sequence[Tensor]:
+    """The batch in about ``count`` equal parts."""
+    parts: Sequence[Tensor] = torch.split(x, max(1, len(x) // count))  # type: ignore[no-untyped-call]
+    return parts
+
+
+def stored(codes: Tensor, bits: int) -> Tensor:
+    """Codes as they are kept: packed where several fit a byte."""
+    return pack_bits(codes, bits) if bits <= PACKED_BITS else codes
+
+
+def stored_codes(kept: Tensor, bits: int, shape: torch.Size) -> Tensor:
+    """The inverse of :func:`stored`."""
+    return unpack_bits(kept, bits, shape) if bits <= PACKED_BITS else kept
