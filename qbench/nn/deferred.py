@@ -121,8 +121,9 @@ def left_of(x: Tensor | None) -> LeftGradient | None:
 
 
 def done_with(x: Tensor) -> None:
-    """Say that the caller reads ``x`` no more for now: values that can be computed again are not kept for its sake."""
-    if is_deferred(x) and isinstance(x.source, Held):
+    """Say that the caller reads ``x`` no more for now: values that can be computed again are not kept for its sake
+    where a quantiser's codes serve the next reader."""
+    if is_deferred(x) and isinstance(x.source, Held) and x.source.known:
         x.source.release()
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from qbench.kernels.random import Key
-from qbench.nn.views import NOTHING, AnyView, View, stored, stored_codes
+from qbench.nn.views import NOTHING, AnyView, SumView, View, stored, stored_codes
 from qbench.quant.formats import Affine, Quantizer
 from qbench.quant.qtensor import QTensor
 
@@ -74,16 +74,18 @@ class Recomputed:
     """An activation that is a view of what is kept anyway: computed again when it is needed, with the same result.
 
     encoding: format, range and random key with which it, then of codes, is quantised; None for its float values.
+    found: those, where they exist already.
     """
 
-    view: AnyView
+    view: AnyView | SumView
     encoding: tuple[Affine, tuple[Tensor, Tensor], Key] | None = None
+    found: Tensor | None = None
 
     @property
     def value(self) -> Value:
         """The operand, computed now."""
         if self.encoding is None:
-            return self.view.values()[0]
+            return self.view.values()[0] if self.found is None else self.found
         assert isinstance(self.view, View)
         return self.view.encode(*self.encoding)
 

@@ -200,7 +200,7 @@ class QuantizedLayer(CodedWeight):
         if view is None:
             return operand(x if self.activation_site is None else self.activation_site(x))
         if self.activation_site is None:
-            return operand(view.values()[0]) if isinstance(view, Held) else Recomputed(view)
+            return held_operand(view) if isinstance(view, Held) else Recomputed(view)
         return encode_view(self.activation_site, view)
 
     def observed(self, activation: Operand) -> Value:
@@ -362,6 +362,12 @@ def _input_gradient(
 def is_worth_repeating(site: Site, encoded: Value) -> bool:
     """Whether the codes that ``site`` made of a tensor that exists anyway are better made again than kept."""
     return isinstance(encoded, QTensor) and encoded.codes.numel() >= MANY_CODES and site.is_repeatable
+
+
+def held_operand(held: Held) -> Operand:
+    """The float values of ``held``, kept as what says them where something does."""
+    values = held.values()[0]
+    return operand(values) if held.view is None else Recomputed(held.view, found=values)
 
 
 def encode_view(site: Site, view: Source) -> Operand:

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from qbench.kernels import passes
 from qbench.kernels.encoding import extremes
-from qbench.nn.deferred import defer, materialised
+from qbench.nn.deferred import defer, materialised, parted
 from qbench.nn.kept import keep, kept
 from qbench.nn.left_gradient import placeholder
 from qbench.nn.norms.base import from_rows, rows_of
 from qbench.nn.norms.level import LevelBatchNorm
 from qbench.nn.once import differentiable_once
-from qbench.nn.views import View, stored
+from qbench.nn.views import Source, View, added, stored
 from qbench.quant.formats import Levels
 from qbench.quant.levels import decision_points, level_table
 from qbench.quant.qtensor import QTensor
@@ -47,12 +47,12 @@ class LevelBlock:
         """y [N, C, H, W] or [N, C], the layer's output -> the block's output; ``trunk`` is added before the ReLU."""
         if not self.norm.training:
             return self.evaluate(y, trunk)
-        outcome: list[View] = []
+        outcome: list[Source] = []
         norm = self.norm
-        value = _LevelBlock.apply(  # type: ignore[no-untyped-call]
-            materialised(y), norm.weight, norm.bias, materialised(trunk), self, outcome
+        token = _LevelBlock.apply(  # type: ignore[no-untyped-call]
+            materialised(y), norm.weight, norm.bias, *parted(trunk), self, outcome
         )
-        return defer(value, outcome[0]) if outcome else cast(Tensor, value)
+        return defer(token, outcome[0])
 
     @property
     def serves(self) -> bool:
@@ -90,8 +90,9 @@ class LevelBlock:
 class _LevelBlock(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, y: Tensor, gamma: Tensor, beta: Tensor, trunk: Tensor | None, block: LevelBlock, outcome: list[View]
-    ) -> Tensor:
+        ctx: Any, y: Tensor, gamma: Tensor, beta: Tensor, trunk: Tensor | None, shortcut: Source | None,
+        block: LevelBlock, outcome: list[Source],
+    ) -> Tensor:  # fmt: skip
         q, inverse = block.encode(y)
         bits = block.spec.bits
         # A channel that is not finite has no levels; its NaN goes on through the offset.
@@ -100,12 +101,12 @@ class _LevelBlock(torch.autograd.Function):
         mask = None
         if trunk is None:
             outcome.append(view)
-            value = placeholder(q.codes.shape, y.device)
         else:
-            value, _, mask = view.values(trunk)
+            held, mask = added(view, trunk, shortcut)
+            outcome.append(held)
         ctx.relu, ctx.shape, ctx.bits = block.relu, q.codes.shape, bits
         keep(ctx, [], [view.stored, gamma, offset, q.table, inverse, mask])
-        return value
+        return placeholder(q.codes.shape, y.device)
 
     @staticmethod
     @differentiable_once
@@ -122,4 +123,4 @@ class _LevelBlock(torch.autograd.Function):
         through = gamma.double() * inverse.double()
         mean, pull = -through * grad_bias / count, -through * grad_weight / count
         grad_y = passes.level_gradient(g, *line, through.float(), mean.float(), pull.float())
-        return grad_y, grad_weight.float(), grad_bias.float(), grad_trunk, None, None
+        return grad_y, grad_weight.float(), grad_bias.float(), grad_trunk, None, None, None

@@ -14,7 +14,7 @@ from qbench.nn.kept import Recomputed, keep, kept
 from qbench.nn.left_gradient import LeftGradient, placeholder
 from qbench.nn.once import differentiable_once
 from qbench.nn.site import apply_function
-from qbench.nn.views import AnyView, Held, stored, stored_codes, while_kept
+from qbench.nn.views import AnyView, Held, SumView, stored, stored_codes, while_kept
 
 PARTS = 8
 """Of a batch whose activations are pooled one part after another."""
@@ -84,7 +84,7 @@ class _ViewMaxPool(torch.autograd.Function):
     @differentiable_once
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (recomputed,), _ = kept(ctx)
-        assert isinstance(recomputed, Recomputed)
+        assert isinstance(recomputed, Recomputed) and not isinstance(recomputed.view, SumView)
         places = torch.cat([place for _, place in pooled_parts(recomputed.view, *ctx.geometry)])
         pooled = Pooled(ctx.left.joined(grads[0]), places, *ctx.geometry)
         if ctx.x_left is not None and ctx.x_left.is_wanted:

@@ -142,18 +142,85 @@ def changes_of(x: Tensor) -> int | None:
     return None if x.is_inference() else x._version
 
 
+@dataclass(frozen=True)
+class Given:
+    """A float tensor of somebody else, where a residual stream begins. version: how often it had been changed."""
+
+    x: Tensor
+    version: int | None
+
+    @classmethod
+    def of(cls, x: Tensor) -> Given:
+        """``x`` as it is now."""
+        return cls(x.detach(), changes_of(x))
+
+    def values(self) -> tuple[Tensor]:
+        """The tensor; raises RuntimeError where it has been changed."""
+        if changes_of(self.x) != self.version:
+            raise RuntimeError("what was added to a block's output was changed in place: change a clone of it")
+        return (self.x,)
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What has to be kept to rebuild it."""
+        return (self.x,)
+
+    def rebuilt(self, tensors: Sequence[Any]) -> Given:
+        """The same of a tensor that autograd kept."""
+        return Given.of(tensors[0])
+
+    def description(self) -> Given:
+        """Itself without its tensor."""
+        return Given.of(NOTHING)
+
+
+@dataclass(frozen=True)
+class SumView:
+    """branch + shortcut, then ReLU where the branch has one: a place of a residual stream, as what is kept of it.
+
+    The shortcut may be a sum itself, and so on to where the stream begins; values are computed from there.
+    """
+
+    branch: View
+    shortcut: AnyView | SumView | Given
+
+    def values(self) -> tuple[Tensor, Tensor, Tensor]:
+        """(values float32, their extremes [2], bits [value > 0] of a ReLU)."""
+        return self.branch.values(self.shortcut.values()[0])
+
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        """What has to be kept to rebuild it."""
+        return *self.branch.tensors(), *self.shortcut.tensors()
+
+    def rebuilt(self, tensors: Sequence[Any]) -> SumView:
+        """The same of tensors that autograd kept."""
+        count = len(self.branch.tensors())
+        return SumView(self.branch.rebuilt(tensors[:count]), self.shortcut.rebuilt(tensors[count:]))
+
+    def description(self) -> SumView:
+        """Itself without its tensors."""
+        return SumView(self.branch.description(), self.shortcut.description())
+
+
 class Held:
     """Float values that are held while they are wanted, and computed again from codes where they are asked for later.
 
     A residual stream has to be a float tensor while something is added to it or a product reads it; between these times
     its values need no memory. values: float32, [N, C, H, W] or [N, C]. extremes: of them, float32 [2]; None where they
     were not needed. again: computes them anew, the same bit for bit; None where nothing else knows them, which are
-    then held for good. known: what quantisers found for them; kept also when the values are not.
+    then held for good. view: what is kept anyway and says them for the backward pass too; None where there is none.
+    known: what quantisers found for them; kept also when the values are not.
     """
 
-    def __init__(self, values: Tensor, extremes: Tensor | None, again: Callable[[], Tensor] | None) -> None:
+    def __init__(
+        self,
+        values: Tensor,
+        extremes: Tensor | None,
+        again: Callable[[], Tensor] | None,
+        view: SumView | None = None,
+    ) -> None:
         self.shape = values.shape
         self.extremes = extremes
+        self.view = view
         self.known = dict[Any, Any]()
         self._again = again
         self._values: Tensor | None = values.detach()
@@ -179,6 +246,19 @@ class Held:
         """Hold the values no longer, where they can be computed again."""
         if self._again is not None:
             self._values = None
+
+
+def added(view: View, trunk: Tensor, source: Source | None) -> tuple[Held, Tensor]:
+    """``view`` plus a residual stream, and the mask of the ReLU behind it. source: of the stream's values, if they are
+    not those of the tensor ``trunk``. They end here: they are computed again where somebody else reads them."""
+    below = trunk if source is None else source.values()[0]
+    values, _, mask = view.values(below)
+    if isinstance(source, Held):
+        total = SumView(view, Given.of(below) if source.view is None else source.view)
+        source.release()
+    else:
+        total = SumView(view, Given.of(below) if source is None else source)
+    return Held(values, None, lambda: total.values()[0], total), mask
 
 
 def while_kept(view: AnyView, compute: Callable[[], Tensor]) -> Callable[[], Tensor]:

@@ -119,11 +119,11 @@ def test_peak_bytes(report: Report, course: Course, random_bits: str, tiny: bool
 
 
 def test_saved_bytes(report: Report, course: Course, random_bits: str, tiny: bool) -> None:
-    """Bytes that graham keeps for backward on a network without shortcuts."""
-    shape = TINY_PLAIN if tiny else PLAIN
-    sides = [method_side(shape, "graham", random_bits, bits=GRAHAM_BITS), method_side(shape, "fp32", random_bits)]
-    counted = _count(sides, "saved", course)
-    report(_bytes_row(shape, "bytes saved for backward", ("graham", "fp32"), SAVED_BYTES, counted, tiny))
+    """Bytes that graham keeps for backward, without shortcuts and with them."""
+    for shape in (TINY_PLAIN, TINY) if tiny else (PLAIN, RESNET20, RESNET18):
+        sides = [method_side(shape, "graham", random_bits, bits=GRAHAM_BITS), method_side(shape, "fp32", random_bits)]
+        counted = _count(sides, "saved", course)
+        report(_bytes_row(shape, "bytes saved for backward", ("graham", "fp32"), SAVED_BYTES, counted, tiny))
 
 
 def _paced(course: Course, shape: Shape, environment: dict[str, str] | None = None) -> Course:

@@ -16,8 +16,9 @@ from qbench.kernels.random import Key
 from qbench.nn import Converted, convert
 from qbench.nn.blocks import Branch, ConvNormAct, LinearNormAct
 from qbench.nn.convert import QuantizedConvNormAct, QuantizedLinearNormAct
-from qbench.nn.deferred import Deferred, _constant, materialised
+from qbench.nn.deferred import Deferred, materialised
 from qbench.nn.layers import QuantizedLayer
+from qbench.nn.left_gradient import _constant
 from qbench.nn.remembered import Remembered
 from qbench.nn.site import Site
 from qbench.optim import build_optimizer
