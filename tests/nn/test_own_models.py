@@ -1,4 +1,4 @@
-"""Models that are not made of qbench's blocks: what is converted of them, what is not, and what is refused."""
+"""Models that are not made of qbench's blocks: what is converted of them, and what is not."""
 
 from __future__ import annotations
 
@@ -8,26 +8,20 @@ from typing import Any, cast
 
 import pytest
 import torch
+from own_models import NEAREST, RECIPES, ActivatedNorm, Standardized
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils import weight_norm
 from torch.nn.utils.parametrizations import weight_norm as parametrized_weight_norm
 
-from qbench import InputError, Recipe, Symmetric, find_method
+from qbench import Recipe
 from qbench.nn import Converted, ConvNormAct, convert
 from qbench.nn.checkpoint import contents_of
 from qbench.nn.layers import QuantizedLayer
 from qbench.optim import build_optimizer
-from qbench.quant.formats import Affine
-from qbench.recipe import Arithmetic, BatchRenorm, RangeNorm
+from qbench.recipe import Arithmetic
 from qbench.train.settings import OptimizerSettings
 
-NEAREST = Recipe(weight=Symmetric(8), activation=Affine(8), error=Symmetric(8))
 ARITHMETICS: tuple[Arithmetic, ...] = ("integer", "simulated")
-RECIPES = {
-    **{name: find_method(name).build({}) for name in ("banner8", "wageubn", "graham", "sr", "fixed_point")},
-    "renorm": Recipe(weight=Symmetric(8), activation=Affine(8), norm=BatchRenorm()),
-}
 
 
 def results(model: nn.Module, recipe: Recipe, x: Tensor, arithmetic: Arithmetic = "integer") -> list[Tensor]:
@@ -230,13 +224,6 @@ def test_module_in_two_places_stays_one_module() -> None:
     assert torch.equal(*grads)
 
 
-class Standardized(nn.Conv2d):
-    """Computes with another weight than the one it holds."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return functional.conv2d(x, self.weight - self.weight.mean(), self.bias)
-
-
 @pytest.mark.parametrize(
     ("module", "name", "kind"),
     [
@@ -251,11 +238,6 @@ def test_other_modules_with_weights_stay_and_are_named(module: nn.Module, name: 
     converted = convert(nn.Sequential(nn.Conv2d(3, 3, 1), module, nn.Conv2d(3, 2, 1)), NEAREST)
     assert converted.model[1] is module and torch.equal(module(x), before)
     assert told(converted, name) == [("all", "float", f"{kind} is not a layer that is converted")]
-
-
-class ActivatedNorm(nn.BatchNorm2d):
-    def forward(self, x: Tensor) -> Tensor:
-        return functional.relu(super().forward(x))
 
 
 class SamePool(nn.MaxPool2d):
@@ -281,39 +263,6 @@ def test_subclasses_of_norms_pools_and_blocks_stay(name: str) -> None:
     assert told(converted, "1") == (said if converted.recipe.norm.replaces else [])
     x = torch.randn(4, 3, 5, 5)
     assert converted.model[1](x.new_full((2, 6, 3, 3), -1.0)).min() >= 0 and converted.model(x).shape == (4, 2, 3, 3)
-
-
-def with_part(block: nn.Module, name: str, part: nn.Module) -> nn.Module:
-    setattr(block, name, part)
-    return nn.Sequential(block, nn.Conv2d(3, 2, 1))
-
-
-HOOKS: dict[str, Callable[[nn.Module], Any]] = {
-    "forward": lambda module: module.register_forward_hook(lambda m, x, y: 0 * y),
-    "before": lambda module: module.register_forward_pre_hook(lambda m, x: (0 * x[0],)),
-    "backward": lambda module: module.register_full_backward_hook(lambda m, x, y: None),
-}
-
-
-@pytest.mark.parametrize("hook", HOOKS)
-@pytest.mark.parametrize("place", ["0", "1", "2", "2.norm"])
-def test_hooks_that_would_be_lost_are_refused(place: str, hook: str) -> None:
-    model = nn.Sequential(nn.Conv2d(3, 6, 1), nn.BatchNorm2d(6), ConvNormAct(6, 6, 3), nn.ReLU(), nn.Conv2d(6, 2, 1))
-    HOOKS[hook](model[3])  # it stays, and its hooks do
-    HOOKS[hook](model.get_submodule(place))
-    with pytest.raises(InputError, match=rf"what takes the place of {place} would not call its hooks; register them"):
-        convert(model, RECIPES["banner8"])
-    if place == "1":
-        convert(model, RECIPES["sr"])  # whose norms are the model's own
-
-
-def test_blocks_whose_parts_were_exchanged_are_refused() -> None:
-    for norm in (ActivatedNorm(3), nn.GroupNorm(1, 3)):
-        with pytest.raises(InputError, match=rf"^0.norm is {type(norm).__name__}; the method's norm takes"):
-            convert(with_part(ConvNormAct(3, 3, 3), "norm", norm), RECIPES["banner8"])
-        convert(with_part(ConvNormAct(3, 3, 3), "norm", norm), RECIPES["sr"]).model(torch.randn(2, 3, 4, 4))
-    with pytest.raises(InputError, match=r"0.conv is Standardized, and only an nn.Conv2d or nn.Linear itself"):
-        convert(with_part(ConvNormAct(3, 3, 3), "conv", Standardized(3, 3, 1)), RECIPES["sr"])
 
 
 def test_the_manifest_says_where_floats_come_behind_integer_sums() -> None:
@@ -448,81 +397,3 @@ def test_blocks_outputs_can_be_changed_in_inference_mode() -> None:
             model.in_place = in_place  # type: ignore[assignment]
             outputs.append(model.eval()(x))
     assert torch.equal(*outputs)
-
-
-# --- what is refused
-
-
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("name", RECIPES)
-def test_second_derivatives_are_refused(name: str, training: bool) -> None:
-    """A gradient penalty would lack terms: codes have no derivative."""
-    network = nn.Sequential(ConvNormAct(3, 6, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(24, 2))
-    model, x = convert(network, RECIPES[name]).model, torch.randn(4, 3, 4, 4, requires_grad=True)
-    model(x)
-    y = model.train(training)(x).sum()
-    with pytest.raises(RuntimeError, match=r"^a converted model has no second derivatives"):
-        torch.autograd.grad(y, x, create_graph=True)
-    y = model(x).sum()
-    assert torch.autograd.grad(y, x)[0].isfinite().all()
-
-
-def shared() -> nn.Module:
-    first, second = nn.Linear(4, 4), nn.Linear(4, 4)
-    second.weight = first.weight
-    return nn.Sequential(first, second)
-
-
-def tied() -> nn.Module:
-    embedding, head = nn.Embedding(4, 4), nn.Linear(4, 4)
-    head.weight = embedding.weight
-    return nn.Sequential(embedding, head)
-
-
-REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
-    "no layer": (lambda: nn.Sequential(nn.Conv1d(2, 2, 1)), "no convolution .* nothing to convert"),
-    "a layer alone": (lambda: nn.Linear(2, 2), "a single layer, .* put it into nn.Sequential"),
-    "float64": (lambda: nn.Sequential(nn.Linear(2, 2)).double(), "0 is float64, .* call model.float"),
-    "bfloat16": (lambda: nn.Sequential(nn.Linear(2, 2)).bfloat16(), "0 is bfloat16, "),
-    "padding mode": (
-        lambda: nn.Sequential(nn.Conv2d(2, 2, 3, padding=1, padding_mode="circular")), "0 pads with circular",
-    ),
-    "uneven padding": (lambda: nn.Sequential(nn.Conv2d(2, 2, 2, padding="same")), r"0 pads with zeros \(same\); only"),
-    "shared weight": (shared, "1 and 0 share one weight; use one module"),
-    "weight of another module": (tied, "1 and 0 share one weight"),
-    "computed weight": (
-        lambda: nn.Sequential(weight_norm(nn.Linear(2, 2))), "the weight of 0 is computed from others",
-    ),
-    "lazy": (lambda: nn.Sequential(nn.LazyLinear(2), nn.Linear(2, 2)), "0 has no weight yet; run a batch"),
-    "fast path": (
-        lambda: nn.Sequential(nn.TransformerEncoderLayer(4, 2, 8)), "0 is an nn.TransformerEncoderLayer, which",
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.filterwarnings(
-    "ignore:.*weight_norm.* is deprecated", "ignore:Lazy modules", "ignore:enable_nested_tensor"
-)
-@pytest.mark.parametrize("name", REFUSED)
-def test_refused_model_says_what_and_where(name: str) -> None:
-    make, message = REFUSED[name]
-    model = make()
-    before = list(model.modules())
-    with pytest.raises(InputError, match=message):
-        convert(model, NEAREST)
-    assert list(model.modules()) == before
-
-
-@pytest.mark.parametrize("options", [{"affine": False}, {"track_running_stats": False}])
-def test_norm_that_lacks_what_the_recipe_takes_over_is_refused(options: dict[str, Any]) -> None:
-    model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3, **options))
-    with pytest.raises(InputError, match=r"^1 needs affine=True and track_running_stats=True"):
-        convert(copy.deepcopy(model), Recipe(norm=RangeNorm()))
-    convert(model, NEAREST).model(torch.randn(2, 3, 4, 4)).sum().backward()  # it stays as it is
-
-
-def test_layer_scale_without_its_layer_says_what_to_use() -> None:
-    recipe = find_method("wage").build({})
-    with pytest.raises(InputError, match=r"none is known before 1; make them one qbench.nn.ConvNormAct"):
-        convert(nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)), recipe)
-    convert(nn.Sequential(ConvNormAct(3, 3, 1), nn.Flatten(), nn.Linear(12, 2)), recipe).model(torch.randn(2, 3, 2, 2))
