@@ -133,16 +133,16 @@ def steps_and_top(grid: Direct) -> tuple[float, float]:
     return 2.0 ** (grid.bits - 1), float(math.trunc(min(grid.largest_integer, LARGEST_CODE)))
 
 
-def gathered(left: LeftGradient, sent: Tensor, mask: Tensor | None) -> Tensor:
+def gathered(left: LeftGradient, arrived: Tensor, mask: Tensor | None) -> Tensor:
     """The whole gradient at a block's output, 0 where the ReLU behind a residual addition lets none through.
 
-    mask: of that ReLU, [value > 0] in bits; None or empty without one.
+    arrived: what came through the graph. mask: of that ReLU, [value > 0] in bits; None or empty without one.
     """
-    total, smaller = left.taken(sent)
+    total, smaller = left.taken(arrived)
     mask = mask if mask is not None and mask.numel() else None
     if len(smaller) == 1 and isinstance(smaller[0], QTensor):
         return joined_codes(smaller[0], total, mask)
-    g = added_up(total, smaller, sent.shape)
+    g = added_up(total, smaller, arrived.shape)
     return g if mask is None else passes.apply_mask(g, mask)[0]
 
 
