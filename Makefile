@@ -18,8 +18,8 @@ test: $(VENV)/.dev-ready
 
 # Speed and memory, alone on the machine: paired ratios and one table at the end. For example:
 # make bench BENCH=--assert-targets, make bench BENCH="-k resnet20 --bench-rounds=5"
-bench: $(VENV)/.dev-ready
-	$(BIN)/python -m pytest tests/benchmarks -m benchmark_suite -s $(BENCH)
+bench: $(VENV)/.bench-ready
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/benchmarks -m benchmark_suite -s $(BENCH)
 
 # Where the time of one training step goes: make profile STEP="resnet18 wageubn"
 profile: $(VENV)/.dev-ready
@@ -60,4 +60,8 @@ $(VENV)/.run-ready: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/.dev-ready: $(VENV)/.run-ready
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev
+	@touch $@
+
+$(VENV)/.bench-ready: $(VENV)/.dev-ready
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group bench
 	@touch $@

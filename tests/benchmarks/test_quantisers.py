@@ -7,6 +7,7 @@ eight bytes per element, a quantiser to 8 bits five.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -71,8 +72,8 @@ def rows(size: str, times: dict[str, Times], *, is_held: bool) -> Iterator[Row]:
         ratio, interval = copy_ratio(times[name])
         yield Row(SECTION, f"{name}, {size}", "copy", target, ratio, interval, reason, is_held)
     for (name, other), target in AGAINST_OTHERS.items():
-        if other not in times:
-            yield Row(SECTION, f"{name}, {size}", other, target, reason=f"{other.partition(',')[0]} is not installed")
+        if other not in times:  # the others are always there
+            yield Row(SECTION, f"{name}, {size}", other, target, reason=qtorch()[1])
             continue
         ratio, interval = ratio_of(times[name], times[other])
         yield Row(SECTION, f"{name}, {size}", other, target, ratio, interval, reason, is_held)
@@ -104,10 +105,16 @@ def others(elements: int) -> dict[str, Call]:
         EAGER: eager,
         FAKE: lambda: torch.fake_quantize_per_tensor_affine(x, scale, zero, 0, 255),
     }
-    try:
-        # It compiles its C++ part when it is imported.
-        quantize = import_module("qtorch.quant").fixed_point_quantize
-    except Exception:  # not installed, or it does not compile here; either is what the table says
-        return calls
-    calls[QTORCH] = lambda: quantize(x, wl=8, fl=4, rounding="stochastic")
+    if qtorch()[0] is not None:
+        quantize = qtorch()[0].fixed_point_quantize
+        calls[QTORCH] = lambda: quantize(x, wl=8, fl=4, rounding="stochastic")
     return calls
+
+
+@cache
+def qtorch() -> tuple[Any, str]:
+    """QPyTorch's quantisers, which compile when they are imported; None and why where they cannot be."""
+    try:
+        return import_module("qtorch.quant"), ""
+    except Exception as error:
+        return None, f"qtorch cannot be imported ({type(error).__name__}: {str(error).partition(chr(10))[0]})"

@@ -9,6 +9,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,7 @@ def test_constraints_pin_every_dependency_within_its_range(pyproject: dict[str, 
     version = {canonicalize_name(pin.name): str(pin.specifier).removeprefix("==") for pin in pins}
     assert len(version) == len(pins)
     assert version["torch"] == "2.13.0"
-    wanted = [*pyproject["project"]["dependencies"], *pyproject["dependency-groups"]["dev"]]
+    wanted = chain(pyproject["project"]["dependencies"], *pyproject["dependency-groups"].values())
     for requirement in map(Requirement, [*wanted, *pyproject["build-system"]["requires"]]):
         pinned = version.get(canonicalize_name(requirement.name), "nothing")
         assert pinned != "nothing", f"constraints.txt does not pin {requirement.name}"
