@@ -12,6 +12,7 @@ from qbench.nn import Converted
 from qbench.nn.layers import QuantizedLayer
 from qbench.optim import clipped_master, on_grid, quantized_momentum, shift_step
 from qbench.optim.base import OptimizerConfig, suite_optimizer
+from qbench.optim.clock_watch import watch_clock
 from qbench.recipe import ClippedMaster, OnGrid, QuantizedMomentum, Recipe, ShiftStep, Update
 
 __all__ = ["OptimizerConfig", "build_optimizer", "optimizer_bytes"]
@@ -30,8 +31,11 @@ def build_optimizer(converted: Converted, recipe: Recipe, settings: OptimizerCon
 
     Every parameter group holds its learning rate before the schedule as ``base_lr``; the training loop sets ``lr``.
     The rule may change the weights at once (project them onto its grid), always in the same way for one seed.
+    Updates whose clock nobody moves give a :class:`~qbench.optim.clock_watch.ClockWarning`.
     """
-    return BUILDERS[type(recipe.update)](converted, recipe.update, settings)
+    optimizer = BUILDERS[type(recipe.update)](converted, recipe.update, settings)
+    watch_clock(optimizer, converted)
+    return optimizer
 
 
 def optimizer_bytes(optimizer: Optimizer, converted: Converted) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from torch.optim import Optimizer
 from qbench import Recipe, find_method
 from qbench.nn import Converted, ConvNormAct, convert
 from qbench.optim import build_optimizer
+from qbench.optim.clock_watch import MOST_UPDATES, ClockWarning
 from qbench.train.settings import OptimizerSettings
 
 METHODS = ("fp32", "banner8", "wageubn", "graham", "sr", "r", "fixed_point", "binaryconnect", "wage")
@@ -27,8 +29,9 @@ def network() -> nn.Module:
     return nn.Sequential(ConvNormAct(3, 8, 3), ConvNormAct(8, 8, 3), nn.Flatten(), nn.Linear(8 * 16, 5))
 
 
-def loss_of(converted: Converted, step: int) -> Tensor:
-    converted.clock.step = step
+def loss_of(converted: Converted, step: int, moves: bool = True) -> Tensor:
+    if moves:
+        converted.clock.step = step
     generator = torch.Generator().manual_seed(step)
     x, labels = torch.randn(16, 3, 4, 4, generator=generator), torch.randint(5, (16,), generator=generator)
     return nn.functional.cross_entropy(converted.model(x), labels)
@@ -39,11 +42,11 @@ def optimizer_of(converted: Converted, name: str = "sgd") -> Optimizer:
     return build_optimizer(converted, converted.recipe, settings)
 
 
-def train(converted: Converted, optimizer: Optimizer, steps: range) -> dict[str, Tensor]:
-    """The state behind ``steps``."""
+def train(converted: Converted, optimizer: Optimizer, steps: range, moves: bool = True) -> dict[str, Tensor]:
+    """The state behind ``steps``. moves: whether the clock is set before each."""
     for step in steps:
         optimizer.zero_grad()
-        loss_of(converted, step).backward()
+        loss_of(converted, step, moves).backward()
         optimizer.step()
     return {name: value.clone() for name, value in converted.model.state_dict().items()}
 
@@ -145,3 +148,29 @@ def test_a_graph_of_old_weights_is_refused_or_gives_the_old_gradient(method: str
         assert "modified by an inplace operation" in str(error)  # noqa: PT017 - or nothing is raised
     else:
         assert torch.equal(x.grad, expected)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_clock_that_stands_is_reported_where_the_weights_depend_on_it(method: str) -> None:
+    states, reports = [], []
+    for moves in (True, False):
+        converted = convert(network(), recipe_of(method))
+        optimizer = optimizer_of(converted)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", ClockWarning)
+            states.append(train(converted, optimizer, range(MOST_UPDATES + 3), moves))
+        reports.append([w for w in caught if w.category is ClockWarning])
+    follows_clock = any(not torch.equal(value, states[1][name]) for name, value in states[0].items())
+    assert [len(found) for found in reports] == [0, int(follows_clock)]
+    assert all(found.filename == __file__ for found in reports[1])
+
+
+def test_updates_that_are_taken_back_are_not_reported() -> None:
+    """A probe makes one beside the step's own."""
+    converted = convert(network(), recipe_of("banner8"))
+    optimizer = optimizer_of(converted)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ClockWarning)
+        for step in range(2 * MOST_UPDATES):
+            for _ in range(MOST_UPDATES):
+                train(converted, optimizer, range(step, step + 1))

@@ -1,0 +1,54 @@
+"""Sees a clock that nobody moves."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from torch.optim import Optimizer
+
+from qbench.nn import Converted
+from qbench.nn.site import Clock
+from qbench.recipe import OnGrid, QuantizedMomentum, ShiftStep, Update
+
+MOST_UPDATES = 3
+"""At one step of the clock: probes make an update and take it back."""
+
+
+class ClockWarning(UserWarning):
+    """The clock stands while a model is trained."""
+
+
+class ClockWatch:
+    """Counts an optimiser's updates at one step of the clock."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._step = clock.step
+        self._num_updates = 0
+
+    def __call__(self, *_: Any) -> None:
+        """One more update."""
+        if self._clock.step != self._step:
+            self._step, self._num_updates = self._clock.step, 0
+        self._num_updates += 1
+        if self._num_updates == MOST_UPDATES + 1:
+            warnings.warn(
+                f"the model's clock still stands at step {self._step}, so every step draws the same random bits: "
+                "set converted.clock.step to the number of the step before each forward pass",
+                ClockWarning,
+                stacklevel=3,
+            )
+
+
+def watch_clock(optimizer: Optimizer, converted: Converted) -> None:
+    """Warn once where a training loop forgets to move the clock, if anything follows it."""
+    if _follows_clock(converted.recipe.update) or any(site.spec.is_stochastic for site in converted.sites()):
+        optimizer.register_step_post_hook(ClockWatch(converted.clock))
+
+
+def _follows_clock(update: Update) -> bool:
+    """Whether the rule draws random bits or has a schedule of its own."""
+    if isinstance(update, OnGrid):
+        return update.grid.is_stochastic or (update.others is not None and update.others.is_stochastic)
+    return isinstance(update, QuantizedMomentum | ShiftStep)
