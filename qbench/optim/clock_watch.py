@@ -20,15 +20,19 @@ class ClockWarning(UserWarning):
 
 
 class ClockWatch:
-    """Counts an optimiser's updates at one step of the clock."""
+    """Counts an optimiser's updates at one step of the clock: those of its first parameter, because a training step may
+    update one parameter after the other."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._step = clock.step
         self._num_updates = 0
 
-    def __call__(self, *_: Any) -> None:
-        """One more update."""
+    def __call__(self, optimizer: Optimizer, *_: Any) -> None:
+        """An update begins."""
+        first = next(iter(optimizer.param_groups[0]["params"]), None)
+        if first is None or first.grad is None:
+            return
         if self._clock.step != self._step:
             self._step, self._num_updates = self._clock.step, 0
         self._num_updates += 1
@@ -44,7 +48,7 @@ class ClockWatch:
 def watch_clock(optimizer: Optimizer, converted: Converted) -> None:
     """Warn once where a training loop forgets to move the clock, if anything follows it."""
     if _follows_clock(converted.recipe.update) or any(site.spec.is_stochastic for site in converted.sites()):
-        optimizer.register_step_post_hook(ClockWatch(converted.clock))
+        optimizer.register_step_pre_hook(ClockWatch(converted.clock))
 
 
 def _follows_clock(update: Update) -> bool:
