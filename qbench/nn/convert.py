@@ -29,6 +29,7 @@ from qbench.nn.norms.range import RangeBatchNorm
 from qbench.nn.pooling import CompactMaxPool
 from qbench.nn.range_block import RangeBlock
 from qbench.nn.site import Clock, GradientSite, Site, ValueSite, site_for
+from qbench.nn.uncompiled import uncompiled
 from qbench.quant.formats import Quantizer
 from qbench.recipe import Arithmetic, LayerScale, Recipe
 
@@ -140,6 +141,7 @@ class QuantizedConvNormAct(nn.Module):
         self.levels = context.level_block(self.norm, block.activation)
         self.direct = context.direct_block(self.conv, self.norm, self.branch_error, block.activation)
 
+    @uncompiled
     def forward(self, x: Tensor, trunk: Tensor | None = None) -> Tensor:
         """As the float block: x [N, C_in, H, W], trunk [N, C_out, H', W'] added before the activation."""
         if self.bounded is not None:
@@ -175,6 +177,7 @@ class QuantizedLinearNormAct(nn.Module):
         self.levels = context.level_block(self.norm, True)
         self.direct = context.direct_block(self.linear, self.norm, self.branch_error, True)
 
+    @uncompiled
     def forward(self, x: Tensor) -> Tensor:
         """As the float block: x [N, in_features] -> [N, out_features]."""
         if self.bounded is not None:

@@ -25,6 +25,7 @@ from qbench.nn.once import differentiable_once
 from qbench.nn.order import in_order
 from qbench.nn.remembered import Remembered
 from qbench.nn.site import Clock, Site, apply_function, nearest_version, site_for, through, value_site_for
+from qbench.nn.uncompiled import uncompiled
 from qbench.nn.views import DirectView, Held, Source
 from qbench.quant.formats import Affine, Binary, Direct, Quantizer
 from qbench.quant.qtensor import QTensor
@@ -176,6 +177,7 @@ class QuantizedLayer(CodedWeight):
         sites = (self.weight_site, self.activation_site, self.error_site, self.wgrad_error_site, self.gradient_site)
         return all(site is None for site in (*sites, self.bias_site, self.output))
 
+    @uncompiled
     def forward(self, x: Tensor) -> Tensor:
         """x -> product with the (quantised) weight, plus the bias. A linear layer takes x [..., C]."""
         if self.weight.dim() != 2 or x.dim() == 2:

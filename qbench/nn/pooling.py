@@ -14,6 +14,7 @@ from qbench.nn.kept import Recomputed, keep, kept
 from qbench.nn.left_gradient import LeftGradient, placeholder
 from qbench.nn.once import differentiable_once
 from qbench.nn.site import apply_function
+from qbench.nn.uncompiled import uncompiled
 from qbench.nn.views import AnyView, Held, SumView, stored, stored_codes, while_kept
 
 PARTS = 8
@@ -39,6 +40,7 @@ class CompactMaxPool(nn.Module):
         is_plain = pair(pool.dilation) == (1, 1) and not pool.ceil_mode and not pool.return_indices
         return is_plain and height * width <= 256
 
+    @uncompiled
     def forward(self, x: Tensor) -> Tensor:
         """The largest value of each window."""
         geometry = (self.kernel, self.stride, self.padding)

@@ -16,6 +16,7 @@ from qbench.kernels.random import Key
 from qbench.nn.deferred import defer, left_of, materialised, parted
 from qbench.nn.left_gradient import LeftGradient, sent_in_codes
 from qbench.nn.once import differentiable_once
+from qbench.nn.uncompiled import uncompiled
 from qbench.nn.views import Held
 from qbench.quant.formats import Affine, Quantizer
 from qbench.quant.qtensor import QTensor
@@ -253,6 +254,7 @@ class GradientSite(nn.Module):
         super().__init__()
         self.site = Site(spec, name, clock)
 
+    @uncompiled
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x``; its gradient will be quantised."""
         if not self.training:
@@ -283,6 +285,7 @@ class ValueSite(nn.Module):
         super().__init__()
         self.site = Site(spec, name, clock)
 
+    @uncompiled
     def forward(self, x: Tensor) -> Tensor:
         """The quantised value of ``x``, as float32."""
         return straight_through(self.site, x)

@@ -10,6 +10,7 @@ from torch import Tensor
 from qbench.nn.norms.base import BatchStatistics, FloatNorm, filled, from_rows, moments, rows_of
 from qbench.nn.once import differentiable_once
 from qbench.nn.site import Clock, apply_function
+from qbench.nn.uncompiled import uncompiled
 from qbench.recipe import BatchRenorm
 
 
@@ -26,6 +27,7 @@ class RenormBatchNorm(BatchStatistics):
         self.spec = spec
         self.clock = clock
 
+    @uncompiled
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``x``; see the class."""
         if self.training:

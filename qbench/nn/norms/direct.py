@@ -10,6 +10,7 @@ from torch import Tensor
 from qbench.nn.norms.base import BatchStatistics, FloatNorm, filled, from_rows, moments, rows_of
 from qbench.nn.once import differentiable_once
 from qbench.nn.site import Clock, apply_function, through, value_site_for
+from qbench.nn.uncompiled import uncompiled
 from qbench.recipe import DirectNorm
 
 
@@ -33,6 +34,7 @@ class DirectBatchNorm(BatchStatistics):
         """The variance itself."""
         return variance.clone()
 
+    @uncompiled
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``x``; see the class."""
         weight, bias = through(self.weight_site, self.weight), through(self.bias_site, self.bias)

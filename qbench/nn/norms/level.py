@@ -11,6 +11,7 @@ from qbench.kernels.encoding import look_up
 from qbench.nn.norms.base import BatchStatistics, FloatNorm, filled, from_rows, moments, rows_of
 from qbench.nn.once import differentiable_once
 from qbench.nn.site import Clock, Site, apply_function, straight_through
+from qbench.nn.uncompiled import uncompiled
 from qbench.quant.formats import Levels
 from qbench.quant.levels import level_table
 from qbench.quant.qtensor import QTensor
@@ -35,6 +36,7 @@ class LevelBatchNorm(BatchStatistics):
         """The variance itself."""
         return variance.clone()
 
+    @uncompiled
     def forward(self, x: Tensor) -> Tensor:
         """Normalise and quantise ``x``; see the class."""
         if self.training:

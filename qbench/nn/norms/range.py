@@ -12,6 +12,7 @@ from torch import Tensor
 from qbench.nn.norms.base import BatchStatistics, FloatNorm, filled, from_rows, rows_of
 from qbench.nn.once import differentiable_once
 from qbench.nn.site import Clock, apply_function, through, value_site_for
+from qbench.nn.uncompiled import uncompiled
 from qbench.recipe import RangeNorm
 
 CODE_FACTOR = 0.5 * 0.35 * (1 + math.sqrt(math.pi * math.log(4)))
@@ -61,6 +62,7 @@ class RangeBatchNorm(BatchStatistics):
         self.weight_site = value_site_for(spec.affine, f"{name}/gamma", clock)
         self.bias_site = value_site_for(spec.affine, f"{name}/beta", clock)
 
+    @uncompiled
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``x``; see the class."""
         x = through(self.input_site, x)
