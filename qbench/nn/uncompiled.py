@@ -20,13 +20,14 @@ def uncompiled(forward: Forward) -> Forward:
     """``forward`` of a module that quantises. Compiled code breaks off for its call and gets a plain tensor: tracing
     can neither look into the kernels nor carry what a deferred activation knows."""
 
-    @torch.compiler.disable
-    def plain(self: Any, *args: Any, **options: Any) -> Any:
-        return materialised(forward(self, *args, **options))
+    def plain(*args: Any, **options: Any) -> Any:
+        return materialised(forward(*args, **options))
 
     @wraps(forward)
-    def chosen(self: Any, *args: Any, **options: Any) -> Any:
-        is_compiled = torch.compiler.is_dynamo_compiling() or _compiler() is not None
-        return plain(self, *args, **options) if is_compiled else forward(self, *args, **options)
+    def chosen(*args: Any, **options: Any) -> Any:
+        if torch.compiler.is_dynamo_compiling() or _compiler() is not None:
+            # Made anew each time: as a decorator it would load the compiler, which takes a second, for everybody.
+            return torch.compiler.disable(plain)(*args, **options)
+        return forward(*args, **options)
 
     return cast(Forward, chosen)
