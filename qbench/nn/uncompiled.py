@@ -27,7 +27,7 @@ def uncompiled(forward: Forward) -> Forward:
     def chosen(*args: Any, **options: Any) -> Any:
         if torch.compiler.is_dynamo_compiling() or _compiler() is not None:
             # Made anew each time: as a decorator it would load the compiler, which takes a second, for everybody.
-            return torch.compiler.disable(plain)(*args, **options)
+            return torch.compiler.disable(plain)(*args, **options)  # type: ignore[no-untyped-call]
         return forward(*args, **options)
 
     return cast(Forward, chosen)
