@@ -16,7 +16,7 @@ from torch import Tensor
 from qbench.kernels.packing import pack_bits, unpack_bits
 from qbench.nn.deferred import materialised
 from qbench.nn.kept import keep, kept, operand
-from qbench.nn.layers import QuantizedLayer, Value
+from qbench.nn.layers import QuantizedLayer, Value, over_channels
 from qbench.nn.norms.layer_scale import LayerScaling
 from qbench.nn.once import differentiable_once
 from qbench.nn.site import Site, straight_through
@@ -49,7 +49,8 @@ class BoundedBlock:
         x, trunk = materialised(x), materialised(trunk)
         if not self.layer.training:
             return self.activate(self.scaled(self.layer(x), trunk))
-        return cast(Tensor, _BoundedBlock.apply(x, self.layer.in_graph, trunk, self))  # type: ignore[no-untyped-call]
+        layer = self.layer
+        return cast(Tensor, _BoundedBlock.apply(x, layer.in_graph, layer.bias, trunk, self))  # type: ignore[no-untyped-call]
 
     def scaled(self, product: Tensor, trunk: Tensor | None) -> Tensor:
         """The layer's output behind the layer scale, plus ``trunk``."""
@@ -94,7 +95,9 @@ def limit_of(spec: Quantizer) -> float:
 
 class _BoundedBlock(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, trunk: Tensor | None, block: BoundedBlock) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, trunk: Tensor | None, block: BoundedBlock
+    ) -> Tensor:
         layer = block.layer
         a, w = layer.encode_activation(x, None), layer.encode_weight()
         y = block.scaled(layer.multiply(layer.observed(a), w), trunk)
@@ -113,4 +116,5 @@ class _BoundedBlock(torch.autograd.Function):
         error = block.scaled_error(error)
         grad_x = layer.product.input_grad(error, w.value, ctx.x_shape) if ctx.needs_input_grad[0] else None
         grad_w = layer.weight_gradient(a.value, error)
-        return grad_x, grad_w, for_trunk if ctx.has_trunk else None, None
+        grad_bias = over_channels(for_trunk * block.inverse) if ctx.needs_input_grad[2] else None
+        return grad_x, grad_w, grad_bias, for_trunk if ctx.has_trunk else None, None

@@ -90,8 +90,8 @@ class _Context:
     def range_block(
         self, float_layer: nn.Module, layer: QuantizedLayer, norm: nn.Module, norm_error: nn.Module, relu: bool
     ) -> RangeBlock | None:
-        """The block as one node of the graph, where the recipe allows."""
-        if not range_block.fits(self.recipe, self.layer_recipe(float_layer)):
+        """The block as one node of the graph, where the recipe allows and the layer has no bias."""
+        if layer.bias is not None or not range_block.fits(self.recipe, self.layer_recipe(float_layer)):
             return None
         return RangeBlock(layer, cast(RangeBatchNorm, norm), cast(GradientSite, norm_error).site, relu)
 

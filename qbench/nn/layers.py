@@ -295,7 +295,7 @@ class _QuantizedProduct(torch.autograd.Function):
         (error,) = grads
         measured = None if ctx.error_range is None else ctx.error_range.take()
         grad_x, grad_weight = product_gradients(ctx, layer, layer.encode_errors(error, measured), ctx.x_left)
-        grad_bias = _over_channels(error) if ctx.needs_input_grad[2] else None
+        grad_bias = over_channels(error) if ctx.needs_input_grad[2] else None
         return grad_x, grad_weight, grad_bias, *[None] * 4
 
 
@@ -318,10 +318,10 @@ class _EvaluatedProduct(torch.autograd.Function):
         wants_x, wants_weight, wants_bias, _ = ctx.needs_input_grad
         grad_x = ctx.product.input_grad(error, w.value, ctx.x_shape) if wants_x else None
         grad_weight = ctx.product.weight_grad(a.value, error, ctx.weight_shape) if wants_weight else None
-        return grad_x, grad_weight, _over_channels(error) if wants_bias else None, None
+        return grad_x, grad_weight, over_channels(error) if wants_bias else None, None
 
 
-def _over_channels(error: Tensor) -> Tensor:
+def over_channels(error: Tensor) -> Tensor:
     """The gradient of a bias [C]; error [N, C] or [N, C, H, W]."""
     return error.sum([d for d in range(error.dim()) if d != 1])
 

@@ -74,7 +74,8 @@ class Line(NamedTuple):
 
 
 class RangeBlock:
-    """The parts of one block: its layer, its norm, the site of the gradient at the norm's output, ReLU or not."""
+    """The parts of one block: its layer (without a bias), its norm, the site of the gradient at the norm's output, ReLU
+    or not."""
 
     def __init__(self, layer: QuantizedLayer, norm: RangeBatchNorm, norm_error: Site, relu: bool) -> None:
         self.layer = layer

@@ -220,6 +220,18 @@ def test_block_with_float_errors_at_the_activation(arithmetic: Arithmetic) -> No
     assert torch.allclose(x.grad, expected, atol=1e-6)
 
 
+@both_arithmetics
+def test_bias_of_a_block_with_errors_at_the_activation_is_trained(arithmetic: Arithmetic) -> None:
+    """Its gradient is the trunk's, summed over the places and divided by the layer scale as the weight's is."""
+    model = nn.Sequential(ConvNormAct(3, 4, 3))
+    model[0].conv = nn.Conv2d(3, 4, 3, padding=1)
+    module = convert(model, BOUNDED, arithmetic=arithmetic).model[0]  # type: ignore[index]
+    trunk = torch.randn(2, 4, 6, 6).requires_grad_()
+    module(torch.randn(2, 3, 6, 6), trunk).backward(torch.randn(2, 4, 6, 6))
+    assert trunk.grad is not None and trunk.grad.any()
+    assert torch.equal(module.conv.bias.grad, trunk.grad.sum((0, 2, 3)) / module.norm.alpha)
+
+
 def test_block_evaluates_as_it_trains() -> None:
     module, _ = block(BOUNDED, "integer")
     x = torch.randn(2, 3, 6, 6)

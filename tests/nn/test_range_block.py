@@ -250,3 +250,17 @@ def test_recipes_that_need_more_take_the_modules() -> None:
         assert model.first.fused is None  # type: ignore[union-attr]
         model.train()
         model(torch.randn(8, 5, 8, 8)).sum().backward()
+
+
+def test_a_bias_in_front_of_the_norm_takes_the_modules() -> None:
+    """The norm on codes has no place for it: it had no gradient, and evaluation with gradients was another."""
+    model = nn.Sequential(ConvNormAct(5, 7, 3))
+    model[0].conv = nn.Conv2d(5, 7, 3, padding=1)
+    nn.init.constant_(model[0].conv.bias, 5.0)  # type: ignore[arg-type]
+    block = convert(model, RECIPE).model[0]  # type: ignore[index]
+    x = torch.randn(8, 5, 8, 8)
+    block(x).sum().backward()
+    assert block.conv.bias.grad is not None
+    with_gradients = block.eval()(x)
+    with torch.no_grad():
+        assert torch.equal(block(x), with_gradients)
