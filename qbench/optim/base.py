@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -32,8 +32,42 @@ class OptimizerConfig(Protocol):
     def nesterov(self) -> bool: ...
 
 
+class SuiteOptimizer(Optimizer):
+    """What the suite's optimisers do behind PyTorch's step: see :func:`_behind_step`.
+
+    limits: parameters that are clipped to +-limit. Copies, and what was saved and loaded, go on in the same way: of its
+    own accord PyTorch copies groups and state alone.
+    """
+
+    limits: dict[nn.Parameter, float]
+
+    def _begin(self, limits: Mapping[nn.Parameter, float]) -> None:
+        self.limits = dict(limits)
+        self.register_step_post_hook(_behind_step)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "limits": self.limits}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        is_copy = not hasattr(self, "limits")  # and not one that loads a state
+        super().__setstate__(state)
+        if is_copy:
+            self.register_step_post_hook(_behind_step)
+
+
+class SuiteSGD(SuiteOptimizer, torch.optim.SGD):
+    """PyTorch's SGD."""
+
+
+class SuiteAdam(SuiteOptimizer, torch.optim.Adam):
+    """PyTorch's Adam."""
+
+
 class RuleOptimizer(Optimizer, ABC):
-    """An optimiser of one converted model's parameters, which are all in its groups from the start."""
+    """An optimiser of one converted model's parameters, which are all in its groups from the start.
+
+    Copied or saved together with the model, it is the copy's.
+    """
 
     def __init__(self, groups: list[dict[str, Any]], defaults: dict[str, Any]) -> None:
         self._is_complete = False
@@ -53,6 +87,10 @@ class RuleOptimizer(Optimizer, ABC):
                 loss = closure()
         self.update()
         return loss
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The rule too, where PyTorch's is groups and state alone; what was hooked onto this one stays with it."""
+        return {name: value for name, value in vars(self).items() if name != "step" and not name.endswith("_hooks")}
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Raises ValueError: whose rule should further parameters follow? Give them an optimiser of their own."""
@@ -83,11 +121,14 @@ def group(parameters: list[nn.Parameter], settings: OptimizerConfig, *, lr_scale
 
 
 def suite_optimizer(
-    converted: Converted, settings: OptimizerConfig, lr_scales: dict[nn.Parameter, float] | None = None
-) -> Optimizer:
+    converted: Converted,
+    settings: OptimizerConfig,
+    lr_scales: Mapping[nn.Parameter, float] | None = None,
+    limits: Mapping[nn.Parameter, float] | None = None,
+) -> SuiteOptimizer:
     """SGD or Adam as the suite says, on the parameters that hold their own values (at least one).
 
-    lr_scales: parameters whose learning rate is multiplied by a factor.
+    lr_scales: parameters whose learning rate is multiplied by a factor. limits: those that each step clips to +-limit.
     """
     scales = lr_scales or {}
     # Parameters with equal settings share a group: each group is a launch of the fused optimiser of its own.
@@ -96,18 +137,27 @@ def suite_optimizer(
         is_decayed = settings.weight_decay > 0 and is_weight(parameter)
         gathered.setdefault((is_decayed, scales.get(parameter, 1.0)), []).append(parameter)
     groups = [group(members, settings, lr_scale=scale) for (_, scale), members in gathered.items()]
-    optimizer: Optimizer
+    optimizer: SuiteOptimizer
     if settings.name == "adam":
-        optimizer = torch.optim.Adam(groups, lr=settings.lr, betas=(settings.momentum, settings.beta2), fused=True)
+        optimizer = SuiteAdam(groups, lr=settings.lr, betas=(settings.momentum, settings.beta2), fused=True)
     else:
         momentum, nesterov = settings.momentum, settings.nesterov
-        optimizer = torch.optim.SGD(groups, lr=settings.lr, momentum=momentum, nesterov=nesterov, fused=True)
-    optimizer.register_step_post_hook(_count_changes)
+        optimizer = SuiteSGD(groups, lr=settings.lr, momentum=momentum, nesterov=nesterov, fused=True)
+    optimizer._begin(limits or {})
     return optimizer
 
 
-def _count_changes(optimizer: Optimizer, *_: Any) -> None:
-    """As PyTorch's other optimisers do: its fused ones change parameters without a trace, and a second backward pass
-    through a graph of the old values would be silently wrong."""
+@torch.no_grad()
+def _behind_step(optimizer: SuiteOptimizer, *_: Any) -> None:
+    """Count the changes, as PyTorch's other optimisers do: its fused ones change parameters without a trace, and a
+    second backward pass through a graph of the old values would be silently wrong. Clip what has a limit.
+
+    Of the parameters that this step moved alone: the backward pass may still need the others.
+    """
     parameters = (parameter for members in optimizer.param_groups for parameter in members["params"])
-    increment_version([parameter for parameter in parameters if parameter.grad is not None])
+    moved = [parameter for parameter in parameters if parameter.grad is not None]
+    increment_version(moved)
+    for parameter in moved:
+        limit = optimizer.limits.get(parameter)
+        if limit is not None:
+            parameter.clamp_(-limit, limit)

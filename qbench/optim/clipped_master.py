@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch.optim import Optimizer
 
@@ -20,22 +18,12 @@ def build(converted: Converted, update: ClippedMaster, settings: OptimizerConfig
     weights that were loaded into the converted model are a training's, and stay as they are.
     """
     layers = [layer for _, layer in quantized_layers(converted)]
-    limits = {layer: limit_of(layer, update) for layer in layers}
-    for layer, limit in limits.items():
+    limits = {layer.weight: limit_of(layer, update) for layer in layers}
+    for layer in layers:
         if not layer.is_loaded:
-            spread_out(layer, limit)
+            spread_out(layer, limits[layer.weight])
     scales = {layer.weight: lr_scale(layer, update, settings.name) for layer in layers}
-    optimizer = suite_optimizer(converted, settings, scales)
-
-    @torch.no_grad()
-    def clip(*_: Any) -> None:
-        """Of the weights that this step moved: the backward pass may still need the others."""
-        for layer, limit in limits.items():
-            if layer.weight.grad is not None:
-                layer.weight.clamp_(-limit, limit)
-
-    optimizer.register_step_post_hook(clip)
-    return optimizer
+    return suite_optimizer(converted, settings, scales, limits)
 
 
 def limit_of(layer: QuantizedLayer, update: ClippedMaster) -> float:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 LARGE_BYTES = 2**20
 """A gradient of at least so many bytes is applied, and let go of, as soon as the backward pass has it."""
 
-SEPARABLE = (torch.optim.SGD, torch.optim.Adam)
+SEPARABLE = (torch.optim.SGD, torch.optim.Adam)  # the suite's are among their subclasses
 """Update rules that treat each parameter by itself, so that some may be updated before others."""
 
 
@@ -40,7 +40,7 @@ class TrainStep:
         # float16 gradients underflow without a scale on the loss (Micikevicius et al. 2018, section 3.2).
         self._scaler = GradScaler(built.device.type) if built.recipe.autocast == "float16" else None
         # A scaled gradient is applied only if all of them are finite.
-        is_separable = type(built.optimizer) in SEPARABLE and self._scaler is None
+        is_separable = isinstance(built.optimizer, SEPARABLE) and self._scaler is None
         self._large = [p for p in built.converted.parameters() if is_separable and p.nbytes >= LARGE_BYTES]
 
     def lr_factor(self, step: int) -> float:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -87,6 +90,22 @@ def test_training_goes_on_from_saved_states(method: str, loads_first: bool, name
         resumed.model.load_state_dict(model_state)
     again.load_state_dict(optimizer_state)
     assert_same(train(resumed, again, range(3, 6)), expected)
+
+
+@pytest.mark.parametrize("copy_of", [copy.deepcopy, lambda both: pickle.loads(pickle.dumps(both))])
+@pytest.mark.parametrize("method", METHODS)
+def test_copies_of_model_and_optimizer_train_as_the_originals(method: str, copy_of: Callable[[Any], Any]) -> None:
+    """A scheduler ties itself to the optimiser that it was made for; the copy's steps are its own all the same."""
+    converted = convert(network(), recipe_of(method))
+    optimizer = optimizer_of(converted)
+    torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
+    train(converted, optimizer, range(2))
+    copied, its_optimizer = copy_of((converted, optimizer))
+    optimizer.load_state_dict(optimizer.state_dict())
+    expected = train(converted, optimizer, range(2, 5))
+    before = {name: value.clone() for name, value in expected.items()}
+    assert_same(train(copied, its_optimizer, range(2, 5)), expected)
+    assert_same(converted.model.state_dict(), before)
 
 
 @pytest.mark.parametrize("method", sorted(set(METHODS) - set(FLOAT_WEIGHTS)))
