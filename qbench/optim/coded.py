@@ -96,9 +96,11 @@ class CodedOptimizer(RuleOptimizer):
         waiting["batches"] = waiting.get("batches", 0) + 1
         is_due: bool = waiting["batches"] == self.batches
         for place, parameter in enumerate(self._parameters()):
-            if parameter.grad is None:
+            total = waiting.get(place)
+            if parameter.grad is not None:
+                total = parameter.grad.clone() if total is None else parameter.grad + total
+            if total is None or not parameter.requires_grad:  # frozen since
                 continue
-            total = parameter.grad + waiting[place] if place in waiting else parameter.grad.clone()
             if is_due:
                 parameter.grad = total / self.batches
             else:

@@ -242,6 +242,37 @@ def test_gathered_gradients_belong_to_the_optimizer_that_loads_them() -> None:
     assert torch.equal(gathered[1][0], 2 * gathered[0][0])
 
 
+def test_gathered_gradients_do_not_depend_on_the_last_batch() -> None:
+    """A layer that this batch leaves out, as stochastic depth does, moves by what the others gathered."""
+    recipe = Recipe(weight=FixedPoint(2, 6), update=OnGrid(FixedPoint(2, 6), batches=2))
+    moved = []
+    for order in ((0, 1), (1, 0)):
+        model = nn.ModuleList([layer_of(SHAPES[0]) for _ in range(2)])
+        nn.init.zeros_(model[0].weight)
+        converted = convert(model, recipe)
+        optimizer = build_optimizer(converted, recipe, SETTINGS)
+        for place in order:
+            optimizer.zero_grad()
+            converted.model[place](torch.ones(2, 40)).sum().backward()  # type: ignore[index]
+            optimizer.step()
+        moved.append(converted.model[0].weight_codes)  # type: ignore[index]
+    assert moved[0].any() and torch.equal(*moved)
+
+
+def test_what_was_gathered_does_not_move_a_layer_that_was_frozen_since() -> None:
+    recipe = Recipe(weight=FixedPoint(2, 6), update=OnGrid(FixedPoint(2, 6), batches=2))
+    converted = convert(nn.Sequential(layer_of(SHAPES[0])), recipe)
+    optimizer = build_optimizer(converted, recipe, SETTINGS)
+    layer = converted.model[0]  # type: ignore[index]
+    before = layer.weight_codes.clone()
+    converted.model(torch.ones(2, 40)).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    layer.weight.requires_grad_(False)
+    optimizer.step()
+    assert torch.equal(layer.weight_codes, before)
+
+
 @pytest.mark.parametrize("grid", [Affine(8), FixedPoint(8, 16), Direct(16)], ids=str)
 def test_grids_that_weights_cannot_live_on_are_refused(grid: Quantizer) -> None:
     with pytest.raises(InputError, match="weights"):
