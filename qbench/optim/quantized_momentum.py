@@ -5,7 +5,8 @@
     W <- Q(W, 24) - Q(lr, 10) * Acc   9 + 14 = 23 fraction bits, the grid of a 24-bit weight
 
 so the update itself never rounds, and it is done in integers: W and Acc are int32 in units of 2^-23 and 2^-14.
-Gamma and beta of the norms stay float32, which represents their values on the same grid exactly below 2.
+Gamma and beta of the norms are rounded to the same grid at the start (a trained norm's are not on it) and stay float32,
+which represents such values exactly below 2.
 """
 
 from __future__ import annotations
@@ -100,6 +101,9 @@ class QuantizedMomentumOptimizer(RuleOptimizer):
         self._layers = layers
         for layer in layers.values():
             layer.adopt(initial_weight(layer.weight.detach(), rule.weight))
+        for members in self.param_groups:
+            if members["kind"] == NORM:
+                _round_to_grid(members["params"], rule.weight.bits)
 
     def update(self) -> None:
         """One update of every parameter that has a gradient."""
@@ -196,6 +200,14 @@ def initial_weight(weight: Tensor, master: Direct) -> QTensor:
     assert q.scale is not None
     finer = 2 ** (master.bits - INITIAL_WEIGHT.bits)
     return QTensor(q.codes.to(torch.int32) * finer, q.scale / finer, None, master)
+
+
+@torch.no_grad()
+def _round_to_grid(parameters: Sequence[nn.Parameter], bits: int) -> None:
+    """Q(x, bits) in place; exact, as it scales by powers of two."""
+    steps = 2.0 ** (bits - 1)
+    for parameter in parameters:
+        parameter.copy_((parameter * steps).round() / steps)
 
 
 def _joined(tensors: Sequence[Tensor]) -> Tensor:

@@ -270,13 +270,16 @@ def test_largest_change_per_step() -> None:
     assert moved == pytest.approx(3.9e-4, rel=0.01)
 
 
-def test_gamma_and_beta_follow_the_rule_on_15_bits() -> None:
+@pytest.mark.parametrize("start", [torch.ones(4), torch.tensor([0.1, 0.01, -1e-3, 0.3])], ids=["new", "trained"])
+def test_gamma_and_beta_follow_the_rule_on_15_bits(start: Tensor) -> None:
     """Acc = Q(Acc, 13) / 4 + Q(g, 15); gamma = Q(gamma, 24) - Q(lr, 10) Acc: float32 holds all of it exactly."""
     recipe = WAGEUBN.build({})
-    converted = convert(nn.Sequential(nn.Conv2d(1, 4, 1), nn.BatchNorm2d(4), nn.Linear(4, 2)), recipe)
+    model = nn.Sequential(nn.Conv2d(1, 4, 1), nn.BatchNorm2d(4), nn.Linear(4, 2))
+    model[1].weight.data.copy_(start)
+    converted = convert(model, recipe)
     optimizer = build_optimizer(converted, recipe, SGD)
     gamma = converted.model[1].weight  # type: ignore[index]
-    expected, accumulator = np.ones(4), np.zeros(4)
+    expected, accumulator = start.double().numpy(), np.zeros(4)
     generator = torch.Generator().manual_seed(0)
     for _ in range(100):
         gamma.grad = torch.randn(4, generator=generator) * 0.01
