@@ -122,6 +122,16 @@ def test_start_keeps_the_order_of_the_shared_weights() -> None:
     assert np.allclose(uniform.flatten().sort().values.numpy(), expected, rtol=0, atol=1e-7)
 
 
+def test_loaded_float_weights_are_not_started_anew() -> None:
+    """Without a grid of stored weights they are parameters, whose state may be loaded before the optimiser is made."""
+    recipe = find_method("wage").build({"gradient_bits": 32})
+    state = convert(nn.Sequential(nn.Linear(40, 30)), recipe).model.state_dict()
+    converted = convert(nn.Sequential(nn.Linear(40, 30)), recipe)
+    converted.model.load_state_dict(state)
+    build_optimizer(converted, recipe, OptimizerSettings(lr=0.1))
+    assert all(torch.equal(value, state[name]) for name, value in converted.model.state_dict().items())
+
+
 # --- quantisers against the formulas
 
 
