@@ -12,7 +12,8 @@ from qbench.recipe import ClippedMaster
 
 
 def build(converted: Converted, update: ClippedMaster, settings: OptimizerConfig) -> Optimizer:
-    """The suite's optimiser with scaled learning rates, clipping the binary layers' weights after each step.
+    """The suite's optimiser with scaled learning rates, and decays scaled against them, clipping the binary layers'
+    weights after each step.
 
     The shared initial weights keep their signs and are scaled to the spread of the authors' uniform(-limit, limit);
     weights that were loaded into the converted model are a training's, and stay as they are.
@@ -23,7 +24,10 @@ def build(converted: Converted, update: ClippedMaster, settings: OptimizerConfig
         if not layer.is_loaded:
             spread_out(layer, limits[layer.weight])
     scales = {layer.weight: lr_scale(layer, update, settings.name) for layer in layers}
-    return suite_optimizer(converted, settings, scales, limits)
+    optimizer = suite_optimizer(converted, settings, scales, limits)
+    for members in optimizer.param_groups:
+        members["weight_decay"] *= decay_scale(members["base_lr"] / settings.lr, settings.name)
+    return optimizer
 
 
 def limit_of(layer: QuantizedLayer, update: ClippedMaster) -> float:
@@ -36,6 +40,12 @@ def lr_scale(layer: QuantizedLayer, update: ClippedMaster, optimizer: str) -> fl
     if update.scale != "unit":
         return 1.0
     return float(glorot_coefficient(layer.weight) ** (-1 if optimizer == "adam" else -2))
+
+
+def decay_scale(lr_scale: float, optimizer: str) -> float:
+    """c^2 of a learning rate's scale: weights 1/c as large, whose gradients are c times as large, decay as strongly as
+    those of the other parametrisation."""
+    return lr_scale ** (-2 if optimizer == "adam" else -1)
 
 
 @torch.no_grad()

@@ -95,9 +95,11 @@ def test_learning_rate_scaling_of_binaryconnect(settings: OptimizerSettings, pow
     assert optimizer.param_groups[0]["base_lr"] == pytest.approx(settings.lr / c**power)
 
 
+@pytest.mark.parametrize("decay", [0.0, 0.1])
 @pytest.mark.parametrize("settings", [ADAM, SGD], ids=["adam", "sgd"])
-def test_the_two_parametrisations_of_binaryconnect_agree(settings: OptimizerSettings) -> None:
+def test_the_two_parametrisations_of_binaryconnect_agree(settings: OptimizerSettings, decay: float) -> None:
     """limit 1 with scaled steps and limit c with plain steps are one rule: same signs, masters in the ratio c."""
+    settings = settings.model_copy(update={"weight_decay": decay})
     masters = []
     for scale in ("unit", "glorot"):
         weight = Binary("glorot" if scale == "glorot" else 1.0)
