@@ -84,9 +84,14 @@ def _exact(product: Callable[[Tensor], Tensor], a: Operand, bound: Bound) -> Ten
     Where the sums may pass 2^24 in float32, a is split in two digits whose sums do not (two float32 products are
     several times faster than a float64 one on a CPU); the last resort, and the only way on CUDA, is float64.
     """
-    values = a.values
     if not a.is_integer:
-        return product(values)
+        return product(a.values)
+    with torch.autocast(a.values.device.type, enabled=False):  # whose bfloat16 holds few integers
+        return _integer_product(product, a, bound)
+
+
+def _integer_product(product: Callable[[Tensor], Tensor], a: Operand, bound: Bound) -> Tensor:
+    values = a.values
     if values.is_cuda:
         return product(values.double()).round()  # of an algorithm that transforms the factors; any other is exact
     if bound(values, a.largest) < EXACT_IN_FLOAT32:

@@ -63,6 +63,16 @@ def test_sums_beyond_float32_are_exact(arithmetic: Arithmetic) -> None:
 
 
 @both_arithmetics
+def test_integer_products_are_exact_under_autocast(arithmetic: Arithmetic) -> None:
+    functions = FUNCTIONS[arithmetic]
+    x, w, rows = codes(2, 5, 6, 6), codes(4, 5, 3, 3, seed=1), codes(8, 30)
+    expected = functions.conv(x, w, Geometry()), functions.linear(rows, rows)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(functions.conv(x, w, Geometry()), expected[0])
+        assert torch.equal(functions.linear(rows, rows), expected[1])
+
+
+@both_arithmetics
 def test_per_channel_weight_scales(arithmetic: Arithmetic) -> None:
     x, w = torch.randn(2, 3, 5, 5), torch.randn(4, 3, 3, 3) * torch.tensor([0.1, 1, 10, 100]).view(4, 1, 1, 1)
     recipe = Recipe(weight=Symmetric(8, granularity="channel"))
