@@ -24,7 +24,16 @@ from qbench.nn.left_gradient import LeftGradient, sent
 from qbench.nn.once import differentiable_once
 from qbench.nn.order import in_order
 from qbench.nn.remembered import Remembered
-from qbench.nn.site import Clock, Site, apply_function, nearest_version, site_for, through, value_site_for
+from qbench.nn.site import (
+    Clock,
+    Site,
+    apply_function,
+    backward_site_for,
+    nearest_version,
+    site_for,
+    through,
+    value_site_for,
+)
 from qbench.nn.uncompiled import uncompiled
 from qbench.nn.views import DirectView, Held, Source
 from qbench.quant.formats import Affine, Binary, Direct, Quantizer
@@ -163,10 +172,10 @@ class QuantizedLayer(CodedWeight):
         self.shares_error = recipe.wgrad_error == "error"
         self.weight_site = site_for(resolve_scale(recipe.weight, self.weight), f"{name}/weight", clock)
         self.activation_site = site_for(recipe.activation, f"{name}/activation", clock)
-        self.error_site = site_for(recipe.error, f"{name}/error", clock)
+        self.error_site = backward_site_for(recipe.error, f"{name}/error", clock)
         wgrad_error = None if recipe.wgrad_error == "error" else recipe.wgrad_error
-        self.wgrad_error_site = site_for(wgrad_error, f"{name}/wgrad_error", clock)
-        self.gradient_site = site_for(recipe.gradient, f"{name}/gradient", clock)
+        self.wgrad_error_site = backward_site_for(wgrad_error, f"{name}/wgrad_error", clock)
+        self.gradient_site = backward_site_for(recipe.gradient, f"{name}/gradient", clock)
         self.bias_site = site_for(None if self.bias is None else recipe.bias, f"{name}/bias", clock)
         self.output = value_site_for(recipe.output, f"{name}/output", clock)
         self._evaluated = Remembered[QTensor]()

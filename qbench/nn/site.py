@@ -211,6 +211,21 @@ class Site(nn.Module):
         return f"{self.name}, {self.spec}"
 
 
+class BackwardSite(Site):
+    """A site of the backward pass, which is a training's whatever mode the model is in by then: it may have been
+    evaluated since the forward pass."""
+
+    @property
+    def format(self) -> Quantizer:
+        """The format itself."""
+        return self.spec
+
+    @property
+    def has_fixed_range(self) -> bool:
+        """Never."""
+        return False
+
+
 Found = dict[Quantizer, tuple[QTensor, Tensor | None]]
 """Codes of one tensor by format, with the range they were made of where it is tracked."""
 
@@ -252,7 +267,7 @@ class GradientSite(nn.Module):
 
     def __init__(self, spec: Quantizer, name: str, clock: Clock) -> None:
         super().__init__()
-        self.site = Site(spec, name, clock)
+        self.site = BackwardSite(spec, name, clock)
 
     @uncompiled
     def forward(self, x: Tensor) -> Tensor:
@@ -312,6 +327,11 @@ class _StraightThrough(torch.autograd.Function):
 def site_for(spec: Quantizer | None, name: str, clock: Clock) -> Site | None:
     """A site, or None where the path is float."""
     return None if spec is None else Site(spec, name, clock)
+
+
+def backward_site_for(spec: Quantizer | None, name: str, clock: Clock) -> BackwardSite | None:
+    """A site of the backward pass, or None where the path is float."""
+    return None if spec is None else BackwardSite(spec, name, clock)
 
 
 def value_site_for(spec: Quantizer | None, name: str, clock: Clock) -> ValueSite | None:

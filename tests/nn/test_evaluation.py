@@ -373,3 +373,21 @@ def test_inference_mode_changes_nothing_then_or_later(method: str, trains: bool)
         outputs.append([inside, behind.detach(), x.grad])
     for one, other in zip(*outputs, strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("arithmetic", ["integer", "simulated"])
+@pytest.mark.parametrize("method", METHODS)
+def test_evaluation_before_the_backward_pass_changes_no_gradient(method: str, arithmetic: Arithmetic) -> None:
+    """As in a loop that validates between the two: errors were rounded to nearest then."""
+    gradients = []
+    for evaluates in (False, True):
+        torch.manual_seed(0)
+        converted = convert(Net(), find_method(method).build({}), arithmetic=arithmetic)
+        loss = converted.model(images()).square().mean()
+        if evaluates:
+            converted.model.eval()
+            evaluated(converted, images(2))
+        loss.backward()
+        gradients.append([parameter.grad for parameter in converted.model.parameters()])
+    for one, other in zip(*gradients, strict=True):
+        assert one is not None and torch.equal(one, other)
