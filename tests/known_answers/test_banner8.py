@@ -156,6 +156,29 @@ def test_norm_of_the_code_on_8_bits() -> None:
     assert np.abs(got - y).max() < 2e-5
 
 
+def test_gradient_of_the_norm_of_the_code_is_exact_behind_a_rounded_scale() -> None:
+    """Rounding passes the gradient to 1 / (constant range + eps), whose derivative is then that of the exact range, as
+    autograd takes it in the code."""
+    vector = Affine(3, scheme="min_offset")
+    module = build_norm(nn.BatchNorm2d(4), RangeNorm("code", 4, scale=vector), "norm", Clock())
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(8, 4, 4, 4, generator=generator) * torch.tensor([1.0, 1.3, 1.7, 2.9]).view(1, 4, 1, 1)
+    upstream = torch.randn(x.shape, generator=generator)
+    module(x.requires_grad_()).backward(upstream)
+
+    exact = x.detach().double().requires_grad_()
+    rows = exact.permute(0, 2, 3, 1).reshape(-1, 4)
+    parts = rows.view(4, -1, 4)
+    kappa = 0.5 * 0.35 * (1 + math.sqrt(math.pi * math.log(4))) / math.sqrt(2 * math.log(32))
+    inverse = 1 / (kappa * (parts.amax(1) - parts.amin(1)).mean(0) + 1e-5)
+    values = inverse.detach().numpy()
+    used = inverse + torch.from_numpy(of_code(values, 3, values.min(), values.max()) - values)
+    assert float((used / inverse - 1).detach().abs().max()) > 0.02
+    ((rows - rows.mean(0)) * used).backward(upstream.double().permute(0, 2, 3, 1).reshape(-1, 4))
+    assert x.grad is not None and exact.grad is not None
+    assert float((x.grad.double() - exact.grad).abs().max()) < 1e-6
+
+
 # --- section 4: the quantisers
 
 

@@ -72,8 +72,13 @@ class RangeBatchNorm(BatchStatistics):
             return from_rows((rows_of(x) - self.running_mean) * (scale * weight) + bias, x)
         return apply_function(_RangeNorm, x, weight, bias, self)
 
-    def statistics(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
-        """rows [n, C] -> mean [C], 1 / scale [C], extremes' rows [2, K, C] (index within the chunk), constant."""
+    def statistics(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, float]:
+        """rows [n, C] -> mean [C], 1 / scale [C] in use, slope [C], extremes' rows [2, K, C] (index within the chunk),
+        constant.
+
+        slope: the derivative of 1 / scale by -scale, over the 1 / scale in use. Its rounding passes the gradient
+        unchanged, so the derivative is the exact one's.
+        """
         chunks = num_chunks(self.spec.chunks, rows.shape[0])
         parts = rows.view(chunks, -1, rows.shape[1])
         constant = range_constant(self.spec.constant, parts.shape[1])
@@ -82,10 +87,10 @@ class RangeBatchNorm(BatchStatistics):
         mean = rows.mean(0)
         scale = constant * (high - low).mean(0) + self.spec.eps
         self.track(mean, scale)
-        inverse = 1 / scale
-        if self.scale_site is not None:
-            inverse = self.scale_site(inverse)
-        return mean, inverse, torch.stack([high_at, low_at]), constant
+        exact = 1 / scale
+        inverse = through(self.scale_site, exact)
+        slope = exact if self.scale_site is None else exact.square() / inverse
+        return mean, inverse, slope, torch.stack([high_at, low_at]), constant
 
 
 class _RangeNorm(torch.autograd.Function):
@@ -98,23 +103,22 @@ class _RangeNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, norm: RangeBatchNorm) -> Tensor:
         rows = rows_of(x).contiguous()
-        mean, inverse, extremes, ctx.constant = norm.statistics(rows)
+        mean, inverse, slope, extremes, ctx.constant = norm.statistics(rows)
         normalised = (rows - mean) * inverse
-        ctx.save_for_backward(normalised, inverse, extremes, weight)
+        ctx.save_for_backward(normalised, inverse, slope, extremes, weight)
         ctx.tie = norm.spec.tie
         return filled(torch.addcmul(bias, normalised, weight), x)
 
     @staticmethod
     @differentiable_once
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
-        normalised, inverse, extremes, weight = ctx.saved_tensors
+        normalised, inverse, slope, extremes, weight = ctx.saved_tensors
         dy = rows_of(grads[0])
         grad_weight, grad_bias = (dy * normalised).sum(0), dy.sum(0)
         count, chunks = dy.shape[0], extremes.shape[1]
         # The sums over g = gamma * dy are gamma times the sums over dy, computed once.
-        slope = weight * inverse
-        dx = (dy - grad_bias / count) * slope
-        pull = ctx.constant / chunks * inverse * weight * grad_weight
+        dx = (dy - grad_bias / count) * (weight * inverse)
+        pull = ctx.constant / chunks * slope * weight * grad_weight
         _add_at_extremes(dx.view(chunks, -1, dx.shape[1]), normalised, extremes, pull, ctx.tie)
         return from_rows(dx, grads[0]), grad_weight, grad_bias, None
 

@@ -81,7 +81,7 @@ def _scales(constant: Constant, count: int, chunks: int, values: int, seed: int)
     for start in range(0, channels, at_once):
         width = min(at_once, channels - start)
         norm = RangeBatchNorm(nn.BatchNorm1d(width), spec, "norm", Clock())
-        _, inverse, _, _ = norm.statistics(torch.randn(count, width, generator=generator))
+        _, inverse, *_ = norm.statistics(torch.randn(count, width, generator=generator))
         found.append(1 / inverse.double() - spec.eps)
     return torch.cat(found)
 
