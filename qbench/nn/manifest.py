@@ -22,9 +22,15 @@ PRODUCTS = {
 """The three products of a layer and the paths they multiply."""
 
 
+OF_BLOCKS = ("norm_error", "branch_error", "trunk")
+"""Slots of a recipe that layers and norms by themselves have no place for."""
+
+WHOLE = "(model)"
+
+
 @dataclass(frozen=True)
 class ManifestEntry:
-    """One data path of one layer.
+    """One data path of one layer, or of the model as a whole.
 
     arithmetic: ``integer`` where the codes are multiplied and added up as integers (scales come behind the sums),
     ``simulated`` where float kernels stand for it, ``float`` where the path, or what it is multiplied with, is float.
@@ -42,7 +48,8 @@ class ManifestEntry:
 
 
 def entries(model: nn.Module, arithmetic: Arithmetic, recipe: Recipe) -> Iterator[ManifestEntry]:
-    """One entry per site, and one for each module with weights and no site, and each norm that stayed as it was."""
+    """One entry per site, and one for each module with weights and no site, each norm that stayed as it was, and each
+    slot of the recipe that no block of the model has."""
     layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, QuantizedLayer)}
     fused = {id(site) for module in model.modules() for site in getattr(getattr(module, "fused", None), "sites", ())}
     for module in model.modules():
@@ -64,6 +71,12 @@ def entries(model: nn.Module, arithmetic: Arithmetic, recipe: Recipe) -> Iterato
         why = _why_float(module, recipe)
         if why:
             yield ManifestEntry(name, "all", "float32", "float", note=why)
+    paths = {module.name.rpartition("/")[2] for module in model.modules() if isinstance(module, Site)}
+    for path in OF_BLOCKS:
+        spec = getattr(recipe, path)
+        if spec is not None and path not in paths:
+            note = "no module of this model has a place for it: blocks of qbench.nn have"
+            yield ManifestEntry(WHOLE, path, str(spec), "float", note=note)
 
 
 def _why_float(module: nn.Module, recipe: Recipe) -> str:

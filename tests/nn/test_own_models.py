@@ -273,6 +273,18 @@ def test_the_manifest_says_where_floats_come_behind_integer_sums() -> None:
     assert {(kind, note) for _, kind, note in told(converted, "1")} == {("integer", "")}
 
 
+def test_the_manifest_names_slots_that_blocks_alone_have_a_place_for() -> None:
+    parts = nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 6, 3), nn.Conv2d(6, 2, 1)
+    slots = {"banner8": {"norm_error"}, "wageubn": {"branch_error"}, "sr": set[str]()}
+    slots["fixed_point"] = {"norm_error", "branch_error", "trunk"}
+    for name, missing in slots.items():
+        said = told(convert(copy.deepcopy(nn.Sequential(*parts)), RECIPES[name]), "(model)")
+        assert {path for path, _, _ in said} == missing
+        assert all(kind == "float" and "blocks of qbench.nn have" in note for _, kind, note in said)
+    blocks = nn.Sequential(ConvNormAct(3, 6, 3, to_trunk=True), ConvNormAct(6, 6, 3), nn.Conv2d(6, 2, 1))
+    assert told(convert(blocks, RECIPES["fixed_point"]), "(model)") == []
+
+
 def test_attention_keeps_its_own_layers() -> None:
     """It reads their weights itself: replaced ones would be passed by."""
     converted = convert(Attentive(), NEAREST)
