@@ -123,6 +123,14 @@ class CodedWeight(nn.Module):
         assert self.weight_scale is not None
         self.weight_scale.add_(magnitude * 0)
 
+    def _is_of_this_grid(self, state_dict: Any, prefix: str) -> bool:
+        """Whether saved codes mean what an update rule takes them for: those of evaluation bring their own scale."""
+        codes, scale = (state_dict.get(f"{prefix}{name}") for name in BUFFERS[:2])
+        if self.is_frozen or scale is None or self.weight_codes is None or self.weight_scale is None:
+            return True
+        is_poisoned = bool(scale.isnan().any() or self.weight_scale.isnan().any())
+        return codes.dtype == self.weight_codes.dtype and (is_poisoned or bool(scale.cpu() == self.weight_scale.cpu()))
+
     def _hold(self, weight: QTensor, codes: Tensor) -> None:
         self._weight_format = weight.format
         self.weight_codes = codes
@@ -162,6 +170,11 @@ class CodedWeight(nn.Module):
             return
         if weight in state_dict and self.weight_codes is not None:
             error_msgs.append(f"{weight} is floats in this state and codes here: load it before making the optimizer")
+            return
+        if has_codes and not self._is_of_this_grid(state_dict, prefix):
+            error_msgs.append(
+                f"{weight} is codes of another grid in this state than in the recipe: {self._weight_format}"
+            )
             return
         rest = (missing_keys, unexpected_keys, error_msgs)
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *rest)

@@ -119,6 +119,27 @@ def test_states_of_codes_and_of_floats_are_not_mixed_up(method: str) -> None:
         built.model.load_state_dict(floats)
 
 
+@pytest.mark.parametrize(
+    ("saved", "options"),
+    [
+        ("sr", {"grid": "binary"}),
+        ("sr", {"fraction_bits": 5}),
+        ("fixed_point", {}),
+        ("wageubn", {"first_last": "quantized"}),
+    ],
+)
+def test_states_of_codes_on_another_grid_are_refused(saved: str, options: dict[str, Any]) -> None:
+    """The update rule would take them for codes of its own grid."""
+    converted, other = convert(network(), recipe_of("sr")), convert(network(), find_method(saved).build(options))
+    for one in (converted, other):
+        optimizer_of(one)
+    before = {name: value.clone() for name, value in converted.model.state_dict().items()}
+    with pytest.raises(RuntimeError, match=r"1\.conv\.weight is codes of another grid in this state"):
+        converted.model.load_state_dict(other.model.state_dict())
+    codes = [name for name in before if name.endswith("weight_codes")]
+    assert_same({name: converted.model.state_dict()[name] for name in codes}, {name: before[name] for name in codes})
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_steps_take_closures(method: str) -> None:
     def run(*, with_closure: bool) -> dict[str, Tensor]:
