@@ -61,7 +61,7 @@ class CodedWeight(nn.Module):
         self._weight_format: Quantizer | None = None
         self._packing: Packing | None = None
         self.is_frozen = False
-        self.is_loaded = False  # whether the weight is one that was saved, as a training left it
+        self.is_started = False  # whether the weight is a training's: one that was loaded, or that a rule has started
 
     @property
     def master(self) -> QTensor | None:
@@ -180,4 +180,4 @@ class CodedWeight(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *rest)
         if self.weight_codes is not None and weight in missing_keys:
             missing_keys.remove(weight)
-        self.is_loaded = self.is_loaded or weight in state_dict
+        self.is_started = self.is_started or weight in state_dict

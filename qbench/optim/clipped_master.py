@@ -16,13 +16,15 @@ def build(converted: Converted, update: ClippedMaster, settings: OptimizerConfig
     weights after each step.
 
     The shared initial weights keep their signs and are scaled to the spread of the authors' uniform(-limit, limit);
-    weights that were loaded into the converted model are a training's, and stay as they are.
+    weights that were loaded into the converted model, or that another optimiser has started, are a training's, and stay
+    as they are.
     """
     layers = [layer for _, layer in quantized_layers(converted)]
     limits = {layer.weight: limit_of(layer, update) for layer in layers}
     for layer in layers:
-        if not layer.is_loaded:
+        if not layer.is_started:
             spread_out(layer, limits[layer.weight])
+            layer.is_started = True
     scales = {layer.weight: lr_scale(layer, update, settings.name) for layer in layers}
     optimizer = suite_optimizer(converted, settings, scales, limits)
     for members in optimizer.param_groups:

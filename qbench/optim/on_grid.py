@@ -60,14 +60,15 @@ def grid_of(spec: Quantizer) -> Grid:
 def build(converted: Converted, update: OnGrid, settings: OptimizerConfig) -> Optimizer:
     """The optimiser of the codes, and the suite's own for everything else.
 
-    The initial weights are rounded to nearest, and from here on the layers hold codes alone. The random bits of a
-    weight depend on (seed, its name, step).
+    The initial weights are rounded to nearest, and from here on the layers hold codes alone; those that are codes
+    already, by another optimiser, stay as they are. The random bits of a weight depend on (seed, its name, step).
     """
     layers, grids = {}, {}
     for name, layer in quantized_layers(converted):
         spec = resolve_scale(update.grid, layer.weight)
         assert spec is not None
-        layer.adopt(quantize(layer.weight.detach(), nearest_version(spec), Key(0, 0, 0)))
+        if layer.weight_codes is None:
+            layer.adopt(quantize(layer.weight.detach(), nearest_version(spec), Key(0, 0, 0)))
         layers[layer.weight] = (name, layer)
         grids[layer.weight] = grid_of(spec)
     if not layers:

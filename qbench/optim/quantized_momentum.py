@@ -43,7 +43,8 @@ WEIGHT, NORM, FLOAT = "weight", "norm", "float"
 def build(converted: Converted, update: QuantizedMomentum, settings: OptimizerConfig) -> Optimizer:
     """The quantised optimiser. Layers that the recipe keeps in float get the same rule without any rounding.
 
-    The initial weights are rounded to 16 bits, and from here on the quantised layers hold integers alone.
+    The initial weights are rounded to 16 bits, and from here on the quantised layers hold integers alone; those that
+    hold them already, by another optimiser, stay as they are.
     Raises InputError for a rule whose update would have to round.
     """
     _check_exact(update)
@@ -100,7 +101,8 @@ class QuantizedMomentumOptimizer(RuleOptimizer):
         self.clock = clock
         self._layers = layers
         for layer in layers.values():
-            layer.adopt(initial_weight(layer.weight.detach(), rule.weight))
+            if layer.weight_codes is None:
+                layer.adopt(initial_weight(layer.weight.detach(), rule.weight))
         for members in self.param_groups:
             if members["kind"] == NORM:
                 _round_to_grid(members["params"], rule.weight.bits)

@@ -33,16 +33,16 @@ from qbench.recipe import ShiftStep
 def build(converted: Converted, rule: ShiftStep, settings: OptimizerConfig) -> Optimizer:
     """The optimiser of the stored weights, and the suite's own for everything else (the biases).
 
-    Without a grid of stored weights, those that were loaded into the converted model are a training's, and stay as they
-    are.
+    Weights that another optimiser has started stay as they are, and so do float ones that were loaded.
     """
     layers = {layer.weight: (name, layer) for name, layer in quantized_layers(converted)}
     for _, layer in layers.values():
-        if rule.master is None and layer.is_loaded:
+        if layer.weight_codes is not None or (rule.master is None and layer.is_started):
             continue
         weight = uniform_by_rank(layer.weight.detach(), start_limit(layer.weight, rule))
         if rule.master is None:
             layer.release(weight)
+            layer.is_started = True
         else:
             layer.adopt(initial_codes(weight, rule.master, rule.start))
     if rule.master is None or not layers:

@@ -140,6 +140,18 @@ def test_states_of_codes_on_another_grid_are_refused(saved: str, options: dict[s
     assert_same({name: converted.model.state_dict()[name] for name in codes}, {name: before[name] for name in codes})
 
 
+@pytest.mark.parametrize(
+    ("method", "options"), [*((method, {}) for method in METHODS), ("wage", {"gradient_bits": 32})]
+)
+def test_another_optimizer_takes_the_weights_as_they_are(method: str, options: dict[str, Any]) -> None:
+    """As a training in two phases makes one; the first one's start was made once more, of weights that were NaN."""
+    converted = convert(network(), find_method(method).build(options))
+    before = train(converted, optimizer_of(converted), range(2))
+    second = optimizer_of(converted)
+    assert_same(converted.model.state_dict(), before)
+    assert all(value.isfinite().all() for value in train(converted, second, range(2, 4)).values())
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_steps_take_closures(method: str) -> None:
     def run(*, with_closure: bool) -> dict[str, Tensor]:
