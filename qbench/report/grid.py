@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qbench.report.metrics import METRICS, TOP1, Direction, Metric
+from qbench.report.metrics import DIFFERENCE, METRICS, TOP1, Direction, Metric
 from qbench.report.text import MISSING, clean
 
 if TYPE_CHECKING:
@@ -131,6 +131,9 @@ def _legend(table: MethodTable, metrics: Sequence[Metric], rows: Sequence[Method
             )
     if any(row.figures[TOP1.name].count == 1 for row in rows if TOP1.name in row.figures):
         yield "One seed gives no spread, and one pair of seeds no interval."
+    differences = [row.figures[DIFFERENCE.name] for row in rows if DIFFERENCE.name in row.figures]
+    if any(figure.count > 1 and figure.spread is None for figure in differences):
+        yield "Equal differences at all seeds give no interval."
     if any(metric.spread == "half_range" and metric.shows_spread for metric in metrics):
         yield "images/s: median over rounds \N{PLUS-MINUS SIGN} half their range."
     if any(figure.simulated for figure in figures):

@@ -1,6 +1,8 @@
 """Summaries of repeated runs: mean, sample standard deviation, and Student's t-interval.
 
-No bootstrap: with three to five seeds its 95 % interval covers the mean only 74 to 83 % of the time.
+No bootstrap: with three to five seeds its 95 % interval covers the mean only 74 to 83 % of the time. And no interval
+from equal values: accuracies are counts of items, so two seeds often differ by the same number of them by chance. An
+interval of no width would then leave out the true mean in up to 12 % of all pairs of seeds, instead of 5 %.
 """
 
 from __future__ import annotations
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
 
 CONFIDENCE = 0.95
 
+# Accuracies that differ by the same number of items do so up to their last bits; a spread below this is of those.
+_LEAST_SD = 1e-9
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -25,7 +30,7 @@ class Summary:
     sd: float | None
 
     def half_width(self, confidence: float = CONFIDENCE) -> float | None:
-        """Half-width of the t-interval of the mean; None for n = 1, where there is no spread to judge by."""
+        """Half-width of the t-interval of the mean; None for one value and for equal ones: no spread to judge by."""
         return t_half_width(self.n, self.sd, confidence)
 
 
@@ -33,7 +38,7 @@ class Summary:
 class PairedDifference:
     """Mean of the same-seed differences ``a - b`` of two methods, their sample sd, and the t-interval's half-width.
 
-    sd and half_width are None for n = 1.
+    sd and half_width are None for n = 1, half_width also where all differences are equal.
     """
 
     n: int
@@ -63,9 +68,9 @@ def paired_difference(
 
 
 def t_half_width(n: int, sd: float | None, confidence: float = CONFIDENCE) -> float | None:
-    """Half-width t(n - 1) * sd / sqrt(n) of the two-sided t-interval of a mean; None for n < 2."""
+    """Half-width t(n - 1) * sd / sqrt(n) of the two-sided t-interval of a mean; None for n < 2 and for equal values."""
     assert 0 < confidence < 1
-    if n < 2 or sd is None:
+    if n < 2 or sd is None or sd < _LEAST_SD:
         return None
     # Imported here: scipy.stats takes half a second, and a run of one seed never needs it.
     from scipy.stats import t

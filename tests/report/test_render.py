@@ -145,3 +145,13 @@ def test_single_seed_shows_no_spread() -> None:
 def test_unknown_format() -> None:
     with pytest.raises(UnknownNameError, match="unknown table format 'latx', did you mean 'latex'"):
         find_format("latx")
+
+
+def test_equal_differences_stand_without_an_interval_and_it_is_said() -> None:
+    records = [
+        make_record(label, seed, top1 - seed) for label, top1 in (("fp32", 99.0), ("sr", 98.0)) for seed in (0, 1)
+    ]
+    text = FORMATS["md"].methods(method_table(records, []))
+    assert "| sr | 97.50 ± 0.71 | \N{MINUS SIGN}1.00 | 2 ok |" in text
+    assert "Equal differences at all seeds give no interval." in text
+    assert "Equal differences" not in FORMATS["md"].methods(method_table(*small_run()))

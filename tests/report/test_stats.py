@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import random
 
 import pytest
 
@@ -42,7 +43,30 @@ def test_pairing_removes_what_seeds_share() -> None:
     easy_and_hard = {0: 90.0, 1: 50.0, 2: 70.0}
     difference = paired_difference({seed: value + 1 for seed, value in easy_and_hard.items()}, easy_and_hard)
     assert difference is not None
-    assert (difference.mean, difference.sd, difference.half_width) == (1.0, 0.0, 0.0)
+    assert (difference.mean, difference.sd) == (1.0, 0.0)
+
+
+def test_equal_differences_give_no_interval() -> None:
+    # 397, 396 and 399, 398 of 400 items: 99.25 - 99.0 and 99.75 - 99.5, and thirds of a percent with rounding errors.
+    assert paired_difference({0: 99.25, 1: 99.75}, {0: 99.0, 1: 99.5}) == PairedDifference(2, 0.25, 0.0, None)
+    thirds = paired_difference({0: 100 * 299 / 300, 1: 100 * 296 / 300}, {0: 100 * 298 / 300, 1: 100 * 295 / 300})
+    assert thirds is not None
+    assert thirds.half_width is None
+    assert summarize([99.0, 99.0, 99.0]).half_width() is None
+
+
+@pytest.mark.parametrize("num_seeds", [2, 3, 5])
+@pytest.mark.parametrize("sd_items", [0.5, 1.0, 2.0, 5.0])
+def test_the_interval_of_equal_methods_contains_zero(num_seeds: int, sd_items: float) -> None:
+    draws = random.Random(num_seeds)
+    repeats, missed = 1000, 0
+    for _ in range(repeats):
+        a, b = ({seed: 100 * round(draws.gauss(970, sd_items)) / 1000 for seed in range(num_seeds)} for _ in range(2))
+        difference = paired_difference(a, b)
+        assert difference is not None
+        missed += difference.half_width is not None and abs(difference.mean) > difference.half_width
+    # 5 % of the time it may not; four standard errors more for the number of repeats.
+    assert missed / repeats < 0.05 + 4 * math.sqrt(0.05 * 0.95 / repeats)
 
 
 def test_no_shared_seed_gives_no_difference() -> None:

@@ -79,7 +79,8 @@ def _row(axes: Axes, y: int, series: Series) -> list[Bar]:
         zorder=4,
     )
     half_width = series.top1.half_width()
-    assert half_width is not None
+    if half_width is None:
+        return []
     bar = Bar.of(series.top1.mean, half_width, axes.get_xlim())
     draw_bar(axes, bar, y, "x", color=look.color, linewidth=1.4, zorder=2)
     return [bar]
@@ -118,7 +119,9 @@ def _write_results(axes: Axes, rows: Sequence[Series]) -> None:
 def _write_titles(panels: Sequence[Axes], scene: Scene, bars: list[Bar]) -> None:
     counts = {len(series.entry.top1) for series in scene.series} - {0}
     has_seeds = max(counts) > 1
-    notes = ["points: seeds", "diamond: mean", f"bar: {bars_note(bars)}"] if has_seeds else ["diamond: the only seed"]
+    notes = ["points: seeds", "diamond: mean"] if has_seeds else ["diamond: the only seed"]
+    if bars:
+        notes.append(f"bar: {bars_note(bars)}")
     if has_seeds and 1 in counts:
         notes.append("filled diamond: the only seed")
     if scene.reference:
