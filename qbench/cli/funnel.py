@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from qbench import __version__
 from qbench.errors import InputError, QbenchError
+from qbench.report.text import clean
 
 _ADVICE: dict[int | None, str] = {
     errno.EACCES: "change its permissions, or choose another place",
@@ -70,8 +71,8 @@ def guarded() -> int:
 
 
 def complain(message: str) -> None:
-    """One line on stderr, whatever the message holds."""
-    print(f"error: {' '.join(line.strip() for line in message.splitlines())}", file=sys.stderr)
+    """One line on stderr, whatever the message holds: it may quote a file, and no character of it moves the cursor."""
+    print(clean(f"error: {' '.join(line.strip() for line in message.splitlines())}"), file=sys.stderr)
 
 
 def _name_value(error: typer.BadParameter) -> None:

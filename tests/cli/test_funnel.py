@@ -43,6 +43,11 @@ def test_errors_are_one_line_and_their_exit_code(error: Exception, code: int) ->
     assert (result.exit_code, result.stdout, result.stderr) == (code, "", "error: bad: do this\n")
 
 
+def test_what_an_error_quotes_cannot_move_the_cursor() -> None:
+    result = CliRunner().invoke(failing(InputError("unknown model '\x1b[2J\u202e\0'\nhere")), ["fail"])
+    assert result.stderr == "error: unknown model ' [2J  ' here\n"
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [
