@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -97,9 +98,24 @@ def digest(content: object) -> str:
 
 @cache
 def method_source(reference: str) -> str:
-    """SHA-256 of the file in which a method is defined, with the method's name: a file may hold several."""
+    """SHA-256 of the file in which a method is defined, with the method's name: a file may hold several.
+
+    Of a package that is not qbench's every source counts, since a method may keep its transform in another module.
+    """
     method = find_method(reference)
-    return hashlib.sha256(method.name.encode() + b"\0" + method.source_file.read_bytes()).hexdigest()
+    content = hashlib.sha256(method.name.encode() + b"\0" + method.source_file.read_bytes())
+    package = _foreign_package(method.function.__module__)
+    if package is not None:
+        content.update(_content_of(_sources_below(package), package))
+    return content.hexdigest()
+
+
+def _foreign_package(module: str) -> Path | None:
+    """The folder of the outermost package that holds ``module``; None for a single file and for qbench's methods."""
+    names = module.split(".")
+    outward = (".".join(names[:depth]) for depth in range(1, len(names) + 1))
+    files = (Path(getattr(sys.modules.get(name), "__file__", None) or "") for name in outward)
+    return next((file.parent for file in files if file.stem == "__init__" and names[0] != "qbench"), None)
 
 
 def kernels_in_use() -> dict[str, str | None]:
@@ -124,9 +140,15 @@ def sources_of(files: list[Path], folders: Iterable[str]) -> str:
     """SHA-256 over ``files`` and the sources in ``folders`` of the package."""
     files = list(files)
     for folder in folders:
-        files += [file for file in (_PACKAGE / folder).rglob("*") if file.suffix in _SOURCE_SUFFIXES]
-    content = hashlib.sha256()
-    for file in sorted(files):
-        content.update(f"{file.relative_to(_PACKAGE).as_posix()}\0".encode())
-        content.update(hashlib.sha256(file.read_bytes()).digest())
-    return content.hexdigest()
+        files += _sources_below(_PACKAGE / folder)
+    return hashlib.sha256(_content_of(files, _PACKAGE)).hexdigest()
+
+
+def _sources_below(folder: Path) -> list[Path]:
+    return [file for file in folder.rglob("*") if file.suffix in _SOURCE_SUFFIXES]
+
+
+def _content_of(files: Iterable[Path], root: Path) -> bytes:
+    """The names of ``files``, seen from ``root``, and the SHA-256 of each."""
+    content = ((file.relative_to(root).as_posix(), file.read_bytes()) for file in sorted(files))
+    return b"".join(f"{name}\0".encode() + hashlib.sha256(text).digest() for name, text in content)

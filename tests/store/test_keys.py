@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import pytest
 
 from qbench.store import Keys, keys
@@ -130,6 +132,20 @@ def test_a_plugins_source_counts_and_its_place_does_not(tmp_path):
     assert one == moved
     assert one != changed
     assert one != keys.method_source(f"{tmp_path / 'a' / 'p.py'}:two")
+
+
+def test_the_other_modules_of_a_plugins_package_count(tmp_path, monkeypatch):
+    package = tmp_path / "strangers"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "layers.py").write_text("DECAY = 1\n")
+    (package / "mine.py").write_text(PLUGIN)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(keys, "find_method", lambda name: getattr(import_module("strangers.mine"), name))
+    before = keys.method_source.__wrapped__("one")
+    assert before == keys.method_source.__wrapped__("one")
+    (package / "layers.py").write_text("DECAY = 2\n")
+    assert before != keys.method_source.__wrapped__("one")
 
 
 def test_qbenchs_own_computing_sources_count_and_its_tables_do_not(tmp_path, monkeypatch):
