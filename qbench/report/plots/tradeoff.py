@@ -41,6 +41,11 @@ class Point:
         """Whether the cost is that of a simulation."""
         return self.series.entry.is_simulated
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether its accuracy is of all its seeds: the mean of those that survived dominates nobody."""
+        return self.series.entry.is_complete
+
 
 def draw_speed(scene: Scene) -> Figure:
     """Accuracy against training speed."""
@@ -81,7 +86,7 @@ def _draw(scene: Scene, metric: Metric, title: str, label: str, scale: float) ->
     floor = _frame(axes, points)
     fronts: list[Line2D] = []
     for simulated in (False, True):
-        fronts += _front(axes, [p for p in points if p.is_simulated is simulated], metric.better, simulated)
+        fronts += _front(axes, _contenders(points, simulated), metric.better, simulated)
     bars = [bar for point in points if (bar := _bar(axes, point, floor))]
     for point in points:
         _mark(axes, point, floor)
@@ -121,6 +126,11 @@ def _mark(axes: Axes, point: Point, floor: float) -> None:
         [point.cost], [max(point.accuracy, floor)], s=64, marker=look.marker, zorder=4, linewidth=1.6,
         facecolor="white" if point.is_simulated else look.color, edgecolor=look.color,
     )  # fmt: skip
+
+
+def _contenders(points: Sequence[Point], simulated: bool) -> list[Point]:
+    """The points that a front is drawn from."""
+    return [point for point in points if point.is_simulated is simulated and point.is_complete]
 
 
 def _front(axes: Axes, points: Sequence[Point], better: Direction, simulated: bool) -> list[Line2D]:
@@ -181,9 +191,11 @@ def _legend(figure: Figure, points: Sequence[Point], bars: list[Bar], floor: flo
             handles.append(
                 Line2D([], [], marker="o", color=MUTED, markerfacecolor=face, linestyle="none", label=marker)
             )
-        if len(group) > 1:
+        contenders = _contenders(points, simulated)
+        if len(contenders) > 1:
             color, dash = _FRONT_COLOR[simulated], _FRONT_DASH[simulated]
-            handles.append(Line2D([], [], color=color, linestyle=dash, linewidth=1.1, label=front))
+            of_whom = ", of methods that finished every seed" if len(contenders) < len(group) else ""
+            handles.append(Line2D([], [], color=color, linestyle=dash, linewidth=1.1, label=f"{front}{of_whom}"))
     bar, arrow = (
         Line2D([], [], color=MUTED, linestyle="none", marker=marker, markersize=size)
         for marker, size in (("|", 11), (r"$\downarrow$", 8))
