@@ -36,7 +36,8 @@ class Figure:
 class MethodRow:
     """One method with its options, in one setting. figures: metric name to figure; what was not measured is absent.
 
-    kernels: what computed beside PyTorch while speed was measured.
+    kernels: what computed beside PyTorch while speed was measured. is_comparable: its accuracy is of the same start,
+    batches and items as the baseline's.
     """
 
     setting: Setting
@@ -50,6 +51,7 @@ class MethodRow:
     figures: Mapping[str, Figure]
     notes: tuple[str, ...]
     kernels: tuple[str, ...] = ()
+    is_comparable: bool = True
 
     @property
     def status_text(self) -> str:
@@ -108,6 +110,7 @@ def method_row(entry: Entry, base: Entry | None, confidence: float) -> MethodRow
         figures=figures,
         notes=tuple(_row_notes(entry, base)),
         kernels=entry.kernels,
+        is_comparable=base is None or fairness.accuracy_refusal(entry, base) is None,
     )
 
 
@@ -156,23 +159,26 @@ def _marked(rows: Sequence[MethodRow], setting: Setting) -> list[MethodRow]:
 
 def _with_marks(row: MethodRow, best: Mapping[str, float | None]) -> dict[str, Figure]:
     return {
-        name: replace(figure, best=_may_be_best(row, figure) and figure.value == best.get(name))
+        name: replace(figure, best=_may_be_best(row, name) and figure.value == best.get(name))
         for name, figure in row.figures.items()
     }
 
 
 def _best(metric: Metric, rows: Sequence[MethodRow]) -> float | None:
     """The best value among those that may be, if there are two different ones to choose from."""
-    figures = [(row, row.figures[metric.name]) for row in rows if metric.name in row.figures]
-    values = {figure.value for row, figure in figures if _may_be_best(row, figure)}
+    having = [row for row in rows if metric.name in row.figures]
+    values = {row.figures[metric.name].value for row in having if _may_be_best(row, metric.name)}
     if len(values) < 2:
         return None
     return max(values) if metric.better == "higher" else min(values)
 
 
-def _may_be_best(row: MethodRow, figure: Figure) -> bool:
-    """A simulation's speed is not a speed, and a mean over the seeds that survived is not a mean over seeds."""
-    return row.is_complete and not figure.simulated
+def _may_be_best(row: MethodRow, name: str) -> bool:
+    """A simulation's speed is not a speed, and a mean over the seeds that survived is not a mean over seeds.
+
+    An accuracy that is not compared with the baseline's is not compared with its neighbours' either.
+    """
+    return row.is_complete and not row.figures[name].simulated and (name != TOP1.name or row.is_comparable)
 
 
 def _row_notes(entry: Entry, base: Entry | None) -> Iterator[str]:

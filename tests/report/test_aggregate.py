@@ -135,6 +135,12 @@ def test_simulated_speed_and_memory_are_marked() -> None:
     assert not any(figure.simulated for figure in rows["fp32"].figures.values())
 
 
+def test_an_accuracy_that_is_not_compared_is_not_the_best() -> None:
+    easier = make_record("sr", top1=99.9, shas=("init0", "order0", "other"))
+    records = [make_record("fp32", top1=98.0), make_record("banner8", top1=97.0), easier]
+    assert best(method_table(records, []), "top1") == ["fp32"]
+
+
 def best(table: MethodTable, metric: str) -> list[str]:
     return [row.label for row in table.rows if metric in row.figures and row.figures[metric].best]
 
