@@ -190,6 +190,7 @@ def _row_notes(entry: Entry, base: Entry | None) -> Iterator[str]:
             fairness.accuracy_refusal(entry, base),
             fairness.speed_refusal(entry, base),
             fairness.settings_differences(entry, base),
+            fairness.environment_differences(entry, base),
         ]
     yield from (note for note in notes if note)
 

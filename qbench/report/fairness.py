@@ -13,6 +13,17 @@ _MEANING = {
     "eval_sha": "other evaluation items",
 }
 
+_CONDITIONS = {
+    "CPU": ("cpu", "model"),
+    "GPUs": ("gpus",),
+    "threads": ("worker_threads",),
+    "Python": ("python",),
+    "torch": ("libraries", "torch"),
+    "numpy": ("libraries", "numpy"),
+    "qbench": ("qbench", "version"),
+}
+"""What of a record's environment may change an accuracy, and where it stands there."""
+
 
 def accuracy_refusal(entry: Entry, base: Entry) -> str | None:
     """Why accuracies must not be compared: the first fingerprint that differs at a seed both finished, else None."""
@@ -57,6 +68,22 @@ def settings_differences(entry: Entry, base: Entry) -> str | None:
     return f"trained with {', '.join(differing)}{because}"
 
 
+def environment_differences(entry: Entry, base: Entry) -> str | None:
+    """On which other machine, software or threads a method was trained than the baseline at a seed of both.
+
+    A run of one more method joins results that may be older; None where all was the same.
+    """
+    theirs = _finished(base)
+    for seed, record in _finished(entry).items():
+        if seed not in theirs:
+            continue
+        mine, other = (dict(_trained_on(r.environment)) for r in (record, theirs[seed]))
+        differing = [f"{name} {mine[name]} ({base.label}: {other[name]})" for name in mine if mine[name] != other[name]]
+        if differing:
+            return f"trained elsewhere: {', '.join(differing)}"
+    return None
+
+
 def unseen_options(entry: Entry) -> Iterator[str]:
     """The options that are not the method's defaults, where the suite gave the row a label that does not show them."""
     missing = [f"{name} {_shown(value)}" for name, value in entry.cell.changed.items() if name not in entry.label]
@@ -87,6 +114,14 @@ def failures(entry: Entry) -> Iterator[str]:
 
 def _finished(entry: Entry) -> dict[int, Record]:
     return {record.cell.seed: record for record in entry.records if record.cell.seed in entry.top1}
+
+
+def _trained_on(environment: object) -> Iterator[tuple[str, str]]:
+    for name, path in _CONDITIONS.items():
+        found = environment
+        for key in path:
+            found = found.get(key) if isinstance(found, Mapping) else None
+        yield name, "unknown" if found is None else _shown(found)
 
 
 def _flat(settings: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:

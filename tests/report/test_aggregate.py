@@ -99,6 +99,18 @@ def test_other_settings_are_listed_with_their_reason() -> None:
     )
 
 
+def test_another_machine_or_software_is_told() -> None:
+    base, other = make_record("fp32"), make_record("sr")
+    here = {**base.environment, "worker_threads": 1}
+    there = {**here, "worker_threads": 2, "libraries": {"torch": "2.14.0"}}
+    base, other = (r.model_copy(update={"environment": e}) for r, e in ((base, here), (other, there)))
+    told = "trained elsewhere: threads 2 (fp32: 1), torch 2.14.0 (fp32: 2.13.0)"
+    assert rows_of([base, other])["sr"].notes == (told,)
+    assert rows_of([base, other.model_copy(update={"environment": here})])["sr"].notes == ()
+    bare = other.model_copy(update={"environment": {"cpu": 3}})
+    assert "CPU unknown (fp32: Test CPU)" in rows_of([base, bare])["sr"].notes[0]
+
+
 def test_speed_is_the_median_over_rounds() -> None:
     figure = rows_of([make_record()], [make_measure(train_ms=(64.0, 32.0, 128.0))])["fp32"].figures[
         "train_images_per_s"
