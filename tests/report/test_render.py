@@ -106,9 +106,15 @@ def test_markdown_shows_user_strings_as_they_are() -> None:
 
 def test_latex_shows_user_strings_as_they_are() -> None:
     assert latex.escape(NASTY) == (
-        r"a\textbar{}b\_c*d`e\textless{}f\textgreater{}{[}bold red{]}g{[}/{]}(h)\textbackslash{}i\{j\}\$k\&l\#m\%n"
+        r"a\textbar{}b\_c{*}d`e\textless{}f\textgreater{}{[}bold red{]}g{[}/{]}(h)\textbackslash{}i\{j\}\$k\&l\#m\%n"
         r"\textasciicircum{}o\textasciitilde{}p"
     )
+
+
+def test_latex_joins_no_characters_and_needs_no_other_font_encoding() -> None:
+    assert latex.escape("a--b---c ''d'' ``e`` f?`") == "a-{}-b-{}-{}-c '{}'d'{}' `{}`e`{}` f?{}`"
+    # \textquotedbl would stop LaTeX without T1 fonts.
+    assert latex.escape('"') == r"\texttt{\char34}"
 
 
 def test_terminal_shows_user_strings_as_they_are() -> None:

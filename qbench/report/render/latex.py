@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,12 +13,14 @@ _ESCAPES = str.maketrans(
     {
         "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
         "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
-        "|": r"\textbar{}", '"': r"\textquotedbl{}", "[": "{[}", "]": "{]}",
+        "|": r"\textbar{}", '"': r"\texttt{\char34}", "[": "{[}", "]": "{]}", "*": "{*}",
         "\N{PLUS-MINUS SIGN}": r"$\pm$", "\N{MINUS SIGN}": "$-$", "\N{MULTIPLICATION SIGN}": r"$\times$",
         "\N{GREEK CAPITAL LETTER DELTA}": r"$\Delta$", "\N{EN DASH}": "--", "\N{UPWARDS ARROW}": r"$\uparrow$",
-        "\N{DOWNWARDS ARROW}": r"$\downarrow$",
+        "\N{DOWNWARDS ARROW}": r"$\downarrow$", "\0": "{}",
     }
 )  # fmt: skip
+# TeX draws these with the character that follows as one: a dash, a closing quote, an upside-down question mark.
+_LIGATURES = re.compile(r"([-'`,])(?=\1)|[?!](?=`)")
 
 
 def render(grids: list[Grid]) -> str:
@@ -27,7 +30,7 @@ def render(grids: list[Grid]) -> str:
 
 def escape(text: str) -> str:
     """``text`` as LaTeX that prints exactly these characters."""
-    return text.translate(_ESCAPES)
+    return _LIGATURES.sub("\\g<0>\0", text).translate(_ESCAPES)
 
 
 def _grid(grid: Grid) -> str:
