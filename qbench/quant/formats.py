@@ -10,6 +10,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from qbench.errors import InputError
+
 Rounding = Literal["nearest", "stochastic"]
 """``nearest`` rounds half to even; ``stochastic`` rounds up with the fraction as probability (unbiased)."""
 
@@ -23,11 +25,21 @@ WIDEST = 2.0**24
 """Largest magnitude of a code: what a float32 represents exactly, so that codes can be rounded in float32."""
 
 
+_MOST_BITS = 24
+
+
 def _signed_type(largest: float) -> CodeType:
     """The narrowest signed integer for codes in [-largest, largest]."""
     if largest <= 127:
         return "int8"
     return "int16" if largest <= 32767 else "int32"
+
+
+def _require_bits(quantizer: Affine | Symmetric, fewest: int) -> None:
+    """Refuse a width without codes, which would make every value 0 or NaN, and one that float32 cannot round to."""
+    if not fewest <= quantizer.bits <= _MOST_BITS:
+        form = type(quantizer).__name__
+        raise InputError(f"{form} has from {fewest} to {_MOST_BITS} bits, not {quantizer.bits}; change its bits")
 
 
 @dataclass(frozen=True)
@@ -81,6 +93,9 @@ class Affine(Quantizer):
     tracked: bool = False
     old_weight: float = 0.1
 
+    def __post_init__(self) -> None:
+        _require_bits(self, fewest=1)
+
     @property
     def takes_extremes(self) -> bool:
         """Whether the range is the tensor's smallest and largest value."""
@@ -106,6 +121,9 @@ class Symmetric(Quantizer):
     bits: int = 8
     rounding: Rounding = "nearest"
     granularity: Granularity = "tensor"
+
+    def __post_init__(self) -> None:
+        _require_bits(self, fewest=2)
 
     @property
     def largest_integer(self) -> float:

@@ -9,6 +9,7 @@ import torch
 from quant_formats import FORMATS, FROM_DATA, needs_rows
 from torch import Tensor
 
+from qbench.errors import InputError
 from qbench.kernels.random import Key
 from qbench.quant.formats import (
     Affine,
@@ -210,6 +211,15 @@ def test_power_of_two_is_the_nearest_on_a_logarithmic_scale() -> None:
     cases = [(1.0, 1), (1.41, 1), (1.42, 2), (0.7, 0.5), (0.71, 1), (3e-20, 2.0**-65), (0.0, 1), (3.4e38, 2.0**127)]
     for largest, expected in cases:
         assert float(power_of_two(torch.tensor(largest))) == expected
+
+
+@pytest.mark.parametrize(("kind", "fewest"), [(Affine, 1), (Symmetric, 2)])
+def test_a_width_without_codes_is_refused(kind: type[Affine | Symmetric], fewest: int) -> None:
+    assert kind(fewest).largest_integer == 1
+    assert kind(24).largest_integer <= 2**24
+    for bits in (fewest - 1, -3, 25, 10**30):
+        with pytest.raises(InputError, match=f"{kind.__name__} has from {fewest} to 24 bits, not {bits};"):
+            kind(bits)
 
 
 def test_flag_has_at_most_509_values_and_shift_255_or_257() -> None:
