@@ -103,7 +103,7 @@ def _holder(directory: Path) -> Writer | None:
         running = json.loads((directory / HOLDER).read_bytes())
         place = (str(running.get(name, "")) for name in ("host", "namespace"))
         return Writer(int(running["pid"]), str(running["started"]), *place)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None
 
 

@@ -149,6 +149,12 @@ def test_the_host_of_another_writer_is_named(store):
         refused(r"another qbench run \(process \d+ on node7, since .*Z\) is writing to .*", store.path)
 
 
+@pytest.mark.parametrize("content", ['{"pid": 1e999, "started": ""}', '{"pid": []}', "[]", "{", ""])
+def test_a_damaged_note_of_the_writer_names_nobody(store, content):
+    (store.path / "running.json").write_text(content)
+    assert store.writer() is None
+
+
 def test_readers_need_no_lock(store, record, manifest, cell):
     with store.lock():
         store.begin(manifest({"a": cell()}))
