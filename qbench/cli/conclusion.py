@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from qbench.cli.results import print_drawn, print_grids, print_paths
 from qbench.cli.state import clock
+from qbench.report.text import clean
 
 if TYPE_CHECKING:
     from qbench.engine import RunSummary
@@ -33,7 +34,7 @@ def conclude(summary: RunSummary) -> None:
 
 def _print_failures(summary: RunSummary) -> None:
     for failure in summary.failures:
-        print(f"failed: {_place(failure)}: {failure.status}, {failure.message} (log: {failure.log})")
+        print(clean(f"failed: {_place(failure)}: {failure.status}, {failure.message} (log: {failure.log})"))
 
 
 def _place(failure: Failure) -> str:

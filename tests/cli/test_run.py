@@ -8,6 +8,10 @@ import pandas as pd
 import pytest
 from verbs import qbench, refused
 
+from qbench.cell import Status
+from qbench.cli.conclusion import conclude
+from qbench.engine.events import Failure, RunSummary
+
 
 def test_dry_run_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -92,3 +96,15 @@ def test_run_ends_with_table_plots_and_paths(tmp_path: Path, monkeypatch: pytest
     assert "[2/2]" in result.stderr
     again = qbench("run", "smoke", "--device", "cpu")
     assert "2 of 2 cells done (0 now)" in again.stdout.splitlines()[-1]
+
+
+def test_what_a_failure_says_cannot_move_the_cursor(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    failure = Failure("train", "mine", "mlp", "digits", 0, Status.ERROR, "RuntimeError: \x1b[2Jgone", Path("a.log"))
+    summary = RunSummary(
+        suite="digits", run="r", out=finished_run, total=1, done_before=0, finished=0, diverged=0, measured=0,
+        skipped=0, failures=(failure,), interrupted=False, wall_s=1.0,
+    )  # fmt: skip
+    conclude(summary)
+    said = capsys.readouterr().out
+    assert "failed: mine on mlp, digits, seed 0: error, RuntimeError:  [2Jgone (log: a.log)\n" in said
+    assert "\x1b" not in said
