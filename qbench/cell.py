@@ -161,6 +161,9 @@ class Measurement(Plain):
     memory_method: str = Field(default="", description="how the bytes were counted")
     simulated: bool = Field(default=True, description="speed and memory are of a simulation")
     kernels: tuple[str, ...] = Field(default=(), description="what computed beside PyTorch, such as 'cpp (avx2)'")
+    share_taken: float | None = Field(
+        default=None, description="share of the CPUs that other processes took from the timed steps"
+    )
     run: str = Field(default="", description="identifier of the qbench run that measured it")
     round: int = Field(default=0, description="rounds of two methods are a pair where run and round are equal")
 

@@ -184,7 +184,7 @@ def _may_be_best(row: MethodRow, name: str) -> bool:
 def _row_notes(entry: Entry, base: Entry | None) -> Iterator[str]:
     yield from fairness.failures(entry)
     yield from fairness.unseen_options(entry)
-    notes = [fairness.slow_kernels(entry)]
+    notes = [fairness.slow_kernels(entry), fairness.crowding(entry)]
     if base is not None and base is not entry:
         notes += [
             fairness.accuracy_refusal(entry, base),

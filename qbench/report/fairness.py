@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from statistics import median
 
 from qbench.cell import Fingerprints, Record, Status
 from qbench.report.entries import Entry, as_json
@@ -12,6 +13,9 @@ _MEANING = {
     "order_sha": "other batches",
     "eval_sha": "other evaluation items",
 }
+
+MOST_TAKEN = 0.1
+"""Of the CPUs, before a speed is doubtful: the system's own work takes less."""
 
 _CONDITIONS = {
     "CPU": ("cpu", "model"),
@@ -96,6 +100,15 @@ def slow_kernels(entry: Entry) -> str | None:
     if entry.is_simulated or "reference" not in entry.kernels:
         return None
     return "measured on the reference kernels, which are written to be read: not the method's own speed"
+
+
+def crowding(entry: Entry) -> str | None:
+    """How much of the CPUs other processes took from the measured rounds (their median); None where it was little."""
+    known = [measured.share_taken for measured in entry.rounds.values() if measured.share_taken is not None]
+    taken = median(known) if known else 0.0
+    if taken < MOST_TAKEN:
+        return None
+    return f"measured on a busy machine: other processes took {100 * taken:.0f} % of the CPUs from it"
 
 
 def failures(entry: Entry) -> Iterator[str]:

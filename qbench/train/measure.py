@@ -16,6 +16,7 @@ from qbench.data import BatchLoader
 from qbench.kernels.backends import in_use
 from qbench.optim import optimizer_bytes
 from qbench.train.build import BuiltCell, build_cell
+from qbench.train.crowding import Reading, share_taken
 from qbench.train.device import float_kernels, synchronize
 from qbench.train.memory import CPU_METHOD, CUDA_METHOD, peak_step_bytes, peak_step_bytes_cuda, saved_bytes
 from qbench.train.step import TrainStep
@@ -38,17 +39,20 @@ def measure_cell(cell: Cell) -> Measurement:
     The batches are the first ones of the cell's training, without augmentation, and lie on the device before the
     clock starts. A timed training step is forward, backward and update; a timed inference batch is a forward pass in
     evaluation mode. A loss that is NaN or infinite at the end of the timed steps gives status ``diverged``: steps on
-    such numbers say nothing. Energy is None: no counter was read.
+    such numbers say nothing. Energy is None: no counter was read. Other processes' work on the same CPUs is
+    noted, not prevented.
     Raises the InputError family for what the cell names and this machine does not have.
     """
     built = build_cell(_with_batch_size(cell))
     batches = _preload(built)
     bench = _Bench(built, cell.measure.warmup_steps, cell.measure.steps)
+    before = Reading.now()
     train_step_s = bench.time_training(batches)
     if not math.isfinite(bench.last_loss):
         message = f"the training loss became {bench.last_loss} within {bench.step} measured steps"
         return Measurement(status=Status.DIVERGED, message=message, batch_size=built.plan.batch_size)
     infer_step_s = bench.time_inference(batches)
+    taken = share_taken(before, Reading.now(), torch.get_num_threads())
     del batches[1:]
     return Measurement(
         status=Status.OK,
@@ -62,6 +66,7 @@ def measure_cell(cell: Cell) -> Measurement:
         memory_method=CUDA_METHOD if built.device.type == "cuda" else CPU_METHOD,
         simulated=is_simulated(cell, built.recipe),
         kernels=() if built.recipe.stays_float else in_use(),
+        share_taken=taken,
     )
 
 

@@ -204,3 +204,20 @@ def test_of_two_runs_of_one_cell_the_later_counts() -> None:
 
 def test_nothing_in_nothing_out() -> None:
     assert method_table([], []).rows == ()
+
+
+@pytest.mark.parametrize(
+    ("taken", "note"),
+    [
+        ((0.0, 0.05, 0.4), None),  # a disturbed round does not move the median
+        ((0.3, 0.05, 0.4), "measured on a busy machine: other processes took 30 % of the CPUs from it"),
+        ((None, None, 0.5), "measured on a busy machine: other processes took 50 % of the CPUs from it"),
+        (None, None),
+    ],
+)
+def test_a_busy_machine_is_told(taken: tuple[float | None, ...] | None, note: str | None) -> None:
+    records = [make_record(label, 0, 99.0) for label in ("fp32", "banner8")]
+    measures = [make_measure("fp32"), make_measure("banner8", taken=taken)]
+    baseline, row = method_table(records, measures).rows
+    assert not [told for told in baseline.notes if "busy" in told]
+    assert [told for told in row.notes if "busy" in told] == ([] if note is None else [note])
