@@ -7,7 +7,7 @@ recipe, or has no single scale and whole zero point, there is no integer product
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ Value = Tensor | QTensor
 
 def conv(x: Value, weight: Value, geometry: Geometry) -> Tensor:
     """x [N, C, H, W], weight [K, C / groups, R, S] -> [N, K, H', W'] float32."""
-    if isinstance(x, QTensor) and isinstance(weight, QTensor) and is_factor(x) and is_factor(weight, per_channel=True):
+    if is_factor(x) and is_factor(weight, per_channel=True):
         return conv_with_extremes(x, weight, geometry)[0]
     return simulated.conv(x, weight, geometry)
 
@@ -41,7 +41,7 @@ def conv_with_extremes(x: QTensor, weight: QTensor, geometry: Geometry) -> tuple
 
 def conv_encoded(x: Value, weight: Value, geometry: Geometry, spec: Affine, limits: Range) -> QTensor:
     """:func:`conv` as affine codes of a known range, rounded to nearest, without the float tensor."""
-    if isinstance(x, QTensor) and isinstance(weight, QTensor) and is_factor(x) and is_factor(weight, per_channel=True):
+    if is_factor(x) and is_factor(weight, per_channel=True):
         codes, scale, zero = products.conv2d_s8_encoded(
             x.codes, weight.codes, _scale(x), _outer(weight), *limits, spec.bits, spec.scheme == "zero_point",
             x_zero=x.zero_point, w_zero=weight.zero_point, **_keys(geometry),
@@ -52,7 +52,7 @@ def conv_encoded(x: Value, weight: Value, geometry: Geometry, spec: Affine, limi
 
 def conv_input_grad(error: Value, weight: Value, input_shape: torch.Size, geometry: Geometry) -> Tensor:
     """error [N, K, H', W'], weight [K, C / groups, R, S] -> gradient of the input, float32 of ``input_shape``."""
-    if isinstance(error, QTensor) and isinstance(weight, QTensor) and is_factor(error) and is_factor(weight):
+    if is_factor(error) and is_factor(weight):
         return products.conv2d_s8_input_grad_scaled(
             error.codes, weight.codes, input_shape, _scale(error), _scale(weight),
             e_zero=error.zero_point, w_zero=weight.zero_point, **_keys(geometry),
@@ -62,7 +62,7 @@ def conv_input_grad(error: Value, weight: Value, input_shape: torch.Size, geomet
 
 def add_conv_input_grad_(total: Tensor, error: Value, weight: Value, geometry: Geometry) -> None:
     """total += :func:`conv_input_grad` of its shape, in the kernel."""
-    if isinstance(error, QTensor) and isinstance(weight, QTensor) and is_factor(error) and is_factor(weight):
+    if is_factor(error) and is_factor(weight):
         products.add_conv2d_s8_input_grad_(
             total, error.codes, weight.codes, _scale(error), _scale(weight),
             e_zero=error.zero_point, w_zero=weight.zero_point, **_keys(geometry),
@@ -73,7 +73,7 @@ def add_conv_input_grad_(total: Tensor, error: Value, weight: Value, geometry: G
 
 def conv_weight_grad(x: Value, error: Value, weight_shape: torch.Size, geometry: Geometry) -> Tensor:
     """x [N, C, H, W], error [N, K, H', W'] -> gradient of the weight, float32 of ``weight_shape``."""
-    if isinstance(x, QTensor) and isinstance(error, QTensor) and is_factor(x) and is_factor(error):
+    if is_factor(x) and is_factor(error):
         return products.conv2d_s8_weight_grad_scaled(
             x.codes, error.codes, weight_shape, _scale(x), _scale(error),
             x_zero=x.zero_point, e_zero=error.zero_point, **_keys(geometry),
@@ -83,7 +83,7 @@ def conv_weight_grad(x: Value, error: Value, weight_shape: torch.Size, geometry:
 
 def linear(x: Value, weight: Value) -> Tensor:
     """x [N, C], weight [K, C] -> [N, K] float32."""
-    if isinstance(x, QTensor) and isinstance(weight, QTensor) and is_factor(x) and is_factor(weight, per_channel=True):
+    if is_factor(x) and is_factor(weight, per_channel=True):
         return products.matmul_s8_scaled(
             x.codes, weight.codes.t(), _scale(x), _outer(weight), a_zero=x.zero_point, b_zero=weight.zero_point
         )
@@ -92,7 +92,7 @@ def linear(x: Value, weight: Value) -> Tensor:
 
 def linear_input_grad(error: Value, weight: Value) -> Tensor:
     """error [N, K], weight [K, C] -> [N, C] float32."""
-    if isinstance(error, QTensor) and isinstance(weight, QTensor) and is_factor(error) and is_factor(weight):
+    if is_factor(error) and is_factor(weight):
         return products.matmul_s8_scaled(
             error.codes, weight.codes, _scale(error), _scale(weight), a_zero=error.zero_point, b_zero=weight.zero_point
         )
@@ -101,7 +101,7 @@ def linear_input_grad(error: Value, weight: Value) -> Tensor:
 
 def linear_weight_grad(x: Value, error: Value) -> Tensor:
     """x [N, C], error [N, K] -> [K, C] float32."""
-    if isinstance(x, QTensor) and isinstance(error, QTensor) and is_factor(x) and is_factor(error):
+    if is_factor(x) and is_factor(error):
         # x's scale first, as in the simulation: the order of the two roundings is part of the result.
         return products.matmul_s8_scaled(
             x.codes.t(), error.codes, _scale(x), _scale(error), a_zero=x.zero_point, b_zero=error.zero_point
@@ -109,9 +109,9 @@ def linear_weight_grad(x: Value, error: Value) -> Tensor:
     return simulated.linear_weight_grad(x, error)
 
 
-def is_factor(x: QTensor, *, per_channel: bool = False) -> bool:
+def is_factor(x: Value, *, per_channel: bool = False) -> TypeGuard[QTensor]:
     """Whether the integer kernels take ``x``. per_channel: one scale per output channel (dimension 0) is fine too."""
-    if not x.multiplies or x.scale is None:
+    if not isinstance(x, QTensor) or not x.multiplies or x.scale is None:
         return False
     is_single = x.scale.dim() == 0 and (x.zero_point is None or x.zero_point.dim() == 0)
     return is_single or (per_channel and x.zero_point is None)

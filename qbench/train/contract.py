@@ -224,7 +224,7 @@ def _agrees(probe: Probe) -> str:
         if not _same_losses(other.losses, probe.default.losses):
             raise ContractError(f"{arithmetic} arithmetic gives other losses than {first}")
         both = zip(other.built.state(), probe.default.built.state(), strict=True)
-        if not all(map(_same, *zip(*both, strict=True))):
+        if not all(_same(a, b) for a, b in both):
             raise ContractError(f"{arithmetic} arithmetic gives other weights than {first}")
     return f"{' and '.join(probe.arithmetics)}: the same after {SHORT_STEPS} steps"
 
