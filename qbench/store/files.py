@@ -68,7 +68,7 @@ def _why_damaged(file: Path, kind: type[Keyed], remedy: str) -> Damaged | None:
     except FileNotFoundError:
         return None
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         return Damaged(file, f"{place}: {first['msg']}" if place else str(first["msg"]), remedy)
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -57,10 +58,16 @@ def test_a_failure_leaves_the_old_content_and_nothing_else(tmp_path, monkeypatch
 def test_content_and_name_reach_the_disk_in_this_order(tmp_path, monkeypatch):
     steps = []
     real_fsync, real_replace = os.fsync, type(tmp_path).replace
-    monkeypatch.setattr(os, "fsync", lambda fd: (steps.append("fsync"), real_fsync(fd)))
+
+    def fsync(descriptor):
+        is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        steps.append(f"{os.fstat(descriptor).st_size} bytes" if is_file else "directory")
+        real_fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(type(tmp_path), "replace", lambda a, b: (steps.append("rename"), real_replace(a, b)))
-    write_atomic(tmp_path / "f", b"x")
-    assert steps == ["fsync", "rename", "fsync"]
+    write_atomic(tmp_path / "f", b"content")
+    assert steps == ["7 bytes", "rename", "directory"]
 
 
 def test_a_reader_never_sees_a_part_even_when_the_writer_is_killed(tmp_path):

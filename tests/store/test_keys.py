@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from importlib import import_module
 
 import pytest
@@ -115,6 +116,22 @@ def test_libraries_hardware_and_sources_count(both, cell, monkeypatch, part):
     before = both(cell())
     monkeypatch.setattr(keys, part, lambda *arguments: "something else")
     assert all(a != b for a, b in zip(before, both(cell()), strict=True))
+
+
+def test_the_compiled_kernels_count(both, cell, monkeypatch, tmp_path):
+    found = set()
+    for content in (None, b"one", b"two"):
+        library = tmp_path / f"{content}.so"
+        if content is not None:
+            library.write_bytes(content)
+        monkeypatch.setattr(keys, "library_path", lambda library=library: library)
+        found |= set(both(cell()))
+    assert len(found) == 6
+
+
+def test_what_json_does_not_have_has_no_key():
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        keys.digest({"lr": math.nan})
 
 
 def test_cores_count_for_measurements_only(both, cell, monkeypatch):

@@ -52,6 +52,10 @@ def test_files_are_plain_json_for_any_reader(store, record):
 # --- what is refused
 
 
+def test_before_the_first_run(store):
+    assert (store.manifest, store.environment, store.records()) == (None, {}, [])
+
+
 def test_nothing_to_show(tmp_path):
     refused(
         r"there are no results at .*/none; make some with 'qbench run SUITE --out .*'", tmp_path / "none", create=False
@@ -99,6 +103,11 @@ def test_a_damaged_suite_file_is_named_and_can_be_deleted(store, manifest, recor
     assert Store.open(store.path, "s", create=True).record("a") == record("a")
 
 
+def test_a_suite_file_that_cannot_be_read(store):
+    (store.path / "suite.json").mkdir()
+    refused(r".*suite.json cannot be read: Is a directory", store.path)
+
+
 @NOT_ROOT
 def test_an_unwritable_directory(store):
     store.path.chmod(0o555)
@@ -140,6 +149,12 @@ def test_the_second_writer_is_refused_and_told_who_is_first(store):
         )
     with store.lock():
         pass
+
+
+def test_a_writer_that_has_not_said_who_it_is_yet(store):
+    with store.lock():
+        (store.path / "running.json").unlink()
+        refused(r"another qbench run is writing to .*; wait for it, .*", store.path)
 
 
 def test_the_host_of_another_writer_is_named(store):
