@@ -60,7 +60,7 @@ def paired_difference(
 
     a, b: seed to value. Seeds of one side only are left out, so that the seeds' own effect cancels.
     """
-    shared = sorted(a.keys() & b.keys())
+    shared = a.keys() & b.keys()
     if not shared:
         return None
     summary = summarize([a[seed] - b[seed] for seed in shared])
@@ -68,9 +68,10 @@ def paired_difference(
 
 
 def t_half_width(n: int, sd: float | None, confidence: float = CONFIDENCE) -> float | None:
-    """Half-width t(n - 1) * sd / sqrt(n) of the two-sided t-interval of a mean; None for n < 2 and for equal values."""
+    """Half-width t(n - 1) * sd / sqrt(n) of the two-sided t-interval of a mean; None where n = 1 leaves no ``sd``, and
+    for equal values."""
     assert 0 < confidence < 1
-    if n < 2 or sd is None or sd < _LEAST_SD:
+    if sd is None or sd < _LEAST_SD:
         return None
     # Imported here: scipy.stats takes half a second, and a run of one seed never needs it.
     from scipy.stats import t
