@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from qbench.kernels.reference.encode import power_of_two
 from qbench.nn.coded import CodedWeight
 from qbench.optim.on_grid import ADAM_EPS, OnGridOptimizer
 from qbench.optim.quantized_momentum import QuantizedMomentumOptimizer
 from qbench.optim.shift_step import ShiftStepOptimizer, shift_rate
-from qbench.quant.ranges import largest_magnitude, power_of_two
+from qbench.quant.ranges import largest_magnitude
 
 Group = Mapping[str, Any]
 

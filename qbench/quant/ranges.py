@@ -1,4 +1,4 @@
-"""Ranges of tensors: extremes, and the power of two nearest to a magnitude."""
+"""Ranges of tensors: their extremes, or the mean of the samples'."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ from torch import Tensor
 
 from qbench.kernels.encoding import extremes
 from qbench.quant.formats import Affine
-
-MAX_EXPONENT = 127
-"""Of a float32 power of two."""
 
 Range = tuple[Tensor, Tensor]
 """Smallest and largest value, 0-d or per channel."""
@@ -41,15 +38,3 @@ def poisoned(x: Tensor, source: Tensor) -> Tensor:
 def largest_magnitude(x: Tensor) -> Tensor:
     """max |x| as a 0-d tensor; 0 for an empty tensor, NaN where one is in it."""
     return extremes(x).abs().max()
-
-
-def power_of_two(largest: Tensor) -> Tensor:
-    """2^round(log2 largest), exact: the exponent comes from the bits of the number, not from a logarithm.
-
-    largest: float32 >= 0; above sqrt(2) * 2^127 the nearest power would overflow and 2^127 is used.
-    Returns 1 for 0 and NaN for what is not finite.
-    """
-    mantissa, exponent = torch.frexp(largest)  # largest = mantissa * 2^exponent, mantissa in [0.5, 1)
-    exponent = (exponent - (mantissa < 0.5**0.5).to(exponent.dtype)).clamp(max=MAX_EXPONENT)
-    power = torch.ldexp(torch.ones_like(largest), exponent)
-    return torch.where(largest == 0, 1.0, torch.where(torch.isfinite(largest), power, torch.nan))

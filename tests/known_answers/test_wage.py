@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from qbench.catalog import find_method
 from qbench.kernels.random import Key, random_words
+from qbench.kernels.reference.encode import power_of_two
 from qbench.nn import Converted, convert
 from qbench.nn.blocks import ConvNormAct, LinearNormAct
 from qbench.nn.norms.layer_scale import layer_scale, weight_limit
@@ -21,7 +22,6 @@ from qbench.optim import build_optimizer, optimizer_bytes
 from qbench.optim.shift_step import shift_rate, start_limit, uniform_by_rank
 from qbench.quant.formats import Direct, Shift
 from qbench.quant.quantize import quantize
-from qbench.quant.ranges import power_of_two
 from qbench.recipe import Arithmetic, LayerScale, ShiftStep
 from qbench.train.settings import OptimizerSettings
 

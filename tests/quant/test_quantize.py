@@ -26,7 +26,6 @@ from qbench.quant.formats import (
 )
 from qbench.quant.qtensor import QTensor, dequantize
 from qbench.quant.quantize import quantize
-from qbench.quant.ranges import power_of_two
 
 KEY = Key(7, 8, 9)
 
@@ -205,12 +204,6 @@ def test_mean_extremes_are_those_of_the_samples() -> None:
     assert q.scale is not None
     assert float(q.scale) == pytest.approx(5 / 255)
     assert q.codes[1].tolist()[::2] == [0, 255]
-
-
-def test_power_of_two_is_the_nearest_on_a_logarithmic_scale() -> None:
-    cases = [(1.0, 1), (1.41, 1), (1.42, 2), (0.7, 0.5), (0.71, 1), (3e-20, 2.0**-65), (0.0, 1), (3.4e38, 2.0**127)]
-    for largest, expected in cases:
-        assert float(power_of_two(torch.tensor(largest))) == expected
 
 
 @pytest.mark.parametrize(("kind", "fewest"), [(Affine, 1), (Symmetric, 2)])
