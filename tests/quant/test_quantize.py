@@ -54,6 +54,24 @@ def test_codes_have_the_declared_type_and_fit_the_declared_width(spec: Quantizer
         assert int(codes.to(torch.int64).abs().max()) <= spec.largest_integer
 
 
+WIDTHS = [
+    (Affine(8), 8, 8, 255), (Affine(4), 4, 4, 15), (Symmetric(8), 8, 8, 127), (Float(), 16, math.inf, math.inf),
+    (Direct(8), 8, math.inf, 32767), (Direct(24), 24, math.inf, 2**24), (Direct(8, 1 - 2.0**-7), 8, 8, 127),
+    (Direct(8, 1.0), 8, 9, 128), (Shift(8), 8, 8, 127), (Shift(8, "one"), 9, 9, 128), (Flag(8), 9, 15, 128 * 127),
+    (Constant(128), 8, 8, 127), (Binary(), 1, 2, 1), (FixedPoint(2, 6), 8, 8, 128), (Levels(4), 4, 4, math.inf),
+]  # fmt: skip
+"""Format, bits that a stored value takes, bits of its codes as integers, largest magnitude of a code."""
+
+
+@pytest.mark.parametrize(("spec", "stored", "bound", "largest"), WIDTHS, ids=str)
+def test_width_of_a_format(spec: Quantizer, stored: float, bound: float, largest: float) -> None:
+    assert (spec.storage_bits, spec.bound_bits, spec.largest_integer) == (stored, bound, largest)
+
+
+def test_every_format_has_its_width_in_the_list() -> None:
+    assert {type(spec) for spec in FORMATS} == {type(spec) for spec, *_ in WIDTHS}
+
+
 @every_format
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
 def test_values_come_in_any_float_type(spec: Quantizer, dtype: torch.dtype) -> None:
@@ -259,3 +277,5 @@ def test_a_stranger_gets_a_clear_error() -> None:
 
     with pytest.raises(TypeError, match="no quantizer for Unknown"):
         encode(Unknown(), torch.zeros(3))
+    with pytest.raises(TypeError, match="Unknown does not say how many bits it stores"):
+        _ = Unknown().bound_bits
