@@ -43,7 +43,7 @@ class Clock:
 
     @property
     def progress(self) -> float:
-        """Share of training done, in [0, 1)."""
+        """Share of training done, in [0, 1]; 1 only behind its last step."""
         return min(self.step / max(self.total_steps, 1), 1.0)
 
 
