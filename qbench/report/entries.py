@@ -129,10 +129,9 @@ def as_json(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
 
 
-def natural(label: str) -> tuple[tuple[int, int | str], ...]:
-    """A sort key that puts ``bits=8`` before ``bits=16``."""
-    parts = re.split(r"(\d+)", label)
-    return tuple((0, int(part)) if part.isdigit() else (1, part) for part in parts)
+def natural(label: str) -> tuple[int | str, ...]:
+    """A sort key that puts ``bits=8`` before ``bits=16``: text and numbers in turn."""
+    return tuple(int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", label))
 
 
 def _identity(cell: Cell) -> tuple[Setting, str, str]:

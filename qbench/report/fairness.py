@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from statistics import median
 
@@ -90,7 +91,8 @@ def environment_differences(entry: Entry, base: Entry) -> str | None:
 
 def unseen_options(entry: Entry) -> Iterator[str]:
     """The options that are not the method's defaults, where the suite gave the row a label that does not show them."""
-    missing = [f"{name} {_shown(value)}" for name, value in entry.cell.changed.items() if name not in entry.label]
+    changed = entry.cell.changed.items()
+    missing = [f"{name} {_shown(value)}" for name, value in changed if not re.search(rf"\b{name}\b", entry.label)]
     if missing:
         yield f"{entry.cell.method} with {', '.join(missing)}"
 

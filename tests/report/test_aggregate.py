@@ -6,6 +6,7 @@ from synthetic_records import make_measure, make_record, small_run
 from qbench.cell import Measurement, MeasureRecord, Record, Status
 from qbench.errors import UnknownNameError
 from qbench.report.aggregate import MethodRow, MethodTable, method_table
+from qbench.report.entries import named, natural
 from qbench.report.metrics import COST_METRICS, METRICS
 from qbench.train.settings import TrainSettings
 
@@ -29,6 +30,33 @@ def test_rows_are_ordered_whatever_the_order_of_records() -> None:
 def test_options_sort_as_numbers() -> None:
     labels = ["graham[bits=16]", "graham[bits=8]", "graham[bits=2]"]
     assert list(rows_of([make_record(label) for label in labels])) == labels[::-1]
+
+
+def test_labels_of_any_text_are_ordered() -> None:
+    labels = ["", "8\N{SUPERSCRIPT TWO}", "9", "10", "a", "a2", "a10"]
+    assert sorted(labels[3:] + labels[:3], key=natural) == labels
+
+
+def test_options_of_a_model_are_named_in_one_order() -> None:
+    assert named("resnet8", {"width": 8, "depth": 2}) == "resnet8[depth=2,width=8]"
+
+
+def test_options_that_the_label_does_not_show_are_told() -> None:
+    options = {"bits": 4, "error_bits": 5, "wide": True}
+    record = make_record("banner8[error_bits=5]", options=options, changed=options)
+    assert rows_of([record])["banner8[error_bits=5]"].notes == ("banner8 with bits 4, wide true",)
+
+
+def test_each_arithmetic_is_compared_with_the_baseline_in_its_own() -> None:
+    records = [
+        make_record(label, top1=top1, arithmetic=arithmetic)
+        for label, top1, arithmetic in (
+            ("fp32", 99.0, "integer"), ("fp32", 95.0, "simulated"), ("r", 94.0, "integer"), ("r", 94.0, "simulated")
+        )
+    ]  # fmt: skip
+    rows = {(row.label, row.arithmetic): row for row in method_table(records, []).rows}
+    assert rows["r", "integer"].figures["top1_difference"].value == -5.0
+    assert rows["r", "simulated"].figures["top1_difference"].value == -1.0
 
 
 def test_accuracy_and_paired_difference() -> None:
@@ -131,6 +159,11 @@ def test_no_ratio_between_sessions() -> None:
     assert row.notes == ("no ratios: measured in another session than fp32",)
 
 
+def test_a_step_that_took_no_time_has_no_speed() -> None:
+    figures = rows_of([make_record()], [make_measure(train_ms=(0.0,))])["fp32"].figures
+    assert "train_images_per_s" not in figures and "peak_train_bytes" in figures
+
+
 def test_rounds_that_failed_are_left_out() -> None:
     whole = make_measure("fp32", (64.0, 32.0))
     failed = Measurement(status=Status.OOM, message="too big", run="run1", round=2)
@@ -167,6 +200,15 @@ def test_a_simulation_is_never_the_fastest_or_the_smallest() -> None:
     assert best(table, "train_images_per_s") == ["bf16"]
     assert best(table, "peak_train_ratio") == ["bf16"]
     assert best(table, "model_bytes") == []  # of the two that may be best, neither is smaller
+
+
+def test_a_simulation_that_is_as_fast_as_the_fastest_is_not_the_best() -> None:
+    measures = [
+        make_measure(label, (ms,), simulated=label == "banner8")
+        for label, ms in (("fp32", 64.0), ("bf16", 50.0), ("banner8", 50.0))
+    ]
+    table = method_table([make_record(label) for label in ("fp32", "bf16", "banner8")], measures)
+    assert best(table, "train_images_per_s") == ["bf16"]
 
 
 def test_survivors_of_divergence_are_not_the_best() -> None:
