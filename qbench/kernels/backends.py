@@ -147,16 +147,10 @@ def find(op: str, implementation: str) -> Function | None:
     if why_not(implementation):
         return None
     for name in MODULES[implementation]:
-        module = _module(name)
-        function = getattr(module, op, None)
+        function = getattr(import_module(name), op, None)
         if isinstance(function, FunctionType):  # a compiled loop may have the name of the operator that it serves
             return function
     return None
-
-
-@cache
-def _module(name: str) -> Any:
-    return import_module(name) if find_spec(name) is not None else None
 
 
 @cache

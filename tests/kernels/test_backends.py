@@ -81,7 +81,8 @@ def test_a_self_test_is_for_the_gpu_that_is_to_compute(monkeypatch: pytest.Monke
 def test_choice_comes_back_after_a_forced_one() -> None:
     usual = backends.choose("matmul", "cpu")
     with backends.forced("reference"):
-        assert backends.choose("matmul", "cpu") is reference.matmul
+        products.matmul_s8(A, B)
+        assert backends.CHOSEN["matmul", "cpu"] is reference.matmul
     assert backends.CHOSEN["matmul", "cpu"] is usual
 
 
@@ -225,6 +226,21 @@ def test_gpu_without_the_compiler_says_what_to_install(monkeypatch: pytest.Monke
         assert cuda.why_not() == ""
     finally:
         cuda.why_not.cache_clear()
+
+
+def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "find_spec", lambda name: None)
+    assert backends.why_not("numba") == "numba is not installed"
+    monkeypatch.delattr(torch.cpu, "_is_vnni_supported", raising=False)
+    assert backends.why_not("onednn").endswith("need a CPU with AVX512-VNNI")
+
+
+def test_operator_whose_only_kernel_is_wrong_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(backends.ORDER, "cpu", ("cpp",))
+    monkeypatch.setattr(backends, "find", lambda op, implementation: reference.matmul)
+    monkeypatch.setattr(backends, "self_test", cache(lambda *_: "failed: planted"))
+    with pytest.raises(backends.KernelUnavailableError, match=r"on cpu \(cpp: self-test failed: planted\)"):
+        backends.choose("matmul", "cpu")
 
 
 def test_operator_without_a_kernel_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
