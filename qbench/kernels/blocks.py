@@ -28,6 +28,7 @@ from qbench.kernels.checks import (
     mask_of,
     per_channel,
     require_byte,
+    require_chunks,
     require_dense,
     require_like,
     require_number,
@@ -108,9 +109,7 @@ def range_norm(
     require_byte(bits)
     weight, bias = (per_channel(values, name, y.shape[1]) for values, name in ((weight, "weight"), (bias, "bias")))
     _require_elements(y, "y")
-    rows = y.shape[0] * y.shape[2:].numel()
-    if chunks < 1 or rows % chunks:
-        raise ValueError(f"chunks must divide the {rows} rows of a tensor of shape {tuple(y.shape)}, got {chunks}")
+    require_chunks(y, chunks)
     return Normalised._make(
         ops.range_norm(dense(y), low, high, bits, words(key), chunks, weight, bias, constant, eps, relu)
     )

@@ -89,6 +89,13 @@ def require_rows(x: Tensor, name: str, dtype: torch.dtype) -> None:
         raise ValueError(f"{name} must be [N, C] or [N, C, H, W], got shape {tuple(x.shape)}")
 
 
+def require_chunks(x: Tensor, chunks: int) -> None:
+    """Raise ValueError unless so many equal chunks make up the rows of ``x``, [N, C] or [N, C, H, W]."""
+    rows = x.shape[0] * x.shape[2:].numel()
+    if chunks < 1 or rows % chunks:
+        raise ValueError(f"chunks must divide the {rows} rows of a tensor of shape {tuple(x.shape)}, got {chunks}")
+
+
 def require_byte(bits: int) -> None:
     """Raise ValueError unless codes of so many bits fit a byte."""
     if not 1 <= bits <= BYTE_BITS:

@@ -85,7 +85,7 @@ SCHEMAS = {
         f"float constant, float eps, bool relu) -> ({', '.join(['Tensor'] * 12)})"
     ),
     "range_norm_gradient_": (
-        "(Tensor g, Tensor? mask, Tensor? window, int[]? pool, Tensor(a!) codes, Tensor slope, Tensor offset, "
+        "(Tensor g, Tensor? mask, Tensor? window, int[]? pool, Tensor(a!) normalised, Tensor slope, Tensor offset, "
         "bool relu, int bits, int[]? key, Tensor step, Tensor mean, Tensor inverse, Tensor weight, float constant, "
         f"Tensor low_at, Tensor high_at) -> ({', '.join(['Tensor'] * 9)})"
     ),

@@ -24,6 +24,8 @@ from qbench.kernels.checks import (
     dense,
     mask_of,
     per_channel,
+    require_byte,
+    require_chunks,
     require_dense,
     require_like,
     require_number,
@@ -34,8 +36,6 @@ from qbench.kernels.checks import (
 from qbench.kernels.encoding import check_scaled, checked_table, checked_thresholds
 from qbench.kernels.library import ops
 
-MOST_BITS = 8
-
 
 def chunk_statistics(codes: Tensor, chunks: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Statistics of uint8 codes, with the rows split in ``chunks`` equal consecutive parts.
@@ -45,9 +45,7 @@ def chunk_statistics(codes: Tensor, chunks: int) -> tuple[Tensor, Tensor, Tensor
     Raises ValueError unless ``chunks`` divides the number of rows.
     """
     require_rows(codes, "codes", torch.uint8)
-    rows = _num_rows(codes)
-    if chunks < 1 or rows % chunks:
-        raise ValueError(f"chunks must divide the {rows} rows of a tensor of shape {tuple(codes.shape)}, got {chunks}")
+    require_chunks(codes, chunks)
     result: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = ops.chunk_statistics(dense(codes), chunks)
     return result
 
@@ -266,10 +264,6 @@ def level_gradient(
     return result
 
 
-def _num_rows(x: Tensor) -> int:
-    return x.shape[0] if x.dim() == 2 else x.shape[0] * x.shape[2] * x.shape[3]
-
-
 def _line(codes: Tensor, slope: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
     """Slope and offset of a view, checked and contiguous."""
     require_rows(codes, "codes", torch.uint8)
@@ -280,8 +274,7 @@ def _line(codes: Tensor, slope: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]
 def _check_affine(low: Tensor, high: Tensor, bits: int) -> None:
     require_number(low, "low")
     require_number(high, "high")
-    if not 1 <= bits <= MOST_BITS:
-        raise ValueError(f"bits must be from 1 to {MOST_BITS}, got {bits}")
+    require_byte(bits)
 
 
 def _replaced(at: Tensor | None, values: Tensor | None, codes: Tensor) -> tuple[Tensor | None, Tensor | None]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import inspect
+import re
+from collections.abc import Callable, Container, Sequence
+from functools import cache
 from typing import Any
 
 import pytest
@@ -24,25 +27,37 @@ U8, S8, S16 = torch.uint8, torch.int8, torch.int16
 KEY = Key(1, 2, 3)
 
 
-def first_case(op: str) -> Case:
-    """One whose tensors have elements: PyTorch's checker compares the strides of empty tensors too."""
-    labels = ("4d", "3x3", "normal-4d", "1x1x1", "2x2", "16-2x5x7x3", "uint8-2x5x7x3")
-    named = [case for case in CASES if case.op == op and any(case.label.startswith(label) for label in labels)]
-    return named[0]
+def named(case: Case) -> dict[str, Any]:
+    """Its arguments by the operator's names for them."""
+    names = (argument.name for argument in getattr(torch.ops.qbench, case.op).default._schema.arguments)
+    return dict(zip(names, case.arguments(), strict=True))
+
+
+@cache
+def fullest_case(op: str, counted: Container[str] | None = None) -> Case:
+    """The one that gives the most tensors with elements and sets the most options, of those that are ``counted``."""
+
+    def given(case: Case) -> int:
+        values = [value for name, value in named(case).items() if counted is None or name in counted]
+        return sum(value.numel() > 0 if isinstance(value, torch.Tensor) else bool(value) for value in values)
+
+    return max((case for case in CASES if case.op == op and not case.is_long), key=given)
 
 
 @pytest.mark.parametrize("op", SCHEMAS)
 def test_schema_and_traced_shapes_are_true(op: str) -> None:
     """PyTorch's own checker: nothing is changed but what the schema says, and the shapes told to tracing are right."""
     torch.library.opcheck(
-        getattr(torch.ops.qbench, op).default, first_case(op).arguments(), test_utils=("test_schema", "test_faketensor")
+        getattr(torch.ops.qbench, op).default,
+        fullest_case(op).arguments(),
+        test_utils=("test_schema", "test_faketensor"),
     )
 
 
 @pytest.mark.parametrize("op", SCHEMAS)
 def test_operands_on_different_devices_are_refused(op: str) -> None:
     """A kernel would read from an address that is none of its own."""
-    arguments = first_case(op).arguments()
+    arguments = fullest_case(op).arguments()
     for place, argument in enumerate(arguments):
         if place and isinstance(argument, torch.Tensor):
             apart = [*arguments[:place], argument.to("meta"), *arguments[place + 1 :]]
@@ -52,7 +67,7 @@ def test_operands_on_different_devices_are_refused(op: str) -> None:
 
 @pytest.mark.parametrize("op", SCHEMAS)
 def test_tensors_without_values_give_shapes(op: str) -> None:
-    arguments = first_case(op).arguments()
+    arguments = fullest_case(op).arguments()
     with torch.no_grad():
         expected = getattr(ops, op)(*arguments)
         result = getattr(ops, op)(*(a.to("meta") if isinstance(a, torch.Tensor) else a for a in arguments))
@@ -213,18 +228,6 @@ def test_tensors_without_memory_of_their_own_never_reach_a_kernel(place: int) ->
         products.matmul_s8(*operands)
 
 
-def test_updates_count_as_changes() -> None:
-    """So that autograd refuses a graph of the old values."""
-    codes, state = integers((4, 3), S8), [torch.zeros(4, 3) for _ in range(3)]
-    weight, accumulator = integers((4, 3), S8).int(), torch.zeros((4, 3), dtype=torch.int32)
-    grad, changed = normal((4, 3)), (codes, *state, weight, accumulator)
-    before = [x._version for x in changed]
-    updates.sgd_on_grid_(codes, grad, state[0], 0.1, 0.0, 0.9, False, True, 2.0**-7, -128, 127, "nearest")
-    updates.adam_on_grid_(codes, grad, state[1], state[2], 0.1, 0.9, 0.99, 1e-8, 1, 0.0, 2.0**-7, -128, 127, "nearest")
-    updates.quantized_momentum_(weight, accumulator, grad, number(1.0), 128, 1, 26, 2**23)
-    assert [x._version - old for x, old in zip(changed, before, strict=True)] == [2, 1, 1, 1, 1, 1]
-
-
 def test_passes_on_direct_grids_take_any_layout() -> None:
     x, g = normal((3, 5, 6, 7)), normal((3, 5, 6, 7), seed=1)
     vectors = [normal((5,), seed=seed) for seed in range(2, 9)]
@@ -273,6 +276,8 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: products.matmul_s8_scaled(A, B, torch.ones(3), ONE), ValueError, "a_scale must be one number"),
     (lambda: products.matmul_s8_scaled(A, B, ONE, torch.ones(4)), ValueError, "one value per channel"),
     (lambda: products.matmul_s8_scaled(A, B, ONE, ONE, bias=torch.ones(4)), ValueError, "bias must have one value"),
+    (lambda: products.linear_s8_input_grad_scaled(A, B, ONE, torch.ones(5)), ValueError, "w_scale must be one number"),
+    (lambda: products.linear_s8_weight_grad_scaled(A, A, ONE, torch.ones(4)), ValueError, "e_scale must be one number"),
     (lambda: products.conv2d_s8(X[0], W), ValueError, "x must have 4 dimensions"),
     (lambda: products.conv2d_s8(X, W, groups=2), ValueError, "does not fit input"),
     (lambda: products.conv2d_s8(X, W, groups=0), ValueError, "groups must be at least 1"),
@@ -316,6 +321,8 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: passes.view_extremes(C, THREE, THREE, True, torch.tensor([3, 96, 5]), THREE), ValueError, "got 3 to 96"),
     (lambda: passes.view_extremes(C, THREE, THREE, True, torch.tensor([3, -1, 5]), THREE), ValueError, "got -1 to 5"),
     (lambda: passes.encode_affine_view(C, THREE, THREE, True, ONE, ONE, 9, True), ValueError, "from 1 to 8"),
+    (lambda: view_codes(kind="log"), ValueError, "kind must be one of"),
+    (lambda: passes.encode_view_gradient_(F, C, THREE, THREE, True, ONE, ONE, 9, True), ValueError, "from 1 to 8"),
     (lambda: passes.join_gradients(C, ONE, F, None), TypeError, "codes must be int8 or int16"),
     (lambda: passes.join_gradients(C.to(S8), THREE, F, None), ValueError, "scale must be one number"),
     (lambda: passes.join_gradients(C.to(S8), ONE, C.to(S8), None), TypeError, "g must be float32"),
@@ -328,6 +335,7 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: direct_view(x=F[0]), ValueError, "x must be \\[N, C\\]"),
     (lambda: direct_view(slope=THREE[:2]), ValueError, "slope must have one value per channel"),
     (lambda: direct_view(top=0.5), ValueError, "top must be a whole number from 1"),
+    (lambda: direct_view(top=1.5), ValueError, "top must be a whole number from 1"),
     (lambda: direct_view(top=2.0**25), ValueError, "top must be a whole number from 1"),
     (lambda: direct_view(trunk=F[:1]), ValueError, "trunk has shape"),
     (lambda: direct.encode_direct_view(*DIRECT, 0.1, -1.0, 1.0, U8), TypeError, "codes must be int8, int16 or int32"),
@@ -351,6 +359,7 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: updates.adam_on_grid_(C.to(S8), F, F, F, 1, 0, 0, 0, 0, 0, *GRID, "nearest"), ValueError, "counts from 1"),
     (lambda: momentum(levels=0), ValueError, "levels must be"),
     (lambda: packing.pack_bits(C, 5), ValueError, "bits must be from 1 to 4"),
+    (lambda: packing.unpack_bits(C.flatten(), 5, [7]), ValueError, "bits must be from 1 to 4"),
     (lambda: packing.pack_bits(F, 1), TypeError, "codes must be uint8"),
     (lambda: packing.unpack_bits(C.flatten(), 1, [7]), ValueError, "take 1 bytes"),
     (lambda: pooling.max_pool2d(F, 3, 2, 2), ValueError, "at most half the kernel"),
@@ -362,12 +371,16 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: Key(1, 2, 3, "x").words(), ValueError, "generator must be one of philox, hash, got 'x'"),  # type: ignore[arg-type]
     (lambda: encoding.encode_binary(F, ONE, [1, 2, 3, 2]), ValueError, "generator must be 0 .* or 1 .*, got 2"),
     (lambda: range_norm(y=normal((3, 4, 5))), ValueError, "y must be \\[N, C\\] or .*, got shape \\(3, 4, 5\\)"),
+    (lambda: blocks.encode_ranged(F, 25, True), ValueError, "bits must be from 1 to 24, got 25"),
+    (lambda: range_norm(chunks=5), ValueError, "chunks must divide the 32 rows"),
     (lambda: range_norm(low=THREE), ValueError, "low must be one number"),
     (lambda: range_norm(high=ONE.double()), TypeError, "high must be float32"),
     (lambda: norm_gradient(codes=C.to(S8)), TypeError, "normalised must be uint8"),
     (lambda: norm_gradient(codes=C[0]), ValueError, "normalised must be \\[N, C\\]"),
     (lambda: norm_gradient(codes=C[:0]), ValueError, "normalised must have elements"),
     (lambda: norm_gradient(codes=C[:, :0]), ValueError, "normalised must have elements, got shape \\(2, 0, 4, 4\\)"),
+    (lambda: norm_gradient(bits=9), ValueError, "bits must be from 1 to 8, got 9"),
+    (lambda: norm_gradient(g=pooling.Pooled(F, C, 2), mask=C.flatten()[:12]), ValueError, "goes with no mask"),
     (lambda: norm_gradient(step=THREE), ValueError, "step must be one number"),
     (lambda: norm_gradient(high_at=torch.zeros((2, 3)).long()), ValueError, "high_at has shape \\(2, 3\\) but low_at"),
     (lambda: error_pair(codes=C[0]), ValueError, "codes must be \\[N, C\\]"),
@@ -389,15 +402,26 @@ def far_apart(name: str) -> Any:
     return getattr(products, name)(*factors[name], padding=100_000, dilation=100_000)
 
 
-def range_norm(y: torch.Tensor = F, low: torch.Tensor = ONE, high: torch.Tensor = ONE) -> Any:
-    return blocks.range_norm(y, low, high, 8, None, 1, THREE, THREE, 1.0, 1e-5, True)
+def view_codes(kind: str) -> Any:
+    return passes.encode_scaled_view(C, THREE, THREE, True, ONE, kind, 1.0, -1.0, 1.0, "nearest", None, S8)
 
 
-def norm_gradient(codes: torch.Tensor = C, step: torch.Tensor = ONE, high_at: torch.Tensor = ROWS) -> Any:
+def range_norm(y: torch.Tensor = F, low: torch.Tensor = ONE, high: torch.Tensor = ONE, chunks: int = 1) -> Any:
+    return blocks.range_norm(y, low, high, 8, None, chunks, THREE, THREE, 1.0, 1e-5, True)
+
+
+def norm_gradient(
+    codes: torch.Tensor = C,
+    step: torch.Tensor = ONE,
+    high_at: torch.Tensor = ROWS,
+    g: torch.Tensor | pooling.Pooled = F,
+    mask: torch.Tensor | None = None,
+    bits: int = 8,
+) -> Any:
     vectors, doubles = (THREE, THREE), (SUMS[0], SUMS[1])
     codes = codes if codes.dim() != 4 else codes.clone(memory_format=torch.channels_last)
     return blocks.range_norm_gradient_(
-        F, None, codes, *vectors, True, 8, None, step, *doubles, THREE, 1.0, ROWS, high_at
+        g, mask, codes, *vectors, True, bits, None, step, *doubles, THREE, 1.0, ROWS, high_at
     )
 
 
@@ -441,11 +465,68 @@ def test_refuses(call: Callable[[], Any], error: type[Exception], message: str) 
         call()
 
 
+MODULES = (products, blocks, direct, encoding, packing, passes, pooling, updates)
+WRAPPERS = {
+    op: getattr(module, name)
+    for op in SCHEMAS
+    for name in [re.sub("(conv2d|matmul)", r"\1_s8", op)]
+    for module in MODULES
+    if hasattr(module, name)
+}
+"""The public function of every operator that has one."""
+
+OF_ANY_SHAPE = {
+    "extremes": {"x"}, "encode_affine": {"x"}, "encode_scaled": {"x"}, "encode_flag": {"x"}, "encode_binary": {"x"},
+    "encode_levels": {"x"}, "encode_ranged": {"x"}, "look_up": {"codes"}, "decode": {"codes", "scale", "zero"},
+    "pack_bits": {"codes"}, "apply_mask": {"g"},
+}  # fmt: skip
+
+
+def fullest_arguments(op: str) -> dict[str, Any]:
+    """Arguments of the operator's wrapper by name."""
+    names = frozenset(inspect.signature(WRAPPERS[op]).parameters)
+    return {name: value for name, value in named(fullest_case(op, names)).items() if name in names}
+
+
+@pytest.mark.parametrize("op", WRAPPERS)
+def test_tensors_of_another_type_or_shape_are_refused(op: str) -> None:
+    """Each of a wrapper's tensors: a kernel would read memory as what it is not, or beyond its end."""
+    arguments, taken = fullest_arguments(op), set()
+    for name, value in arguments.items():
+        if not isinstance(value, torch.Tensor):
+            continue
+        with pytest.raises(TypeError, match=f"^{name} .*must be "):
+            WRAPPERS[op](**{**arguments, name: value.to(torch.complex64)})
+        try:
+            WRAPPERS[op](**{**arguments, name: value.expand(1, 1, 1, *value.shape)})
+            taken.add(name)
+        except ValueError:
+            continue
+    assert taken == OF_ANY_SHAPE.get(op, set())
+
+
+@pytest.mark.parametrize("op", WRAPPERS)
+def test_what_is_changed_in_place_counts_as_changed(op: str) -> None:
+    """So that autograd refuses a graph of the old values."""
+    arguments = fullest_arguments(op)
+    tensors = {name: value for name, value in arguments.items() if isinstance(value, torch.Tensor)}
+    before = {name: value._version for name, value in tensors.items()}
+    WRAPPERS[op](**arguments)
+    schema = getattr(torch.ops.qbench, op).default._schema
+    written = {argument.name for argument in schema.arguments if argument.is_write}
+    assert {name for name, value in tensors.items() if value._version != before[name]} == written
+    assert all(value._version <= before[name] + 1 for name, value in tensors.items())
+
+
+def test_every_operator_but_parts_of_blocks_has_a_wrapper() -> None:
+    assert SCHEMAS.keys() - WRAPPERS.keys() == {"range_line", "range_gradient_line"}
+
+
 @pytest.mark.parametrize("op", ["conv2d_scaled", "encode_affine", "affine_view"])
 def test_traces_without_a_break(op: str) -> None:
     """Whole graphs with an operator in them compile; the eager backend runs them as they were traced."""
     function = torch.compile(getattr(torch.ops.qbench, op).default, backend="aot_eager", fullgraph=True)
-    case = first_case(op)
+    case = fullest_case(op)
     expected = getattr(torch.ops.qbench, op).default(*case.arguments())
     assert all(map(torch.equal, function(*case.arguments()), expected))
 
