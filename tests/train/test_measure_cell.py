@@ -9,6 +9,7 @@ import torch
 
 from qbench.cell import Cell, Measurement, Status
 from qbench.kernels import backends
+from qbench.nn import Converted
 from qbench.recipe import Recipe
 from qbench.train import build_cell, measure_cell
 from qbench.train.measure import is_simulated
@@ -105,6 +106,22 @@ def test_low_precision_in_float_is_marked(method: str, make_cell: MakeCell, meas
     assert fp32.model_bytes is not None
     assert figures.saved_bytes
     assert figures.peak_train_bytes
+
+
+def test_inference_is_timed_in_evaluation_and_without_a_graph(
+    make_cell: MakeCell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    predict = Converted.predict
+
+    def watched(self: Converted, images: torch.Tensor) -> torch.Tensor:
+        seen.append((self.model.training, torch.is_grad_enabled()))
+        return predict(self, images)
+
+    monkeypatch.setattr(Converted, "predict", watched)
+    measure_cell(make_cell())
+    warmup_and_steps = 4
+    assert seen == [(False, False)] * warmup_and_steps
 
 
 def test_what_computed_is_told(make_cell: MakeCell) -> None:

@@ -215,6 +215,17 @@ def test_adam_trains(make_cell: MakeCell) -> None:
     assert outcome.curve[1].train_loss < outcome.curve[0].train_loss
 
 
+@pytest.mark.parametrize(("model", "expected"), [("resnet8", torch.channels_last), ("mlp", torch.contiguous_format)])
+def test_images_and_weights_lie_as_the_model_takes_them(
+    make_cell: MakeCell, model: str, expected: torch.memory_format
+) -> None:
+    built = build_cell(make_cell(model=model, model_options={}))
+    images, _ = built.to_device(torch.zeros(2, 3, 8, 8), torch.zeros(2, dtype=torch.int64))
+    laid_out = [tensor for tensor in (images, *built.model.parameters()) if tensor.dim() == 4]
+    assert built.memory_format == expected
+    assert all(tensor.is_contiguous(memory_format=expected) for tensor in laid_out)
+
+
 def test_mlp_trains(make_cell: MakeCell) -> None:
     cell = make_cell(model="mlp", model_options={})
     assert build_cell(cell).memory_format is torch.contiguous_format
