@@ -17,6 +17,7 @@ from qbench import Recipe, find_method
 from qbench.nn import Converted, ConvNormAct, convert
 from qbench.optim import build_optimizer
 from qbench.optim.clock_watch import MOST_UPDATES, ClockWarning
+from qbench.optim.wanted import stored_value, wanted_change
 from qbench.train.settings import OptimizerSettings
 
 METHODS = ("fp32", "banner8", "wageubn", "graham", "sr", "r", "fixed_point", "binaryconnect", "wage")
@@ -171,6 +172,36 @@ def test_steps_take_closures(method: str) -> None:
         return converted.model.state_dict()
 
     assert_same(run(with_closure=True), run(with_closure=False))
+
+
+WANTED = [
+    (method, options, name, noise)
+    for method, options, noise in (
+        ("fp32", {}, 1e-6), ("banner8", {}, 1e-6), ("sr", {"grid": "fixed"}, 0.04), ("wageubn", {}, 1e-5),
+        ("wage", {}, 0.04),
+    )
+    for name in ("sgd", "adam")[: 1 + (method not in OWN_RULES)]
+]  # fmt: skip
+"""noise: what unbiased rounding to the method's grid may add to the share of the wanted change that is made."""
+
+
+@pytest.mark.parametrize(("method", "options", "name", "noise"), WANTED)
+def test_the_wanted_change_is_made_but_for_rounding(
+    method: str, options: dict[str, Any], name: str, noise: float
+) -> None:
+    """By all weights together, at first and with what the rule remembers of earlier steps."""
+    converted = convert(network(), find_method(method).build(options))
+    settings = OptimizerSettings(name=name, lr=0.01 if name == "adam" else 0.5, weight_decay=1e-2)  # type: ignore[arg-type]
+    optimizer = build_optimizer(converted, converted.recipe, settings)
+    layers = [layer for _, layer in converted.layers()]
+    for step in range(4):
+        optimizer.zero_grad()
+        loss_of(converted, step).backward()
+        wanted = torch.cat([wanted_change(optimizer, layer).flatten() for layer in layers])
+        before = [stored_value(layer).double() for layer in layers]
+        optimizer.step()
+        made = torch.cat([(stored_value(a) - b).flatten() for a, b in zip(layers, before, strict=True)])
+        assert float(made @ wanted / (wanted @ wanted)) == pytest.approx(1, abs=noise)
 
 
 @pytest.mark.parametrize("method", ["wageubn", "sr", "r", "wage"])
