@@ -83,7 +83,8 @@ def test_choice_comes_back_after_a_forced_one() -> None:
     with backends.forced("reference"):
         products.matmul_s8(A, B)
         assert backends.CHOSEN["matmul", "cpu"] is reference.matmul
-    assert backends.CHOSEN["matmul", "cpu"] is usual
+        backends.choose("extremes", "cpu")
+    assert {("matmul", "cpu"): usual} == backends.CHOSEN
 
 
 def test_unknown_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,6 +124,28 @@ def test_wrong_kernel_is_reported_and_left_out(op: str, monkeypatch: pytest.Monk
 def test_saturating_sums_are_found(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "_int_mm", saturating)
     assert selftest.first_difference(op, getattr(onednn, op), "cpu")
+
+
+CORNERS: dict[str, Callable[[torch.Size], bool]] = {
+    "one channel": lambda shape: shape[len(shape) // 2 - 1] == 1,
+    "whole tiles": lambda shape: 16 in shape or 32 in shape,
+    "sums beyond int32": lambda shape: max(shape) > 2**14,
+}
+
+
+@pytest.mark.parametrize("corner", CORNERS)
+@pytest.mark.parametrize("op", selftest.PRODUCTS)
+def test_a_kernel_that_is_wrong_in_one_corner_is_found(op: str, corner: str) -> None:
+    exact: Callable[..., Any] = getattr(reference, op)
+
+    def wrong(*arguments: Any) -> Any:
+        operands = [a for a in arguments if isinstance(a, Tensor) and a.dim() > 1]
+        if any(CORNERS[corner](operand.shape) for operand in operands):
+            raise ArithmeticError
+        return exact(*arguments)
+
+    has_corner = corner != "sums beyond int32" or op.endswith(("_scaled", "_encoded", "_"))
+    assert ("ArithmeticError" in selftest.first_difference(op, wrong, "cpu")) == has_corner
 
 
 @pytest.mark.parametrize("op", selftest.PRODUCTS)

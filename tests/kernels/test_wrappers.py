@@ -372,6 +372,7 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: encoding.encode_binary(F, ONE, [1, 2, 3, 2]), ValueError, "generator must be 0 .* or 1 .*, got 2"),
     (lambda: range_norm(y=normal((3, 4, 5))), ValueError, "y must be \\[N, C\\] or .*, got shape \\(3, 4, 5\\)"),
     (lambda: blocks.encode_ranged(F, 25, True), ValueError, "bits must be from 1 to 24, got 25"),
+    (lambda: range_norm(y=F[:0]), ValueError, "y must have elements"),
     (lambda: range_norm(chunks=5), ValueError, "chunks must divide the 32 rows"),
     (lambda: range_norm(low=THREE), ValueError, "low must be one number"),
     (lambda: range_norm(high=ONE.double()), TypeError, "high must be float32"),
@@ -505,6 +506,11 @@ def test_tensors_of_another_type_or_shape_are_refused(op: str) -> None:
     assert taken == OF_ANY_SHAPE.get(op, set())
 
 
+def written_by(op: str) -> set[str]:
+    """The arguments that it changes."""
+    return {argument.name for argument in getattr(torch.ops.qbench, op).default._schema.arguments if argument.is_write}
+
+
 @pytest.mark.parametrize("op", WRAPPERS)
 def test_what_is_changed_in_place_counts_as_changed(op: str) -> None:
     """So that autograd refuses a graph of the old values."""
@@ -512,10 +518,17 @@ def test_what_is_changed_in_place_counts_as_changed(op: str) -> None:
     tensors = {name: value for name, value in arguments.items() if isinstance(value, torch.Tensor)}
     before = {name: value._version for name, value in tensors.items()}
     WRAPPERS[op](**arguments)
-    schema = getattr(torch.ops.qbench, op).default._schema
-    written = {argument.name for argument in schema.arguments if argument.is_write}
-    assert {name for name, value in tensors.items() if value._version != before[name]} == written
+    assert {name for name, value in tensors.items() if value._version != before[name]} == written_by(op)
     assert all(value._version <= before[name] + 1 for name, value in tensors.items())
+
+
+@pytest.mark.parametrize("op", [op for op in WRAPPERS if written_by(op)])
+def test_what_is_changed_in_place_must_be_dense(op: str) -> None:
+    arguments = fullest_arguments(op)
+    for name in written_by(op):
+        strided = torch.stack([arguments[name], arguments[name]], dim=-1)[..., 0]
+        with pytest.raises(ValueError, match=f"^{name} .*must (be dense|have one memory layout)"):
+            WRAPPERS[op](**{**arguments, name: strided})
 
 
 def test_every_operator_but_parts_of_blocks_has_a_wrapper() -> None:
