@@ -43,10 +43,8 @@ def differences(device: str) -> dict[str, str]:
     """For every kernel that trainings on ``device`` call: where it first differs from the reference, empty where
     nowhere."""
     witness = Witness()
-    with (
-        torch.random.fork_rng(range(torch.cuda.device_count())),
-        witness,
-    ):  # named, or PyTorch warns where they are many
+    devices = range(torch.cuda.device_count())  # named, or PyTorch warns where they are many
+    with torch.random.fork_rng(devices), witness:
         for recipe, settings in rehearsed():
             rehearse(recipe, settings, device)
     return witness.differences

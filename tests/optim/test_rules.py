@@ -204,6 +204,22 @@ def test_the_wanted_change_is_made_but_for_rounding(
         assert float(made @ wanted / (wanted @ wanted)) == pytest.approx(1, abs=noise)
 
 
+class OwnLinear(nn.Linear):
+    """A layer that conversion leaves as it is."""
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_layer_that_is_not_converted_is_trained_in_float(method: str) -> None:
+    model = network()
+    model.append(OwnLinear(5, 5))
+    converted = convert(model, recipe_of(method))
+    own, optimizer = converted.model[-1], optimizer_of(converted)  # type: ignore[index]
+    before = own.weight.clone()
+    train(converted, optimizer, range(1))
+    assert isinstance(own, OwnLinear) and own.weight.dtype == torch.float32
+    assert not torch.equal(own.weight, before)
+
+
 @pytest.mark.parametrize("method", ["wageubn", "sr", "r", "wage"])
 def test_parameters_that_no_rule_knows_are_refused(method: str) -> None:
     optimizer = optimizer_of(convert(network(), recipe_of(method)))

@@ -206,7 +206,7 @@ def test_zero_gradient_moves_nothing() -> None:
     assert torch.equal(values(layer), before)
 
 
-@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
 @pytest.mark.parametrize("update", [QuantizedMomentum(), OnGrid(FixedPoint(2, 6))], ids=["wageubn", "on_grid"])
 def test_a_gradient_that_is_not_finite_poisons_the_weight(update: Update, bad: float) -> None:
     """Integers cannot say NaN; the scale does, so training reports divergence."""

@@ -12,7 +12,7 @@ from qbench.cell import Cell
 from qbench.nn import layers
 from qbench.train import step as step_module
 from qbench.train.build import build_cell
-from qbench.train.settings import OptimizerSettings
+from qbench.train.settings import OptimizerSettings, ScheduleSettings
 from qbench.train.step import TrainStep
 
 STEPS = 4
@@ -49,3 +49,15 @@ def test_the_order_of_updates_changes_no_weight(
         assert few_left == [0] * STEPS < all_left
     else:  # update rules of their own wait for all gradients
         assert few_left == all_left
+
+
+@pytest.mark.parametrize("method", ["fp32", "binaryconnect", "wage"])
+def test_every_group_follows_the_schedule_from_its_own_rate(method: str, make_cell: Callable[..., Cell]) -> None:
+    built = build_cell(make_cell(method, schedule=ScheduleSettings(name="cosine")))
+    train_step = TrainStep(built)
+    batch = built.to_device(*built.dataset.train.batch(torch.arange(16).numpy(), None))
+    for step in (0, 3, 6):
+        train_step.forward(step, *batch)
+        for group in built.optimizer.param_groups:
+            assert group["lr"] == group["base_lr"] * train_step.lr_factor(step)
+    assert train_step.lr_factor(6) < train_step.lr_factor(3) < 1
