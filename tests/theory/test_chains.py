@@ -31,6 +31,17 @@ def test_rounding_is_unbiased(step, noise):
     assert after[inside] == pytest.approx((chain.points - step * slope(chain.points))[inside], abs=1e-9)
 
 
+def test_rounding_saturates_at_the_ends():
+    """On the grid -1, 0, 1 without a slope, against a sum over the float steps."""
+    chain = stochastic_rounding(np.zeros_like, 1.0, 0.7, 1.0, -1, 1)
+    steps = np.linspace(-7, 7, 100_001)
+    share = np.exp(-((steps / 0.7) ** 2) / 2)
+    share /= share.sum()
+    for point, law in zip(chain.points, chain.forward.toarray().T, strict=True):
+        low, high = share @ np.clip(-(point + steps), 0, 1), share @ np.clip(point + steps, 0, 1)
+        assert law == pytest.approx([low, 1 - low - high, high], abs=1e-6)
+
+
 @pytest.mark.parametrize("make", [stochastic_rounding, binaryconnect])
 @pytest.mark.parametrize(("step", "noise"), [(0.01, 5.0), (0.3, 1.0)])
 def test_probabilities_sum_to_one(make, step, noise):

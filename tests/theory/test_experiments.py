@@ -40,6 +40,13 @@ SMALL: dict[str, Mapping[str, object]] = {
     "pure_noise": {"steps": [0.03], "weights": 2000, "epochs": 2, "iterations": 60},
     "weight_change": {"training_epochs": 8, "seeds": 2, "batch_size": 32, "large_batch_size": 256},
 }  # fmt: skip
+FOUND = {
+    "quadratic_chain": (4, 3), "stochastic_floor": (19, 10), "binaryconnect_convex": (9, 4), "toy_landscape": (15, 18),
+    "annealing": (5, 3), "gaussian_direction": (29, 5), "layer_direction": (17, 6), "accuracy_by_bits": (5, 2),
+    "range_constant": (12, 8), "range_training": (2, 1), "pure_noise": (6, 6), "weight_change": (9, 8),
+}  # fmt: skip
+"""How many answers, and series of points in pictures, each finds at this size."""
+
 TRAINED = {"layer_direction", "accuracy_by_bits", "range_training", "weight_change"}
 CASES = [pytest.param(name, marks=[pytest.mark.slow] if name in TRAINED else []) for name in SMALL]
 
@@ -66,6 +73,7 @@ def test_known_answers_are_met(name, findings):
     answers = findings(name).answers
     missed = [answer for answer in answers if answer.verdict == "outside"]
     assert not missed
+    assert len(answers) == FOUND[name][0]
     assert any(answer.verdict == "within" for answer in answers)
     assert all(answer.source and answer.quantity and answer.setting for answer in answers)
     places = [(answer.quantity, answer.setting, answer.relation) for answer in answers]
@@ -75,7 +83,7 @@ def test_known_answers_are_met(name, findings):
 @pytest.mark.parametrize("name", CASES)
 def test_pictures_show_something_and_are_labelled(name, findings):
     pictures = findings(name).pictures
-    assert pictures
+    assert sum(len(panel.series) for picture in pictures for panel in picture.panels) == FOUND[name][1]
     for picture in pictures:
         with plot_style():
             figure = draw(picture)
