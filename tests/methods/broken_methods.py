@@ -85,6 +85,23 @@ def divergent() -> Recipe:
     return _recipe(lambda head, x, y: y * torch.inf)
 
 
+@method("poisonous", null={})
+def poisonous() -> Recipe:
+    """Trains on while a buffer is NaN."""
+    return _recipe(_poisoning)
+
+
+def _poisoning(head: _Head, x: Tensor, y: Tensor) -> Tensor:
+    head.seen.fill_(torch.nan)
+    return y
+
+
+@method("fickle", null={})
+def fickle() -> Recipe:
+    """Another result at every call, without a trace in the state."""
+    return _recipe(lambda head, x, y: y * next(_calls))
+
+
 @method("restless", null={})
 def restless() -> Recipe:
     """Counts its evaluations."""

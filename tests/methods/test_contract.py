@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,22 +10,25 @@ import pytest
 
 from qbench.catalog import find_method, methods
 from qbench.errors import ContractError
-from qbench.train.contract import CHECKS, Probe
+from qbench.train import contract
+from qbench.train.contract import CHECKS, CheckResult, Probe, check_method
 
-BROKEN = {
-    "undocumented": "documented",
-    "moody": "builds a recipe",
-    "credulous": "refuses bad options",
-    "nullless": "null options change nothing",
-    "notnull": "null options change nothing",
-    "noisy": "repeatable",
-    "partial": "arithmetics agree",
-    "divergent": "trains",
-    "restless": "evaluates",
-    "fragile": "survives zeros",
-    "wasteful": "declared formats hold",
-}
-"""Methods of broken_methods.py, and the promise that each breaks."""
+BROKEN = [
+    ("undocumented", "documented", "the docstring does not mention: bits"),
+    ("moody", "builds a recipe", "two calls with the same options return different recipes"),
+    ("credulous", "refuses bad options", "accepts any value for 'anything'"),
+    ("nullless", "null options change nothing", "states no null options"),
+    ("notnull", "null options change nothing", "null options change the loss at step 0: "),
+    ("noisy", "repeatable", "two runs with one seed differ"),
+    ("partial", "arithmetics agree", "simulated arithmetic gives other losses than integer"),
+    ("divergent", "trains", "the loss is not finite within 4 steps"),
+    ("poisonous", "trains", "a weight or buffer is not finite after training"),
+    ("restless", "evaluates", "evaluation changes seen"),
+    ("fickle", "evaluates", "two evaluations of the same batch differ"),
+    ("fragile", "survives zeros", "a batch of zeros gives a loss or gradient that is not finite"),
+    ("wasteful", "declared formats hold", "used 8 bits of 2"),
+]
+"""Methods of broken_methods.py, the promise that each breaks, and what is said of it."""
 
 
 @pytest.fixture(scope="session")
@@ -38,11 +42,42 @@ def test_contract(probes: dict[str, Probe], name: str, check: str) -> None:
     assert CHECKS[check](probes[name])
 
 
-@pytest.mark.parametrize(("name", "promise"), BROKEN.items())
-def test_a_broken_promise_is_seen(name: str, promise: str) -> None:
+@pytest.mark.parametrize(("name", "promise", "message"), BROKEN)
+def test_a_broken_promise_is_seen(name: str, promise: str, message: str) -> None:
     reference = f"{Path(__file__).with_name('broken_methods.py')}:{name}"
-    with pytest.raises(ContractError):
+    with pytest.raises(ContractError, match=message):
         CHECKS[promise](Probe(find_method(reference), reference))
+
+
+def test_every_promise_is_broken_by_some_method() -> None:
+    assert {promise for _, promise, _ in BROKEN} == CHECKS.keys() - {"same start as float32"}
+
+
+def test_a_check_that_raises_has_failed_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def raising(error: Exception) -> Callable[[Probe], str]:
+        def check(probe: Probe) -> str:
+            raise error
+
+        return check
+
+    checks = {
+        "kept": lambda probe: probe.reference,
+        "broken": raising(ContractError("why")),
+        "odd": raising(KeyError(3)),
+    }
+    monkeypatch.setattr(contract, "CHECKS", checks)
+    assert check_method(find_method("fp32"), "./mine.py:fp32") == [
+        CheckResult("kept", True, "./mine.py:fp32"),
+        CheckResult("broken", False, "why"),
+        CheckResult("odd", False, "KeyError: 3"),
+    ]
+    assert check_method(find_method("fp32"))[0].detail == "fp32"
+
+
+def test_what_a_method_quantises_is_told() -> None:
+    told = CHECKS["builds a recipe"](Probe(find_method("banner8"), "banner8"))
+    assert told == "quantises weight, activation, error, wgrad_error, norm_error; RangeNorm, Update"
+    assert CHECKS["builds a recipe"](Probe(find_method("fp32"), "fp32")) == "quantises no operand; BatchNorm, Update"
 
 
 def test_another_start_is_seen(probes: dict[str, Probe]) -> None:
