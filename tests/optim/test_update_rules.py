@@ -10,7 +10,7 @@ from qbench.nn import Converted, convert
 from qbench.nn.layers import QuantizedLayer, glorot_coefficient
 from qbench.nn.site import tensor_id
 from qbench.optim import build_optimizer, optimizer_bytes
-from qbench.optim.quantized_momentum import QuantizedMomentumOptimizer
+from qbench.optim.quantized_momentum import QuantizedMomentumOptimizer, initial_weight
 from qbench.quant.formats import Binary, Constant, Direct, FixedPoint
 from qbench.quant.quantize import quantize
 from qbench.recipe import ClippedMaster, DirectNorm, OnGrid, QuantizedMomentum, Recipe, Update
@@ -141,6 +141,19 @@ def test_quantised_momentum_never_rounds_at_the_update() -> None:
         accumulator = new
         exact = (exact - 26 / 512 * accumulator).clamp(-1 + 2.0**-23, 1 - 2.0**-23)  # Q(0.05, 10) = 26/512
         assert torch.equal(layer.weight_codes.double() / 2**23, exact)
+
+
+@pytest.mark.parametrize(("lr", "code"), [(0.05, 26), (0.0009, 0), (0.001, 1), (1.0, 511), (7.0, 511)])
+def test_learning_rates_are_multiples_of_2_to_the_minus_9_below_1(lr: float, code: int) -> None:
+    _, _, optimizer = wageubn()
+    assert (optimizer.lr_code(lr), optimizer.learning_rate(lr)) == (code, code / 512)
+
+
+@pytest.mark.parametrize(("limit", "value"), [(None, 3.0), (1 - 2.0**-23, 1 - 2.0**-15), (0.3, 9830 / 2**15)])
+def test_initial_weights_are_16_bits_inside_the_limit(limit: float | None, value: float) -> None:
+    q = initial_weight(torch.tensor([3.0, 0.1]), Direct(24, limit))
+    assert q.codes.dtype == torch.int32
+    assert q.dequantize().tolist() == [value, 3277 / 2**15]
 
 
 def test_quantised_momentum_is_the_rule_in_floats() -> None:
