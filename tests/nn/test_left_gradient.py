@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from qbench.nn import convert
-from qbench.nn.blocks import Branch, ConvNormAct
+from qbench.nn.blocks import Branch, ConvNormAct, LinearNormAct
 from qbench.nn.deferred import Deferred, materialised
 from qbench.nn.left_gradient import LeftGradient
 from qbench.quant.formats import Affine, Direct, Flag, Shift, Symmetric
@@ -103,6 +103,35 @@ def test_parts_add_up_to_what_autograd_adds_up(
     found = gradients(recipe, **options)
     nothing_is_left()
     assert_equal(found, gradients(recipe, **options))
+
+
+class Heads(nn.Module):
+    """Two linear layers that read one activation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden = LinearNormAct(6, 16)
+        self.one, self.other = nn.Linear(16, 4), nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.hidden(x)
+        y: Tensor = self.one(x) * self.other(x)
+        return y
+
+
+@pytest.mark.parametrize("arithmetic", ["integer", "simulated"])
+def test_parts_of_linear_layers_add_up_too(
+    recipe: Recipe, arithmetic: Arithmetic, nothing_is_left: Callable[[], None]
+) -> None:
+    def found() -> list[Tensor | None]:
+        torch.manual_seed(0)
+        model = convert(Heads(), recipe, arithmetic=arithmetic).model
+        model(torch.randn(8, 6)).square().sum().backward()
+        return [parameter.grad for parameter in model.parameters()]
+
+    left = found()
+    nothing_is_left()
+    assert_equal(left, found())
 
 
 def test_what_others_send_is_added_to_what_is_left() -> None:
