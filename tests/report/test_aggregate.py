@@ -172,6 +172,12 @@ def test_rounds_that_failed_are_left_out() -> None:
     assert row.notes == ("measurement: oom, too big",)
 
 
+def test_a_method_whose_rounds_all_failed_is_of_no_session() -> None:
+    failed = Measurement(status=Status.OOM, message="too big", run="run2", round=0)
+    measures = [make_measure("fp32"), make_measure("banner8").model_copy(update={"rounds": (failed,)})]
+    assert rows_of(two_methods(), measures)["banner8"].notes == ("measurement: oom, too big",)
+
+
 def test_simulated_speed_and_memory_are_marked() -> None:
     rows = rows_of(*small_run())
     costs = {metric.name for metric in COST_METRICS}

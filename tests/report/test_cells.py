@@ -38,6 +38,12 @@ def test_what_was_not_measured_is_missing_and_not_zero() -> None:
         assert pd.isna(row[column])
 
 
+def test_a_cell_that_never_began_has_no_fingerprints() -> None:
+    record = make_record("fp32", top1=None)
+    record = record.model_copy(update={"outcome": record.outcome.model_copy(update={"fingerprints": None})})
+    assert cells_frame([record], []).iloc[0][["init_sha", "order_sha", "eval_sha"]].isna().all()
+
+
 def test_not_a_number_is_missing() -> None:
     assert pd.isna(cells_frame([make_record(top1=float("nan"))], []).iloc[0].top1)
 

@@ -13,7 +13,7 @@ from synthetic_records import make_measure, make_record, small_run
 from qbench.errors import UnknownNameError
 from qbench.report.aggregate import method_table
 from qbench.report.cells import cells_frame
-from qbench.report.grid import Column, Entry, Grid, method_grids
+from qbench.report.grid import Column, Entry, Grid, cells_grid, method_grids
 from qbench.report.render import FORMATS, find_format, latex, markdown, terminal
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -134,7 +134,16 @@ def test_a_wide_table_is_split_for_a_narrow_screen() -> None:
     narrow, wide = (terminal.for_screen(grids, width) for width in (80, 400))
     assert wide.count("bf16") == 1
     assert narrow.count("bf16") >= 3
+    assert all(part.count("bf16") <= 1 for part in narrow.split("\n\n"))
     assert "\x1b[1;32m98.93 ± 0.15\x1b[0m" in narrow
+
+
+def test_parts_of_a_split_table_of_cells_repeat_method_and_seed() -> None:
+    grid = cells_grid(cells_frame(*small_run()), ["method", "top1", "seed", "loss"])
+    assert [(column.title, column.right) for column in grid.columns if column.key] == [
+        ("method", False),
+        ("seed", True),
+    ]
 
 
 def test_the_best_value_is_visible_without_colours() -> None:
