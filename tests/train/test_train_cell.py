@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from textwrap import dedent
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,8 @@ from qbench.catalog import methods
 from qbench.cell import Cell, Outcome, Status
 from qbench.data import load_dataset
 from qbench.errors import DataError, DeviceError
-from qbench.train import Progress, build_cell, train_cell
+from qbench.train import Progress, build_cell, loop, train_cell
+from qbench.train.progress import Reporter
 from qbench.train.settings import OptimizerSettings, ScheduleSettings
 
 if TYPE_CHECKING:
@@ -188,6 +190,14 @@ def test_progress_ends_where_the_training_ends(make_cell: MakeCell) -> None:
     assert last.top1 == outcome.curve[-1].val_top1
     assert last.loss is not None
     assert len(seen) <= 2 + outcome.wall_s / 0.25
+
+
+def test_progress_is_told_after_any_step(make_cell: MakeCell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "Reporter", partial(Reporter, min_interval_s=0.0))
+    heard: list[Progress] = []
+    train_cell(make_cell(), heard.append)
+    assert [(p.epoch, p.step) for p in heard] == [(1 + step // 4, step + 1) for step in range(8)] + [(2, 8)]
+    assert all(p.loss is not None and (p.epochs, p.steps) == (2, 8) for p in heard)
 
 
 def test_the_manifest_says_what_was_quantised(make_cell: MakeCell) -> None:
