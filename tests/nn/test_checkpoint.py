@@ -367,6 +367,15 @@ def test_an_ensemble_averages_networks_binarised_at_random() -> None:
     assert bool(((mean - x @ weight.t()).abs() < 5 * deviation).all())
 
 
+def test_behind_an_ensemble_the_model_alone_is_its_first_network() -> None:
+    converted, _ = linear(reading("ensemble", draws=3))
+    x = torch.randn(6, 40)
+    with torch.no_grad():
+        first = converted.model(x)
+        assert not torch.equal(converted.predict(x), first)
+        assert torch.equal(converted.model(x), first)
+
+
 def test_an_ensemble_is_the_same_for_one_seed_at_any_step() -> None:
     x = torch.randn(6, 40)
     recipe = reading("ensemble", draws=4)

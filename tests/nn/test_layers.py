@@ -157,6 +157,17 @@ def test_output_is_rounded_once_behind_products_and_bias(arithmetic: Arithmetic)
     assert torch.equal(x.grad.double(), on(factor, linear.weight).sum(0).expand(6, 9))
 
 
+@pytest.mark.parametrize("to_trunk", [True, False])
+def test_trunk_format_belongs_to_blocks_that_end_in_the_trunk(to_trunk: bool) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(ConvNormAct(3, 8, 3, to_trunk=to_trunk), ConvNormAct(8, 8, 3))
+    converted = convert(model, Recipe(weight=Symmetric(8), trunk=Direct(4, 4.0))).model
+    y = converted[0](torch.randn(2, 3, 5, 5, requires_grad=True))  # type: ignore[index]
+    steps = y * 2**3
+    assert torch.equal(steps, steps.round()) == to_trunk
+    assert y.requires_grad and y.unique().numel() > 8
+
+
 def test_input_format_belongs_to_the_first_layer_alone() -> None:
     recipe = Recipe(activation=Direct(8, 1 - 2.0**-7), input=Direct(6, 4 - 2.0**-5))
     layers = [layer for _, layer in convert(small_model(), recipe).layers()]
