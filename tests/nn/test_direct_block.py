@@ -8,14 +8,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from qbench.kernels.random import Key
 from qbench.nn import convert
 from qbench.nn.blocks import Branch, ConvNormAct, LinearNormAct
 from qbench.nn.convert import QuantizedConvNormAct, QuantizedLinearNormAct
 from qbench.nn.deferred import Deferred, materialised
+from qbench.nn.direct_block import steps_and_top
 from qbench.nn.pooling import CompactMaxPool
 from qbench.nn.site import Site
 from qbench.quant.formats import Affine, Direct, Flag, Shift
 from qbench.quant.qtensor import QTensor
+from qbench.quant.quantize import quantize
 from qbench.recipe import DirectNorm, Recipe
 
 RECIPE = Recipe(
@@ -188,3 +191,12 @@ def test_recipes_that_need_more_take_the_modules() -> None:
         assert model.first.direct is None  # type: ignore[union-attr]
         model.train()
         model(images()).sum().backward()
+
+
+@pytest.mark.parametrize(
+    ("grid", "steps", "top"),
+    [(Direct(8), 128, 32767), (Direct(16), 2**15, 2**24), (Direct(8, 1.0), 128, 128), (Direct(8, 0.3), 128, 38)],
+)
+def test_grids_are_clipped_at_their_limits(grid: Direct, steps: float, top: float) -> None:
+    assert steps_and_top(grid) == (steps, top)
+    assert quantize(torch.tensor(1e9), grid, Key(0, 0, 0)).dequantize().item() == top / steps

@@ -14,6 +14,7 @@ from qbench.nn.blocks import ConvNormAct
 from qbench.nn.geometry import Geometry
 from qbench.nn.layers import FUNCTIONS, QuantizedLayer
 from qbench.nn.norms.layer_scale import LayerScaling, ScaledLayer
+from qbench.nn.pooling import CompactMaxPool
 from qbench.nn.site import Clock, Site, ValueSite
 from qbench.quant.formats import Affine, Binary, Direct, FixedPoint, Shift, Symmetric
 from qbench.quant.qtensor import QTensor
@@ -293,6 +294,19 @@ def test_conversion_replaces_every_layer_and_keeps_names_and_values() -> None:
     assert all(torch.equal(after[name], before[name]) for name in before)
     assert all(isinstance(layer, QuantizedLayer) for _, layer in converted.layers())
     assert len(list(converted.layers())) == 1 + 3 * 2 + 2 + 1  # stem, three blocks of two, two projections, classifier
+
+
+POOLS = [
+    (nn.MaxPool2d(2), True), (nn.MaxPool2d(3, 2, 1), True), (nn.MaxPool2d(16), True), (nn.MaxPool2d((17, 16)), False),
+    (nn.MaxPool2d(2, dilation=2), False), (nn.MaxPool2d(2, ceil_mode=True), False),
+    (nn.MaxPool2d(2, return_indices=True), False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("pool", "is_replaced"), POOLS, ids=str)
+def test_conversion_leaves_pools_that_it_has_no_kernel_for(pool: nn.MaxPool2d, is_replaced: bool) -> None:
+    model = convert(nn.Sequential(nn.Conv2d(1, 2, 3), pool), Recipe(weight=Affine(8))).model
+    assert isinstance(model[1], CompactMaxPool if is_replaced else nn.MaxPool2d)  # type: ignore[index]
 
 
 def test_a_float_recipe_keeps_the_model() -> None:
