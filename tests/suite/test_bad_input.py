@@ -57,6 +57,8 @@ MISTAKES = [
     (ONE + "train: {epochs: 0}\n", r"s.yaml:6: 'train.epochs' must be at least 1, not 0"),
     (ONE + "train: {epochs: 1.5}\n", r"s.yaml:6: 'train.epochs' must be a whole number, not 1.5"),
     (ONE + "train: {epochs: many}\n", r's.yaml:6: \'train.epochs\' must be a whole number, not "many"'),
+    (ONE + f"train: {{epochs: {'very' * 30}}}\n",
+     r's.yaml:6: \'train.epochs\' must be a whole number, not "(very){14}\.\.\.'),
     (ONE + "train: {augment: 1}\n", r"s.yaml:6: 'train.augment' must be true or false, not 1"),
     (ONE + "train: 3\n", r"s.yaml:6: 'train' must be a mapping of keys to values, not 3"),
     (ONE + "train:\n", r"s.yaml:6: 'train' must be a mapping of keys to values, not null"),

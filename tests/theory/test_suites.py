@@ -78,6 +78,7 @@ MISTAKES = [
     ("name: mine\nkind: theory\n", r"s.yaml:1: 'experiments' is missing"),
     (ONE + "profiles:\n  quick:\n    experiments:\n      quadratic_chain: {chain: 3}\n",
      r"s.yaml:8: experiment 'quadratic_chain' has no option 'chain', did you mean 'chains'\?"),
+    (ONE + "profiles: {quick: {sed: 3}}\n", r"s.yaml:5: unknown key 'sed', did you mean 'seed'\?"),
     (ONE + "profiles:\n  quick: {kind: train}\n", r"s.yaml:6: profile 'quick' cannot change 'kind'"),
     (ONE + "  quadratic_chain: {}\n", r"s.yaml:5: key 'quadratic_chain' is written twice, .*"),
 ]  # fmt: skip
