@@ -19,6 +19,7 @@ from qbench.nn.convert import QuantizedConvNormAct, QuantizedLinearNormAct
 from qbench.nn.deferred import Deferred, materialised
 from qbench.nn.layers import QuantizedLayer
 from qbench.nn.left_gradient import _constant
+from qbench.nn.norms.base import rows_of
 from qbench.nn.remembered import Remembered
 from qbench.nn.site import Site
 from qbench.optim import build_optimizer
@@ -79,7 +80,7 @@ def evaluated(converted: Converted, x: Tensor | None = None) -> Tensor:
 def unfused(converted: Converted) -> Converted:
     for module in converted.model.modules():
         if isinstance(module, QuantizedConvNormAct | QuantizedLinearNormAct):
-            module.levels = module.direct = None
+            module.levels = module.direct = module.fused = None
     return converted
 
 
@@ -106,6 +107,29 @@ def test_watchers_are_shown_the_floats(method: str) -> None:
     backward = ("error", "gradient")
     forward = {site.name for site in converted.sites() if not site.name.endswith(backward)}
     assert seen == forward and forward
+
+
+@pytest.mark.parametrize("method", [*FUSED, "banner8"])
+def test_watchers_of_a_training_step_are_shown_what_the_modules_compute(method: str) -> None:
+    """All tensors but for a code here and there, because statistics are summed in another precision."""
+
+    def shown(converted: Converted) -> dict[str, tuple[Tensor, ...]]:
+        seen = dict[str, tuple[Tensor, ...]]()
+
+        def watch(site: Site, q: QTensor, exact: Tensor) -> None:
+            values = q.dequantize(), exact.detach()
+            seen[site.name] = tuple((rows_of(x) if x.dim() > 1 else x).clone() for x in values)
+
+        for site in converted.sites():
+            site.watcher = watch
+        functional.cross_entropy(converted.model.train()(images()), torch.arange(64) % 5).backward()
+        return seen
+
+    found, expected = shown(built(method)), shown(unfused(built(method)))
+    assert found.keys() == expected.keys()
+    for name, tensors in found.items():
+        for one, other in zip(tensors, expected[name], strict=True):
+            assert (one - other).norm() <= 0.02 * other.norm() + 1e-6, name
 
 
 @pytest.mark.parametrize("method", REMEMBERING)

@@ -26,6 +26,7 @@ RANGE = Recipe(
 DIRECT = Recipe(weight=Direct(8), activation=Direct(8), error=Flag(8), branch_error=Shift(8), norm=DirectNorm())
 RECIPES = {
     "range norm": RANGE,
+    "range norm, activations at random": replace(RANGE, activation=Affine(8, "stochastic")),
     "direct norm": DIRECT,
     "direct norm, branches in floats": replace(DIRECT, branch_error=None),
     "direct norm, branches with a zero point": replace(DIRECT, branch_error=NEAREST),

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from qbench.errors import InputError
 from qbench.kernels.random import Key
+from qbench.nn.integer import is_factor, why_float
 from qbench.quant.formats import (
     Affine,
     Binary,
@@ -175,6 +176,13 @@ def test_an_infinity_poisons_or_is_clipped(spec: Quantizer, infinity: float) -> 
         assert value.isfinite().all()
         end = value.max() if infinity > 0 else value.min()
         assert value[1, 2] == end
+
+
+@every_format
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_a_reason_is_known_for_what_the_integer_products_do_not_take(spec: Quantizer, per_channel: bool) -> None:
+    is_taken = is_factor(encode(spec, sample(16, 33)), per_channel=per_channel)
+    assert is_taken == (why_float(spec, per_channel=per_channel) == "")
 
 
 def test_fixed_grids_clip_at_their_ends() -> None:
