@@ -14,6 +14,7 @@ from qbench.recipe import Recipe
 from qbench.train import build_cell, measure_cell
 from qbench.train.measure import is_simulated
 from qbench.train.settings import MeasureSettings, OptimizerSettings
+from qbench.train.step import TrainStep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,9 +93,19 @@ def test_saved_bytes_grow_with_the_batch(make_cell: MakeCell, measured: dict[str
     assert double.saved_bytes == pytest.approx(2 * single.saved_bytes, rel=0.01)  # the norms' statistics do not grow
 
 
-def test_a_measurement_may_be_longer_than_the_training(make_cell: MakeCell) -> None:
-    cell = make_cell(epochs=1, max_steps_per_epoch=1, measure=MeasureSettings(steps=4, warmup_steps=1))
+def test_a_measurement_that_is_longer_than_the_training_begins_again(
+    make_cell: MakeCell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, factor = [], TrainStep.lr_factor
+
+    def watched(self: TrainStep, step: int) -> float:
+        asked.append(step)
+        return factor(self, step)
+
+    monkeypatch.setattr(TrainStep, "lr_factor", watched)
+    cell = make_cell(epochs=1, max_steps_per_epoch=3, measure=MeasureSettings(steps=4, warmup_steps=1))
     assert len(measure_cell(cell).train_step_s) == 4
+    assert asked[:5] == [0, 1, 2, 0, 1]
 
 
 @pytest.mark.parametrize("method", ["banner8", "binaryconnect"])

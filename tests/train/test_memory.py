@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
+from qbench.quant.formats import Symmetric
+from qbench.quant.qtensor import QTensor
 from qbench.train.memory import StorageTracker, peak_step_bytes, saved_bytes
 
 if TYPE_CHECKING:
@@ -74,7 +76,10 @@ def test_watched_tensors_count_once_in_any_nesting() -> None:
     a, b, c = torch.zeros(3), torch.zeros(5), torch.zeros(7)
     with StorageTracker() as tracker:
         tracker.watch([a, {"state": (b, [a, c.view(7, 1)])}, None, "text"])
-    assert tracker.live_bytes == 15 * FLOAT
+        assert tracker.live_bytes == 15 * FLOAT
+        q = QTensor(torch.zeros(11, dtype=torch.int8), a[0], None, Symmetric(8))
+        tracker.watch((q, QTensor))
+        assert tracker.live_bytes == 15 * FLOAT + 11
 
 
 class _Scratch(torch.autograd.Function):
@@ -152,6 +157,12 @@ def test_a_wrapper_subclass_counts_by_its_payload() -> None:
 def _two_layers() -> tuple[nn.Sequential, torch.optim.SGD, Tensor]:
     net = nn.Sequential(nn.Linear(20, 30, bias=False), nn.Linear(30, 40, bias=False))
     return net, torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9), torch.randn(8, 20)
+
+
+def test_the_peak_is_that_of_the_second_step() -> None:
+    """A first step may make what is kept, as optimisers do, and need memory of its own for it."""
+    sizes = iter([1000, 10])
+    assert peak_step_bytes(lambda: torch.zeros(next(sizes)), []) == 10 * FLOAT
 
 
 def test_peak_of_a_two_layer_step() -> None:
