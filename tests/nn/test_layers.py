@@ -71,6 +71,38 @@ def test_integer_products_are_exact_under_autocast(arithmetic: Arithmetic) -> No
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(functions.conv(x, w, Geometry()), expected[0])
         assert torch.equal(functions.linear(rows, rows), expected[1])
+def test_sums_that_cancel_are_exact(arithmetic: Arithmetic) -> None:
+    """The first half of the terms adds up to far more than 2^24, and the second takes it away again."""
+    length = 20_000
+    x = codes(1, length, value=127)
+    x.codes[0, ::3] -= 1
+    w = codes(1, length, value=127)
+    w.codes[0, length // 2 :] *= -1
+    exact = int((x.codes.long() * w.codes.long()).sum())
+    assert float(FUNCTIONS[arithmetic].linear(x, w)) == exact
+    error = QTensor(x.codes.t(), x.scale, None, x.format), QTensor(w.codes.t(), w.scale, None, w.format)
+    assert float(FUNCTIONS[arithmetic].linear_weight_grad(*error)) == exact
+
+
+@both_arithmetics
+def test_products_with_a_scale_per_filter(arithmetic: Arithmetic) -> None:
+    """Outside of sums over taps and channels, inside of those over filters."""
+    functions, scales = FUNCTIONS[arithmetic], torch.tensor([0.1, 1, 10, 100])
+    spec, x, e = Symmetric(8, granularity="channel"), codes(2, 3, 5, 5), codes(2, 4, 3, 3)
+    filters = QTensor(codes(4, 3, 3, 3).codes, scales.view(4, 1, 1, 1), None, spec)
+    rows = QTensor(codes(4, 12).codes, scales.view(4, 1), None, spec)
+    w, v = filters.dequantize().double(), rows.dequantize().double()
+    found_and_expected = [
+        (functions.conv(x, filters, Geometry()), nn.functional.conv2d(x.codes.double(), w)),
+        (
+            functions.conv_input_grad(e, filters, x.codes.shape, Geometry()),
+            nn.functional.conv_transpose2d(e.codes.double(), w),
+        ),
+        (functions.linear(codes(6, 12), rows), codes(6, 12).codes.double() @ v.t()),
+        (functions.linear_input_grad(codes(6, 4), rows), codes(6, 4).codes.double() @ v),
+    ]
+    for found, expected in found_and_expected:
+        assert (found - expected).abs().max() < 1e-6 * expected.abs().max()
 
 
 @both_arithmetics
