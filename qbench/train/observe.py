@@ -11,7 +11,6 @@ weights, statistics, optimiser, clock and generators are put back bit for bit.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -167,7 +166,7 @@ class _Before:
 
 def rounded(value: float) -> float:
     """``value`` to the digits that are recorded."""
-    return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else value
+    return float(f"{value:.{DIGITS}g}")
 
 
 def weights_of(name: str, layer: nn.Module) -> Iterator[Weight]:

@@ -216,6 +216,28 @@ def test_nearest_rounding_on_a_grid_undoes_what_stochastic_rounding_lets_through
     assert sr["off_by_more", layer, "update"] == (0.0, 0.0)
 
 
+def test_nearest_rounding_lands_on_the_code_nearest_to_what_was_wanted(make_cell: MakeCell, all_probes: Chosen) -> None:
+    """In updates of several steps of the grid."""
+    cell = make_cell("r", {"grid": "fixed"}, optimizer=OptimizerSettings(lr=5.0, momentum=0.0), probes=all_probes)
+    found = by_place(trained(cell).probes())
+    layer = "stages.0.0.conv1.conv"
+    effective = found["effective", layer, "update"][0]
+    assert effective is not None and effective > 0.5
+    assert found["off_by_0", layer, "update"] == (1.0, 1.0)
+
+
+def test_a_rule_that_rounds_more_than_once_is_held_to_no_nearest_code(make_cell: MakeCell, all_probes: Chosen) -> None:
+    found = by_place(trained(make_cell("wageubn", probes=all_probes)).probes())
+    assert not any(quantity.startswith("off_by") for quantity, _, _ in found)
+    assert "update" in {path for quantity, _, path in found if quantity == "sqnr"}
+
+
+def test_gradients_of_a_scaled_loss_are_shown_without_the_scale(make_cell: MakeCell, all_probes: Chosen) -> None:
+    found = by_place(trained(make_cell("bf16", {"dtype": "float16"}, probes=all_probes)).probes())
+    ratios = [values for (quantity, _, _), values in found.items() if quantity == "gradient_to_exact"]
+    assert ratios and all(value == pytest.approx(1, rel=0.1) for values in ratios for value in values)
+
+
 def test_a_run_that_diverges_keeps_what_was_observed(make_cell: MakeCell, all_probes: Chosen) -> None:
     outcome = train_cell(
         make_cell("fp32", epochs=6, optimizer=OptimizerSettings(lr=1e6), probes=all_probes, max_steps_per_epoch=1),
