@@ -93,6 +93,17 @@ def test_fused_blocks_evaluate_as_their_modules(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", FUSED)
+def test_channels_that_never_varied_evaluate_as_in_the_modules(method: str) -> None:
+    fused, modules = built(method), unfused(built(method))
+    for converted in (fused, modules):
+        for name, buffer in converted.model.named_buffers():
+            if name.endswith("running_scale"):
+                buffer.zero_()
+    expected = evaluated(modules)
+    assert expected.isfinite().all() and torch.equal(evaluated(fused), expected)
+
+
+@pytest.mark.parametrize("method", FUSED)
 def test_watchers_are_shown_the_floats(method: str) -> None:
     converted, seen = built(method), set[str]()
 

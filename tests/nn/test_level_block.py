@@ -12,6 +12,7 @@ from qbench.catalog import find_method
 from qbench.models import build_model
 from qbench.nn import convert, level_block
 from qbench.nn.blocks import ConvNormAct
+from qbench.nn.convert import QuantizedConvNormAct
 from qbench.nn.deferred import Deferred, materialised
 from qbench.nn.views import Held, Source, SumView, View
 from qbench.recipe import Arithmetic
@@ -58,6 +59,20 @@ def chain() -> Chain:
 def gradients(model: nn.Module) -> list[Tensor]:
     materialised(model(images())).square().sum().backward()
     return [parameter.grad for parameter in model.parameters()]  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("build", [residual, chain])
+def test_its_node_computes_what_the_modules_compute(build: Callable[[], nn.Module]) -> None:
+    """But for a code here and there, because statistics are summed in another precision."""
+    nodes, modules = build(), build()
+    for module in modules.modules():
+        if isinstance(module, QuantizedConvNormAct):
+            assert module.levels is not None
+            module.levels = None
+    for found, expected in zip(gradients(nodes), gradients(modules), strict=True):
+        assert (found - expected).norm() <= 1e-3 * expected.norm()
+    for found, expected in zip(nodes.buffers(), modules.buffers(), strict=True):
+        assert (found - expected).norm() <= 1e-5 * expected.norm()
 
 
 def held_for_good(view: View, trunk: Tensor, source: Source | None) -> tuple[Held, Tensor]:

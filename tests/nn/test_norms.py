@@ -12,6 +12,7 @@ from qbench.errors import InputError
 from qbench.models import build_model
 from qbench.nn import convert
 from qbench.nn.norms import build_norm
+from qbench.nn.norms.layer_scale import LayerScaling
 from qbench.nn.norms.range import num_chunks, range_constant
 from qbench.nn.site import Clock
 from qbench.quant.formats import Affine, Direct, Levels, Quantizer, Symmetric
@@ -113,6 +114,18 @@ def test_constant_channel_is_finite_both_ways(spec: Norm, value: float) -> None:
     assert y.isfinite().all()
     assert x.grad is not None
     assert x.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("spec", [DirectNorm(), LevelNorm(Levels(4))], ids=str)
+def test_a_channel_that_never_varied_evaluates_to_numbers(spec: Norm) -> None:
+    module = build_norm(nn.BatchNorm2d(2), spec, "norm", Clock()).eval()
+    module.running_scale.zero_()  # type: ignore[operator,union-attr]
+    assert module(torch.randn(4, 2, 3, 3)).isfinite().all()
+
+
+def test_a_layer_scale_divides() -> None:
+    x = torch.randn(4, 3)
+    assert torch.equal(LayerScaling(8.0)(x), x / 8)
 
 
 def test_direct_norm_without_rounding_is_batch_norm() -> None:
