@@ -50,7 +50,7 @@ class Net(nn.Module):
         return y
 
 
-def built(net: Net, *, fused: bool, recipe: Recipe = RECIPE) -> nn.Module:
+def built(net: nn.Module, *, fused: bool, recipe: Recipe = RECIPE) -> nn.Module:
     model = convert(net, recipe, arithmetic="integer").model
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for module in model.modules():
@@ -83,6 +83,18 @@ def test_its_nodes_compute_what_the_modules_compute(is_conv: bool, activation: b
         results.append(gradients(model.train(), x, upstream))
     for one, other in zip(*results, strict=True):
         # Statistics are summed in another order and precision, so a few codes move by one step of 1/255 of a range.
+        assert (one - other).norm() <= 0.02 * other.norm() + 1e-6
+
+
+def test_blocks_without_relu_and_sum_compute_what_the_modules_compute() -> None:
+    """As projections of a trunk are."""
+    x, upstream = (torch.randn(8, c, 8, 8, generator=torch.Generator().manual_seed(c)) for c in (5, 6))
+    results = []
+    for fused in (True, False):
+        torch.manual_seed(0)
+        blocks = [ConvNormAct(a, b, 3, activation=False, to_trunk=True) for a, b in ((5, 7), (7, 6))]
+        results.append(gradients(built(nn.Sequential(*blocks), fused=fused), x, upstream))
+    for one, other in zip(*results, strict=True):
         assert (one - other).norm() <= 0.02 * other.norm() + 1e-6
 
 
