@@ -51,8 +51,6 @@ def named(case: Case) -> Arguments:
     names = [argument.name for argument in schema(case.op).arguments]
     arguments = dict(zip(names, case.arguments(), strict=True))
     arguments.pop("wide", None)
-    if case.op == "range_norm_gradient_":
-        arguments["normalised"] = arguments.pop("codes")
     return arguments
 
 
@@ -95,8 +93,7 @@ def places(op: str) -> Iterator[tuple[Case, str]]:
 
 
 def is_written(op: str, name: str) -> bool:
-    own = "codes" if name == "normalised" else name
-    written = (argument for argument in schema(op).arguments if argument.name == own)
+    written = (argument for argument in schema(op).arguments if argument.name == name)
     return any(argument.alias_info is not None and argument.alias_info.is_write for argument in written)
 
 
