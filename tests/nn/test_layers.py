@@ -71,6 +71,9 @@ def test_integer_products_are_exact_under_autocast(arithmetic: Arithmetic) -> No
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(functions.conv(x, w, Geometry()), expected[0])
         assert torch.equal(functions.linear(rows, rows), expected[1])
+
+
+@both_arithmetics
 def test_sums_that_cancel_are_exact(arithmetic: Arithmetic) -> None:
     """The first half of the terms adds up to far more than 2^24, and the second takes it away again."""
     length = 20_000
