@@ -115,6 +115,6 @@ class _BoundedBlock(torch.autograd.Function):
         error, for_trunk = block.encode_error(grads[0], unpack_bits(packed, STATE_BITS, ctx.shape))
         error = block.scaled_error(error)
         grad_x = layer.product.input_grad(error, w.value, ctx.x_shape) if ctx.needs_input_grad[0] else None
-        grad_w = layer.weight_gradient(a.value, error)
+        grad_w = layer.weight_gradient(a.value, error) if ctx.needs_input_grad[1] else None
         grad_bias = over_channels(for_trunk * block.inverse) if ctx.needs_input_grad[2] else None
         return grad_x, grad_w, grad_bias, for_trunk if ctx.has_trunk else None, None

@@ -100,11 +100,13 @@ def contents_of(converted: Converted) -> dict[str, Tensor | QTensor]:
     """What evaluation reads, by the names of the model's state dict."""
     model = converted.model
     training = [module for module in model.modules() if module.training]
-    model.eval()
     layers = _layers(converted)
-    contents: dict[str, Tensor | QTensor] = {name: _evaluated(layer) for name, layer in layers.items()}
-    for module in training:  # some may have been in evaluation mode before
-        module.training = True
+    model.eval()
+    try:
+        contents: dict[str, Tensor | QTensor] = {name: _evaluated(layer) for name, layer in layers.items()}
+    finally:
+        for module in training:  # some may have been in evaluation mode before
+            module.training = True
     held = {id(tensor) for layer in layers.values() for tensor in (layer.weight, *layer.weight_buffers())}
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if id(tensor) not in held and tensor.is_floating_point():

@@ -337,22 +337,22 @@ def over_channels(error: Tensor) -> Tensor:
 
 def product_gradients(
     ctx: Any, layer: QuantizedLayer, errors: tuple[Value, Value], left: LeftGradient | None = None
-) -> tuple[Tensor | None, Tensor]:
-    """The gradients of a layer's input, where it is wanted, and of its weight, from what its node kept.
+) -> tuple[Tensor | None, Tensor | None]:
+    """The gradients of a layer's input and of its weight, where they are wanted, from what its node kept.
 
-    ctx: of the node, which keeps the two operands, has the input's shape as ``x_shape`` and the input as its first
-    argument. errors: for the input gradient and for the weight gradient. left: where the input gradient may be left.
-    The larger of the results is made last, when what only the other needs is gone.
+    ctx: of the node, which keeps the two operands, has the input's shape as ``x_shape``, and input and weight as its
+    first arguments. errors: for the input gradient and for the weight gradient. left: where the input gradient may be
+    left. The larger of the results is made last, when what only the other needs is gone.
     """
     (a, w), _ = kept(ctx)
     for_input, for_weight = errors
     del errors
-    grad_x, wants_input = None, ctx.needs_input_grad[0]
+    grad_x, (wants_input, wants_weight) = None, ctx.needs_input_grad[:2]
     weight_is_last = ctx.x_shape.numel() < layer.weight.numel()
     if wants_input and weight_is_last:
         grad_x = _input_gradient(layer, for_input, w.value, ctx.x_shape, left)
         del for_input, w
-    grad_weight = layer.weight_gradient(a.value, for_weight)
+    grad_weight = layer.weight_gradient(a.value, for_weight) if wants_weight else None
     del a, for_weight
     release(ctx)
     if wants_input and not weight_is_last:

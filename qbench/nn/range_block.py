@@ -90,8 +90,9 @@ class RangeBlock:
             return self.evaluate(x, trunk)
         self._evaluated.forget()
         between, left, outcome = Between(), LeftGradient(), list[Source]()
+        token, view = parted(x)
         product = _Product.apply(  # type: ignore[no-untyped-call]
-            *parted(x), self.layer.in_graph, self, between, left_of(x)
+            token, self.layer.in_graph, view, self, between, left_of(x)
         )
         y = _NormAndReLU.apply(  # type: ignore[no-untyped-call]
             product, self.norm.weight, self.norm.bias, *parted(trunk), self, between, left_of(trunk), left, outcome
@@ -225,7 +226,7 @@ def replaced(x: Tensor, at: Tensor, values: Tensor) -> Tensor:
 class _Product(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, view: Source | None, weight: Tensor, block: RangeBlock, between: Between,
+        ctx: Any, x: Tensor, weight: Tensor, view: Source | None, block: RangeBlock, between: Between,
         x_left: LeftGradient | None,
     ) -> Tensor:  # fmt: skip
         layer = block.layer
@@ -242,7 +243,7 @@ class _Product(torch.autograd.Function):
         block = ctx.block
         # Named here, the errors would outlive their use.
         grad_x, grad_weight = product_gradients(ctx, block.layer, block.encode_errors(ctx.between.take()), ctx.x_left)
-        return grad_x, None, grad_weight, None, None, None
+        return grad_x, grad_weight, None, None, None, None
 
 
 def _sum(output: View, shortcut: Source) -> tuple[Held, Tensor]:
