@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ _WORK = ("user", "nice", "system", "irq", "softirq", "steal")
 
 @dataclass(frozen=True)
 class Reading:
-    """Seconds: of the clock, of work on the CPUs this process may use, and of its own work."""
+    """Seconds: of the clock, of work on the CPUs this process may use (NaN where the system hides it), and of its own
+    work."""
 
     clock: float
     all_work: float
@@ -36,10 +38,11 @@ def share_taken(since: Reading, until: Reading, num_threads: int, cores: int | N
     processes were at work there: max(0, others + num_threads - cores) / num_threads, at most 1.
 
     others: CPUs that other processes kept busy, on average. cores: that this process may use (None: as the system
-    says); what its threads leave free is anybody's. None for less than SHORTEST_S seconds.
+    says); what its threads leave free is anybody's. None for less than SHORTEST_S seconds, and where the system does
+    not tell.
     """
     seconds = until.clock - since.clock
-    if seconds < SHORTEST_S:
+    if seconds < SHORTEST_S or math.isnan(since.all_work + until.all_work):
         return None
     own = until.own_work - since.own_work
     others = max(0.0, until.all_work - since.all_work - own) / seconds
@@ -49,7 +52,9 @@ def share_taken(since: Reading, until: Reading, num_threads: int, cores: int | N
 
 def _all_work() -> float:
     usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
-    cpus = enumerate(psutil.cpu_times(percpu=True))
-    return sum(
-        getattr(times, kind, 0.0) for number, times in cpus if usable is None or number in usable for kind in _WORK
-    )
+    try:
+        cpus = psutil.cpu_times(percpu=True)
+    except OSError:
+        return math.nan
+    mine = [times for number, times in enumerate(cpus) if usable is None or number in usable]
+    return sum(getattr(times, kind, 0.0) for times in mine for kind in _WORK)

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from qbench.environment import num_cores
+from qbench.train import crowding
 from qbench.train.crowding import SHORTEST_S, Reading, share_taken
 
 START = Reading(10.0, 100.0, 5.0)
@@ -35,6 +36,15 @@ def test_share(all_work: float, own_work: float, num_threads: int, cores: int, s
 def test_a_moment_is_too_short() -> None:
     end = Reading(START.clock + SHORTEST_S / 2, START.all_work + 4, START.own_work)
     assert share_taken(START, end, 2, 2) is None
+
+
+def test_a_system_that_hides_its_work_leaves_it_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hidden(percpu: bool) -> None:
+        raise PermissionError("/proc/stat")
+
+    monkeypatch.setattr(crowding.psutil, "cpu_times", hidden)
+    end = Reading.now()
+    assert share_taken(Reading(end.clock - 2.0, end.all_work, end.own_work), end, 2, 2) is None
 
 
 @pytest.mark.slow
