@@ -79,11 +79,8 @@ Bound = Callable[[Tensor, float], float]
 
 
 def _exact(product: Callable[[Tensor], Tensor], a: Operand, bound: Bound) -> Tensor:
-    """``product`` of a's values with those of the other factor, exact where both are integers, which one says of both.
-
-    Where the sums may pass 2^24 in float32, a is split in two digits whose sums do not (two float32 products are
-    several times faster than a float64 one on a CPU); the last resort, and the only way on CUDA, is float64.
-    """
+    """``product`` of a's values with those of the other factor, exact where both are integers, which one says of
+    both."""
     if not a.is_integer:
         return product(a.values)
     with torch.autocast(a.values.device.type, enabled=False):  # whose bfloat16 holds few integers
@@ -91,6 +88,11 @@ def _exact(product: Callable[[Tensor], Tensor], a: Operand, bound: Bound) -> Ten
 
 
 def _integer_product(product: Callable[[Tensor], Tensor], a: Operand, bound: Bound) -> Tensor:
+    """:func:`_exact` of integers.
+
+    Where the sums may pass 2^24 in float32, a is split in two digits whose sums do not (two float32 products are
+    several times faster than a float64 one on a CPU); the last resort, and the only way on CUDA, is float64.
+    """
     values = a.values
     if values.is_cuda:
         return product(values.double()).round()  # of an algorithm that transforms the factors; any other is exact

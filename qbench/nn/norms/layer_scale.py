@@ -7,7 +7,6 @@ import math
 from torch import Tensor, nn
 
 from qbench.nn.layers import QuantizedLayer
-from qbench.nn.uncompiled import uncompiled
 from qbench.recipe import LayerScale
 
 
@@ -33,7 +32,6 @@ class LayerScaling(nn.Module):
         super().__init__()
         self.alpha = alpha
 
-    @uncompiled
     def forward(self, x: Tensor) -> Tensor:
         """x of any shape, float32."""
         return x * (1 / self.alpha)
@@ -47,7 +45,6 @@ class ScaledLayer(QuantizedLayer):
 
     alpha: float = 1.0
 
-    @uncompiled
     def forward(self, x: Tensor) -> Tensor:
         """x -> (product with the weight, plus the bias) / alpha."""
         return super().forward(x) * (1 / self.alpha)
