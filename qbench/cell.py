@@ -162,7 +162,7 @@ class Measurement(Plain):
     simulated: bool = Field(default=True, description="speed and memory are of a simulation")
     kernels: tuple[str, ...] = Field(default=(), description="what computed beside PyTorch, such as 'cpp (avx2)'")
     share_taken: float | None = Field(
-        default=None, description="share of the CPUs that other processes took from the timed steps"
+        default=None, description="share of the CPUs that other processes took from the measurement"
     )
     run: str = Field(default="", description="identifier of the qbench run that measured it")
     round: int = Field(default=0, description="rounds of two methods are a pair where run and round are equal")

@@ -43,16 +43,15 @@ def measure_cell(cell: Cell) -> Measurement:
     noted, not prevented.
     Raises the InputError family for what the cell names and this machine does not have.
     """
+    before = Reading.now()  # the timed steps alone may be too short
     built = build_cell(_with_batch_size(cell))
     batches = _preload(built)
     bench = _Bench(built, cell.measure.warmup_steps, cell.measure.steps)
-    before = Reading.now()
     train_step_s = bench.time_training(batches)
     if not math.isfinite(bench.last_loss):
         message = f"the training loss became {bench.last_loss} within {bench.step} measured steps"
         return Measurement(status=Status.DIVERGED, message=message, batch_size=built.plan.batch_size)
     infer_step_s = bench.time_inference(batches)
-    taken = share_taken(before, Reading.now(), torch.get_num_threads())
     del batches[1:]
     return Measurement(
         status=Status.OK,
@@ -66,7 +65,7 @@ def measure_cell(cell: Cell) -> Measurement:
         memory_method=CUDA_METHOD if built.device.type == "cuda" else CPU_METHOD,
         simulated=is_simulated(cell, built.recipe),
         kernels=() if built.recipe.stays_float else in_use(),
-        share_taken=taken,
+        share_taken=share_taken(before, Reading.now(), torch.get_num_threads()),
     )
 
 
