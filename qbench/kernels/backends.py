@@ -33,7 +33,9 @@ FORCIBLE = ("reference", "numba", "cpp")
 VARIABLE = "QBENCH_KERNELS"
 """Environment variable that forces one of FORCIBLE."""
 
-FAMILIES = ("products", "encode", "passes", "direct", "updates", "packing", "pooling", "range_norm", "blocks")
+FAMILIES = (
+    "products", "line_gradient", "encode", "passes", "direct", "updates", "packing", "pooling", "range_norm", "blocks",
+)  # fmt: skip
 MODULES = {
     "cpp": tuple(f"qbench.kernels.cpu.{family}" for family in FAMILIES),
     "numba": ("qbench.kernels.numba_backend", "qbench.kernels.numba_blocks"),

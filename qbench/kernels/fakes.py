@@ -77,6 +77,13 @@ def conv2d_input_grad_scaled(
 conv2d_weight_grad_scaled = conv2d_input_grad_scaled
 
 
+def conv2d_weight_grad_line(
+    x: Tensor, x_zero: Tensor | None, x_scale: Tensor, e: Tensor, slope: Tensor, offset: Tensor, at: Tensor,
+    values: Tensor, weight_shape: Sequence[int], *geometry: Any,
+) -> Tensor:  # fmt: skip
+    return image(x, weight_shape, torch.float32)
+
+
 def add_conv2d_input_grad_(total: Tensor, *arguments: Any) -> None:
     return None
 

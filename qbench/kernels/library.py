@@ -1,9 +1,9 @@
 """The kernels as PyTorch operators: ``torch.ops.qbench.*``.
 
 Each is declared once, with its schema and the shapes of its results. What computes it is chosen per device at its
-first call by :mod:`qbench.kernels.backends`. The functions of qbench/kernels (products, encoding, passes, direct,
-updates, packing, pooling, blocks) check their arguments and call these; the operators themselves compare the devices
-and trust all else.
+first call by :mod:`qbench.kernels.backends`. The functions of qbench/kernels (products, line_gradient, encoding,
+passes, direct, updates, packing, pooling, blocks) check their arguments and call these; the operators themselves
+compare the devices and trust all else.
 
 Tensors are dense: channels-last with four dimensions, row-major otherwise (the factors of ``matmul`` may have any
 strides). A key is four integers, [seed, tensor, step, generator], or None to round to nearest.
@@ -47,6 +47,10 @@ SCHEMAS = {
     "add_conv2d_input_grad_": (f"(Tensor(a!) total, {E}, Tensor e_scale, {W}, Tensor w_scale, {GEOMETRY}) -> ()"),
     "conv2d_weight_grad_scaled": (
         f"({X}, Tensor x_scale, {E}, Tensor e_scale, SymInt[] weight_shape, {GEOMETRY}) -> Tensor"
+    ),
+    "conv2d_weight_grad_line": (
+        f"({X}, Tensor x_scale, Tensor e, Tensor slope, Tensor offset, Tensor at, Tensor values, "
+        f"SymInt[] weight_shape, {GEOMETRY}) -> Tensor"
     ),
     "matmul_scaled": (
         "(Tensor a, Tensor? a_zero, Tensor a_scale, Tensor b, Tensor? b_zero, Tensor b_scale, Tensor? bias) -> Tensor"

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qbench.kernels.reference import line_gradient
 from qbench.kernels.reference import products as reference
 
 LONGEST = 2**16
@@ -106,6 +107,7 @@ conv2d_encoded = _scaled(reference.conv2d_encoded, conv2d)
 conv2d_input_grad_scaled = _scaled(reference.conv2d_input_grad_scaled, conv2d_input_grad)
 add_conv2d_input_grad_ = _scaled(reference.add_conv2d_input_grad_, conv2d_input_grad)
 conv2d_weight_grad_scaled = _scaled(reference.conv2d_weight_grad_scaled, conv2d_weight_grad)
+conv2d_weight_grad_line = _scaled(line_gradient.conv2d_weight_grad_line, conv2d_weight_grad)
 matmul_scaled = _scaled(reference.matmul_scaled, matmul)
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from qbench.kernels.reference import products
+from qbench.kernels.reference import line_gradient, products
 
 PRODUCTS = (
     "conv2d",
@@ -26,8 +26,11 @@ PRODUCTS = (
     "conv2d_input_grad_scaled",
     "add_conv2d_input_grad_",
     "conv2d_weight_grad_scaled",
+    "conv2d_weight_grad_line",
     "matmul_scaled",
 )
+KINDS = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad")
+LINE = "conv2d_weight_grad_line"
 LONG = 33_026
 """255 * 255 * LONG is the first multiple of 255^2 beyond 2^31."""
 
@@ -60,6 +63,7 @@ CASES = (
     Operands(S8, 127, None, S8, -127, None),
     Operands(U8, 0, 255.0, U8, 0, 255.0),
     Operands(U8, None, 128.0, S8, None, None),
+    Operands(U8, None, 7.0, U8, None, None),
     Operands(S8, None, None, U8, None, 1.0),
     Operands(S16, -32768, None, U8, 255, 0.0),
     Operands(S16, None, None, S16, None, None),
@@ -68,7 +72,7 @@ CASES = (
 
 def first_difference(op: str, function: Callable[..., Any], device: str) -> str:
     """Where ``function`` first differs from the reference of the product ``op``; empty where nowhere."""
-    reference = getattr(products, op)
+    reference = getattr(line_gradient if op == LINE else products, op)
     for label, arguments in _calls(op, device):
         expected = outcome(reference, arguments)
         try:
@@ -103,11 +107,13 @@ def _calls(op: str, device: str) -> Iterator[tuple[str, tuple[Any, ...]]]:
     generator = torch.Generator().manual_seed(0)
     build = _matmul if op.startswith("matmul") else _conv
     for case in CASES:
+        if op == LINE and not case.first == case.second == U8:
+            continue
         yield str(case), build(op, case, "odd", generator, device)
         yield f"{case}, one channel", build(op, case, "narrow", generator, device)
         if S16 not in (case.first, case.second):
             yield f"{case}, whole tiles", build(op, case, "tiled", generator, device)
-        if op.endswith(("_scaled", "_encoded", "_")) and case.first == U8:
+        if op.endswith(("_scaled", "_encoded", "_line", "_")) and case.first == U8:
             yield f"{case}, long sums", build(op, case, "long", generator, device)
 
 
@@ -157,7 +163,7 @@ def _matmul(op: str, case: Operands, size: str, generator: torch.Generator, devi
 
 def _conv(op: str, case: Operands, size: str, generator: torch.Generator, device: str) -> tuple[Any, ...]:
     x_shape, w_shape, e_shape, geometry = _shapes(op, size)
-    kind = op.removesuffix("_scaled").removesuffix("_encoded").removeprefix("add_").removesuffix("_")
+    kind = next(kind for kind in reversed(KINDS) if kind in op)
     shapes = {
         "conv2d": (x_shape, w_shape),
         "conv2d_input_grad": (e_shape, w_shape),
@@ -168,6 +174,8 @@ def _conv(op: str, case: Operands, size: str, generator: torch.Generator, device
     if op == kind:
         return (*first, *second, *result, *geometry, _is_wide(case))
     scale, other = _scales(device)
+    if op == LINE:
+        return (*first, scale, second[0], *_line(second[0]), *result, *geometry)
     if op.startswith("add_"):
         total = torch.linspace(-9, 9, math.prod(x_shape)).view(x_shape).to(device)
         total = total.contiguous(memory_format=torch.channels_last)
@@ -176,6 +184,14 @@ def _conv(op: str, case: Operands, size: str, generator: torch.Generator, device
     ends = [torch.tensor(end, device=device) for end in (-300.0, 500.0)]
     encoding = (*ends, 8, True) if op.endswith("_encoded") else ()
     return (*first, scale, *second, other, *bias, *result, *geometry, *encoding)
+
+
+def _line(e: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Slopes and offsets of a line of the codes, and what replaces its first element and its last, per filter."""
+    filters, device = e.shape[1], e.device
+    each, last = torch.arange(filters, device=device), e.numel() - filters
+    slope, offset = torch.linspace(-1, 2, filters, device=device), torch.linspace(90, -70, filters, device=device)
+    return slope, offset, torch.cat([each, last + each]), torch.linspace(-400, 400, 2 * filters, device=device)
 
 
 def _shapes(op: str, size: str) -> tuple[Shape, Shape, Shape, tuple[list[int], list[int], list[int], int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import kernel_cases_blocks
 import kernel_cases_direct
 import kernel_cases_encoding
+import kernel_cases_line_gradient
 import kernel_cases_long
 import kernel_cases_passes
 import kernel_cases_products
@@ -13,6 +14,7 @@ import kernel_cases_updates
 
 CASES = (
     *kernel_cases_products.CASES,
+    *kernel_cases_line_gradient.CASES,
     *kernel_cases_long.CASES,
     *kernel_cases_encoding.CASES,
     *kernel_cases_passes.CASES,

@@ -14,6 +14,7 @@ from typing import Any
 
 import kernel_cases_blocks as blocks
 import kernel_cases_direct as direct
+import kernel_cases_line_gradient as line_gradient
 import kernel_cases_passes as passes
 import kernel_cases_products as products
 import kernel_cases_range_norm as range_norm
@@ -73,6 +74,7 @@ def of_products(draw: Random) -> Iterator[Drawn]:
         per_channel = draw.random() < 0.5
         yield f"{kind}_scaled", products.scaled(kind, shape, fill, per_channel=per_channel), 0
     yield "add_conv2d_input_grad_", products.added(shape, fill), 0
+    yield line_gradient.OP, line_gradient.line(shape, draw.choice(line_gradient.FILLS), chunks_of(draw, shape.e)), 0
     yield "conv2d_encoded", products.encoded(shape, fill, draw.choice((8, 4)), draw.random() < 0.5), 0
     size, layout = (draw.randint(1, 70), draw.randint(1, 140), draw.randint(1, 70)), draw.choice(products.LAYOUTS)
     yield "matmul", products.matmul(size, fill, layout), 0

@@ -32,8 +32,8 @@ def conv2d(
     wide: bool,
 ) -> Tensor:
     """x [N, C, H, W], w [K, C / groups, R, S] -> [N, K, H', W'] int32, int64 if ``wide``."""
-    image = _padded(_centred(x, x_zero), padding)
-    filters = by_group(_centred(w, w_zero), groups)  # [G, K / G, C / G, R, S]
+    image = padded(centred(x, x_zero), padding)
+    filters = by_group(centred(w, w_zero), groups)  # [G, K / G, C / G, R, S]
     size = output_size(x.shape, w.shape, stride, padding, dilation)
     total = torch.zeros(
         (groups, x.shape[0] * size[0] * size[1], w.shape[0] // groups), dtype=torch.int64, device=x.device
@@ -57,8 +57,8 @@ def conv2d_input_grad(
 ) -> Tensor:
     """e [N, K, H', W'], w [K, C / groups, R, S] -> ``input_shape``: each output spread back over its window."""
     n, c, height, width = input_shape
-    rows = rows_by_group(_centred(e, e_zero), groups)
-    filters = by_group(_centred(w, w_zero), groups)
+    rows = rows_by_group(centred(e, e_zero), groups)
+    filters = by_group(centred(w, w_zero), groups)
     size = (e.shape[2], e.shape[3])
     image = torch.zeros((n, c, height + 2 * padding[0], width + 2 * padding[1]), dtype=torch.int64, device=e.device)
     for r, s, window in windows(image, w.shape, size, stride, dilation):
@@ -80,8 +80,8 @@ def conv2d_weight_grad(
     wide: bool,
 ) -> Tensor:
     """x [N, C, H, W], e [N, K, H', W'] -> ``weight_shape`` [K, C / groups, R, S]: each tap's sum over all outputs."""
-    image = _padded(_centred(x, x_zero), padding)
-    errors = rows_by_group(_centred(e, e_zero), groups).transpose(1, 2)  # [G, K / G, outputs]
+    image = padded(centred(x, x_zero), padding)
+    errors = rows_by_group(centred(e, e_zero), groups).transpose(1, 2)  # [G, K / G, outputs]
     grad = torch.zeros(tuple(weight_shape), dtype=torch.int64, device=x.device)
     for r, s, window in windows(image, weight_shape, (e.shape[2], e.shape[3]), stride, dilation):
         grad[..., r, s] = _matmul(errors, rows_by_group(window, groups)).flatten(0, 1)
@@ -90,7 +90,7 @@ def conv2d_weight_grad(
 
 def matmul(a: Tensor, a_zero: Tensor | None, b: Tensor, b_zero: Tensor | None, wide: bool) -> Tensor:
     """a [M, K], b [K, N] -> [M, N] int32, int64 if ``wide``."""
-    total = _matmul(_centred(a, a_zero)[None], _centred(b, b_zero)[None])
+    total = _matmul(centred(a, a_zero)[None], centred(b, b_zero)[None])
     return total[0].to(sum_type(wide))
 
 
@@ -234,12 +234,12 @@ def output_size(
     )
 
 
-def _centred(x: Tensor, zero: Tensor | None) -> Tensor:
+def centred(x: Tensor, zero: Tensor | None) -> Tensor:
     values = x.to(torch.int64)
     return values if zero is None else values - zero.to(torch.int64)
 
 
-def _padded(x: Tensor, padding: Sequence[int]) -> Tensor:
+def padded(x: Tensor, padding: Sequence[int]) -> Tensor:
     return torch.nn.functional.pad(x, (padding[1], padding[1], padding[0], padding[0]))
 
 

@@ -1,0 +1,80 @@
+"""Weight gradients whose error is a line of codes: replaced elements in corners, twice at one place, not finite."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import partial
+from itertools import product
+from typing import Any
+
+import torch
+from kernel_cases_products import BASIC, DEEP, LONG_SHAPES, SHAPES, TILED, U8, Fill, Shape, factors
+from kernel_matrix import Case, generator, normal, number
+from torch import Tensor
+
+OP = "conv2d_weight_grad_line"
+
+FILLS = (
+    Fill(U8, None, None, U8, None, None),
+    Fill(U8, None, 131.0, U8, None, None),
+    Fill(U8, 255, None, U8, 255, None),
+    Fill(U8, 255, 0.0, U8, 0, None),
+    Fill(U8, 0, 255.0, U8, 255, None),
+    Fill(U8, (0, 255), 255.0, U8, (0, 255), None),
+)
+"""Errors have no zero point: it is in the line."""
+
+
+def replaced(shape: Shape, chunks: int, seed: int = 5) -> tuple[Tensor, Tensor]:
+    """A place of each chunk and filter twice, the same one in some, corners of images among them, with values."""
+    n, filters, height, width = shape.e
+    rows = n * height * width
+    if not rows * filters:
+        return torch.zeros(0, dtype=torch.int64), torch.zeros(0)
+    size = rows // chunks
+    drawn = torch.randint(0, size, (2, chunks, filters), generator=generator(seed))
+    drawn[0, 0, ::2], drawn[1, -1, ::3] = 0, size - 1
+    drawn[1, :, ::4] = drawn[0, :, ::4]
+    places = (drawn + size * torch.arange(chunks).view(-1, 1)) * filters + torch.arange(filters)
+    values = normal(tuple(places.shape), seed=seed + 1, scale=40.0)
+    values[1] = torch.where(places[0] == places[1], values[0], values[1])
+    return places.flatten(), values.flatten()
+
+
+def line(
+    shape: Shape, fill: Fill, chunks: int = 1, *, scale: float = 0.0173, slope: float = 1.0, value: float | None = None
+) -> tuple[Any, ...]:
+    """slope: what those of the filters are multiplied by. value: of every third replaced element."""
+    (x, x_zero), (e, _) = factors(fill, shape.x, shape.e)
+    slopes, offsets = normal((shape.filters,), seed=3) * slope, normal((shape.filters,), seed=4, scale=100.0)
+    at, values = replaced(shape, chunks)
+    if value is not None:
+        values[::3] = value
+    return x, x_zero, number(scale), e, slopes, offsets, at, values, list(shape.w), *shape.geometry
+
+
+def without_replaced(shape: Shape) -> tuple[Any, ...]:
+    x, x_zero, x_scale, e, slope, offset, at, values, *rest = line(shape, FILLS[1])
+    return x, x_zero, x_scale, e, slope, offset, at[:0], values[:0], *rest
+
+
+def _chunks(shape: Shape) -> int:
+    return 2 if shape.e[0] % 2 == 0 and shape.e[0] else 1
+
+
+def _cases() -> Iterator[Case]:
+    for shape, fill in product((*SHAPES, *LONG_SHAPES), FILLS[:2]):
+        yield Case(OP, f"{shape.label}-{fill}", partial(line, shape, fill, _chunks(shape)))
+    for shape, fill in product((BASIC, TILED, DEEP, *LONG_SHAPES[2:]), FILLS[2:]):
+        yield Case(OP, f"{shape.label}-{fill}-filled", partial(line, shape, fill, _chunks(shape)))
+    yield Case(OP, "many-chunks", partial(line, TILED, FILLS[1], 36))
+    yield Case(OP, "nothing-replaced", partial(without_replaced, BASIC))
+    yield Case(OP, "poisoned", partial(line, BASIC, FILLS[1], scale=math.nan))
+    for value in (math.nan, math.inf, 3e38, 1e-42):
+        yield Case(OP, f"replaced-by-{value:g}", partial(line, BASIC, FILLS[1], 2, value=value))
+    for slope in (math.nan, math.inf, 1e36, 1e-40, 0.0):
+        yield Case(OP, f"slope-{slope:g}", partial(line, TILED, FILLS[0], slope=slope))
+
+
+CASES = tuple(_cases())

@@ -1,0 +1,89 @@
+"""The weight gradient from a line of codes is the float convolution's with the error that the line stands for."""
+
+from __future__ import annotations
+
+import kernel_cases_line_gradient as cases
+import pytest
+import torch
+from kernel_cases_products import BASIC, SHAPES, Shape
+from torch import Tensor
+
+from qbench.kernels import backends
+from qbench.kernels.line_gradient import conv2d_s8_weight_grad_line, linear_s8_weight_grad_line
+
+
+def error_of(e: Tensor, slope: Tensor, offset: Tensor, at: Tensor, values: Tensor) -> Tensor:
+    """The line's values with those that are replaced, float64 of e's shape."""
+    rows = e.permute(0, 2, 3, 1).double() * slope.double() + offset.double()
+    flat = rows.flatten()
+    flat[at] = values.double()
+    return flat.view(rows.shape).permute(0, 3, 1, 2)
+
+
+def keys(shape: Shape) -> dict[str, object]:
+    return dict(zip(("stride", "padding", "dilation", "groups"), shape.geometry, strict=True))
+
+
+def real_gradient(shape: Shape, arguments: tuple) -> Tensor:
+    x, x_zero, x_scale, e, *line = arguments[:8]
+    centred = (x.double() - (0 if x_zero is None else x_zero.double())) * x_scale.double()
+    return gradient(shape, centred, error_of(e, *line))
+
+
+def gradient(shape: Shape, x: Tensor, error: Tensor) -> Tensor:
+    where = (list(shape.stride), list(shape.padding), list(shape.dilation), shape.groups)
+    return torch.nn.grad.conv2d_weight(x, shape.w, error, *where)
+
+
+@pytest.mark.parametrize("fill", cases.FILLS, ids=str)
+@pytest.mark.parametrize("shape", [s for s in SHAPES if 0 not in (*s.x, *s.w)], ids=lambda s: s.label)
+def test_it_is_the_gradient_of_the_error_that_the_line_stands_for(shape: Shape, fill) -> None:
+    arguments = cases.line(shape, fill, 1)
+    x, x_zero, x_scale, e, slope, offset, at, values, *_ = arguments
+    with backends.forced("reference"):
+        found = conv2d_s8_weight_grad_line(
+            x, e, shape.w, x_scale, slope, offset, at, values, x_zero=x_zero, **keys(shape)
+        )
+    expected = real_gradient(shape, arguments)
+    # A few roundings to float32, of parts that the magnitudes of all operands bound; at replaced elements there are the
+    # line's too.
+    ones = torch.ones_like(x, dtype=torch.float64) * 255 * x_scale.double()
+    lines = (e, slope.abs(), offset.abs())
+    bounds = values.abs() + error_of(*lines, at[:0], values[:0]).permute(0, 2, 3, 1).flatten()[at]
+    size = gradient(shape, ones, error_of(*lines, at, bounds.float()))
+    assert ((found - expected).abs() <= 4 * torch.finfo(torch.float32).eps * size).all()
+
+
+def test_a_linear_layer_is_a_convolution_of_one_pixel() -> None:
+    shape = Shape("", (24, 9, 1, 1), 7, (1, 1))
+    x, x_zero, x_scale, e, *rest = cases.line(shape, cases.FILLS[1], 3)
+    line = rest[:4]
+    found = linear_s8_weight_grad_line(x[..., 0, 0], e[..., 0, 0], x_scale, *line, x_zero=x_zero)
+    expected = conv2d_s8_weight_grad_line(x, e, shape.w, x_scale, *line, x_zero=x_zero)
+    assert found.shape == (7, 9) and torch.equal(found, expected[..., 0, 0])
+
+
+def test_bad_operands_are_refused() -> None:
+    x, x_zero, x_scale, e, slope, offset, at, values, *_ = cases.line(BASIC, cases.FILLS[1], 2)
+
+    def run(**other: object) -> None:
+        operands = {"x": x, "e": e, "x_scale": x_scale, "slope": slope, "offset": offset, "at": at, "values": values}
+        conv2d_s8_weight_grad_line(weight_shape=BASIC.w, x_zero=x_zero, **keys(BASIC), **{**operands, **other})
+
+    run()
+    for name, wrong, message in (
+        ("x", x.to(torch.int8), "x must be uint8"), ("e", e.to(torch.int16), "e must be uint8"),
+        ("at", at.int(), "at must be int64"), ("values", values.double(), "values must be float32"),
+        ("slope", slope.double(), "slope must be float32"), ("x_scale", x_scale.double(), "x_scale must be float32"),
+    ):  # fmt: skip
+        with pytest.raises(TypeError, match=message):
+            run(**{name: wrong})
+    for name, wrong, message in (
+        ("e", e[:1], "e has shape"), ("slope", slope[1:], "slope must have one value"),
+        ("offset", offset[1:], "offset must have one value"), ("at", at[1:], "at must be a list"),
+        ("at", at.view(2, -1), "at must be a list"), ("values", values[1:], "values has shape"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            run(**{name: wrong})
+    with pytest.raises(ValueError, match="must have 2 dimensions"):
+        linear_s8_weight_grad_line(x, e, x_scale, slope, offset, at, values)
