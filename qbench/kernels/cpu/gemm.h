@@ -23,7 +23,7 @@ constexpr std::int64_t round_up(std::int64_t n, std::int64_t multiple) { return 
 constexpr std::int64_t pieces(std::int64_t n, std::int64_t size) { return (n + size - 1) / size; }
 
 enum Code : std::int32_t { CODE_UINT8, CODE_INT8, CODE_INT16 };
-enum Result : std::int32_t { RESULT_INT32, RESULT_INT64, RESULT_FLOAT32, RESULT_UINT8 };
+enum Result : std::int32_t { RESULT_INT32, RESULT_INT64, RESULT_FLOAT32, RESULT_UINT8, RESULT_LINE };
 
 // Prepared element = ((code + add) >> shift) & mask, cut to the element's width.
 struct Recode {
@@ -82,6 +82,10 @@ struct Target {
     std::int64_t second_step;  // 1: a scale per channel, 0: one for all
     const float* bias;
     float code_scale, code_zero, code_top;  // of RESULT_UINT8: codes round(result / scale + zero) from 0 to top
+    // Of RESULT_LINE, a weight gradient as first_scale * (line of the sum + what is there): the line of each filter,
+    // and the sums of what its elements meet, [group][tap row][tap column][channel of the group].
+    const float *slope, *offset;
+    const std::int64_t* met;
 };
 
 struct Extremes {
@@ -140,6 +144,23 @@ struct WgradSums {
     std::int64_t* column_sums;  // [digit of B][group][padded columns]
 };
 
+// The weight gradient whose error is slope[k] * e + offset[k], but `values` at the places `at` of e; see products_line.cpp.
+struct LinePlan {
+    const std::uint8_t *x, *e;  // channels last
+    float zero;                 // of x
+    const float *slope, *offset;
+    const std::int64_t* at;  // [replaced][filters]
+    const float* values;
+    std::int64_t replaced;  // elements of each filter
+    float* to;              // what they add to the gradient
+    std::int64_t images, channels, height, width, filters, in_group, out_group, out_h, out_w;
+    std::int64_t taps_y, taps_x, stride_y, stride_x, pad_y, pad_x, dilation_y, dilation_x;
+    std::int64_t* image_sums;  // of x over the images, [height][width][channels]
+};
+
+// What is taken off the codes of a line's errors before they are multiplied.
+constexpr std::int32_t LINE_MIDDLE = 128;
+
 // Numbers of panels of a group and of blocks of rows; sums of a panel, of rows and of columns of a job.
 struct WgradSizes {
     std::int64_t panels, blocks, panel, rows, columns;
@@ -192,6 +213,8 @@ struct Kernels {
     std::int64_t (*wgrad_scratch)(const WgradPlan&);
     // Adds up what all jobs have for one panel and writes its filters.
     void (*wgrad_reduce)(const WgradPlan&, const WgradSums* of_jobs, const Target&, std::int64_t panel);
+    void (*sum_images)(const LinePlan&, std::int64_t begin, std::int64_t end);
+    void (*replaced_elements)(const LinePlan&, std::int64_t filter);
     // In Winograd's form; null where direct products are faster.
     void (*wgrad_winograd)(const WgradPlan&, std::int64_t part, void* scratch, const WgradSums&);
     std::int64_t (*wgrad_winograd_scratch)(const WgradPlan&);

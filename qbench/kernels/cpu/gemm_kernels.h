@@ -19,6 +19,8 @@
 
 #include "gemm_wgrad_winograd.h"
 
+#include "gemm_line.h"
+
 template <class Isa>
 constexpr Kernels kernels_of(double pace = 1, double filter_cost = 16, const Kernels* words = nullptr) {
     Kernels k{};
@@ -44,5 +46,7 @@ constexpr Kernels kernels_of(double pace = 1, double filter_cost = 16, const Ker
     k.wgrad = wgrad_job<Isa>;
     k.wgrad_scratch = wgrad_scratch<Isa>;
     k.wgrad_reduce = wgrad_reduce<Isa>;
+    k.sum_images = sum_images;
+    k.replaced_elements = replaced_elements;
     return k;
 }

@@ -29,7 +29,13 @@ struct WgradReduction {
             for (std::int64_t block = 0; block < size.blocks; ++block) {
                 const std::int64_t first = block * rows, count = length - first < rows ? length - first : rows;
                 add_up({part, local, group, r, block, column});
-                write(((group * p.out_group + column) * p.taps_y + r) * length + first, p.taps_y * length, count, cols);
+                const std::int64_t place = ((group * p.out_group + column) * p.taps_y + r) * length + first;
+                if (target.kind == RESULT_LINE) {
+                    const std::int64_t* const met = target.met + (group * p.taps_y + r) * length + first;
+                    add_line(place, p.taps_y * length, group * p.out_group + column, met, count, cols);
+                } else {
+                    write(place, p.taps_y * length, count, cols);
+                }
             }
         }
     }
@@ -86,6 +92,20 @@ struct WgradReduction {
                 for (std::int64_t m = 0; m < rows; ++m) to[m] = static_cast<To>(from[m * columns + n]);
             } else {
                 for (std::int64_t m = 0; m < count; ++m) to[m] = static_cast<To>(from[m * columns + n]);
+            }
+        }
+    }
+
+    // first_filter: of the tile. met: what the rows of the tile met.
+    void add_line(std::int64_t place, std::int64_t filter, std::int64_t first_filter, const std::int64_t* met,
+                  std::int64_t count, std::int64_t cols) {
+        float* to = static_cast<float*>(target.data) + place;
+        for (std::int64_t n = 0; n < cols; ++n, to += filter) {
+            const double slope = target.slope[first_filter + n], offset = target.offset[first_filter + n];
+            for (std::int64_t m = 0; m < count; ++m) {
+                const std::int64_t sum = totals[m * columns + n] + LINE_MIDDLE * met[m];
+                const double line = slope * static_cast<double>(sum) + offset * static_cast<double>(met[m]);
+                to[m] = (static_cast<float>(line) + to[m]) * target.first_scale;
             }
         }
     }

@@ -34,6 +34,11 @@ struct Call {
     Geometry where;
 };
 
+// The line of a weight gradient's errors. replaced: elements of each filter.
+struct CallLine {
+    std::int64_t slope, offset, at, values, replaced;
+};
+
 enum Status : int { STATUS_DONE, STATUS_ZERO_POINT, STATUS_LEVEL, STATUS_MEMORY };
 
 struct ProductError {
@@ -43,7 +48,7 @@ struct ProductError {
 enum Side { LEFT, RIGHT };
 
 // Memory of a thread that is kept from call to call, a block for each use.
-enum Use { USE_PACKED, USE_WINOGRAD, USE_SUMS, USE_JOB, USES };
+enum Use { USE_PACKED, USE_WINOGRAD, USE_SUMS, USE_LINE, USE_JOB, USES };
 void* scratch(Use use, std::int64_t bytes);
 
 const Kernels& kernels_of_level(int level);
@@ -65,6 +70,8 @@ void measure_bound(Operand& x, const Extents& size, int threads);
 std::int64_t int32_terms(const Operand& a, const Operand& b);
 
 Target target_of(const Call& call);
+
+void weight_gradient(const Kernels& level, int threads, const Call& call, const Target& target);
 
 // A convolution's plan with the lists it points to.
 struct PlannedConv {

@@ -20,8 +20,11 @@ from qbench.kernels.cpu.calls import call, number
 
 CODES = {torch.uint8: 0, torch.int8: 1, torch.int16: 2}
 RESULTS = {torch.int32: 0, torch.int64: 1, torch.float32: 2, torch.uint8: 3}
+RESULT_LINE = 4
 CALL = struct.Struct("=40q")
 """struct Call of products.h: two factors of 9 numbers, the result's 6, the geometry's 16."""
+LINE = struct.Struct("=5q")
+"""struct CallLine of products.h."""
 
 DONE, ZERO_POINT, LEVEL, MEMORY = range(4)
 
@@ -56,7 +59,7 @@ def conv2d(
 ) -> Tensor:
     """x [N, C, H, W], w [K, C / groups, R, S] -> [N, K, H', W'] int32, int64 if ``wide``."""
     where = (stride, padding, dilation, groups)
-    return _forward(_image(x, x_zero), _image(w, w_zero), where, _sums(wide), None, None)
+    return _forward(image(x, x_zero), image(w, w_zero), where, _sums(wide), None, None)
 
 
 def conv2d_input_grad(
@@ -73,7 +76,7 @@ def conv2d_input_grad(
 ) -> Tensor:
     """e [N, K, H', W'], w [K, C / groups, R, S] -> ``input_shape``: each output spread back over its window."""
     where = (stride, padding, dilation, groups)
-    return _input_grad(_image(e, e_zero), _image(w, w_zero), input_shape, where, _sums(wide))
+    return _input_grad(image(e, e_zero), image(w, w_zero), input_shape, where, _sums(wide))
 
 
 def conv2d_weight_grad(
@@ -90,7 +93,7 @@ def conv2d_weight_grad(
 ) -> Tensor:
     """x [N, C, H, W], e [N, K, H', W'] -> ``weight_shape`` [K, C / groups, R, S]: each tap's sum over all outputs."""
     where = (stride, padding, dilation, groups)
-    return _weight_grad(_image(x, x_zero), _image(e, e_zero), weight_shape, where, _sums(wide))
+    return _weight_grad(image(x, x_zero), image(e, e_zero), weight_shape, where, _sums(wide))
 
 
 def matmul(a: Tensor, a_zero: Tensor | None, b: Tensor, b_zero: Tensor | None, wide: bool) -> Tensor:
@@ -114,7 +117,7 @@ def conv2d_scaled(
     """float(sum) * x_scale * w_scale + bias: float32, each operation rounded, and its [min, max]."""
     where = (stride, padding, dilation, groups)
     extremes = torch.empty(2)
-    y = _forward(_image(x, x_zero, x_scale), _image(w, w_zero, w_scale), where, torch.float32, bias, extremes)
+    y = _forward(image(x, x_zero, x_scale), image(w, w_zero, w_scale), where, torch.float32, bias, extremes)
     return y, extremes
 
 
@@ -142,7 +145,7 @@ def conv2d_encoded(
     for places in ((scale.data_ptr(), zero.data_ptr()), (at, at + encoding.element_size())):
         call("affine_parameters", *ends, bits, integer_zero_point, *places)
     where = (stride, padding, dilation, groups)
-    factors = _image(x, x_zero, x_scale), _image(w, w_zero, w_scale)
+    factors = image(x, x_zero, x_scale), image(w, w_zero, w_scale)
     return _forward(*factors, where, torch.uint8, bias, encoding=encoding), scale, zero
 
 
@@ -161,7 +164,7 @@ def conv2d_input_grad_scaled(
 ) -> Tensor:
     """float(sum) * e_scale * w_scale: float32 of ``input_shape``."""
     where = (stride, padding, dilation, groups)
-    return _input_grad(_image(e, e_zero, e_scale), _image(w, w_zero, w_scale), input_shape, where, torch.float32)
+    return _input_grad(image(e, e_zero, e_scale), image(w, w_zero, w_scale), input_shape, where, torch.float32)
 
 
 def add_conv2d_input_grad_(
@@ -179,7 +182,7 @@ def add_conv2d_input_grad_(
 ) -> None:
     """total += the result of ``conv2d_input_grad_scaled``, float32, in the same pass."""
     where = (stride, padding, dilation, groups)
-    _write_input_grad(total, _image(e, e_zero, e_scale), _image(w, w_zero, w_scale), where, adds=True)
+    _write_input_grad(total, image(e, e_zero, e_scale), image(w, w_zero, w_scale), where, adds=True)
 
 
 def conv2d_weight_grad_scaled(
@@ -197,7 +200,7 @@ def conv2d_weight_grad_scaled(
 ) -> Tensor:
     """float(sum) * x_scale * e_scale: float32 of ``weight_shape``."""
     where = (stride, padding, dilation, groups)
-    return _weight_grad(_image(x, x_zero, x_scale), _image(e, e_zero, e_scale), weight_shape, where, torch.float32)
+    return _weight_grad(image(x, x_zero, x_scale), image(e, e_zero, e_scale), weight_shape, where, torch.float32)
 
 
 def matmul_scaled(
@@ -227,18 +230,18 @@ def _forward(
     stride, padding, dilation, groups = where
     out_h = (height + 2 * padding[0] - dilation[0] * (taps_y - 1) - 1) // stride[0] + 1
     out_w = (width + 2 * padding[1] - dilation[1] * (taps_x - 1) - 1) // stride[1] + 1
-    y = _empty((n, k, out_h, out_w), dtype)
+    y = empty((n, k, out_h, out_w), dtype)
     if not y.numel():
         if extremes is not None:
             extremes.zero_()
         return y
     shape = (n, c, height, width, k, taps_y, taps_x, out_h, out_w)
-    _call("conv2d", x, w, y, (*shape, *stride, *padding, *dilation, groups), bias, extremes, encoding)
+    call("conv2d", x, w, y, (*shape, *stride, *padding, *dilation, groups), bias, extremes, encoding)
     return y
 
 
 def _input_grad(e: Factor, w: Factor, input_shape: Sequence[int], where: Geometry, dtype: torch.dtype) -> Tensor:
-    grad = _empty(input_shape, dtype)
+    grad = empty(input_shape, dtype)
     _write_input_grad(grad, e, w, where)
     return grad
 
@@ -247,16 +250,21 @@ def _write_input_grad(grad: Tensor, e: Factor, w: Factor, where: Geometry, *, ad
     stride, padding, dilation, groups = where
     if grad.numel():
         shape = (*grad.shape, e.codes.shape[1], *w.codes.shape[2:], *e.codes.shape[2:])
-        _call("conv2d_input_grad", e, w, grad, (*shape, *stride, *padding, *dilation, groups), adds=adds)
+        call("conv2d_input_grad", e, w, grad, (*shape, *stride, *padding, *dilation, groups), adds=adds)
 
 
 def _weight_grad(x: Factor, e: Factor, weight_shape: Sequence[int], where: Geometry, dtype: torch.dtype) -> Tensor:
-    grad = _empty(weight_shape, dtype)
-    stride, padding, dilation, groups = where
+    grad = empty(weight_shape, dtype)
     if grad.numel():
-        shape = (*x.codes.shape, weight_shape[0], *weight_shape[2:], *e.codes.shape[2:])
-        _call("conv2d_weight_grad", x, e, grad, (*shape, *stride, *padding, *dilation, groups))
+        call("conv2d_weight_grad", x, e, grad, weight_grad_geometry(x, e, weight_shape, where))
     return grad
+
+
+def weight_grad_geometry(x: Factor, e: Factor, weight_shape: Sequence[int], where: Geometry) -> tuple[int, ...]:
+    """struct Geometry of a weight gradient."""
+    stride, padding, dilation, groups = where
+    shape = (*x.codes.shape, weight_shape[0], *weight_shape[2:], *e.codes.shape[2:])
+    return (*shape, *stride, *padding, *dilation, groups)
 
 
 def _matmul(a: Factor, b: Factor, dtype: torch.dtype, bias: Tensor | None) -> Tensor:
@@ -264,7 +272,7 @@ def _matmul(a: Factor, b: Factor, dtype: torch.dtype, bias: Tensor | None) -> Te
     (m, terms), n = a.codes.shape, b.codes.shape[1]
     y = torch.empty((m, n), dtype=dtype)
     if y.numel():
-        _call("conv2d", a, b, y, (1, terms, 1, m, n, 1, 1, 1, m, 1, 1, 0, 0, 1, 1, 1), bias)
+        call("conv2d", a, b, y, (1, terms, 1, m, n, 1, 1, 1, m, 1, 1, 0, 0, 1, 1, 1), bias)
     return y
 
 
@@ -272,7 +280,8 @@ def _sums(wide: bool) -> torch.dtype:
     return torch.int64 if wide else torch.int32
 
 
-def _image(codes: Tensor, zero: Tensor | None, scale: Tensor | None = None) -> Factor:
+def image(codes: Tensor, zero: Tensor | None, scale: Tensor | None = None) -> Factor:
+    """An operand [N, C, H, W]."""
     image, channel, row, column = codes.stride()
     return Factor(codes, zero, _dense(scale), (image, row, column, channel))
 
@@ -289,7 +298,8 @@ def _dense(scale: Tensor | None) -> Tensor | None:
     return scale if scale is None else scale.contiguous()
 
 
-def _empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Uninitialised, channels last."""
     return torch.empty(tuple(shape), dtype=dtype, memory_format=torch.channels_last)
 
 
@@ -299,15 +309,15 @@ def _address(x: Tensor | None) -> int:
 
 @cache
 def _functions(library: ctypes.CDLL) -> dict[str, Callable[..., int]]:
-    names = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad")
+    names = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad", "conv2d_weight_grad_line")
     functions: dict[str, Any] = {name: getattr(library, f"qbench_{name}") for name in names}
-    for function in functions.values():
-        function.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_char_p]
+    for name, function in functions.items():
+        function.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_char_p, *[ctypes.c_char_p] * name.endswith("_line")]
         function.restype = ctypes.c_int
     return functions
 
 
-def _call(
+def call(
     name: str,
     first: Factor,
     second: Factor,
@@ -318,11 +328,19 @@ def _call(
     encoding: Tensor | None = None,
     *,
     adds: bool = False,
+    line: Sequence[int] | None = None,
 ) -> None:
+    """Call the library's function; ``result`` is written. line: struct CallLine, where the result is of one.
+
+    Raises ValueError for a zero point outside its type, MemoryError and RuntimeError where the library cannot run.
+    """
     bias = _dense(bias)
-    target = (result.data_ptr(), RESULTS[result.dtype], adds, *map(_address, (bias, extremes, encoding)))
-    packed = CALL.pack(*first.words(), *second.words(), *target, *geometry)
-    status = _functions(cpu.library())[name](cpu.level(), torch.get_num_threads(), packed)
+    kind = RESULTS[result.dtype] if line is None else RESULT_LINE
+    target = (result.data_ptr(), kind, adds, *map(_address, (bias, extremes, encoding)))
+    packed = [CALL.pack(*first.words(), *second.words(), *target, *geometry)]
+    if line is not None:
+        packed.append(LINE.pack(*line))
+    status = _functions(cpu.library())[name](cpu.level(), torch.get_num_threads(), *packed)
     if status == DONE:
         return
     if status == ZERO_POINT:

@@ -140,6 +140,7 @@ Target target_of(const Call& call) {
     target.data = reinterpret_cast<void*>(call.target.data);
     target.kind = static_cast<std::int32_t>(call.target.kind);
     target.adds = call.target.adds != 0;
+    if (target.kind == RESULT_LINE) target.first_scale = *reinterpret_cast<const float*>(call.first.scale);
     if (target.kind == RESULT_FLOAT32 || target.kind == RESULT_UINT8) {
         target.first_scale = *reinterpret_cast<const float*>(call.first.scale);
         target.second_scale = reinterpret_cast<const float*>(call.second.scale);

@@ -169,26 +169,28 @@ class Parts {
 };
 
 }  // namespace
+
+void weight_gradient(const Kernels& level, int threads, const Call& call, const Target& target) {
+    threads = useful_threads(threads, products_of(call.where));
+    WgradPlan p = plan_of(call, level, threads);
+    const Route route = route_of(p, level);
+    const Kernels& kernels = *route.kernels;
+    take_route(p, route);
+    set_limit(p, kernels, target.kind);
+    set_parts(p, kernels, threads);
+    const WgradSizes size = sizes_of(p, kernels);
+    const Parts parts(p, size);
+    const auto job = p.winograd_tiles ? kernels.wgrad_winograd : kernels.wgrad;
+    const std::int64_t bytes = p.winograd_tiles ? kernels.wgrad_winograd_scratch(p) : kernels.wgrad_scratch(p);
+    in_jobs(threads, p.parts_rows * p.parts_panels,
+            [&](std::int64_t part) { job(p, part, scratch(USE_JOB, bytes), parts.cleared(part)); });
+    in_jobs(threads, size.panels * p.groups,
+            [&](std::int64_t panel) { kernels.wgrad_reduce(p, parts.all(), target, panel); });
+}
+
 }  // namespace qbench
 
 QBENCH_EXPORT int qbench_conv2d_weight_grad(int level, int threads, const qbench::Call* call) {
     using namespace qbench;
-    return guarded([&] {
-        threads = useful_threads(threads, products_of(call->where));
-        WgradPlan p = plan_of(*call, kernels_of_level(level), threads);
-        const Route route = route_of(p, kernels_of_level(level));
-        const Kernels& kernels = *route.kernels;
-        take_route(p, route);
-        set_limit(p, kernels, call->target.kind);
-        set_parts(p, kernels, threads);
-        const WgradSizes size = sizes_of(p, kernels);
-        const Parts parts(p, size);
-        const auto job = p.winograd_tiles ? kernels.wgrad_winograd : kernels.wgrad;
-        const std::int64_t bytes = p.winograd_tiles ? kernels.wgrad_winograd_scratch(p) : kernels.wgrad_scratch(p);
-        in_jobs(threads, p.parts_rows * p.parts_panels,
-                [&](std::int64_t part) { job(p, part, scratch(USE_JOB, bytes), parts.cleared(part)); });
-        const Target target = target_of(*call);
-        in_jobs(threads, size.panels * p.groups,
-                [&](std::int64_t panel) { kernels.wgrad_reduce(p, parts.all(), target, panel); });
-    });
+    return guarded([&] { weight_gradient(kernels_of_level(level), threads, *call, target_of(*call)); });
 }
