@@ -54,7 +54,7 @@ def banner8(
     *,
     bits: Bits = 8,
     error_bits: Bits = 8,
-    wgrad_error: Literal["int16", "fp16", "fp32", "error"] = "int16",
+    wgrad_error: Literal["line", "int16", "fp16", "fp32", "error"] = "line",
     activation_rounding: Rounds = "nearest",
     activation_range: Literal["minmax", "mean_minmax"] = "minmax",
     scheme: Scheme = "zero_point",
@@ -71,7 +71,8 @@ def banner8(
     """Range batch norm, 8-bit weights, activations and layer gradients, a wider gradient for the weight gradient.
 
     bits: of weights and activations. error_bits: of the layer gradients. wgrad_error: the gradient operand of the
-    weight gradient (``error``: no bifurcation). scheme: the affine quantiser of the paper or of the authors' code;
+    weight gradient (``error``: no bifurcation). ``line`` is fp32 behind a quantised Range norm, where that gradient is
+    a line of the 8-bit codes at the norm's output and is multiplied as such, and int16 elsewhere. scheme: the affine quantiser of the paper or of the authors' code;
     activation_rounding: stochastic in the code, by an argument slip. activation_range: extremes of the batch, or the
     mean of its samples' extremes as in the code. weight_axis: one scale per tensor or per channel. vectors: biases,
     gamma, beta and the norm's scale in ``bits`` too, as in the code. norm: Range batch norm or the model's own.
@@ -80,7 +81,7 @@ def banner8(
     float.
     """
     wide: dict[str, Quantizer | Literal["error"] | None] = {
-        "int16": Symmetric(16), "fp16": Float("float16"), "fp32": None, "error": "error"
+        "line": Symmetric(16), "int16": Symmetric(16), "fp16": Float("float16"), "fp32": None, "error": "error"
     }  # fmt: skip
     activation = _affine(bits, activation_rounding, scheme, measured=activation_range, tracked=True)
     error = _affine(error_bits, "stochastic", scheme)
@@ -94,6 +95,7 @@ def banner8(
         bias=vector,
         error=error,
         wgrad_error=wide[wgrad_error],
+        wgrad_line=wgrad_error == "line",
         norm_error=error if norm_error else None,
         norm=range_norm if norm == "range" else BatchNorm(),
     )

@@ -236,6 +236,9 @@ class Recipe:
     error (E2): gradient at the layer's output, as used for the input gradient.
     wgrad_error: the gradient operand of the weight gradient; ``"error"`` means the same tensor as ``error``,
         None the unquantised gradient (Banner's bifurcation).
+    wgrad_line: whether a layer in front of a RangeNorm on affine codes forms its weight gradient with the line of
+        ``norm_error``'s codes that the error is there: the unquantised gradient, multiplied as 8-bit codes.
+        ``wgrad_error`` is then that of the other layers.
     branch_error (E1): gradient with respect to what enters a layer, summed over its consumers.
     error_at: where a block's error is taken: at the ``product``'s output, behind the gradients of ReLU and norm, or at
         the ``activation``, in front of the ReLU's mask (WAGE), where no error passes an activation that was clipped;
@@ -258,6 +261,7 @@ class Recipe:
     error: Quantizer | None = None
     error_at: Literal["product", "activation"] = "product"
     wgrad_error: Quantizer | Literal["error"] | None = "error"
+    wgrad_line: bool = False
     branch_error: Quantizer | None = None
     norm_error: Quantizer | None = None
     gradient: Quantizer | None = None
@@ -306,7 +310,7 @@ class Recipe:
         none: dict[str, Any] = dict.fromkeys(
             ("weight", "activation", "input", "bias", "output", "error", "branch_error", "norm_error", "gradient")
         )
-        return replace(self, wgrad_error="error", **none)
+        return replace(self, wgrad_error="error", wgrad_line=False, **none)
 
     def without_formats(self) -> Recipe:
         """The same norm and blocks with every number format taken out: what is approximated.
@@ -316,7 +320,8 @@ class Recipe:
         formats: dict[str, Any] = {name: None for name, value in self.slots().items() if isinstance(value, Quantizer)}
         inside = {f.name: None for f in fields(self.norm) if isinstance(getattr(self.norm, f.name), Quantizer)}
         norm: Norm = replace(self.norm, **inside)  # type: ignore[arg-type]
-        return replace(self, **{**formats, "wgrad_error": "error", "autocast": None, "norm": norm, "update": Update()})
+        errors = {"wgrad_error": "error", "wgrad_line": False}
+        return replace(self, **{**formats, **errors, "autocast": None, "norm": norm, "update": Update()})
 
     def slots(self) -> dict[str, object]:
         """Field name to value, for listings."""

@@ -54,7 +54,8 @@ def data_paths(recipe: Recipe) -> list[DataPath]:
             rows.append(DataPath(path, slot, describe(spec)))
     rows.append(DataPath("E", "error", describe(recipe.error) + _ERROR_AT[recipe.error_at]))
     if recipe.wgrad_error != "error":
-        rows.append(DataPath("E", "wgrad_error", describe(recipe.wgrad_error)))
+        line = "the line of norm_error's codes in fused blocks, else " if recipe.wgrad_line else ""
+        rows.append(DataPath("E", "wgrad_error", line + describe(recipe.wgrad_error)))
     for slot in ("branch_error", "norm_error"):
         spec = getattr(recipe, slot)
         if spec is not None:

@@ -93,7 +93,9 @@ class _Context:
         """The block as one node of the graph, where the recipe allows and the layer has no bias."""
         if layer.bias is not None or not range_block.fits(self.recipe, self.layer_recipe(float_layer)):
             return None
-        return RangeBlock(layer, cast(RangeBatchNorm, norm), cast(GradientSite, norm_error).site, relu)
+        takes_line = self.layer_recipe(float_layer).wgrad_line
+        site = cast(GradientSite, norm_error).site
+        return RangeBlock(layer, cast(RangeBatchNorm, norm), site, relu=relu, takes_line=takes_line)
 
     def level_block(self, norm: nn.Module, relu: bool) -> LevelBlock | None:
         """The norm and what follows it as one node of the graph, where the recipe allows."""

@@ -12,8 +12,9 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor
 
-from qbench.kernels import products
+from qbench.kernels import line_gradient, products
 from qbench.nn import simulated
+from qbench.nn.error_line import ErrorLine
 from qbench.nn.geometry import Geometry
 from qbench.quant.formats import Affine, Float, Levels, Quantizer
 from qbench.quant.qtensor import QTensor
@@ -71,8 +72,13 @@ def add_conv_input_grad_(total: Tensor, error: Value, weight: Value, geometry: G
         simulated.add_conv_input_grad_(total, error, weight, geometry)
 
 
-def conv_weight_grad(x: Value, error: Value, weight_shape: torch.Size, geometry: Geometry) -> Tensor:
+def conv_weight_grad(x: Value, error: Value | ErrorLine, weight_shape: torch.Size, geometry: Geometry) -> Tensor:
     """x [N, C, H, W], error [N, K, H', W'] -> gradient of the weight, float32 of ``weight_shape``."""
+    if isinstance(error, ErrorLine):
+        assert isinstance(x, QTensor)
+        return line_gradient.conv2d_s8_weight_grad_line(
+            x.codes, error.codes, weight_shape, _scale(x), *error.line, x_zero=x.zero_point, **_keys(geometry)
+        )
     if is_factor(x) and is_factor(error):
         return products.conv2d_s8_weight_grad_scaled(
             x.codes, error.codes, weight_shape, _scale(x), _scale(error),
@@ -99,8 +105,13 @@ def linear_input_grad(error: Value, weight: Value) -> Tensor:
     return simulated.linear_input_grad(error, weight)
 
 
-def linear_weight_grad(x: Value, error: Value) -> Tensor:
+def linear_weight_grad(x: Value, error: Value | ErrorLine) -> Tensor:
     """x [N, C], error [N, K] -> [K, C] float32."""
+    if isinstance(error, ErrorLine):
+        assert isinstance(x, QTensor)
+        return line_gradient.linear_s8_weight_grad_line(
+            x.codes, error.codes, _scale(x), *error.line, x_zero=x.zero_point
+        )
     if is_factor(x) and is_factor(error):
         # x's scale first, as in the simulation: the order of the two roundings is part of the result.
         return products.matmul_s8_scaled(

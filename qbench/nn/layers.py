@@ -18,6 +18,7 @@ from qbench.nn.between import Between
 from qbench.nn.coded import CodedWeight, weight_in_order
 from qbench.nn.deferred import left_of, materialised, parted
 from qbench.nn.eligible import padding_of
+from qbench.nn.error_line import ErrorLine
 from qbench.nn.geometry import Geometry
 from qbench.nn.kept import Operand, Quantized, Recomputed, Reencoded, keep, kept, operand, release
 from qbench.nn.left_gradient import LeftGradient, sent
@@ -42,6 +43,8 @@ from qbench.quant.ranges import Range
 from qbench.recipe import Arithmetic, Recipe
 
 Value = Tensor | QTensor
+WeightError = Value | ErrorLine
+"""The operand of a weight gradient."""
 
 MANY_CODES = 2**17
 """So many codes of a tensor that exists anyway are made again for backward; for fewer the call costs more than they."""
@@ -55,10 +58,10 @@ class Functions(Protocol):
     def conv_encoded(self, x: Value, weight: Value, geometry: Geometry, spec: Affine, limits: Range, /) -> QTensor: ...
     def conv_input_grad(self, error: Value, weight: Value, shape: torch.Size, geometry: Geometry, /) -> Tensor: ...
     def add_conv_input_grad_(self, total: Tensor, error: Value, weight: Value, geometry: Geometry, /) -> None: ...
-    def conv_weight_grad(self, x: Value, error: Value, shape: torch.Size, geometry: Geometry, /) -> Tensor: ...
+    def conv_weight_grad(self, x: Value, error: WeightError, shape: torch.Size, geometry: Geometry, /) -> Tensor: ...
     def linear(self, x: Value, weight: Value, /) -> Tensor: ...
     def linear_input_grad(self, error: Value, weight: Value, /) -> Tensor: ...
-    def linear_weight_grad(self, x: Value, error: Value, /) -> Tensor: ...
+    def linear_weight_grad(self, x: Value, error: WeightError, /) -> Tensor: ...
 
 
 FUNCTIONS: dict[Arithmetic, Functions] = {"simulated": simulated, "integer": integer}
@@ -73,7 +76,7 @@ class Product(Protocol):
     def forward_encoded(self, x: Value, weight: Value, spec: Affine, limits: Range) -> QTensor: ...
     def input_grad(self, error: Value, weight: Value, shape: torch.Size) -> Tensor: ...
     def add_input_grad_(self, total: Tensor, error: Value, weight: Value) -> None: ...
-    def weight_grad(self, x: Value, error: Value, shape: torch.Size) -> Tensor: ...
+    def weight_grad(self, x: Value, error: WeightError, shape: torch.Size) -> Tensor: ...
     def plain(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor: ...
 
 
@@ -108,7 +111,7 @@ class ConvProduct:
         """``total``, dense in channels-last memory, plus the gradient of its shape."""
         self.functions.add_conv_input_grad_(total, error, weight, self.geometry)
 
-    def weight_grad(self, x: Value, error: Value, shape: torch.Size) -> Tensor:
+    def weight_grad(self, x: Value, error: WeightError, shape: torch.Size) -> Tensor:
         return self.functions.conv_weight_grad(x, error, shape, self.geometry)
 
     def plain(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -146,7 +149,7 @@ class LinearProduct:
         """``total`` plus the gradient of its shape."""
         total.add_(self.functions.linear_input_grad(error, weight))
 
-    def weight_grad(self, x: Value, error: Value, shape: torch.Size) -> Tensor:
+    def weight_grad(self, x: Value, error: WeightError, shape: torch.Size) -> Tensor:
         return self.functions.linear_weight_grad(x, error)
 
     def plain(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -280,7 +283,7 @@ class QuantizedLayer(CodedWeight):
             return for_input, for_input
         return for_input, self.wgrad_error_site(error, measured) if self.wgrad_error_site is not None else error
 
-    def weight_gradient(self, activation: Value, error: Value) -> Tensor:
+    def weight_gradient(self, activation: Value, error: WeightError) -> Tensor:
         """The (quantised) gradient of the weight."""
         grad = self.product.weight_grad(activation, error, self.weight.shape)
         return grad if self.gradient_site is None else self.gradient_site(grad).dequantize()
@@ -336,7 +339,7 @@ def over_channels(error: Tensor) -> Tensor:
 
 
 def product_gradients(
-    ctx: Any, layer: QuantizedLayer, errors: tuple[Value, Value], left: LeftGradient | None = None
+    ctx: Any, layer: QuantizedLayer, errors: tuple[Value, WeightError], left: LeftGradient | None = None
 ) -> tuple[Tensor | None, Tensor | None]:
     """The gradients of a layer's input and of its weight, where they are wanted, from what its node kept.
 

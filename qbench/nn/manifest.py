@@ -11,7 +11,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from qbench.nn.integer import why_float
 from qbench.nn.layers import QuantizedLayer
+from qbench.nn.range_block import RangeBlock
 from qbench.nn.site import Site
+from qbench.quant.formats import Quantizer
 from qbench.recipe import Arithmetic, Recipe
 
 PRODUCTS = {
@@ -51,7 +53,9 @@ def entries(model: nn.Module, arithmetic: Arithmetic, recipe: Recipe) -> Iterato
     """One entry per site, and one for each module with weights and no site, each norm that stayed as it was, and each
     slot of the recipe that no block of the model has."""
     layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, QuantizedLayer)}
-    fused = {id(site) for module in model.modules() for site in getattr(getattr(module, "fused", None), "sites", ())}
+    blocks = [getattr(module, "fused", None) for module in model.modules()]
+    fused = {id(site) for block in blocks for site in getattr(block, "sites", ())}
+    lined = {id(b.layer): b.norm_error.spec for b in blocks if isinstance(b, RangeBlock) and b.takes_line}
     for module in model.modules():
         if isinstance(module, Site):
             owner, _, path = module.name.rpartition("/")
@@ -59,14 +63,18 @@ def entries(model: nn.Module, arithmetic: Arithmetic, recipe: Recipe) -> Iterato
             kind: str = arithmetic
             note = ""
             if layer is not None:
-                kind, note = _of_product_path(layer, path, arithmetic)
+                kind, note = _of_product_path(layer, path, arithmetic, id(layer) in lined)
             elif id(module) in fused:
                 note = (
                     "sums and extremes of the codes are integers; the norm is one line per channel of them, in float32"
                 )
             else:
                 kind, note = "float", "rounded to its grid, then used as float32"
-            yield _entry(module, owner, path, kind, note)
+            if not (path == "wgrad_error" and id(layer) in lined):
+                yield _entry(module, owner, path, kind, note)
+    for name, layer in layers.items():
+        if id(layer) in lined:
+            yield _of_line(name, layer, lined[id(layer)], arithmetic)
     for name, module in model.named_modules():
         why = _why_float(module, recipe)
         if why:
@@ -91,8 +99,19 @@ def _why_float(module: nn.Module, recipe: Recipe) -> str:
     return ""
 
 
-def _of_product_path(layer: QuantizedLayer, path: str, arithmetic: Arithmetic) -> tuple[str, str]:
-    """Arithmetic of the products that ``path`` is a factor of, and what keeps any of them in float."""
+def _of_line(name: str, layer: QuantizedLayer, norm_error: Quantizer, arithmetic: Arithmetic) -> ManifestEntry:
+    """Of an error that the weight gradient takes as a line of codes."""
+    site = layer.wgrad_error_site
+    elsewhere = "the error's codes" if layer.shares_error else "float32" if site is None else str(site.spec)
+    note = f"behind the sums of {norm_error} codes, in float64; {elsewhere} where the norm is in evaluation"
+    return ManifestEntry(name, "wgrad_error", "line of norm_error's codes", arithmetic, note=note)
+
+
+def _of_product_path(layer: QuantizedLayer, path: str, arithmetic: Arithmetic, takes_line: bool) -> tuple[str, str]:
+    """Arithmetic of the products that ``path`` is a factor of, and what keeps any of them in float.
+
+    takes_line: whether the weight gradient's error is a line of codes.
+    """
     sites = {
         "activation": layer.activation_site, "weight": layer.weight_site, "error": layer.error_site,
         "wgrad_error": layer.error_site if layer.shares_error else layer.wgrad_error_site,
@@ -105,6 +124,8 @@ def _of_product_path(layer: QuantizedLayer, path: str, arithmetic: Arithmetic) -
         if paths.isdisjoint(factors):
             continue
         for factor in factors:
+            if factor == "wgrad_error" and takes_line:
+                continue
             site = sites[factor]
             reason = why_float(site.spec if site else None, per_channel=product == "forward" and factor == "weight")
             if reason:

@@ -21,6 +21,7 @@ from qbench.kernels.pooling import Pooled
 from qbench.kernels.random import counted, uncounted
 from qbench.nn.between import Between
 from qbench.nn.deferred import defer, left_of, materialised, parted
+from qbench.nn.error_line import ErrorLine
 from qbench.nn.kept import Quantized, keep, keeps_graph, kept
 from qbench.nn.layers import QuantizedLayer, product_gradients
 from qbench.nn.left_gradient import LeftGradient, placeholder, sent
@@ -43,7 +44,8 @@ def fits(recipe: Recipe, layer: Recipe) -> bool:
         isinstance(norm, RangeNorm)
         and all(_is_plain(spec) for spec in (norm.input, recipe.norm_error, layer.activation, layer.error))
         and norm.scale is None and norm.affine is None and norm.tie == "one"
-        and layer.weight is not None and (layer.wgrad_error == "error" or isinstance(layer.wgrad_error, Symmetric))
+        and layer.weight is not None
+        and (layer.wgrad_line or layer.wgrad_error == "error" or isinstance(layer.wgrad_error, Symmetric))
         and recipe.branch_error is None and recipe.trunk is None and layer.output is None
     )  # fmt: skip
 
@@ -75,13 +77,16 @@ class Line(NamedTuple):
 
 class RangeBlock:
     """The parts of one block: its layer (without a bias), its norm, the site of the gradient at the norm's output, ReLU
-    or not."""
+    or not. takes_line: whether the weight gradient is formed with the line of that gradient's codes."""
 
-    def __init__(self, layer: QuantizedLayer, norm: RangeBatchNorm, norm_error: Site, relu: bool) -> None:
+    def __init__(
+        self, layer: QuantizedLayer, norm: RangeBatchNorm, norm_error: Site, *, relu: bool, takes_line: bool
+    ) -> None:
         self.layer = layer
         self.norm = norm
         self.norm_error = norm_error
         self.relu = relu
+        self.takes_line = takes_line
         self._evaluated = Remembered[tuple[Tensor, Tensor]]()
 
     def __call__(self, x: Tensor, trunk: Tensor | None) -> Tensor:
@@ -186,7 +191,7 @@ class RangeBlock:
         self.norm_error.observe(e, lambda: found.masked if exact is None else exact)
         return found
 
-    def encode_errors(self, found: NormGradient) -> tuple[QTensor, QTensor]:
+    def encode_errors(self, found: NormGradient) -> tuple[QTensor, QTensor | ErrorLine]:
         """The gradient at the layer's output as two operands: for the input gradient, and for the weight gradient."""
         site, wide = cast(Site, self.layer.error_site), self.layer.wgrad_error_site
         spec = cast(Affine, site.format)
@@ -196,11 +201,11 @@ class RangeBlock:
         def exact() -> Tensor:
             return replaced(passes.affine_view(*line, False, None)[0], *replaced_by)
 
-        if wide is None:
+        if self.takes_line or wide is None:
             low, high = passes.view_extremes(*line, False, *replaced_by).unbind()
             encoded = passes.encode_affine_view(*line, False, low, high, spec.bits, True, key, *replaced_by)
-            both = site.observe(QTensor(*encoded, spec), exact)
-            return both, both
+            for_input = site.observe(QTensor(*encoded, spec), exact)
+            return for_input, ErrorLine(*line, *replaced_by) if self.takes_line else for_input
         wide_spec = cast(Symmetric, wide.format)
         codes, scale, zero, wide_codes, wide_scale = encode_error_pair(
             *line, *replaced_by, spec.bits, key, wide_spec.largest_integer, wide_spec.rounding,

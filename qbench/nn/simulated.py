@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from qbench.kernels.encoding import encode_affine, extremes
+from qbench.kernels.reference.line_gradient import finish
+from qbench.nn.error_line import ErrorLine
 from qbench.nn.geometry import Geometry
 from qbench.quant.formats import Affine
 from qbench.quant.qtensor import QTensor
@@ -211,16 +213,29 @@ def add_conv_input_grad_(total: Tensor, error: Tensor | QTensor, weight: Tensor 
 
 
 def conv_weight_grad(
-    x: Tensor | QTensor, error: Tensor | QTensor, weight_shape: torch.Size, geometry: Geometry
+    x: Tensor | QTensor, error: Tensor | QTensor | ErrorLine, weight_shape: torch.Size, geometry: Geometry
 ) -> Tensor:
     """x [N, C, H, W], error [N, K, H', W'] -> gradient of the weight, float32 of ``weight_shape``."""
+    if isinstance(error, ErrorLine):
+        assert isinstance(x, QTensor) and x.scale is not None
+        sums = _weight_grad_sums(_integers(x), _codes(error), weight_shape, geometry)
+        where = (geometry.stride, geometry.padding, geometry.dilation, geometry.groups)
+        return finish(sums, x.codes, x.zero_point, x.scale, error.codes, *error.line, where)
     a, e = operands(x, error)
+    return _rescale(_weight_grad_sums(a, e, weight_shape, geometry), a.scale, e.scale)
 
+
+def _weight_grad_sums(a: Operand, e: Operand, weight_shape: torch.Size, geometry: Geometry) -> Tensor:
     def product(values: Tensor) -> Tensor:
         shape_only = values.new_empty(1).expand(weight_shape)
         return _backward(values, a.values.to(values.dtype), shape_only, geometry, input_needed=False)
 
-    return _rescale(_exact(product, e, _reduction_bound(a, (0, 2, 3))), a.scale, e.scale)
+    return _exact(product, e, _reduction_bound(a, (0, 2, 3)))
+
+
+def _codes(error: ErrorLine) -> Operand:
+    """The codes alone: what they stand for comes behind the sums."""
+    return Operand(error.codes.float(), error.slope, 255)
 
 
 def _transposed(error: Tensor, weight: Tensor, input_shape: torch.Size, geometry: Geometry) -> Tensor:
@@ -261,8 +276,17 @@ def linear_input_grad(error: Tensor | QTensor, weight: Tensor | QTensor) -> Tens
     return _rescale(grad, e.scale, w.scale)
 
 
-def linear_weight_grad(x: Tensor | QTensor, error: Tensor | QTensor) -> Tensor:
+def linear_weight_grad(x: Tensor | QTensor, error: Tensor | QTensor | ErrorLine) -> Tensor:
     """x [N, C], error [N, K] -> [K, C] float32."""
+    if isinstance(error, ErrorLine):
+        assert isinstance(x, QTensor) and x.scale is not None
+        sums = _linear_weight_grad_sums(_integers(x), _codes(error))
+        pixels, errors, where = x.codes[..., None, None], error.codes[..., None, None], ((1, 1), (0, 0), (1, 1), 1)
+        grad = finish(sums[..., None, None], pixels, x.zero_point, x.scale, errors, *error.line, where)
+        return grad.view(sums.shape)
     a, e = operands(x, error)
-    grad = _exact(lambda values: values.t() @ a.values.to(values.dtype), e, _reduction_bound(a, (0,)))
-    return _rescale(grad, a.scale, e.scale)
+    return _rescale(_linear_weight_grad_sums(a, e), a.scale, e.scale)
+
+
+def _linear_weight_grad_sums(a: Operand, e: Operand) -> Tensor:
+    return _exact(lambda values: values.t() @ a.values.to(values.dtype), e, _reduction_bound(a, (0,)))

@@ -137,7 +137,8 @@ def test_watchers_of_a_training_step_are_shown_what_the_modules_compute(method: 
         return seen
 
     found, expected = shown(built(method)), shown(unfused(built(method)))
-    assert found.keys() == expected.keys()
+    unrounded = {f"{e.layer}/{e.path}" for e in built(method).manifest() if e.declared.startswith("line of")}
+    assert found.keys() == expected.keys() - unrounded
     for name, tensors in found.items():
         for one, other in zip(tensors, expected[name], strict=True):
             assert (one - other).norm() <= 0.02 * other.norm() + 1e-6, name

@@ -159,7 +159,8 @@ def test_the_exact_tensor_is_the_one_that_was_quantised(make_cell: MakeCell, met
         for site in built.converted.sites():
             site.watcher = watch
         step.update(step.forward(0, *batch))
-    assert set(seen) == {site.name for site in built.converted.sites()}
+    unrounded = {f"{e.layer}/{e.path}" for e in built.converted.manifest() if e.declared.startswith("line of")}
+    assert set(seen) == {site.name for site in built.converted.sites()} - unrounded
 
 
 @pytest.mark.parametrize("method", ["banner8", "graham", "wage", "sr"])

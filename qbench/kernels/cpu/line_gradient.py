@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from qbench.kernels.cpu.products import call, empty, image, weight_grad_geometry
+from qbench.kernels.cpu.products import empty, image, multiply, weight_grad_geometry
 
 
 def conv2d_weight_grad_line(
@@ -30,5 +30,5 @@ def conv2d_weight_grad_line(
     if grad.numel():
         geometry = weight_grad_geometry(pixels, errors, weight_shape, (stride, padding, dilation, groups))
         line = (*(of.data_ptr() for of in (slope, offset, at, values)), at.numel() // len(slope))
-        call("conv2d_weight_grad_line", pixels, errors, grad, geometry, line=line)
+        multiply("conv2d_weight_grad_line", pixels, errors, grad, geometry, line=line)
     return grad

@@ -236,7 +236,7 @@ def _forward(
             extremes.zero_()
         return y
     shape = (n, c, height, width, k, taps_y, taps_x, out_h, out_w)
-    call("conv2d", x, w, y, (*shape, *stride, *padding, *dilation, groups), bias, extremes, encoding)
+    multiply("conv2d", x, w, y, (*shape, *stride, *padding, *dilation, groups), bias, extremes, encoding)
     return y
 
 
@@ -250,13 +250,13 @@ def _write_input_grad(grad: Tensor, e: Factor, w: Factor, where: Geometry, *, ad
     stride, padding, dilation, groups = where
     if grad.numel():
         shape = (*grad.shape, e.codes.shape[1], *w.codes.shape[2:], *e.codes.shape[2:])
-        call("conv2d_input_grad", e, w, grad, (*shape, *stride, *padding, *dilation, groups), adds=adds)
+        multiply("conv2d_input_grad", e, w, grad, (*shape, *stride, *padding, *dilation, groups), adds=adds)
 
 
 def _weight_grad(x: Factor, e: Factor, weight_shape: Sequence[int], where: Geometry, dtype: torch.dtype) -> Tensor:
     grad = empty(weight_shape, dtype)
     if grad.numel():
-        call("conv2d_weight_grad", x, e, grad, weight_grad_geometry(x, e, weight_shape, where))
+        multiply("conv2d_weight_grad", x, e, grad, weight_grad_geometry(x, e, weight_shape, where))
     return grad
 
 
@@ -272,7 +272,7 @@ def _matmul(a: Factor, b: Factor, dtype: torch.dtype, bias: Tensor | None) -> Te
     (m, terms), n = a.codes.shape, b.codes.shape[1]
     y = torch.empty((m, n), dtype=dtype)
     if y.numel():
-        call("conv2d", a, b, y, (1, terms, 1, m, n, 1, 1, 1, m, 1, 1, 0, 0, 1, 1, 1), bias)
+        multiply("conv2d", a, b, y, (1, terms, 1, m, n, 1, 1, 1, m, 1, 1, 0, 0, 1, 1, 1), bias)
     return y
 
 
@@ -317,7 +317,7 @@ def _functions(library: ctypes.CDLL) -> dict[str, Callable[..., int]]:
     return functions
 
 
-def call(
+def multiply(
     name: str,
     first: Factor,
     second: Factor,

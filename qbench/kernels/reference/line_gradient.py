@@ -67,9 +67,10 @@ def _windows_met(
 
 def _of_filters(channels: Tensor, groups: int) -> Tensor:
     """[K, C, ...] -> [K, C / groups, ...]: of each filter, the channels of its group."""
-    filters = len(channels)
-    group = torch.arange(filters, device=channels.device) // max(1, filters // groups)
-    return channels.unflatten(1, (groups, -1))[torch.arange(filters, device=channels.device), group]
+    filters, all_channels = channels.shape[:2]
+    each = torch.arange(filters, device=channels.device)
+    by_group = channels.reshape(filters, groups, all_channels // groups, *channels.shape[2:])
+    return by_group[each, each // max(1, filters // groups)]
 
 
 def _replaced(
