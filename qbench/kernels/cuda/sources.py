@@ -68,6 +68,7 @@ KERNELS: dict[str, tuple[str, ...]] = {
     ),
     "convolution": _instances("convolve", BYTES, BYTES, ("64", "128"), ("false", "true")),
     "weight_gradient": _instances("weight_gradient", BYTES, FACTORS, ("64", "128"), ("64", "128")),
+    "line_gradient": ("finish_line_gradient",),
     "plain_products": (
         *_instances("plain_convolve", FACTORS, FACTORS), *_instances("plain_input_gradient", FACTORS, FACTORS),
         *_instances("plain_weight_gradient", FACTORS, FACTORS),

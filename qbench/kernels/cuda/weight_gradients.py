@@ -36,13 +36,17 @@ BLOCKS_PER_MULTIPROCESSOR = 4
 """Wanted: two run at a time, and a second wave evens out what the first leaves."""
 
 
-def weight_gradient(x: Factor, e: Factor, shape: Shape, outcome: Outcome) -> None:
-    """The gradient with respect to the weight, y [K, C / groups, R, S] channels-last, of the forward ``shape``."""
+def weight_gradient(x: Factor, e: Factor, shape: Shape, outcome: Outcome, source_sums: Tensor | None = None) -> None:
+    """The gradient with respect to the weight, y [K, C / groups, R, S] channels-last, of the forward ``shape``.
+
+    source_sums: as in :func:`run`, unless the shape is a plain kernel's.
+    """
     if is_plain(shape):
+        assert source_sums is None
         return _plain(x, e, shape, outcome)
     pixels = shape.images * prod(shape.size) * shape.groups
     sources = [packed(digit, pixels, shape.channels, fill_zero=False) for digit in digits(*x)]
-    return run(sources, [_error(e, shape)], (x[1], e[1]), shape, outcome)
+    return run(sources, [_error(e, shape)], (x[1], e[1]), shape, outcome, source_sums)
 
 
 def _error(e: Factor, shape: Shape) -> Digit:
@@ -63,19 +67,22 @@ def run(
     zeros: tuple[Tensor | None, Tensor | None],
     shape: Shape,
     outcome: Outcome,
+    source_sums: Tensor | None = None,
 ) -> None:
     """All products of digits, added up in int64. Of errors that are 16-bit codes there is one.
 
-    zeros: zero points of the whole numbers, the source's and the error's.
+    zeros: zero points of the whole numbers, the source's and the error's. source_sums: int64 zeros [groups, taps,
+    padded channels] where the sums of the codes that each tap meets are wanted, zero points in the padding.
     """
     device = sources[0].codes.device
     is_wide = errors[0].codes.dtype == torch.int16
     filters = padded_filters(errors[0], shape)
     columns, rows = shape.num_taps * padded(shape.channels), shape.groups * filters
     sums = torch.zeros((rows, columns), dtype=torch.int64, device=device)
-    source_sums = error_sums = None
+    error_sums = None
     if is_wide or zeros != (None, None):
-        source_sums = torch.zeros((shape.groups, columns), dtype=torch.int64, device=device)
+        if source_sums is None:
+            source_sums = torch.zeros((shape.groups, columns), dtype=torch.int64, device=device)
         error_sums = torch.zeros(rows, dtype=torch.int64, device=device)
     for (i, source), (j, error) in product(enumerate(sources), enumerate(errors)):
         # Each digit meets every digit of the other operand, but is summed once.
