@@ -12,6 +12,7 @@ from itertools import product
 from typing import Any
 
 import kernel_cases
+import kernel_cases_line_gradient as line_gradient
 import kernel_cases_passes
 import kernel_cases_products
 import torch
@@ -72,7 +73,9 @@ SHAPES = (
 )
 SMALL_GROUPS = Shape("small-groups", (1, 6, 4, 4), 4, (2, 3), (1, 2), (1, 1), groups=2)
 KINDS = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad")
-FAMILIES = ("encode", "passes", "direct", "updates", "packing", "pooling", "range_norm", "products", "blocks")
+FAMILIES = (
+    "encode", "passes", "direct", "updates", "packing", "pooling", "range_norm", "products", "line_gradient", "blocks",
+)  # fmt: skip
 
 
 def _tiles() -> Iterator[Case]:
@@ -104,6 +107,20 @@ def _wide_errors() -> Iterator[Case]:
         yield Case(op, f"{shape.label}-{fill}", partial(convolution, op, shape, fill))
     for fill in WIDE_ERRORS[:2]:
         yield Case(f"{op}_scaled", f"{SHAPES[4].label}-{fill}", partial(scaled, op, SHAPES[4], fill))
+
+
+def _lines() -> Iterator[Case]:
+    op, (plain, centred, full, *_) = line_gradient.OP, line_gradient.FILLS
+    for shape, fill in product(SHAPES, (plain, centred)):
+        yield Case(op, f"{shape.label}-{fill}", partial(line_gradient.line, shape, fill))
+    for chunks in (32, 33, 64, 66):  # twice as many elements, in parts of 64
+        shape = Shape(f"{chunks}-chunks", (2, 5, 32, 33), 3, (3, 3), padding=(1, 1))
+        yield Case(op, shape.label, partial(line_gradient.line, shape, centred, chunks))
+    for channels in (1024, 1025):  # four of a thread: one block of threads, and one thread more
+        shape = Shape(f"{channels}-channels", (2, channels, 2, 3), 3, (1, 1))
+        yield Case(op, shape.label, partial(line_gradient.line, shape, centred, 2))
+    beyond = Shape("beyond-int32", (2, 2, 130, 130), 2, (1, 1), groups=2)
+    yield Case(op, beyond.label, partial(line_gradient.line, beyond, full, 2))
 
 
 def _others() -> Iterator[Case]:
@@ -168,7 +185,7 @@ def _moved(x: Tensor) -> Tensor:
 
 TILES = tuple(_tiles())
 SHARED = kernel_cases.CASES
-OWN = (*TILES, *_wide_errors(), *_others())
+OWN = (*TILES, *_wide_errors(), *_lines(), *_others())
 PRODUCTS = {case.op for case in kernel_cases_products.CASES}
 OPS = tuple(dict.fromkeys(case.op for case in SHARED))
 assert set(KEPT) <= {str(case) for case in SHARED}

@@ -52,8 +52,12 @@ def test_is_the_same_on_devices_of_any_size(multiprocessors: int, build_folder: 
 
 
 @pytest.mark.parametrize(
-    "op", ["encode_affine", "affine_view", "direct_gradient", "sgd_on_grid_", "conv2d", "conv2d_weight_grad", "matmul"]
-)
+    "op",
+    [
+        "encode_affine", "affine_view", "direct_gradient", "sgd_on_grid_", "conv2d", "conv2d_weight_grad",
+        "conv2d_weight_grad_line", "matmul",
+    ],
+)  # fmt: skip
 def test_takes_memory_that_starts_anywhere(op: str, build_folder: Path) -> None:
     driver = EmulatedDriver(build_folder)
     assert [wrong(case, driver, unaligned(case)) for case in cases_of(op)[-2:]] == ["", ""]
