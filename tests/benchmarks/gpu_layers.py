@@ -14,6 +14,8 @@ from torch import Tensor
 from qbench.kernels.cuda import convolutions
 
 BATCH = 256
+CHUNKS = 16
+"""Of a filter's errors, two of each replaced."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,17 @@ def wide_errors(e: Tensor) -> Tensor:
     return e.to(torch.int16) * 257 - 32768
 
 
+def line_of(e: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A line of the codes e as Range batch norm has it: slopes, offsets, and places and values of what is replaced."""
+    filters, device = e.shape[1], e.device
+    size = e.numel() // filters // CHUNKS
+    drawn = torch.randint(size, (2, CHUNKS, filters), generator=torch.Generator(device).manual_seed(2), device=device)
+    rows = drawn + size * torch.arange(CHUNKS, device=device)[:, None]
+    at = (rows * filters + torch.arange(filters, device=device)).flatten()
+    slope, offset = (torch.linspace(*ends, filters, device=device) for ends in ((-1, 2), (90, -70)))
+    return slope, offset, at, torch.linspace(-400, 400, len(at), device=device)
+
+
 def measure(bench: Bench) -> None:
     """Times in ms and rates of the three passes of each layer, and their sums over the network."""
     torch.backends.cudnn.benchmark = True
@@ -125,10 +138,11 @@ def integer_passes(layer: Layer, bench: Bench) -> dict[str, Callable[[], object]
     """The product as a training step calls it: affine activations and errors, weights without a zero point."""
     x, w, e = operands(layer, bench)
     scale, zero = (torch.tensor(value, device=bench.device) for value in (0.01, 128.0))
-    geometry, call, wide, total = (
+    geometry, call, wide, line, total = (
         layer.geometry,
         bench.function,
         wide_errors(e),
+        line_of(e),
         torch.zeros_like(x, dtype=torch.float32),
     )
     return {
@@ -144,6 +158,7 @@ def integer_passes(layer: Layer, bench: Bench) -> dict[str, Callable[[], object]
         "weight_grad_wide": lambda: call("conv2d_weight_grad_scaled")(
             x, zero, scale, wide, None, scale, list(w.shape), *geometry
         ),
+        "weight_grad_line": lambda: call("conv2d_weight_grad_line")(x, zero, scale, e, *line, list(w.shape), *geometry),
     }
 
 

@@ -37,7 +37,7 @@ BOUND = 0.4
 GROUPS = {
     "products, forward": ("conv2d", "conv2d_scaled", "conv2d_encoded"),
     "products, input gradient": ("conv2d_input_grad", "conv2d_input_grad_scaled", "add_conv2d_input_grad_"),
-    "products, weight gradient": ("conv2d_weight_grad", "conv2d_weight_grad_scaled"),
+    "products, weight gradient": ("conv2d_weight_grad", "conv2d_weight_grad_scaled", "conv2d_weight_grad_line"),
     "products, linear layers": ("matmul", "matmul_scaled"),
     "encode": (
         "encode_affine", "encode_scaled", "encode_flag", "encode_binary", "encode_levels", "encode_affine_view",
