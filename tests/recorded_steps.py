@@ -21,6 +21,7 @@ CONFIGURATIONS = [
     ("banner8", {"preset": "paper"}),
     ("banner8", {"preset": "code"}),
     ("banner8", {"bits": 4, "wgrad_error": "error"}),
+    ("banner8", {"wgrad_error": "int16"}),
     ("wageubn", {}),
     ("wageubn", {"preset": "e2_16", "first_last": "quantized"}),
     ("graham", {}),

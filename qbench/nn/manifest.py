@@ -50,41 +50,45 @@ class ManifestEntry:
 
 
 def entries(model: nn.Module, arithmetic: Arithmetic, recipe: Recipe) -> Iterator[ManifestEntry]:
-    """One entry per site, and one for each module with weights and no site, each norm that stayed as it was, and each
-    slot of the recipe that no block of the model has."""
-    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, QuantizedLayer)}
-    blocks = [getattr(module, "fused", None) for module in model.modules()]
-    fused = {id(site) for block in blocks for site in getattr(block, "sites", ())}
-    lined = {id(b.layer): b.norm_error.spec for b in blocks if isinstance(b, RangeBlock) and b.takes_line}
-    for module in model.modules():
-        if isinstance(module, Site):
-            owner, _, path = module.name.rpartition("/")
-            layer = layers.get(owner)
-            kind: str = arithmetic
-            note = ""
-            if layer is not None:
-                kind, note = _of_product_path(layer, path, arithmetic, id(layer) in lined)
-            elif id(module) in fused:
-                note = (
-                    "sums and extremes of the codes are integers; the norm is one line per channel of them, in float32"
-                )
-            else:
-                kind, note = "float", "rounded to its grid, then used as float32"
-            if not (path == "wgrad_error" and id(layer) in lined):
-                yield _entry(module, owner, path, kind, note)
-    for name, layer in layers.items():
-        if id(layer) in lined:
-            yield _of_line(name, layer, lined[id(layer)], arithmetic)
+    """One entry per site that is in use, and one for each error that is a line of codes, each module with weights and
+    no site, each norm that stayed as it was, and each slot of the recipe that no block of the model has."""
+    paths = set()
+    for entry in _of_sites(model, arithmetic):
+        paths.add(entry.path)
+        yield entry
     for name, module in model.named_modules():
         why = _why_float(module, recipe)
         if why:
             yield ManifestEntry(name, "all", "float32", "float", note=why)
-    paths = {module.name.rpartition("/")[2] for module in model.modules() if isinstance(module, Site)}
     for path in OF_BLOCKS:
         spec = getattr(recipe, path)
         if spec is not None and path not in paths:
             note = "no module of this model has a place for it: blocks of qbench.nn have"
             yield ManifestEntry(WHOLE, path, str(spec), "float", note=note)
+
+
+def _of_sites(model: nn.Module, arithmetic: Arithmetic) -> Iterator[ManifestEntry]:
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, QuantizedLayer)}
+    blocks = [getattr(module, "fused", None) for module in model.modules()]
+    fused = {id(site) for block in blocks for site in getattr(block, "sites", ())}
+    lines = {id(b.layer): b.norm_error.spec for b in blocks if isinstance(b, RangeBlock) and b.takes_line}
+    for module in model.modules():
+        if not isinstance(module, Site):
+            continue
+        owner, _, path = module.name.rpartition("/")
+        layer = layers.get(owner)
+        if id(layer) in lines and path == "wgrad_error":
+            continue
+        kind, note = "float", "rounded to its grid, then used as float32"
+        if layer is not None:
+            kind, note = _of_product_path(layer, path, arithmetic, id(layer) in lines)
+        elif id(module) in fused:
+            kind = arithmetic
+            note = "sums and extremes of the codes are integers; the norm is one line per channel of them, in float32"
+        yield _entry(module, owner, path, kind, note)
+    for name, layer in layers.items():
+        if id(layer) in lines:
+            yield _of_line(name, layer, lines[id(layer)], arithmetic)
 
 
 def _why_float(module: nn.Module, recipe: Recipe) -> str:

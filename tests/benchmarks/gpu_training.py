@@ -54,8 +54,8 @@ def banner8() -> Recipe:
     """The recipe of methods/banner8.py with default options, which needs packages that this script does without."""
     activation, error = Affine(8, tracked=True), Affine(8, "stochastic")
     return Recipe(
-        weight=Affine(8), activation=activation, error=error, wgrad_error=Symmetric(16), norm_error=error,
-        norm=RangeNorm("code", 16, "one", 0.1, input=activation),
+        weight=Affine(8), activation=activation, error=error, wgrad_error=Symmetric(16), wgrad_line=True,
+        norm_error=error, norm=RangeNorm("code", 16, "one", 0.1, input=activation),
     )  # fmt: skip
 
 

@@ -141,7 +141,7 @@ def bytes_moved(schema: Any, arguments: Sequence[Any], result: Any) -> int:
 
 def num_operations(op: str, arguments: dict[str, Any], result: Any) -> int:
     """Multiplications and additions of a product; 0 for other kernels."""
-    kind = op.removesuffix("_scaled").removeprefix("add_").removesuffix("_")
+    kind = op.removesuffix("_scaled").removesuffix("_line").removeprefix("add_").removesuffix("_")
     output = result[0] if isinstance(result, tuple) else result
     if kind == "conv2d":
         return 2 * int(output.numel()) * int(arguments["w"][0].numel())

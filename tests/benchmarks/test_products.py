@@ -14,18 +14,21 @@ from typing import Any
 import pytest
 import torch
 from bench_table import is_tiny
+from gpu_layers import line_of
 from torch import Tensor
 
 from qbench.kernels import backends, cpu
 from qbench.kernels.cpu import products
+from qbench.kernels.cpu.line_gradient import conv2d_weight_grad_line
 
 pytestmark = [
     pytest.mark.benchmark_suite,
     pytest.mark.skipif(bool(backends.why_not("cpp")), reason=str(backends.why_not("cpp"))),
 ]
 
-OPS = ("forward", "input gradient", "input gradient added", "weight gradient")
-"""Added: to a tensor that is there, as the gradients of a residual stream are."""
+OPS = ("forward", "input gradient", "input gradient added", "weight gradient", "w. gradient of a line")
+"""Added: to a tensor that is there, as the gradients of a residual stream are. Of a line: with the error as a line of
+codes, as behind Range batch norm; the float sides have the weight gradient there once more."""
 
 ROUNDS = 15
 Sides = dict[str, dict[str, Callable[[], object]]]
@@ -114,6 +117,7 @@ def float_side(layer: Layer, dtype: torch.dtype) -> dict[str, Callable[[], objec
         lambda: backward(True, False),
         lambda: total.add_(backward(True, False)[0]),
         lambda: backward(False, True),
+        lambda: backward(False, True),
     )
     return dict(zip(OPS, calls, strict=True))
 
@@ -123,12 +127,14 @@ def integer_sides(layer: Layer) -> Sides:
     x_shape, w_shape, e_shape = shapes(layer)
     x, e = (image(torch.randint(0, 256, shape, dtype=torch.uint8)) for shape in (x_shape, e_shape))
     w = image(torch.randint(-127, 128, w_shape, dtype=torch.int8))
+    line = line_of(e)
     zero, scale, where, total = torch.tensor(128.0), torch.tensor(0.01), layer.geometry, image(torch.zeros(x_shape))
     calls: tuple[Callable[[], object], ...] = (
         lambda: products.conv2d_scaled(x, zero, scale, w, None, scale, None, *where),
         lambda: products.conv2d_input_grad_scaled(e, zero, scale, w, None, scale, list(x_shape), *where),
         lambda: products.add_conv2d_input_grad_(total, e, zero, scale, w, None, scale, *where),
         lambda: products.conv2d_weight_grad_scaled(x, zero, scale, e, zero, scale, list(w_shape), *where),
+        lambda: conv2d_weight_grad_line(x, zero, scale, e, *line, list(w_shape), *where),
     )
     ops = dict(zip(OPS, calls, strict=True))
     return {level: {op: at_level(level, call) for op, call in ops.items()} for level in cpu.levels()[1:] or ("scalar",)}

@@ -5,6 +5,7 @@ whole block with bifurcated gradients, each re-derived in float64."""
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -296,7 +297,8 @@ BLOCK = Recipe(
 
 
 @pytest.mark.parametrize("arithmetic", ["integer", "simulated"])
-def test_block(arithmetic: Arithmetic) -> None:
+@pytest.mark.parametrize("recipe", [BLOCK, replace(BLOCK, wgrad_line=True)], ids=["int16", "line"])
+def test_block(arithmetic: Arithmetic, recipe: Recipe) -> None:
     """Forward and backward of conv, Range batch norm, addition and ReLU, every operand quantised as in section 4.
 
     Output to 1e-5 of its size. Gradients: float32 lets a few codes in thousands fall the other way, a step of 1/255 of
@@ -309,7 +311,7 @@ def test_block(arithmetic: Arithmetic) -> None:
         block.norm.weight.copy_(torch.from_numpy(gamma))  # type: ignore[union-attr,operator]
         block.norm.bias.copy_(torch.from_numpy(beta))  # type: ignore[union-attr,operator]
     model = nn.Sequential(block).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    module = convert(model, BLOCK, arithmetic=arithmetic).model[0]  # type: ignore[index]
+    module = convert(model, recipe, arithmetic=arithmetic).model[0]  # type: ignore[index]
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(8, 5, 6, 6, generator=generator).requires_grad_()
     trunk = torch.randn(8, 6, 6, 6, generator=generator).requires_grad_()
@@ -330,7 +332,7 @@ def test_block(arithmetic: Arithmetic) -> None:
     e = torch.from_numpy(of_paper(masked.numpy(), 8)[0])
     at_product, *at_parameters = torch.autograd.grad(normalised, (q, *parameters), e)
     for_input = torch.from_numpy(of_paper(at_product.numpy(), 8)[0])
-    for_weight = torch.from_numpy(integer_16(at_product.numpy()))
+    for_weight = at_product if recipe.wgrad_line else torch.from_numpy(integer_16(at_product.numpy()))
     (grad_x,) = torch.autograd.grad(product, a, for_input, retain_graph=True)
     (grad_w,) = torch.autograd.grad(product, w, for_weight)
     assert trunk.grad is not None

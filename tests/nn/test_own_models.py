@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -271,6 +272,21 @@ def test_the_manifest_says_where_floats_come_behind_integer_sums() -> None:
     assert {path for path, _, _ in norm} == {"input", "norm_error"}
     assert all(kind == "integer" and "one line per channel of them, in float32" in note for _, kind, note in norm)
     assert {(kind, note) for _, kind, note in told(converted, "1")} == {("integer", "")}
+
+
+def test_the_manifest_says_what_a_line_of_codes_is_multiplied_as() -> None:
+    blocks = nn.Sequential(ConvNormAct(3, 6, 3), ConvNormAct(6, 6, 3), nn.Conv2d(6, 2, 1))
+    recipe = RECIPES["banner8"]
+    assert recipe.wgrad_line
+    for elsewhere in (recipe.wgrad_error, None):
+        converted = convert(copy.deepcopy(blocks), replace(recipe, wgrad_error=elsewhere))
+        declared = {(row.layer, row.path): (row.declared, row.arithmetic, row.note) for row in converted.manifest()}
+        for layer in ("0.conv", "1.conv"):
+            line, arithmetic, note = declared[layer, "wgrad_error"]
+            assert (line, arithmetic) == ("line of norm_error's codes", "integer")
+            assert "behind the sums" in note and ("float32" if elsewhere is None else "16") in note
+            assert declared[layer, "activation"][1] == "integer"
+        assert declared["2", "activation"][1] == ("float" if elsewhere is None else "integer")
 
 
 def test_the_manifest_names_slots_that_blocks_alone_have_a_place_for() -> None:

@@ -31,6 +31,9 @@ RECIPE = Recipe(
 )
 """Without random rounding, so that both ways can be compared."""
 
+LINE = replace(RECIPE, wgrad_line=True)
+"""With the weight gradient's error as it is; the modules by themselves round it to 16 bits."""
+
 
 class Net(nn.Module):
     """Two blocks with a residual addition, or two linear ones; the second is the last layer."""
@@ -68,9 +71,10 @@ def gradients(model: nn.Module, x: Tensor, upstream: Tensor) -> list[Tensor]:
     return [y.detach(), x.grad, *(p.grad for p in model.parameters())]  # type: ignore[list-item]
 
 
+@pytest.mark.parametrize("recipe", [RECIPE, LINE], ids=["int16", "line"])
 @pytest.mark.parametrize("activation", [True, False])
 @pytest.mark.parametrize("is_conv", [True, False])
-def test_its_nodes_compute_what_the_modules_compute(is_conv: bool, activation: bool) -> None:
+def test_its_nodes_compute_what_the_modules_compute(is_conv: bool, activation: bool, recipe: Recipe) -> None:
     generator = torch.Generator().manual_seed(1)
     shape = (8, 5, 8, 8) if is_conv else (32, 20)
     x = torch.randn(shape, generator=generator)
@@ -78,12 +82,37 @@ def test_its_nodes_compute_what_the_modules_compute(is_conv: bool, activation: b
     for fused in (True, False):
         torch.manual_seed(0)
         net = Net(is_conv=is_conv, activation=activation)
-        model = built(net, fused=fused)
+        model = built(net, fused=fused, recipe=recipe)
         upstream = torch.randn(net.eval()(x).shape, generator=torch.Generator().manual_seed(2))
         results.append(gradients(model.train(), x, upstream))
     for one, other in zip(*results, strict=True):
         # Statistics are summed in another order and precision, so a few codes move by one step of 1/255 of a range.
         assert (one - other).norm() <= 0.02 * other.norm() + 1e-6
+
+
+@pytest.mark.parametrize("is_conv", [True, False])
+def test_a_line_differs_from_16_bits_by_their_roundings_alone(is_conv: bool) -> None:
+    """Of a weight gradient: 2^-16 of the largest error each, at random."""
+    x = torch.randn((8, 5, 8, 8) if is_conv else (32, 20), generator=torch.Generator().manual_seed(1))
+    results = []
+    for recipe in (RECIPE, LINE):
+        torch.manual_seed(0)
+        model = built(Net(is_conv=is_conv), fused=True, recipe=recipe)
+        results.append(gradients(model, x, torch.randn(model(x).shape, generator=torch.Generator().manual_seed(2))))
+    weights = [i for i, x in enumerate(results[0][2:], 2) if x.dim() > 1]
+    for i, (one, other) in enumerate(zip(*results, strict=True)):
+        assert (one - other).norm() <= (2e-4 * other.norm() if i in weights else 0)
+    assert not torch.equal(results[0][weights[0]], results[1][weights[0]])
+
+
+def test_a_line_makes_no_codes_of_16_bits() -> None:
+    made = []
+    for recipe in (RECIPE, LINE):
+        loss = materialised(built(Net(is_conv=True), fused=True, recipe=recipe)(torch.randn(8, 5, 8, 8))).sum()
+        with Types() as types:
+            loss.backward()
+        made.append(types.seen)
+    assert torch.int16 in made[0] and torch.int16 not in made[1]
 
 
 def test_blocks_without_relu_and_sum_compute_what_the_modules_compute() -> None:
@@ -212,6 +241,19 @@ class Sizes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         self.bytes += [tensor.untyped_storage().nbytes() for tensor in plain_tensors(result)]
+        return result
+
+
+class Types(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """The types of the tensors that operators return."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen: set[torch.dtype] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.seen |= {tensor.dtype for tensor in plain_tensors(result)}
         return result
 
 

@@ -84,7 +84,7 @@ def _replaced(
     if not at.numel() or not total.numel():
         return total
     image = products.padded(products.centred(x, x_zero).float(), padding)
-    inside = products.padded(torch.ones_like(x, dtype=torch.bool), padding)
+    inside = products.padded(torch.ones_like(x), padding)
     codes, filters = e.permute(0, 2, 3, 1).flatten(), weight_shape[0]
     for places, entries, is_new in _one_of_each_filter(at, values, filters):
         error = slope.double() * codes[places].double() + offset.double()
@@ -96,7 +96,8 @@ def _replaced(
         ]  # fmt: skip
         pixels, known = (torch.stack([of[n, :, row, x_] for n, row, x_ in taps], dim=2) for of in (image, inside))
         met, counts = (_of_filters(each, groups).view(total.shape) for each in (pixels, known))
-        total += torch.where(counts & is_new.view(-1, 1, 1, 1), delta.view(-1, 1, 1, 1) * met, 0.0)
+        is_met = (counts > 0) & is_new.view(-1, 1, 1, 1)
+        total += torch.where(is_met, delta.view(-1, 1, 1, 1) * met, 0.0)
     return total
 
 
