@@ -41,6 +41,7 @@ Rounds = Literal["nearest", "stochastic"]
         },
     },
     deviations=(
+        "the weight gradient's error is the float of section 4 and the code by default, not the paper's other 16 bits",
         "the integer zero point is clipped to 2^bits - 1, not 2^bits, so that real zero is always a code",
         "activation ranges are measured per batch and tracked for inference; the paper takes them from Range BN",
         "the paper's batch norm is 8-bit without a word on which of its tensors: preset paper rounds its input alone",
