@@ -71,15 +71,15 @@ def banner8(
 ) -> Recipe:
     """Range batch norm, 8-bit weights, activations and layer gradients, a wider gradient for the weight gradient.
 
-    bits: of weights and activations. error_bits: of the layer gradients. wgrad_error: the gradient operand of the
-    weight gradient (``error``: no bifurcation). ``line`` is fp32 behind a quantised Range norm, where that gradient is
-    a line of the 8-bit codes at the norm's output and is multiplied as such, and int16 elsewhere. scheme: the affine quantiser of the paper or of the authors' code;
-    activation_rounding: stochastic in the code, by an argument slip. activation_range: extremes of the batch, or the
-    mean of its samples' extremes as in the code. weight_axis: one scale per tensor or per channel. vectors: biases,
-    gamma, beta and the norm's scale in ``bits`` too, as in the code. norm: Range batch norm or the model's own.
-    norm_input, norm_error: quantise the norm's input, and the gradient at its output, too, as the code does. constant,
-    chunks, tie: see RangeNorm. running_weight: of the new value in running statistics (0.9 in the code). 32 bits mean
-    float.
+    bits: of weights and activations. error_bits: of the layer gradients. wgrad_error: the gradient operand of
+    the weight gradient (``error``: no bifurcation). ``line`` is fp32 behind a quantised Range norm, where that
+    gradient is a line of the 8-bit codes at the norm's output and is multiplied as such, and int16 elsewhere.
+    scheme: the affine quantiser of the paper or of the authors' code; activation_rounding: stochastic in the
+    code, by an argument slip. activation_range: extremes of the batch, or the mean of its samples' extremes as
+    in the code. weight_axis: one scale per tensor or per channel. vectors: biases, gamma, beta and the norm's
+    scale in ``bits`` too, as in the code. norm: Range batch norm or the model's own. norm_input, norm_error:
+    quantise the norm's input, and the gradient at its output, too, as the code does. constant, chunks, tie: see
+    RangeNorm. running_weight: of the new value in running statistics (0.9 in the code). 32 bits mean float.
     """
     wide: dict[str, Quantizer | Literal["error"] | None] = {
         "line": Symmetric(16), "int16": Symmetric(16), "fp16": Float("float16"), "fp32": None, "error": "error"
