@@ -160,31 +160,52 @@ def range_norm_gradient_(
     return NormGradient(normalised, *result)
 
 
+def encode_error(
+    codes: Tensor, slope: Tensor, offset: Tensor, at: Tensor, values: Tensor, bits: int, key: Draws
+) -> tuple[Tensor, Tensor, Tensor]:
+    """slope * codes + offset, but ``values`` at the elements ``at``, as affine codes of their own range (uint8, whole
+    zero point), with scale and zero.
+
+    Raises TypeError unless the codes are uint8, and ValueError for codes of other than two or four dimensions, more
+    than 8 bits or ``at`` that is no list. Tensors may be empty.
+    """
+    require_byte(bits)
+    result: tuple[Tensor, Tensor, Tensor] = ops.encode_error(
+        *_line_of_codes(codes, slope, offset, at, values), bits, words(key)
+    )
+    return result
+
+
 def encode_error_pair(
     codes: Tensor, slope: Tensor, offset: Tensor, at: Tensor, values: Tensor, bits: int, key: Draws, top: float,
     rounding: str, wide_key: Draws, dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """slope * codes + offset, but ``values`` at the elements ``at``, as two operands.
+    """The values of :func:`encode_error` as two operands: its codes with scale and zero, and codes symmetric about zero
+    (``dtype``, up to ``top``) with their scale.
 
-    Returns affine codes (uint8, whole zero point) with scale and zero, from their own range; and codes symmetric about
-    zero (``dtype``, up to ``top``) with their scale. Raises TypeError unless the codes are uint8 and ``dtype`` is
-    signed, and ValueError for codes of other than two or four dimensions, more than 8 bits, another rounding than
-    :func:`~qbench.kernels.encoding.encode_scaled` has or ``at`` that is no list. Tensors may be empty.
+    Raises TypeError and ValueError as it does, TypeError unless ``dtype`` is signed, and ValueError for another
+    rounding than :func:`~qbench.kernels.encoding.encode_scaled` has.
     """
-    require_rows(codes, "codes", torch.uint8)
     require_byte(bits)
     check_scaled("linear", rounding, wide_key, dtype)
+    result: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = ops.encode_error_pair(
+        *_line_of_codes(codes, slope, offset, at, values), bits, words(key), top, rounding, words(wide_key), dtype
+    )
+    return result
+
+
+def _line_of_codes(
+    codes: Tensor, slope: Tensor, offset: Tensor, at: Tensor, values: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Checked and dense."""
+    require_rows(codes, "codes", torch.uint8)
     slope, offset = (per_channel(x, name, codes.shape[1]) for x, name in ((slope, "slope"), (offset, "offset")))
     require_type(at, "at", torch.int64)
     require_type(values, "values", torch.float32)
     if at.dim() != 1:
         raise ValueError(f"at must be a list of element indices, got shape {tuple(at.shape)}")
     require_like(values, "values", at, "at")
-    result: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = ops.encode_error_pair(
-        dense(codes), slope, offset, at.contiguous(), values.contiguous(), bits, words(key), top, rounding,
-        words(wide_key), dtype,
-    )  # fmt: skip
-    return result
+    return dense(codes), slope, offset, at.contiguous(), values.contiguous()
 
 
 def _require_elements(x: Tensor, name: str) -> None:

@@ -60,6 +60,16 @@ def range_norm_gradient_(
     return scale, zero, masked, *line
 
 
+def encode_error(
+    parts: Any, codes: Tensor, slope: Tensor, offset: Tensor, at: Tensor, values: Tensor, bits: int, key: Bits
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(codes, scale, zero)."""
+    line = (codes, slope, offset, False)
+    low, high = _ends(parts.view_extremes(*line, at, values))
+    encoded: tuple[Tensor, Tensor, Tensor] = parts.encode_affine_view(*line, low, high, bits, True, key, at, values)
+    return encoded
+
+
 def encode_error_pair(
     parts: Any, codes: Tensor, slope: Tensor, offset: Tensor, at: Tensor, values: Tensor, bits: int, key: Bits,
     top: float, rounding: str, wide_key: Bits, dtype: torch.dtype,
@@ -80,7 +90,7 @@ def _ends(extremes: Tensor) -> tuple[Tensor, Tensor]:
     return low, high
 
 
-BLOCKS = (encode_ranged, range_norm, range_norm_gradient_, encode_error_pair)
+BLOCKS = (encode_ranged, range_norm, range_norm_gradient_, encode_error, encode_error_pair)
 
 
 def bound(*modules: ModuleType) -> tuple[Function, ...]:

@@ -180,6 +180,10 @@ def range_norm_gradient_(
     )  # fmt: skip
 
 
+def encode_error(codes: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return image(codes, codes.shape, torch.uint8), _flat(codes, ()), _flat(codes, ())
+
+
 def encode_error_pair(codes: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     narrow, wide = image(codes, codes.shape, torch.uint8), image(codes, codes.shape, rest[-1])
     return narrow, _flat(codes, ()), _flat(codes, ()), wide, _flat(codes, ())

@@ -93,6 +93,10 @@ SCHEMAS = {
         "bool relu, int bits, int[]? key, Tensor step, Tensor mean, Tensor inverse, Tensor weight, float constant, "
         f"Tensor low_at, Tensor high_at) -> ({', '.join(['Tensor'] * 9)})"
     ),
+    "encode_error": (
+        "(Tensor codes, Tensor slope, Tensor offset, Tensor at, Tensor values, int bits, int[]? key) "
+        "-> (Tensor, Tensor, Tensor)"
+    ),
     "encode_error_pair": (
         "(Tensor codes, Tensor slope, Tensor offset, Tensor at, Tensor values, int bits, int[]? key, float top, "
         f"str rounding, int[]? wide_key, ScalarType dtype) -> ({', '.join(['Tensor'] * 5)})"

@@ -15,7 +15,14 @@ import torch
 from torch import Tensor
 
 from qbench.kernels import passes
-from qbench.kernels.blocks import Normalised, NormGradient, encode_error_pair, range_norm, range_norm_gradient_
+from qbench.kernels.blocks import (
+    Normalised,
+    NormGradient,
+    encode_error,
+    encode_error_pair,
+    range_norm,
+    range_norm_gradient_,
+)
 from qbench.kernels.encoding import encode_affine
 from qbench.kernels.pooling import Pooled
 from qbench.kernels.random import counted, uncounted
@@ -202,8 +209,7 @@ class RangeBlock:
             return replaced(passes.affine_view(*line, False, None)[0], *replaced_by)
 
         if self.takes_line or wide is None:
-            low, high = passes.view_extremes(*line, False, *replaced_by).unbind()
-            encoded = passes.encode_affine_view(*line, False, low, high, spec.bits, True, key, *replaced_by)
+            encoded = encode_error(*line, *replaced_by, spec.bits, key)
             for_input = site.observe(QTensor(*encoded, spec), exact)
             return for_input, ErrorLine(*line, *replaced_by) if self.takes_line else for_input
         wide_spec = cast(Symmetric, wide.format)

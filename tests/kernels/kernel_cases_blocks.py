@@ -81,6 +81,10 @@ def pair(
     return codes, slope, offset, at, values, bits, key, top, rounding, wide_key, dtype
 
 
+def error(shape: tuple[int, ...], bits: int, key: Any, value: float = 9e-3) -> tuple[Any, ...]:
+    return pair(shape, bits, key, "nearest", None, 127.0, torch.int8, value)[:7]
+
+
 def _cases() -> Iterator[Case]:
     for (label, shape), (rounding, key) in product(SHAPES.items(), KEYS.items()):
         for bits, whole in ((8, True), (2, True), (12, False)):
@@ -102,6 +106,7 @@ def _cases() -> Iterator[Case]:
             yield Case("range_norm_gradient_", f"poisoned-{value}-{masked}", build)
         build = partial(pair, four, 8, None, "nearest", None, 32767.0, torch.int16, value)
         yield Case("encode_error_pair", f"poisoned-{value}", build)
+        yield Case("encode_error", f"poisoned-{value}", partial(error, four, 8, None, value))
     yield Case("range_norm", "range-nan", partial(norm, four, 4, True, None, high=math.nan))
     yield Case("range_norm", "4-bits", partial(norm, four, 4, True, None, bits=4))
     for (label, shape), (rounding, key) in product((SHAPES | EMPTY).items(), KEYS.items()):
@@ -109,6 +114,7 @@ def _cases() -> Iterator[Case]:
         for bits, top, dtype in ((8, 32767.0, torch.int16), (5, 127.0, torch.int8)):
             build = partial(pair, shape, bits, key, wide, key, top, dtype)
             yield Case("encode_error_pair", f"{label}-{bits}-{rounding}", build)
+            yield Case("encode_error", f"{label}-{bits}-{rounding}", partial(error, shape, bits, key))
 
 
 def _pooled() -> Iterator[Case]:

@@ -133,6 +133,7 @@ def of_blocks(draw: Random) -> Iterator[Drawn]:
     yield "range_norm_gradient_", blocks.gradient(shape, kind, chunks, relu, key, masked=masked), 0
     rounding = "nearest" if key is None else "stochastic"
     yield "encode_error_pair", blocks.pair(shape, 8, key, rounding, key, 32767.0, S16), 0
+    yield "encode_error", blocks.error(shape, draw.choice((8, 4)), key), 0
     image, kernel, stride, padding = pooling_of(draw)
     x = normal(image, seed=draw.randint(0, 999))
     y, window = passes.max_pool2d(x, kernel, stride, padding)

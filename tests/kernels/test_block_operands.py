@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
-from qbench.kernels.blocks import encode_error_pair, range_norm
+from qbench.kernels.blocks import encode_error, encode_error_pair, range_norm
 from qbench.kernels.random import Key
 
-C = 3
+C, KEY = 3, Key(1, 2, 3)
 
 
 def strided(x: Tensor) -> Tensor:
     return torch.stack([x, torch.full_like(x, 99)], -1)[..., 0]
 
 
-def test_error_pair_of_strided_vectors() -> None:
+@pytest.mark.parametrize(
+    ("encode", "rest"),
+    [(encode_error, (8, KEY)), (encode_error_pair, (8, KEY, 127.0, "nearest", None, torch.int8))],
+)
+def test_errors_of_strided_vectors(encode: Callable[..., tuple[Tensor, ...]], rest: tuple[Any, ...]) -> None:
     codes = torch.arange(2 * C, dtype=torch.uint8).view(2, C)
     vectors = torch.tensor([0.5, -1.0, 2.0]), torch.tensor([1.0, 0.0, -3.0])
     places = torch.tensor([1, 4]), torch.tensor([7.0, -7.0])
-    rest = (8, Key(1, 2, 3), 127.0, "nearest", None, torch.int8)
-    expected = encode_error_pair(codes, *vectors, *places, *rest)
-    found = encode_error_pair(codes, *map(strided, vectors), *map(strided, places), *rest)
+    expected = encode(codes, *vectors, *places, *rest)
+    found = encode(codes, *map(strided, vectors), *map(strided, places), *rest)
     assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
     with pytest.raises(ValueError, match="slope must have one value per channel"):
-        encode_error_pair(codes, vectors[0][:1], vectors[1], *places, *rest)
+        encode(codes, vectors[0][:1], vectors[1], *places, *rest)
 
 
 @pytest.mark.parametrize("shape", [(0, C), (4, 0)])

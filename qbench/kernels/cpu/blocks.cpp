@@ -61,8 +61,32 @@ QBENCH_EXPORT void qbench_range_norm_gradient(
         to_slope, to_offset, at, values, grad_weight, grad_bias, threads, isa);
 }
 
-// A line of codes with `count` elements replaced, encoded twice with the range of its values: as affine codes, and
-// symmetric about zero up to `top`.
+namespace {
+
+// A line of codes with `count` elements replaced, as affine codes of the range of its values, which is left in `ends`.
+void encode_error(
+    const u8* codes, i64 n, i64 channels, const float* slope, const float* offset, const i64* at, const float* values,
+    i64 count, int bits, u32 seed, u32 tensor, u32 step, int generator, u8* narrow, float* scale, float* zero,
+    float* ends, int threads, int isa) {
+    qbench_view_extremes(codes, n, channels, slope, offset, 0, at, values, count, ends, threads, isa);
+    qbench_encode_affine_view(
+        codes, n, channels, slope, offset, 0, ends, ends + 1, bits, 1, seed, tensor, step, generator, at, values, count,
+        narrow, scale, zero, threads, isa);
+}
+
+}  // namespace
+
+QBENCH_EXPORT void qbench_encode_error(
+    const u8* codes, i64 n, i64 channels, const float* slope, const float* offset, const i64* at, const float* values,
+    i64 count, int bits, u32 seed, u32 tensor, u32 step, int generator, u8* narrow, float* scale, float* zero,
+    int threads, int isa) {
+    float ends[2];
+    encode_error(
+        codes, n, channels, slope, offset, at, values, count, bits, seed, tensor, step, generator, narrow, scale, zero,
+        ends, threads, isa);
+}
+
+// The same values encoded twice: as those codes, and symmetric about zero up to `top`.
 QBENCH_EXPORT void qbench_encode_error_pair(
     const u8* codes, i64 n, i64 channels, const float* slope, const float* offset, const i64* at, const float* values,
     i64 count, int bits, u32 seed, u32 tensor, u32 step, int generator, double top, int rule, u32 wide_seed,
@@ -70,10 +94,9 @@ QBENCH_EXPORT void qbench_encode_error_pair(
     int threads, int isa) {
     constexpr int LINEAR = 1;
     float ends[2];
-    qbench_view_extremes(codes, n, channels, slope, offset, 0, at, values, count, ends, threads, isa);
-    qbench_encode_affine_view(
-        codes, n, channels, slope, offset, 0, ends, ends + 1, bits, 1, seed, tensor, step, generator, at, values, count,
-        narrow, scale, zero, threads, isa);
+    encode_error(
+        codes, n, channels, slope, offset, at, values, count, bits, seed, tensor, step, generator, narrow, scale, zero,
+        ends, threads, isa);
     // As torch.maximum(-low, high): a NaN goes through.
     const float magnitude = std::isnan(ends[0]) || -ends[0] > ends[1] ? -ends[0] : ends[1];
     qbench_encode_scaled_view(

@@ -67,6 +67,19 @@ def range_norm_gradient_(
     return scale, zero, masked, to_slope, to_offset, at, values, grad_weight, grad_bias
 
 
+def encode_error(
+    codes: Tensor, slope: Tensor, offset: Tensor, at: Tensor, values: Tensor, bits: int, key: Sequence[int] | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(codes, scale, zero)."""
+    narrow, scale, zero = torch.empty_like(codes), number(), number()
+    call(
+        "encode_error", codes.data_ptr(), codes.numel(), codes.shape[1], slope.data_ptr(), offset.data_ptr(),
+        at.data_ptr(), values.data_ptr(), at.numel(), bits, *drawing(key), narrow.data_ptr(), scale.data_ptr(),
+        zero.data_ptr(),
+    )  # fmt: skip
+    return narrow, scale, zero
+
+
 def encode_error_pair(
     codes: Tensor, slope: Tensor, offset: Tensor, at: Tensor, values: Tensor, bits: int, key: Sequence[int] | None,
     top: float, rounding: str, wide_key: Sequence[int] | None, dtype: torch.dtype,

@@ -76,6 +76,7 @@ SIGNATURES = {
     "encode_ranged": f"p l i i {KEY} p p p p",
     "range_norm": f"p l l p p i {KEY} l p p d d i p p p p p p p p p p p p",
     "range_norm_gradient": f"p l l p p p p p p i i {KEY} p p p p d l p p p p p p p p p p p",
+    "encode_error": f"p l l p p p p l i {KEY} p p p",
     "encode_error_pair": f"p l l p p p p l i {KEY} d i {RANDOM} i p p p p p",
     "max_pool": "p l l p p p",
     "max_pool_backward": "p p l l p p",
