@@ -26,8 +26,8 @@ pytestmark = [
     pytest.mark.skipif(bool(backends.why_not("cpp")), reason=str(backends.why_not("cpp"))),
 ]
 
-OPS = ("forward", "input gradient", "input gradient added", "weight gradient", "w. gradient of a line")
-"""Added: to a tensor that is there, as the gradients of a residual stream are. Of a line: with the error as a line of
+OPS = ("forward", "input gradient", "input gradient added", "weight gradient", "line's w. gradient")
+"""Added: to a tensor that is there, as the gradients of a residual stream are. Line's: with the error as a line of
 codes, as behind Range batch norm; the float sides have the weight gradient there once more."""
 
 ROUNDS = 15
