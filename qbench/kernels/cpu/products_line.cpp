@@ -8,8 +8,8 @@ namespace {
 
 // With their middle taken off, codes fit where all of them would not: signed bytes, and one digit of Winograd's form.
 constexpr float MIDDLE = LINE_MIDDLE;
-// Elements of an image that a job adds up.
-constexpr std::int64_t IMAGE_PART = 8192;
+// Elements that a job adds up: of an image, of a row.
+constexpr std::int64_t IMAGE_PART = 8192, ROW_PART = 1024;
 
 LinePlan plan_of(const Call& call, const CallLine& line) {
     const Geometry& g = call.where;
@@ -53,41 +53,42 @@ struct Inside {
     }
 };
 
-// Sums of x - zero over all that an element of a filter meets, from the sums over images.
-void sum_windows(const LinePlan& p, std::int64_t* row_sums, std::int64_t* met) {
-    const std::int64_t groups = p.channels / p.in_group, row = p.taps_x * p.channels;
-    std::fill_n(row_sums, p.height * row, 0);
-    std::fill_n(met, p.taps_y * row, 0);
-    std::vector<std::int64_t> across;
-    for (std::int64_t s = 0; s < p.taps_x; ++s) {
-        const std::int64_t first = s * p.dilation_x - p.pad_x;
-        const Inside inside(first, p.stride_x, p.width, p.out_w);
-        across.push_back(inside.end - inside.begin);
-        for (std::int64_t y = 0; y < p.height; ++y) {
-            std::int64_t* __restrict const to = row_sums + y * row + s * p.channels;
-            for (std::int64_t x = inside.begin; x < inside.end; ++x) {
-                const std::int64_t* __restrict const from =
-                    p.image_sums + (y * p.width + first + x * p.stride_x) * p.channels;
-                for (std::int64_t c = 0; c < p.channels; ++c) to[c] += from[c];
-            }
-        }
-    }
-    for (std::int64_t r = 0; r < p.taps_y; ++r) {
+// Of rows [tap row][column][channel]: the sums over images, added up over the rows that the tap's row meets.
+void sum_rows(const LinePlan& p, int threads, std::int64_t* rows) {
+    const std::int64_t length = p.width * p.channels, parts = pieces(length, ROW_PART);
+    const double sums = static_cast<double>(p.taps_y * length) * p.out_h;
+    in_jobs(useful_threads(threads, sums), p.taps_y * parts, [&](std::int64_t job) {
+        const std::int64_t r = job / parts, begin = job % parts * ROW_PART, count = std::min(ROW_PART, length - begin);
         const std::int64_t first = r * p.dilation_y - p.pad_y;
         const Inside inside(first, p.stride_y, p.height, p.out_h);
-        for (std::int64_t s = 0; s < p.taps_x; ++s) {
-            const std::int64_t pixels = p.images * (inside.end - inside.begin) * across[static_cast<std::size_t>(s)];
-            for (std::int64_t group = 0; group < groups; ++group) {
-                std::int64_t* const to = met + ((group * p.taps_y + r) * p.taps_x + s) * p.in_group;
-                for (std::int64_t y = inside.begin; y < inside.end; ++y) {
-                    const std::int64_t* const from =
-                        row_sums + (first + y * p.stride_y) * row + s * p.channels + group * p.in_group;
-                    for (std::int64_t c = 0; c < p.in_group; ++c) to[c] += from[c];
-                }
-                for (std::int64_t c = 0; c < p.in_group; ++c) to[c] -= static_cast<std::int64_t>(p.zero) * pixels;
+        std::int64_t* __restrict const to = rows + r * length + begin;
+        std::fill_n(to, count, 0);
+        for (std::int64_t y = inside.begin; y < inside.end; ++y) {
+            const std::int64_t* __restrict const from = p.image_sums + (first + y * p.stride_y) * length + begin;
+            for (std::int64_t i = 0; i < count; ++i) to[i] += from[i];
+        }
+    });
+}
+
+// Sums of x - zero over all that an element of a filter meets, from those of its tap's row.
+void sum_windows(const LinePlan& p, int threads, const std::int64_t* rows, std::int64_t* met) {
+    const std::int64_t taps = p.taps_y * p.taps_x, in_group = p.in_group;
+    const double sums = static_cast<double>(taps * p.channels) * p.out_w;
+    in_jobs(useful_threads(threads, sums), taps, [&](std::int64_t tap) {
+        const std::int64_t r = tap / p.taps_x, first = tap % p.taps_x * p.dilation_x - p.pad_x;
+        const Inside down(r * p.dilation_y - p.pad_y, p.stride_y, p.height, p.out_h);
+        const Inside inside(first, p.stride_x, p.width, p.out_w);
+        const std::int64_t pixels = p.images * (down.end - down.begin) * (inside.end - inside.begin);
+        for (std::int64_t channel = 0; channel < p.channels; channel += in_group) {
+            std::int64_t* __restrict const to = met + channel * taps + tap * in_group;
+            std::fill_n(to, in_group, -static_cast<std::int64_t>(p.zero) * pixels);
+            for (std::int64_t x = inside.begin; x < inside.end; ++x) {
+                const std::int64_t* __restrict const from =
+                    rows + (r * p.width + first + x * p.stride_x) * p.channels + channel;
+                for (std::int64_t c = 0; c < in_group; ++c) to[c] += from[c];
             }
         }
-    }
+    });
 }
 
 }  // namespace
@@ -99,18 +100,19 @@ QBENCH_EXPORT int qbench_conv2d_weight_grad_line(int level, int threads, const q
     return guarded([&] {
         const Kernels& kernels = kernels_of_level(level);
         LinePlan p = plan_of(*call, *line);
-        const std::int64_t size = p.height * p.width * p.channels, row = p.taps_x * p.channels;
+        const std::int64_t row = p.width * p.channels, size = p.height * row, length = p.taps_x * p.channels;
         std::int64_t* const memory =
-            static_cast<std::int64_t*>(scratch(USE_LINE, 8 * (size + (p.height + p.taps_y) * row)));
+            static_cast<std::int64_t*>(scratch(USE_LINE, 8 * (size + p.taps_y * (row + length))));
         p.image_sums = memory;
-        std::int64_t *const row_sums = memory + size, *const met = row_sums + p.height * row;
+        std::int64_t *const rows = memory + size, *const met = rows + p.taps_y * row;
         const std::int64_t parts = pieces(size, IMAGE_PART);
         in_jobs(useful_threads(threads, products_of(call->where)), p.filters + parts, [&](std::int64_t job) {
             if (job < p.filters) return kernels.replaced_elements(p, job);
             const std::int64_t begin = (job - p.filters) * IMAGE_PART;
             kernels.sum_images(p, begin, std::min(begin + IMAGE_PART, size));
         });
-        sum_windows(p, row_sums, met);
+        sum_rows(p, threads, rows);
+        sum_windows(p, threads, rows, met);
         Call centred = *call;
         centred.second.zero = reinterpret_cast<std::int64_t>(&MIDDLE);
         Target target = target_of(centred);
