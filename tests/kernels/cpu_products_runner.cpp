@@ -13,6 +13,7 @@ extern "C" {
 int qbench_conv2d(int level, int threads, const qbench::Call* call);
 int qbench_conv2d_input_grad(int level, int threads, const qbench::Call* call);
 int qbench_conv2d_weight_grad(int level, int threads, const qbench::Call* call);
+int qbench_conv2d_weight_grad_line(int level, int threads, const qbench::Call* call, const qbench::CallLine* line);
 }
 
 namespace {
@@ -25,6 +26,8 @@ std::mt19937 random_bits(1);
 int64_t between(int64_t low, int64_t high) {
     return std::uniform_int_distribution<int64_t>(low, high)(random_bits);
 }
+
+int64_t address(const void* p) { return reinterpret_cast<int64_t>(p); }
 
 // Codes of one type with channels last, and a zero point.
 struct Factor {
@@ -80,7 +83,6 @@ struct Factor {
     }
 
     qbench::CallFactor call() const {
-        const auto address = [](const void* p) { return reinterpret_cast<int64_t>(p); };
         const int64_t column = shape[3], row = column * shape[2], image = row * shape[1];
         static const float scale = 1;
         return {address(bytes.data()), address(&zero), address(&scale), 1, code, {image, row, column, 1}};
@@ -237,6 +239,13 @@ Round longest_low_digits() {
     return {g, Factor(qbench::CODE_UINT8, {1, 200, 200, 1}, 255), random_bytes(qbench::CODE_INT8, {1, 1, 1, 1}), e};
 }
 
+// 67,500 products of bytes, of which int32 holds 65,793 where one is signed, and more bytes of one pixel than 16 bits add.
+Round many_images() {
+    const Geometry g{300, 1, 15, 15, 1, 1, 1, 15, 15, 1, 1, 0, 0, 1, 1, 1};
+    return {g, Factor(qbench::CODE_UINT8, {300, 15, 15, 1}, 255), random_bytes(qbench::CODE_INT8, {1, 1, 1, 1}),
+            Factor(qbench::CODE_INT8, {300, 15, 15, 1}, 0x80)};
+}
+
 Round fixed_round(int index) {
     switch (index) {
         case 0: return longest_sums();
@@ -250,10 +259,42 @@ Round fixed_round(int index) {
         case 8: return largest_errors();
         case 9: return long_filters();
         case 10: return longest_low_digits();
+        case 11: return many_images();
         default: return beyond_digits();
     }
 }
-constexpr int FIXED = 12;
+constexpr int FIXED = 13;
+
+// What a filter's element meets at an output: a pixel of the input, and the elements' number.
+struct Met {
+    int64_t r, s, c, row, col, channel, element;
+};
+
+// body(met) for all that filter k meets at the output in row y and column z.
+template <class Body>
+void over_window(const Geometry& g, int64_t y, int64_t z, int64_t k, const Body& body) {
+    const int64_t each = g.channels / g.groups, first = k / (g.filters / g.groups) * each;
+    for (int64_t r = 0; r < g.taps_y; ++r)
+        for (int64_t s = 0; s < g.taps_x; ++s) {
+            const int64_t row = y * g.stride_y + r * g.dilation_y - g.pad_y;
+            const int64_t col = z * g.stride_x + s * g.dilation_x - g.pad_x;
+            if (row < 0 || col < 0 || row >= g.height || col >= g.width) continue;
+            for (int64_t c = 0; c < each; ++c) {
+                body(Met{r, s, c, row, col, first + c, ((k * g.taps_y + r) * g.taps_x + s) * each + c});
+            }
+        }
+}
+
+// body(n, y, z, k) for every element of the output.
+template <class Body>
+void over_outputs(const Geometry& g, const Body& body) {
+    for (int64_t n = 0; n < g.images; ++n)
+        for (int64_t y = 0; y < g.out_h; ++y)
+            for (int64_t z = 0; z < g.out_w; ++z)
+                for (int64_t k = 0; k < g.filters; ++k) body(n, y, z, k);
+}
+
+int64_t elements_of_filters(const Geometry& g) { return g.filters * g.taps_y * g.taps_x * (g.channels / g.groups); }
 
 // Adds every product to all three results: forward, gradient of the input, gradient of the filters.
 struct Expected {
@@ -261,25 +302,96 @@ struct Expected {
 
     Expected(const Geometry& g, const Factor& x, const Factor& w, const Factor& e)
         : forward(g.images * g.out_h * g.out_w * g.filters), input(g.images * g.height * g.width * g.channels),
-          filters(g.filters * g.taps_y * g.taps_x * (g.channels / g.groups)) {
-        const int64_t each = g.channels / g.groups, per_group = g.filters / g.groups;
-        for (int64_t n = 0; n < g.images; ++n)
-            for (int64_t y = 0; y < g.out_h; ++y)
-                for (int64_t z = 0; z < g.out_w; ++z)
-                    for (int64_t k = 0; k < g.filters; ++k)
-                        for (int64_t r = 0; r < g.taps_y; ++r)
-                            for (int64_t s = 0; s < g.taps_x; ++s)
-                                for (int64_t c = 0; c < each; ++c) {
-                                    const int64_t row = y * g.stride_y + r * g.dilation_y - g.pad_y;
-                                    const int64_t col = z * g.stride_x + s * g.dilation_x - g.pad_x;
-                                    if (row < 0 || col < 0 || row >= g.height || col >= g.width) continue;
-                                    const int64_t channel = k / per_group * each + c;
-                                    const int64_t a = x.at(n, row, col, channel), b = w.at(k, r, s, c);
-                                    const int64_t error = e.at(n, y, z, k);
-                                    forward[((n * g.out_h + y) * g.out_w + z) * g.filters + k] += a * b;
-                                    input[((n * g.height + row) * g.width + col) * g.channels + channel] += error * b;
-                                    filters[((k * g.taps_y + r) * g.taps_x + s) * each + c] += a * error;
-                                }
+          filters(elements_of_filters(g)) {
+        over_outputs(g, [&](int64_t n, int64_t y, int64_t z, int64_t k) {
+            const int64_t error = e.at(n, y, z, k);
+            over_window(g, y, z, k, [&](const Met& m) {
+                const int64_t a = x.at(n, m.row, m.col, m.channel), b = w.at(k, m.r, m.s, m.c);
+                forward[((n * g.out_h + y) * g.out_w + z) * g.filters + k] += a * b;
+                input[((n * g.height + m.row) * g.width + m.col) * g.channels + m.channel] += error * b;
+                filters[m.element] += a * error;
+            });
+        });
+    }
+};
+
+// The gradient of the filters whose error is a line of codes, with what its definition makes of it.
+struct Line {
+    const Geometry& g;
+    Factor x, e;
+    float scale = real(1e-6f);
+    std::vector<float> slope, offset, values;
+    std::vector<int64_t> at;
+
+    // largest: sums of the products that the kernels add up.
+    Line(const Geometry& geometry, bool largest)
+        : g(geometry), x(qbench::CODE_UINT8, {g.images, g.height, g.width, g.channels}, 255),
+          e(qbench::CODE_UINT8, {g.images, g.out_h, g.out_w, g.filters}, 0) {
+        if (!largest) {
+            x = Factor(x.code, {g.images, g.height, g.width, g.channels});
+            if (between(0, 3)) e = random_bytes(e.code, {g.images, g.out_h, g.out_w, g.filters});
+        }
+        for (int64_t k = 0; k < g.filters; ++k) {
+            slope.push_back(real(1e-6f));
+            offset.push_back(real(1e-4f));
+        }
+        const int64_t half = between(0, 4) * g.filters, outputs = g.images * g.out_h * g.out_w;
+        for (int64_t i = 0; i < 2 * half; ++i) {
+            const int64_t corners[] = {0, outputs - 1, between(0, outputs - 1)};
+            const bool again = i >= half && between(0, 2) == 0;
+            at.push_back(again ? at[i - half] : corners[between(0, 2)] * g.filters + i % g.filters);
+            values.push_back(real(1e-3f));
+        }
+    }
+
+    static float real(float scale) { return scale * static_cast<float>(between(-1000000, 1000000)); }
+
+    std::vector<float> expected() const {
+        const int64_t count = elements_of_filters(g), each = count / g.filters;
+        std::vector<int64_t> sums(count), met(count);
+        over_outputs(g, [&](int64_t n, int64_t y, int64_t z, int64_t k) {
+            const int64_t error = e.at(n, y, z, k);
+            over_window(g, y, z, k, [&](const Met& m) {
+                const int64_t pixel = x.at(n, m.row, m.col, m.channel);
+                sums[m.element] += pixel * error;
+                met[m.element] += pixel;
+            });
+        });
+        std::vector<float> result = replaced();
+        for (int64_t i = 0; i < count; ++i) {
+            const double of_sum = static_cast<double>(slope[i / each]) * static_cast<double>(sums[i]);
+            const double of_met = static_cast<double>(offset[i / each]) * static_cast<double>(met[i]);
+            result[i] = (static_cast<float>(of_sum + of_met) + result[i]) * scale;
+        }
+        return result;
+    }
+
+    std::vector<float> replaced() const {
+        std::vector<float> result(elements_of_filters(g));
+        const std::size_t half = at.size() / 2;
+        for (std::size_t i = 0; i < at.size(); ++i) {
+            if (i >= half && at[i] == at[i - half]) continue;
+            const int64_t k = at[i] % g.filters, output = at[i] / g.filters;
+            const int64_t z = output % g.out_w, y = output / g.out_w % g.out_h, n = output / g.out_w / g.out_h;
+            const double error = static_cast<double>(slope[k]) * static_cast<double>(e.at(n, y, z, k)) + offset[k];
+            const float factor = static_cast<float>(values[i] - error);
+            over_window(g, y, z, k, [&](const Met& m) {
+                const float product = factor * static_cast<float>(x.at(n, m.row, m.col, m.channel));
+                result[m.element] += product;
+            });
+        }
+        return result;
+    }
+
+    bool gives(int level, int threads, const std::vector<float>& wanted) const {
+        std::vector<float> result(wanted.size(), 77);
+        qbench::Call call{x.call(), e.call(), {address(result.data()), qbench::RESULT_LINE, 0, 0}, g};
+        call.first.scale = address(&scale);
+        const auto each = static_cast<int64_t>(at.size()) / g.filters;
+        const qbench::CallLine line{address(slope.data()), address(offset.data()), address(at.data()),
+                                    address(values.data()), each};
+        return qbench_conv2d_weight_grad_line(level, threads, &call, &line) == qbench::STATUS_DONE &&
+               std::memcmp(result.data(), wanted.data(), 4 * wanted.size()) == 0;
     }
 };
 
@@ -287,7 +399,7 @@ template <class Function, class Result>
 bool gives(Function function, int level, int threads, const Factor& first, const Factor& second, const Geometry& g,
            int kind, const std::vector<Result>& expected) {
     std::vector<Result> result(expected.size(), 77);
-    qbench::Call call{first.call(), second.call(), {reinterpret_cast<int64_t>(result.data()), kind, 0, 0}, g};
+    const qbench::Call call{first.call(), second.call(), {address(result.data()), kind, 0, 0}, g};
     return function(level, threads, &call) == qbench::STATUS_DONE && result == expected;
 }
 
@@ -310,19 +422,23 @@ int main(int argc, char** argv) {
         const auto [g, x, w, e] = i < FIXED ? fixed_round(i) : random_round();
         const Expected expected(g, x, w, e);
         const int threads = i < FIXED ? 1 : static_cast<int>(between(1, 3));  // one has the longest sums
+        const Line line(g, i < FIXED);
+        const std::vector<float> of_line = line.expected();
         for (int level = 0; level < qbench::LEVELS; ++level) {
             if (!qbench::level_available(level)) continue;
             const bool right[] = {same(qbench_conv2d, level, threads, x, w, g, expected.forward),
                                   same(qbench_conv2d_input_grad, level, threads, e, w, g, expected.input),
-                                  same(qbench_conv2d_weight_grad, level, threads, x, e, g, expected.filters)};
-            for (int op = 0; op < 3; ++op, ++compared) {
+                                  same(qbench_conv2d_weight_grad, level, threads, x, e, g, expected.filters),
+                                  line.gives(level, threads, of_line)};
+            for (int op = 0; op < 4; ++op, ++compared) {
                 if (right[op]) continue;
                 ++wrong;
                 std::printf("round %d, level %d, operation %d differs; geometry", i, level, op);
                 for (int64_t number : reinterpret_cast<const int64_t(&)[sizeof(Geometry) / 8]>(g)) {
                     std::printf(" %lld", static_cast<long long>(number));
                 }
-                std::printf("; codes %d %d %d, zeros %g %g %g\n", x.code, w.code, e.code, x.zero, w.zero, e.zero);
+                std::printf("; codes %d %d %d, zeros %g %g %g", x.code, w.code, e.code, x.zero, w.zero, e.zero);
+                std::printf("; of the line %g, %zu replaced\n", line.x.zero, line.at.size());
             }
         }
     }
