@@ -239,7 +239,7 @@ Round longest_low_digits() {
     return {g, Factor(qbench::CODE_UINT8, {1, 200, 200, 1}, 255), random_bytes(qbench::CODE_INT8, {1, 1, 1, 1}), e};
 }
 
-// 67,500 products of bytes, of which int32 holds 65,793 where one is signed, and more bytes of one pixel than 16 bits add.
+// 67,500 products of bytes, of which int32 holds 65,793 where one is signed; 300 images, of which 16 bits add up 257.
 Round many_images() {
     const Geometry g{300, 1, 15, 15, 1, 1, 1, 15, 15, 1, 1, 0, 0, 1, 1, 1};
     return {g, Factor(qbench::CODE_UINT8, {300, 15, 15, 1}, 255), random_bytes(qbench::CODE_INT8, {1, 1, 1, 1}),

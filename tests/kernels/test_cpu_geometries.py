@@ -59,6 +59,7 @@ class Mutation:
 
 
 FORMS, WGRAD, AMX = "gemm_winograd_forms.h", "gemm_wgrad_winograd.h", "products_amx.cpp"
+REDUCE, LINE, LINE_PARTS = "gemm_wgrad_reduce.h", "products_line.cpp", "gemm_line.h"
 MUTATIONS = {
     "product of zero points": Mutation("gemm_conv.h", "phase.terms * za * zb - za", "-za", ("products_avxvnni",)),
     "row sums": Mutation("gemm_conv.h", "static_cast<Sum>(-factor),", "Sum{0},", ("products_avxvnni",)),
@@ -201,6 +202,59 @@ MUTATIONS = {
         "products_operand.cpp", "if (low_digits_unsigned) x", "if (false) x", ("products_operand",)
     ),
     "no configuration": Mutation(AMX, "{ configure_tiles(); }", "{}", ("products_amx",)),
+    "middle of the line's codes": Mutation(REDUCE, " + LINE_MIDDLE * met[m];", ";", ("products_scalar",)),
+    "line in one rounding": Mutation(
+        REDUCE, "(static_cast<float>(line) + to[m])", "(line + to[m])", ("products_scalar",)
+    ),
+    "scale of the line's input": Mutation(REDUCE, "+ to[m]) * target.first_scale", "+ to[m])", ("products_scalar",)),
+    "line of a tile's filters": Mutation(REDUCE, "first_filter + n]", "first_filter]", ("products_scalar",)),
+    "line of a group's filters": Mutation(
+        REDUCE, "group * p.out_group + column, met", "column, met", ("products_scalar",)
+    ),
+    "tap row of what is met": Mutation(
+        REDUCE, "met + (group * p.taps_y + r)", "met + (group * p.taps_y)", ("products_scalar",)
+    ),
+    "line's sums in 32 bits": Mutation(
+        "products_wgrad.cpp", "single && kind == RESULT_INT32", "single && kind != RESULT_FLOAT32", ("products_wgrad",)
+    ),
+    "zero point of what is met": Mutation(LINE, "-static_cast<std::int64_t>(p.zero) * pixels", "0", ("products_line",)),
+    "images of what is met": Mutation(LINE, "= p.images * (down", "= (down", ("products_line",)),
+    "first output inside": Mutation(LINE, "pieces(-first, stride)", "-first / stride", ("products_line",)),
+    "last output inside": Mutation(LINE, "pieces(size - first, stride)", "(size - first) / stride", ("products_line",)),
+    "part of a row of sums": Mutation(LINE, "rows + r * length + begin", "rows + r * length", ("products_line",)),
+    "rows met with a stride": Mutation(LINE, "(first + y * p.stride_y)", "(first + y)", ("products_line",)),
+    "pixels met with a stride": Mutation(LINE, "first + x * p.stride_x)", "first + x)", ("products_line",)),
+    "group of what is met": Mutation(LINE, "* p.channels + channel;", "* p.channels;", ("products_line",)),
+    "part of an image": Mutation(LINE, "sum_images(p, begin,", "sum_images(p, 0 * begin,", ("products_line",)),
+    "images that 16 bits take": Mutation(LINE_PARTS, "UINT16_MAX / UINT8_MAX", "300", ("products_scalar",)),
+    "block of an image": Mutation(LINE_PARTS, "image * size + at", "image * size + begin", ("products_scalar",)),
+    "replaced twice": Mutation(LINE_PARTS, "if (j >= half &&", "if (false &&", ("products_scalar",)),
+    "half of the replaced": Mutation(
+        LINE_PARTS, "half = p.replaced / 2", "half = p.replaced / 4", ("products_scalar",)
+    ),
+    "order of the replaced": Mutation(
+        LINE_PARTS,
+        "(std::int64_t j = 0; j < p.replaced; ++j)",
+        "(std::int64_t j = p.replaced; j-- > 0;)",
+        ("products_scalar",),
+    ),
+    "value of a filter": Mutation(
+        LINE_PARTS, "p.values[j * p.filters + filter]", "p.values[j * p.filters]", ("products_scalar",)
+    ),
+    "replaced line's rounding": Mutation(LINE_PARTS, "const double slope", "const float slope", ("products_scalar",)),
+    "zero point of the replaced": Mutation(
+        LINE_PARTS, "(from[i]) - zero", "(from[i]) - 0 * zero", ("products_scalar",)
+    ),
+    "group of the replaced": Mutation(LINE_PARTS, "filter / p.out_group * p.in_group", "0", ("products_scalar",)),
+    "dilated row of a window": Mutation(LINE_PARTS, "p.dilation_x == 1 && ", "", ("products_scalar",)),
+    "rows above the image": Mutation(LINE_PARTS, "y < 0 || y >= p.height", "y >= p.height", ("products_scalar",)),
+    "rows below the image": Mutation(LINE_PARTS, "y < 0 || y >= p.height", "y < 0", ("products_scalar",)),
+    "pixels before a row": Mutation(LINE_PARTS, "left < 0 ? -left : 0", "0", ("products_scalar",)),
+    "pixels behind a row": Mutation(LINE_PARTS, "rest < p.taps_x ? rest : p.taps_x", "p.taps_x", ("products_scalar",)),
+    "dilated pixels behind a row": Mutation(LINE_PARTS, "x < 0 || x >= p.width", "x < 0", ("products_scalar",)),
+    "replaced with a stride": Mutation(
+        LINE_PARTS, "(row - image * p.out_h) * p.stride_y", "(row - image * p.out_h)", ("products_scalar",)
+    ),
 }
 
 
