@@ -14,6 +14,8 @@ from kernel_matrix import Case, generator, normal, number
 from torch import Tensor
 
 OP = "conv2d_weight_grad_line"
+MANY_IMAGES = Shape("many-images", (300, 3, 1, 2), 4, (1, 2), padding=(0, 1))
+"""16 bits add up 257 codes."""
 
 FILLS = (
     Fill(U8, None, None, U8, None, None),
@@ -69,6 +71,7 @@ def _cases() -> Iterator[Case]:
     for shape, fill in product((BASIC, TILED, DEEP, *LONG_SHAPES[2:]), FILLS[2:]):
         yield Case(OP, f"{shape.label}-{fill}-filled", partial(line, shape, fill, _chunks(shape)))
     yield Case(OP, "many-chunks", partial(line, TILED, FILLS[1], 36))
+    yield Case(OP, MANY_IMAGES.label, partial(line, MANY_IMAGES, FILLS[2], 2))
     yield Case(OP, "nothing-replaced", partial(without_replaced, BASIC))
     yield Case(OP, "poisoned", partial(line, BASIC, FILLS[1], scale=math.nan))
     for value in (math.nan, math.inf, 3e38, 1e-42):

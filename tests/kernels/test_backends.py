@@ -36,6 +36,12 @@ def clear() -> None:
     backends.why_not.cache_clear()
 
 
+def reference_of(op: str) -> Callable[..., Any]:
+    function = backends.find(op, "reference")
+    assert function is not None
+    return function
+
+
 def saturating(a: Tensor, b: Tensor) -> Tensor:
     """int8 products as CPUs without VNNI add them: pairs of unsigned times signed saturate at 16 bits."""
     total = torch.zeros((a.shape[0], b.shape[1]), dtype=torch.int32)
@@ -102,7 +108,7 @@ def test_missing_kernels_cannot_be_forced(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("op", selftest.PRODUCTS)
 def test_wrong_kernel_is_reported_and_left_out(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    exact: Callable[..., Any] = getattr(reference, op)
+    exact = reference_of(op)
 
     def wrong(*arguments: Any) -> Any:
         result = exact(*arguments)
@@ -136,7 +142,7 @@ CORNERS: dict[str, Callable[[torch.Size], bool]] = {
 @pytest.mark.parametrize("corner", CORNERS)
 @pytest.mark.parametrize("op", selftest.PRODUCTS)
 def test_a_kernel_that_is_wrong_in_one_corner_is_found(op: str, corner: str) -> None:
-    exact: Callable[..., Any] = getattr(reference, op)
+    exact = reference_of(op)
 
     def wrong(*arguments: Any) -> Any:
         operands = [a for a in arguments if isinstance(a, Tensor) and a.dim() > 1]
@@ -144,7 +150,7 @@ def test_a_kernel_that_is_wrong_in_one_corner_is_found(op: str, corner: str) -> 
             raise ArithmeticError
         return exact(*arguments)
 
-    has_corner = corner != "sums beyond int32" or op.endswith(("_scaled", "_encoded", "_"))
+    has_corner = corner != "sums beyond int32" or op.endswith(("_scaled", "_encoded", "_line", "_"))
     assert ("ArithmeticError" in selftest.first_difference(op, wrong, "cpu")) == has_corner
 
 
@@ -287,7 +293,7 @@ def test_import_computes_nothing_and_needs_no_numba() -> None:
     """Workers are forked from a process that has imported this: a pool of threads made before would hang them."""
     program = (
         "import sys\n"
-        "from qbench.kernels import backends, encoding, packing, passes, pooling, products, updates\n"
+        "from qbench.kernels import backends, encoding, line_gradient, packing, passes, pooling, products, updates\n"
         "assert backends.CHOSEN == {}\n"
         "loaded = [name for name in ('numba', 'pydantic', 'pandas', 'cupy') if name in sys.modules]\n"
         "assert not loaded, loaded\n"

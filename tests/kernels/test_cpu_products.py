@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import kernel_cases_line_gradient as line_gradient
 import kernel_cases_products as cases
 import pytest
 import torch
@@ -16,6 +17,7 @@ from kernel_cases_products import Fill, Shape
 from kernel_matrix import Implementation, cpp_levels, difference, results
 
 from qbench.kernels import backends, cpu
+from qbench.kernels.cpu import line_gradient as cpu_line_gradient
 from qbench.kernels.cpu import products
 
 needs_library = pytest.mark.skipif(bool(backends.why_not("cpp")), reason=str(backends.why_not("cpp")))
@@ -137,6 +139,13 @@ def test_winograd_weight_grad(shape: Shape, fill: Fill) -> None:
     assert_equal("conv2d_weight_grad_scaled", cases.scaled("conv2d_weight_grad", shape, fill))
 
 
+@needs_library
+@pytest.mark.parametrize("fill", line_gradient.FILLS[1:], ids=str)
+@pytest.mark.parametrize("shape", WINOGRAD_WGRAD, ids=lambda shape: shape.label)
+def test_winograd_weight_grad_of_a_line(shape: Shape, fill: Fill) -> None:
+    assert_equal(line_gradient.OP, line_gradient.line(shape, fill))
+
+
 LONG = (
     # int32 takes 257 products of int16 and uint8, one of two int16.
     Shape("channels", (1, 700, 2, 3), 5, (1, 1)),
@@ -176,6 +185,7 @@ def test_threads_change_nothing(threads: int) -> None:
         for case in (shape, strided):
             for kind in cases.KINDS:
                 assert_equal(f"{kind}_scaled", cases.scaled(kind, case, FILLS[-1]))
+            assert_equal(line_gradient.OP, line_gradient.line(case, line_gradient.FILLS[1]))
     finally:
         torch.set_num_threads(before)
 
@@ -196,6 +206,14 @@ def test_zero_point_outside_its_type(dtype: torch.dtype, zero: float) -> None:
     a, b = torch.ones((2, 3), dtype=dtype), torch.ones((3, 2), dtype=S8)
     with pytest.raises(ValueError, match="conv2d: a zero point must be an integer"):
         products.matmul(a, torch.tensor(zero), b, None, True)
+
+
+@needs_library
+@pytest.mark.parametrize("zero", [-1.0, 256.0, 0.5, torch.nan])
+def test_zero_point_of_a_line_outside_its_type(zero: float) -> None:
+    x, _, *rest = line_gradient.line(cases.BASIC, line_gradient.FILLS[1])
+    with pytest.raises(ValueError, match="conv2d_weight_grad_line: a zero point must be an integer"):
+        cpu_line_gradient.conv2d_weight_grad_line(x, torch.tensor(zero), *rest)
 
 
 # --- choice of the level

@@ -5,7 +5,7 @@ from __future__ import annotations
 import kernel_cases_line_gradient as cases
 import pytest
 import torch
-from kernel_cases_products import BASIC, SHAPES, Shape
+from kernel_cases_products import SHAPES, Shape
 from torch import Tensor
 
 from qbench.kernels import backends
@@ -63,27 +63,7 @@ def test_a_linear_layer_is_a_convolution_of_one_pixel() -> None:
     assert found.shape == (7, 9) and torch.equal(found, expected[..., 0, 0])
 
 
-def test_bad_operands_are_refused() -> None:
-    x, x_zero, x_scale, e, slope, offset, at, values, *_ = cases.line(BASIC, cases.FILLS[1], 2)
-
-    def run(**other: object) -> None:
-        operands = {"x": x, "e": e, "x_scale": x_scale, "slope": slope, "offset": offset, "at": at, "values": values}
-        conv2d_s8_weight_grad_line(weight_shape=BASIC.w, x_zero=x_zero, **keys(BASIC), **{**operands, **other})
-
-    run()
-    for name, wrong, message in (
-        ("x", x.to(torch.int8), "x must be uint8"), ("e", e.to(torch.int16), "e must be uint8"),
-        ("at", at.int(), "at must be int64"), ("values", values.double(), "values must be float32"),
-        ("slope", slope.double(), "slope must be float32"), ("x_scale", x_scale.double(), "x_scale must be float32"),
-    ):  # fmt: skip
-        with pytest.raises(TypeError, match=message):
-            run(**{name: wrong})
-    for name, wrong, message in (
-        ("e", e[:1], "e has shape"), ("slope", slope[1:], "slope must have one value"),
-        ("offset", offset[1:], "offset must have one value"), ("at", at[1:], "at must be a list"),
-        ("at", at.view(2, -1), "at must be a list"), ("values", values[1:], "values has shape"),
-    ):  # fmt: skip
-        with pytest.raises(ValueError, match=message):
-            run(**{name: wrong})
-    with pytest.raises(ValueError, match="must have 2 dimensions"):
-        linear_s8_weight_grad_line(x, e, x_scale, slope, offset, at, values)
+def test_of_no_filters_there_is_no_gradient() -> None:
+    x, nothing = torch.zeros((3, 4), dtype=torch.uint8), torch.zeros(0)
+    line = (torch.tensor(1.0), nothing, nothing, nothing.long(), nothing)
+    assert linear_s8_weight_grad_line(x, torch.zeros((3, 0), dtype=torch.uint8), *line).shape == (0, 4)

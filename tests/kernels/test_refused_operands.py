@@ -9,7 +9,7 @@ import pytest
 import torch
 from kernel_matrix import integers, normal, number
 
-from qbench.kernels import blocks, direct, encoding, packing, passes, pooling, products, updates
+from qbench.kernels import blocks, direct, encoding, line_gradient, packing, passes, pooling, products, updates
 from qbench.kernels.random import Key
 
 U8, S8, S16 = torch.uint8, torch.int8, torch.int16
@@ -23,6 +23,8 @@ THREE = normal((3,))
 DIRECT = (F, THREE, THREE, 128.0, 127.0, THREE, THREE, True)
 SUMS, ROWS = normal((3, 3)).double(), torch.zeros((1, 3), dtype=torch.int64)
 GRID = (0.1, -8.0, 7.0)
+BYTES, SIX, AT = E.to(U8), normal((6,)), torch.arange(12)
+LINE = (ONE, SIX, SIX, AT, normal((12,)))
 
 WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: products.conv2d_s8_encoded(C, C, ONE, ONE, ONE, ONE, 9, True), ValueError, "bits must be from 1 to 8"),
@@ -54,6 +56,26 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: products.conv2d_s8_input_grad(E, W, [1, 4, 6, 7]), ValueError, "give an output of"),
     (lambda: products.conv2d_s8_input_grad(E, W, [4, 6, 6]), ValueError, "4 dimensions"),
     (lambda: products.conv2d_s8_weight_grad(X, E, [6, 4, 3, 2]), ValueError, "give an output of"),
+    (lambda: of_line(x=X.to(S8)), TypeError, "x must be uint8, got int8"),
+    (lambda: of_line(e=E), TypeError, "e must be uint8, got int8"),
+    (lambda: of_line(e=BYTES[..., :3]), ValueError, "e has shape \\(1, 6, 4, 3\\), but .* give an output of"),
+    (lambda: of_line(weight_shape=[6, 4, 3]), ValueError, "input and weight have 4 dimensions"),
+    (lambda: of_line(stride=0), ValueError, "stride must be from 1 to 1073741824, got 0"),
+    (lambda: of_line(groups=0), ValueError, "groups must be at least 1, got 0"),
+    (lambda: of_line(x_zero=SIX), ValueError, "x_zero must be one number"),
+    (lambda: of_line(x_scale=ONE.double()), TypeError, "x_scale must be float32, got torch.float64"),
+    (lambda: of_line(x_scale=SIX), ValueError, "x_scale must be one number"),
+    (lambda: of_line(slope=SIX.double()), TypeError, "slope must be float32, got float64"),
+    (lambda: of_line(slope=SIX[:5]), ValueError, "slope must have one value per channel, \\[6\\], got shape \\(5,\\)"),
+    (lambda: of_line(offset=SIX.double()), TypeError, "offset must be float32, got float64"),
+    (lambda: of_line(offset=ONE), ValueError, "offset must have one value per channel, \\[6\\], got shape \\(\\)"),
+    (lambda: of_line(at=AT[:0].int()), TypeError, "at must be int64, got int32"),
+    (lambda: of_line(at=AT[:6]), ValueError, "at must be a list of as many .* 6 filters, twice, got shape \\(6,\\)"),
+    (lambda: of_line(at=AT.view(2, 6)), ValueError, "at must be a list of .*, got shape \\(2, 6\\)"),
+    (lambda: of_line(values=AT), TypeError, "values must be float32, got int64"),
+    (lambda: of_line(values=SIX), ValueError, "values has shape \\(6,\\) but at has \\(12,\\)"),
+    (lambda: line_gradient.linear_s8_weight_grad_line(A, BYTES, *LINE), ValueError, "x and e must have 2 dimensions"),
+    (lambda: line_gradient.linear_s8_weight_grad_line(X, A, *LINE), ValueError, "must have 2 dimensions, got shapes"),
     (lambda: encoding.extremes(C), TypeError, "x must be float32"),
     (lambda: encoding.encode_affine(F, ONE, ONE, 25, True), ValueError, "bits must be from 1 to 24"),
     (lambda: encoding.encode_affine(F, ONE, THREE, 8, True), ValueError, "low has shape"),
@@ -161,6 +183,12 @@ def far_apart(name: str) -> Any:
     """Taps so far apart that the padded image leaves int32."""
     factors = {"conv2d_s8": (X, W), "conv2d_s8_input_grad": (E, W, X.shape), "conv2d_s8_weight_grad": (X, E, W.shape)}
     return getattr(products, name)(*factors[name], padding=100_000, dilation=100_000)
+
+
+def of_line(**other: Any) -> Any:
+    names = ("x", "e", "weight_shape", "x_scale", "slope", "offset", "at", "values")
+    operands = dict(zip(names, (X, BYTES, W.shape, *LINE), strict=True))
+    return line_gradient.conv2d_s8_weight_grad_line(**{**operands, **other})
 
 
 def view_codes(kind: str) -> Any:

@@ -16,11 +16,11 @@ from kernel_cases import CASES
 from kernel_matrix import Case, difference, integers, normal, number
 from torch import Tensor
 
-from qbench.kernels import blocks, direct, encoding, packing, passes, pooling, products, updates
+from qbench.kernels import blocks, direct, encoding, line_gradient, packing, passes, pooling, products, updates
 from qbench.kernels.library import SCHEMAS
 from qbench.kernels.pooling import Pooled
 
-MODULES = (blocks, direct, encoding, packing, passes, pooling, products, updates)
+MODULES = (blocks, direct, encoding, line_gradient, packing, passes, pooling, products, updates)
 PUBLIC: dict[str, Callable[..., Any]] = {
     name: function
     for module in MODULES
@@ -133,16 +133,19 @@ def test_strided_operands_of_linear_layers(function: str) -> None:
 
 
 def squares(function: str) -> Callable[[], Arguments]:
-    """Square matrices for whatever the function takes; scales, zero points and a bias by the ends of their names."""
+    """Square matrices for whatever the function takes; scales, zero points, vectors and what is replaced by name."""
+    codes = torch.uint8 if function.endswith("_line") else torch.int8
 
     def value(name: str, seed: int) -> Tensor:
-        if name == "bias":
+        if name in ("bias", "slope", "offset"):
             return normal((16,), seed=seed)
+        if name in ("at", "values"):
+            return torch.arange(32) if name == "at" else normal((32,), seed=seed)
         if name == "w_scale" and "grad" not in function:
             return normal((16,), seed=seed).abs()
         if name.endswith(("_scale", "_zero")):
             return number(3.0 if name.endswith("_zero") else 0.37)
-        return integers((16, 16), torch.int8, seed=seed)
+        return integers((16, 16), codes, seed=seed)
 
     names = list(signature(PUBLIC[function]).parameters)
     return lambda: {name: value(name, seed) for seed, name in enumerate(names)}

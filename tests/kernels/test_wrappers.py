@@ -17,7 +17,7 @@ from kernel_matrix import Case, integers, normal, number
 from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from qbench.kernels import blocks, direct, encoding, packing, passes, pooling, products, updates
+from qbench.kernels import blocks, direct, encoding, line_gradient, packing, passes, pooling, products, updates
 from qbench.kernels.library import ENTRIES, SCHEMAS, ops
 from qbench.kernels.random import Key
 from qbench.kernels.reference import encode as reference_encode
@@ -132,6 +132,9 @@ def test_strides_beyond_the_input_meet_one_output() -> None:
         for name, arguments in (("input_grad", (e, w, x.shape)), ("weight_grad", (x, e, w.shape))):
             gradient = getattr(products, f"conv2d_s8_{name}")
             assert torch.equal(gradient(*arguments, stride=far), gradient(*arguments, stride=near))
+        line = (number(1.0), normal((4,)), normal((4,)), torch.arange(8), normal((8,)))
+        of_line = (line_gradient.conv2d_s8_weight_grad_line(x, e.to(U8), w.shape, *line, stride=s) for s in (far, near))
+        assert torch.equal(*of_line)
 
 
 def test_layout_does_not_matter() -> None:
@@ -255,7 +258,7 @@ def test_pool_takes_its_kernel_as_stride() -> None:
     )
 
 
-MODULES = (products, blocks, direct, encoding, packing, passes, pooling, updates)
+MODULES = (products, line_gradient, blocks, direct, encoding, packing, passes, pooling, updates)
 WRAPPERS = {
     op: getattr(module, name)
     for op in SCHEMAS
