@@ -63,9 +63,9 @@ class Normalised(NamedTuple):
 class NormGradient(NamedTuple):
     """What :func:`range_norm_gradient_` returns. codes uint8, scale, zero: of the gradient at the norm's output.
     masked: that gradient itself where a mask was given, else empty. slope, offset float32 [C]: of the gradient at the
-    norm's input as a line of the codes, but for the elements ``at`` (int64, counted channels last; maxima, then
-    minima), where it is ``values``; a constant chunk's one extreme takes both pulls. Gradients of weight and bias
-    float32 [C]."""
+    norm's input as a line of the codes. pull float32 [C]: what is taken off it at each chunk's maximum and added at its
+    minimum, the elements ``at`` (int64, counted channels last; maxima, then minima), where it is ``values``; a constant
+    chunk's one extreme takes both pulls. Gradients of weight and bias float32 [C]."""
 
     codes: Tensor
     scale: Tensor
@@ -73,6 +73,7 @@ class NormGradient(NamedTuple):
     masked: Tensor
     slope: Tensor
     offset: Tensor
+    pull: Tensor
     at: Tensor
     values: Tensor
     grad_weight: Tensor

@@ -187,11 +187,12 @@ def _conv(op: str, case: Operands, size: str, generator: torch.Generator, device
 
 
 def _line(e: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Slopes and offsets of a line of the codes, and what replaces its first element and its last, per filter."""
+    """Slopes, offsets and pulls of a line of the codes, and per filter its first element as maximum, the last as
+    minimum."""
     filters, device = e.shape[1], e.device
     each, last = torch.arange(filters, device=device), e.numel() - filters
     slope, offset = torch.linspace(-1, 2, filters, device=device), torch.linspace(90, -70, filters, device=device)
-    return slope, offset, torch.cat([each, last + each]), torch.linspace(-400, 400, 2 * filters, device=device)
+    return slope, offset, torch.linspace(-400, 300, filters, device=device), torch.cat([each, last + each])
 
 
 def _shapes(op: str, size: str) -> tuple[Shape, Shape, Shape, tuple[list[int], list[int], list[int], int]]:

@@ -9,19 +9,19 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class ErrorLine:
-    """slope * codes + offset per channel, but ``values`` at the elements ``at``.
+    """slope * codes + offset per channel, less ``pull`` at the chunks' maxima and with it at their minima, ``at``.
 
-    codes: uint8 [N, K, H, W] or [N, K]. slope, offset: float32 [K]. at, values: as
-    :class:`~qbench.kernels.blocks.NormGradient` has them.
+    codes: uint8 [N, K, H, W] or [N, K]. slope, offset, pull: float32 [K]. at: as
+    :class:`~qbench.kernels.blocks.NormGradient` has it.
     """
 
     codes: Tensor
     slope: Tensor
     offset: Tensor
+    pull: Tensor
     at: Tensor
-    values: Tensor
 
     @property
     def line(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """What the codes stand for, as the kernels take it."""
-        return self.slope, self.offset, self.at, self.values
+        return self.slope, self.offset, self.pull, self.at

@@ -220,7 +220,7 @@ def conv_weight_grad(
         assert isinstance(x, QTensor) and x.scale is not None
         sums = _weight_grad_sums(_integers(x), _codes(error), weight_shape, geometry)
         where = (geometry.stride, geometry.padding, geometry.dilation, geometry.groups)
-        return finish(sums, x.codes, x.zero_point, x.scale, error.codes, *error.line, where)
+        return finish(sums, error.codes.shape[2:], x.codes, x.zero_point, x.scale, *error.line, where)
     a, e = operands(x, error)
     return _rescale(_weight_grad_sums(a, e, weight_shape, geometry), a.scale, e.scale)
 
@@ -281,8 +281,8 @@ def linear_weight_grad(x: Tensor | QTensor, error: Tensor | QTensor | ErrorLine)
     if isinstance(error, ErrorLine):
         assert isinstance(x, QTensor) and x.scale is not None
         sums = _linear_weight_grad_sums(_integers(x), _codes(error))
-        pixels, errors, where = x.codes[..., None, None], error.codes[..., None, None], ((1, 1), (0, 0), (1, 1), 1)
-        grad = finish(sums[..., None, None], pixels, x.zero_point, x.scale, errors, *error.line, where)
+        pixels, where = x.codes[..., None, None], ((1, 1), (0, 0), (1, 1), 1)
+        grad = finish(sums[..., None, None], (1, 1), pixels, x.zero_point, x.scale, *error.line, where)
         return grad.view(sums.shape)
     a, e = operands(x, error)
     return _rescale(_linear_weight_grad_sums(a, e), a.scale, e.scale)

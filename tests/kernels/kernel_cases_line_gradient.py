@@ -1,4 +1,4 @@
-"""Weight gradients whose error is a line of codes: replaced elements in corners, twice at one place, not finite."""
+"""Weight gradients whose error is a line of codes: extremes in corners and at one place, lines that are not finite."""
 
 from __future__ import annotations
 
@@ -28,37 +28,35 @@ FILLS = (
 """Errors have no zero point: it is in the line."""
 
 
-def replaced(shape: Shape, chunks: int, seed: int = 5) -> tuple[Tensor, Tensor]:
-    """A place of each chunk and filter twice, the same one in some, corners of images among them, with values."""
+def extremes(shape: Shape, chunks: int, seed: int = 5) -> Tensor:
+    """An element of each chunk and filter twice, the same one in some, corners of images among them."""
     n, filters, height, width = shape.e
     rows = n * height * width
     if not rows * filters:
-        return torch.zeros(0, dtype=torch.int64), torch.zeros(0)
+        return torch.zeros(0, dtype=torch.int64)
     size = rows // chunks
     drawn = torch.randint(0, size, (2, chunks, filters), generator=generator(seed))
     drawn[0, 0, ::2], drawn[1, -1, ::3] = 0, size - 1
     drawn[1, :, ::4] = drawn[0, :, ::4]
     places = (drawn + size * torch.arange(chunks).view(-1, 1)) * filters + torch.arange(filters)
-    values = normal(tuple(places.shape), seed=seed + 1, scale=40.0)
-    values[1] = torch.where(places[0] == places[1], values[0], values[1])
-    return places.flatten(), values.flatten()
+    return places.flatten()
 
 
 def line(
-    shape: Shape, fill: Fill, chunks: int = 1, *, scale: float = 0.0173, slope: float = 1.0, value: float | None = None
+    shape: Shape, fill: Fill, chunks: int = 1, *, scale: float = 0.0173, slope: float = 1.0, pull: float | None = None
 ) -> tuple[Any, ...]:
-    """slope: what those of the filters are multiplied by. value: of every third replaced element."""
+    """slope: what those of the filters are multiplied by. pull: of every third filter."""
     (x, x_zero), (e, _) = factors(fill, shape.x, shape.e)
     slopes, offsets = normal((shape.filters,), seed=3) * slope, normal((shape.filters,), seed=4, scale=100.0)
-    at, values = replaced(shape, chunks)
-    if value is not None:
-        values[::3] = value
-    return x, x_zero, number(scale), e, slopes, offsets, at, values, list(shape.w), *shape.geometry
+    pulls = normal((shape.filters,), seed=6, scale=40.0)
+    if pull is not None:
+        pulls[::3] = pull
+    return x, x_zero, number(scale), e, slopes, offsets, pulls, extremes(shape, chunks), list(shape.w), *shape.geometry
 
 
-def without_replaced(shape: Shape) -> tuple[Any, ...]:
-    x, x_zero, x_scale, e, slope, offset, at, values, *rest = line(shape, FILLS[1])
-    return x, x_zero, x_scale, e, slope, offset, at[:0], values[:0], *rest
+def without_extremes(shape: Shape) -> tuple[Any, ...]:
+    x, x_zero, x_scale, e, slope, offset, pull, at, *rest = line(shape, FILLS[1])
+    return x, x_zero, x_scale, e, slope, offset, pull, at[:0], *rest
 
 
 def _chunks(shape: Shape) -> int:
@@ -71,11 +69,12 @@ def _cases() -> Iterator[Case]:
     for shape, fill in product((BASIC, TILED, DEEP, *LONG_SHAPES[2:]), FILLS[2:]):
         yield Case(OP, f"{shape.label}-{fill}-filled", partial(line, shape, fill, _chunks(shape)))
     yield Case(OP, "many-chunks", partial(line, TILED, FILLS[1], 36))
+    yield Case(OP, "more-chunks-than-16-bits-take", partial(line, TILED, FILLS[2], 198))
     yield Case(OP, MANY_IMAGES.label, partial(line, MANY_IMAGES, FILLS[2], 2))
-    yield Case(OP, "nothing-replaced", partial(without_replaced, BASIC))
+    yield Case(OP, "no-extremes", partial(without_extremes, BASIC))
     yield Case(OP, "poisoned", partial(line, BASIC, FILLS[1], scale=math.nan))
-    for value in (math.nan, math.inf, 3e38, 1e-42):
-        yield Case(OP, f"replaced-by-{value:g}", partial(line, BASIC, FILLS[1], 2, value=value))
+    for pull in (math.nan, math.inf, 3e38, 1e-42, 0.0):
+        yield Case(OP, f"pull-{pull:g}", partial(line, BASIC, FILLS[1], 2, pull=pull))
     for slope in (math.nan, math.inf, 1e36, 1e-40, 0.0):
         yield Case(OP, f"slope-{slope:g}", partial(line, TILED, FILLS[0], slope=slope))
 

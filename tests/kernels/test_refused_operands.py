@@ -24,7 +24,7 @@ DIRECT = (F, THREE, THREE, 128.0, 127.0, THREE, THREE, True)
 SUMS, ROWS = normal((3, 3)).double(), torch.zeros((1, 3), dtype=torch.int64)
 GRID = (0.1, -8.0, 7.0)
 BYTES, SIX, AT = E.to(U8), normal((6,)), torch.arange(12)
-LINE = (ONE, SIX, SIX, AT, normal((12,)))
+LINE = (ONE, SIX, SIX, SIX, AT)
 
 WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: products.conv2d_s8_encoded(C, C, ONE, ONE, ONE, ONE, 9, True), ValueError, "bits must be from 1 to 8"),
@@ -72,8 +72,8 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: of_line(at=AT[:0].int()), TypeError, "at must be int64, got int32"),
     (lambda: of_line(at=AT[:6]), ValueError, "at must be a list of as many .* 6 filters, twice, got shape \\(6,\\)"),
     (lambda: of_line(at=AT.view(2, 6)), ValueError, "at must be a list of .*, got shape \\(2, 6\\)"),
-    (lambda: of_line(values=AT), TypeError, "values must be float32, got int64"),
-    (lambda: of_line(values=SIX), ValueError, "values has shape \\(6,\\) but at has \\(12,\\)"),
+    (lambda: of_line(pull=SIX.double()), TypeError, "pull must be float32, got float64"),
+    (lambda: of_line(pull=SIX[:5]), ValueError, "pull must have one value per channel, \\[6\\], got shape \\(5,\\)"),
     (lambda: line_gradient.linear_s8_weight_grad_line(A, BYTES, *LINE), ValueError, "x and e must have 2 dimensions"),
     (lambda: line_gradient.linear_s8_weight_grad_line(X, A, *LINE), ValueError, "must have 2 dimensions, got shapes"),
     (lambda: encoding.extremes(C), TypeError, "x must be float32"),
@@ -186,7 +186,7 @@ def far_apart(name: str) -> Any:
 
 
 def of_line(**other: Any) -> Any:
-    names = ("x", "e", "weight_shape", "x_scale", "slope", "offset", "at", "values")
+    names = ("x", "e", "weight_shape", "x_scale", "slope", "offset", "pull", "at")
     operands = dict(zip(names, (X, BYTES, W.shape, *LINE), strict=True))
     return line_gradient.conv2d_s8_weight_grad_line(**{**operands, **other})
 

@@ -133,14 +133,14 @@ def test_strided_operands_of_linear_layers(function: str) -> None:
 
 
 def squares(function: str) -> Callable[[], Arguments]:
-    """Square matrices for whatever the function takes; scales, zero points, vectors and what is replaced by name."""
+    """Square matrices for whatever the function takes; scales, zero points, vectors and places by name."""
     codes = torch.uint8 if function.endswith("_line") else torch.int8
 
     def value(name: str, seed: int) -> Tensor:
-        if name in ("bias", "slope", "offset"):
+        if name in ("bias", "slope", "offset", "pull"):
             return normal((16,), seed=seed)
-        if name in ("at", "values"):
-            return torch.arange(32) if name == "at" else normal((32,), seed=seed)
+        if name == "at":
+            return torch.arange(32)
         if name == "w_scale" and "grad" not in function:
             return normal((16,), seed=seed).abs()
         if name.endswith(("_scale", "_zero")):

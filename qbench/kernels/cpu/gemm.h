@@ -82,9 +82,9 @@ struct Target {
     std::int64_t second_step;  // 1: a scale per channel, 0: one for all
     const float* bias;
     float code_scale, code_zero, code_top;  // of RESULT_UINT8: codes round(result / scale + zero) from 0 to top
-    // Of RESULT_LINE, a weight gradient as first_scale * (line of the sum + what is there): the line of each filter,
-    // and the sums of what its elements meet, [group][tap row][tap column][channel of the group].
-    const float *slope, *offset;
+    // Of RESULT_LINE, a weight gradient as first_scale * (slope * sum + offset * met + pull * what is there, an int32):
+    // the numbers of each filter, and the sums of what its elements meet, [group][tap row][tap column][channel].
+    const float *slope, *offset, *pull;
     const std::int64_t* met;
 };
 
@@ -144,15 +144,13 @@ struct WgradSums {
     std::int64_t* column_sums;  // [digit of B][group][padded columns]
 };
 
-// The weight gradient whose error is slope[k] * e + offset[k], but `values` at the places `at` of e; see products_line.cpp.
+// What the weight gradient whose error is a line of codes is made of beside their product; see products_line.cpp.
 struct LinePlan {
-    const std::uint8_t *x, *e;  // channels last
-    float zero;                 // of x
-    const float *slope, *offset;
-    const std::int64_t* at;  // [replaced][filters]
-    const float* values;
-    std::int64_t replaced;  // elements of each filter
-    float* to;              // what they add to the gradient
+    const std::uint8_t* x;  // channels last
+    std::uint16_t zero;     // of x
+    const std::int64_t* at;  // [extremes][filters]: elements of e at the maxima, then at the minima
+    std::int64_t extremes;   // of each filter
+    std::int32_t* pulled;    // what a filter's minima meet less what its maxima meet
     std::int64_t images, channels, height, width, filters, in_group, out_group, out_h, out_w;
     std::int64_t taps_y, taps_x, stride_y, stride_x, pad_y, pad_x, dilation_y, dilation_x;
     std::int64_t* image_sums;  // of x over the images, [height][width][channels]
@@ -214,7 +212,7 @@ struct Kernels {
     // Adds up what all jobs have for one panel and writes its filters.
     void (*wgrad_reduce)(const WgradPlan&, const WgradSums* of_jobs, const Target&, std::int64_t panel);
     void (*sum_images)(const LinePlan&, std::int64_t begin, std::int64_t end);
-    void (*replaced_elements)(const LinePlan&, std::int64_t filter);
+    void (*met_by_extremes)(const LinePlan&, std::int64_t filter, std::uint16_t* sums);
     // In Winograd's form; null where direct products are faster.
     void (*wgrad_winograd)(const WgradPlan&, std::int64_t part, void* scratch, const WgradSums&);
     std::int64_t (*wgrad_winograd_scratch)(const WgradPlan&);

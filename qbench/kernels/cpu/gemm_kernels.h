@@ -47,6 +47,6 @@ constexpr Kernels kernels_of(double pace = 1, double filter_cost = 16, const Ker
     k.wgrad_scratch = wgrad_scratch<Isa>;
     k.wgrad_reduce = wgrad_reduce<Isa>;
     k.sum_images = sum_images;
-    k.replaced_elements = replaced_elements;
+    k.met_by_extremes = met_by_extremes;
     return k;
 }

@@ -32,7 +32,7 @@ struct WgradReduction {
                 const std::int64_t place = ((group * p.out_group + column) * p.taps_y + r) * length + first;
                 if (target.kind == RESULT_LINE) {
                     const std::int64_t* const met = target.met + (group * p.taps_y + r) * length + first;
-                    add_line(place, p.taps_y * length, group * p.out_group + column, met, count, cols);
+                    write_line(place, p.taps_y * length, group * p.out_group + column, met, count, cols);
                 } else {
                     write(place, p.taps_y * length, count, cols);
                 }
@@ -96,18 +96,26 @@ struct WgradReduction {
         }
     }
 
-    // first_filter: of the tile. met: what the rows of the tile met.
-    void add_line(std::int64_t place, std::int64_t filter, std::int64_t first_filter, const std::int64_t* met,
-                  std::int64_t count, std::int64_t cols) {
-        float* to = static_cast<float*>(target.data) + place;
-        for (std::int64_t n = 0; n < cols; ++n, to += filter) {
-            const double slope = target.slope[first_filter + n], offset = target.offset[first_filter + n];
-            for (std::int64_t m = 0; m < count; ++m) {
-                const std::int64_t sum = totals[m * columns + n] + LINE_MIDDLE * met[m];
-                const double line = slope * static_cast<double>(sum) + offset * static_cast<double>(met[m]);
-                to[m] = (static_cast<float>(line) + to[m]) * target.first_scale;
+    // first_filter: of the tile. met: what the rows of the tile met. What the extremes met lies where results come.
+    void write_line(std::int64_t place, std::int64_t filter, std::int64_t first_filter, const std::int64_t* met,
+                    std::int64_t count, std::int64_t cols) {
+        alignas(64) std::int32_t pulled[tile_size];
+        const float* from = static_cast<const float*>(target.data) + place;
+        for (std::int64_t n = 0; n < cols; ++n, from += filter) {
+            for (std::int64_t m = 0; m < count; ++m) __builtin_memcpy(pulled + m * columns + n, from + m, 4);
+        }
+        const float *const slope = target.slope + first_filter, *const offset = target.offset + first_filter;
+        const float* const pull = target.pull + first_filter;
+        for (std::int64_t m = 0; m < count; ++m) {
+            const double pixels = static_cast<double>(met[m]);
+            for (std::int64_t n = 0; n < cols; ++n) {
+                const std::int64_t at = m * columns + n;
+                const double sum = static_cast<double>(totals[at] + LINE_MIDDLE * met[m]);
+                const double line = slope[n] * sum + offset[n] * pixels + pull[n] * static_cast<double>(pulled[at]);
+                values[at] = static_cast<float>(line) * target.first_scale;
             }
         }
+        transpose<float>(place, filter, count, cols, values);
     }
 
     void write(std::int64_t place, std::int64_t filter, std::int64_t count, std::int64_t cols) {

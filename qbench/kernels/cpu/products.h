@@ -34,9 +34,9 @@ struct Call {
     Geometry where;
 };
 
-// The line of a weight gradient's errors. replaced: elements of each filter.
+// The line of a weight gradient's errors. extremes: of each filter.
 struct CallLine {
-    std::int64_t slope, offset, at, values, replaced;
+    std::int64_t slope, offset, pull, at, extremes;
 };
 
 enum Status : int { STATUS_DONE, STATUS_ZERO_POINT, STATUS_LEVEL, STATUS_MEMORY };

@@ -15,14 +15,10 @@ LinePlan plan_of(const Call& call, const CallLine& line) {
     const Geometry& g = call.where;
     LinePlan p{};
     p.x = reinterpret_cast<const std::uint8_t*>(call.first.data);
-    p.e = reinterpret_cast<const std::uint8_t*>(call.second.data);
-    p.zero = static_cast<float>(operand_of(call.first).zero);
-    p.slope = reinterpret_cast<const float*>(line.slope);
-    p.offset = reinterpret_cast<const float*>(line.offset);
+    p.zero = static_cast<std::uint16_t>(operand_of(call.first).zero);
     p.at = reinterpret_cast<const std::int64_t*>(line.at);
-    p.values = reinterpret_cast<const float*>(line.values);
-    p.replaced = line.replaced;
-    p.to = reinterpret_cast<float*>(call.target.data);
+    p.extremes = line.extremes;
+    p.pulled = reinterpret_cast<std::int32_t*>(call.target.data);  // until the gradient takes its place
     p.images = g.images;
     p.channels = g.channels;
     p.height = g.height;
@@ -81,7 +77,7 @@ void sum_windows(const LinePlan& p, int threads, const std::int64_t* rows, std::
         const std::int64_t pixels = p.images * (down.end - down.begin) * (inside.end - inside.begin);
         for (std::int64_t channel = 0; channel < p.channels; channel += in_group) {
             std::int64_t* __restrict const to = met + channel * taps + tap * in_group;
-            std::fill_n(to, in_group, -static_cast<std::int64_t>(p.zero) * pixels);
+            std::fill_n(to, in_group, -std::int64_t{p.zero} * pixels);
             for (std::int64_t x = inside.begin; x < inside.end; ++x) {
                 const std::int64_t* __restrict const from =
                     rows + (r * p.width + first + x * p.stride_x) * p.channels + channel;
@@ -105,9 +101,11 @@ QBENCH_EXPORT int qbench_conv2d_weight_grad_line(int level, int threads, const q
             static_cast<std::int64_t*>(scratch(USE_LINE, 8 * (size + p.taps_y * (row + length))));
         p.image_sums = memory;
         std::int64_t *const rows = memory + size, *const met = rows + p.taps_y * row;
-        const std::int64_t parts = pieces(size, IMAGE_PART);
+        const std::int64_t parts = pieces(size, IMAGE_PART), filter = p.taps_y * p.taps_x * p.in_group;
         in_jobs(useful_threads(threads, products_of(call->where)), p.filters + parts, [&](std::int64_t job) {
-            if (job < p.filters) return kernels.replaced_elements(p, job);
+            if (job < p.filters) {
+                return kernels.met_by_extremes(p, job, static_cast<std::uint16_t*>(scratch(USE_JOB, 2 * filter)));
+            }
             const std::int64_t begin = (job - p.filters) * IMAGE_PART;
             kernels.sum_images(p, begin, std::min(begin + IMAGE_PART, size));
         });
@@ -116,8 +114,9 @@ QBENCH_EXPORT int qbench_conv2d_weight_grad_line(int level, int threads, const q
         Call centred = *call;
         centred.second.zero = reinterpret_cast<std::int64_t>(&MIDDLE);
         Target target = target_of(centred);
-        target.slope = p.slope;
-        target.offset = p.offset;
+        target.slope = reinterpret_cast<const float*>(line->slope);
+        target.offset = reinterpret_cast<const float*>(line->offset);
+        target.pull = reinterpret_cast<const float*>(line->pull);
         target.met = met;
         weight_gradient(kernels, threads, centred, target);
     });

@@ -55,7 +55,7 @@ QBENCH_EXPORT void qbench_range_gradient_line(
     const std::int64_t* sums, std::int64_t channels, std::int64_t chunks, std::int64_t rows, const float* scale,
     const float* zero, const float* step, const double* mean, const double* inverse, const float* weight, double constant,
     const std::uint8_t* codes, const std::int64_t* low_at, const std::int64_t* high_at, float* slope, float* offset,
-    std::int64_t* at, float* values, float* grad_weight, float* grad_bias, int, int) {
+    float* pull, std::int64_t* at, float* values, float* grad_weight, float* grad_bias, int, int) {
     const double size = *scale;
     const std::int64_t count = chunks * channels;
     for (std::int64_t c = 0; c < channels; ++c) {
@@ -66,15 +66,15 @@ QBENCH_EXPORT void qbench_range_gradient_line(
         grad_bias[c] = static_cast<float>(size * (total - static_cast<double>(rows) * static_cast<double>(*zero)));
         slope[c] = static_cast<float>(through * size);
         offset[c] = static_cast<float>(-through * size * (total / static_cast<double>(rows)));
-        const float pull = static_cast<float>(constant / static_cast<double>(chunks) * through * pull_weight);
+        pull[c] = static_cast<float>(constant / static_cast<double>(chunks) * through * pull_weight);
         for (std::int64_t k = 0, i = c; k < chunks; ++k, i += channels) {
             at[i] = high_at[i] * channels + c;
             at[count + i] = low_at[i] * channels + c;
             const bool same = high_at[i] == low_at[i];
-            const float high = slope[c] * static_cast<float>(codes[at[i]]) + offset[c] - pull;
+            const float high = slope[c] * static_cast<float>(codes[at[i]]) + offset[c] - pull[c];
             // Where a chunk's maximum and minimum are one element, both pulls act on it.
             const float start = same ? high : slope[c] * static_cast<float>(codes[at[count + i]]) + offset[c];
-            values[count + i] = start + pull;
+            values[count + i] = start + pull[c];
             values[i] = same ? values[count + i] : high;
         }
     }

@@ -59,22 +59,23 @@ extern "C" __global__ void range_gradient_line(const i64* sums, i64 channels, i6
                                                const float* zero, const float* step, const double* mean,
                                                const double* inverse, const float* weight, double constant,
                                                const u8* codes, const i64* low_at, const i64* high_at, float* slope,
-                                               float* offset, i64* at, float* values, float* grad_weight,
-                                               float* grad_bias) {
+                                               float* offset, float* pull, i64* at, float* values,
+                                               float* grad_weight, float* grad_bias) {
     for_each(channels, [&](i64 c) {
         const GradientLine line = gradient_line(sums[c], sums[channels + c], rows, chunks, *scale, *zero, *step,
                                                 mean[c], inverse[c], weight[c], constant);
-        const float narrow = (float)line.slope, shift = (float)line.offset, pull = (float)line.pull;
+        const float narrow = (float)line.slope, shift = (float)line.offset, own_pull = (float)line.pull;
         slope[c] = narrow;
         offset[c] = shift;
+        pull[c] = own_pull;
         grad_weight[c] = (float)line.grad_weight;
         grad_bias[c] = (float)line.grad_bias;
         for (i64 k = c; k < chunks * channels; k += channels) {
             const i64 high = high_at[k] * channels + c, low = low_at[k] * channels + c;
-            const float at_high = subtract(add(multiply(narrow, (float)codes[high]), shift), pull);
+            const float at_high = subtract(add(multiply(narrow, (float)codes[high]), shift), own_pull);
             // Where both are one element (a constant chunk), both pulls act on it.
             const float before = high == low ? at_high : add(multiply(narrow, (float)codes[low]), shift);
-            const float at_low = add(before, pull);
+            const float at_low = add(before, own_pull);
             at[k] = high;
             at[chunks * channels + k] = low;
             values[k] = high == low ? at_low : at_high;

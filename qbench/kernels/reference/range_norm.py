@@ -32,8 +32,8 @@ def range_line(
 def range_gradient_line(
     sums: Tensor, rows: int, scale: Tensor, zero: Tensor, step: Tensor, mean: Tensor, inverse: Tensor, weight: Tensor,
     constant: float, codes: Tensor, low_at: Tensor, high_at: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """(slope, offset, elements at the chunks' extremes, the gradient there, gradients of weight and bias)."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """(slope, offset, pull, elements at the chunks' extremes, the gradient there, gradients of weight and bias)."""
     size, totals = scale.double(), sums.double()
     grad_weight = size * step.double() * (totals[1] - mean * totals[0]) * inverse
     grad_bias = size * (totals[0] - rows * zero.double())
@@ -42,7 +42,7 @@ def range_gradient_line(
     offset = (-through * size * (totals[0] / _count(rows, sums))).float()
     pull = (constant / low_at.shape[0] * through * grad_weight).float()
     at, values = _at_extremes(codes, low_at, high_at, slope, offset, pull)
-    return slope, offset, at, values, grad_weight.float(), grad_bias.float()
+    return slope, offset, pull, at, values, grad_weight.float(), grad_bias.float()
 
 
 def _at_extremes(
