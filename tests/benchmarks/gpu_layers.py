@@ -15,7 +15,7 @@ from qbench.kernels.cuda import convolutions
 
 BATCH = 256
 CHUNKS = 16
-"""Of a filter's errors, two of each replaced."""
+"""Of a filter's errors, two extremes in each."""
 
 
 @dataclass(frozen=True)
@@ -95,14 +95,14 @@ def wide_errors(e: Tensor) -> Tensor:
 
 
 def line_of(e: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """A line of the codes e as Range batch norm has it: slopes, offsets, and places and values of what is replaced."""
+    """A line of the codes e as Range batch norm has it: slopes, offsets, pulls, and the extremes' places."""
     filters, device = e.shape[1], e.device
     size = e.numel() // filters // CHUNKS
     drawn = torch.randint(size, (2, CHUNKS, filters), generator=torch.Generator(device).manual_seed(2), device=device)
     rows = drawn + size * torch.arange(CHUNKS, device=device)[:, None]
     at = (rows * filters + torch.arange(filters, device=device)).flatten()
-    slope, offset = (torch.linspace(*ends, filters, device=device) for ends in ((-1, 2), (90, -70)))
-    return slope, offset, at, torch.linspace(-400, 400, len(at), device=device)
+    ends = ((-1, 2), (90, -70), (-400, 300))
+    return *(torch.linspace(*pair, filters, device=device) for pair in ends), at
 
 
 def measure(bench: Bench) -> None:

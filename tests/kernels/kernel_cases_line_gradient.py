@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from kernel_cases_products import BASIC, DEEP, LONG_SHAPES, SHAPES, TILED, U8, Fill, Shape, factors
-from kernel_matrix import Case, generator, normal, number
+from kernel_matrix import Case, generator, integers, normal, number
 from torch import Tensor
 
 OP = "conv2d_weight_grad_line"
@@ -59,6 +59,20 @@ def without_extremes(shape: Shape) -> tuple[Any, ...]:
     return x, x_zero, x_scale, e, slope, offset, pull, at[:0], *rest
 
 
+def cancelling() -> tuple[Any, ...]:
+    """What float64's roundings leave is the first channel's gradient: products of 55 bits, which the rest cancels."""
+    filters, size = 24, 181
+    # Bright pixels and large codes make sums of 31 bits.
+    x, e = (127 + integers((1, channels, size, size), U8, seed=seed) // 2 for seed, channels in enumerate((2, filters)))
+    pixels, errors = x[0, 0].flatten().double(), e[0].flatten(1).double()
+    each, last = torch.arange(filters), e.numel() - filters
+    slope, sums, met, pulled = normal((filters,)), errors @ pixels, pixels.sum(), pixels[-1] - pixels[0]
+    offset = (-slope * sums / met).float()
+    pull = (-(slope * sums + offset.double() * met) / pulled).float()
+    at = torch.cat([each, last + each])
+    return x, None, number(1.0), e, slope, offset, pull, at, [filters, 2, 1, 1], [1, 1], [0, 0], [1, 1], 1
+
+
 def _chunks(shape: Shape) -> int:
     return 2 if shape.e[0] % 2 == 0 and shape.e[0] else 1
 
@@ -71,6 +85,7 @@ def _cases() -> Iterator[Case]:
     yield Case(OP, "many-chunks", partial(line, TILED, FILLS[1], 36))
     yield Case(OP, "more-chunks-than-16-bits-take", partial(line, TILED, FILLS[2], 198))
     yield Case(OP, MANY_IMAGES.label, partial(line, MANY_IMAGES, FILLS[2], 2))
+    yield Case(OP, "cancelling", cancelling)
     yield Case(OP, "no-extremes", partial(without_extremes, BASIC))
     yield Case(OP, "poisoned", partial(line, BASIC, FILLS[1], scale=math.nan))
     for pull in (math.nan, math.inf, 3e38, 1e-42, 0.0):

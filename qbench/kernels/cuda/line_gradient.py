@@ -28,8 +28,8 @@ def conv2d_weight_grad_line(
     e: Tensor,
     slope: Tensor,
     offset: Tensor,
+    pull: Tensor,
     at: Tensor,
-    values: Tensor,
     weight_shape: Sequence[int],
     stride: Sequence[int],
     padding: Sequence[int],
@@ -47,8 +47,8 @@ def conv2d_weight_grad_line(
     blocks = -(-items // THREADS)
     launch(
         "finish_line_gradient", len(y) * blocks,
-        sums, met, met.numel() // (shape.groups * shape.num_taps), pixels, x, x_zero, x_scale, e, slope, offset,
-        at, values, at.numel() // len(y), *shape.size, shape.channels, *shape.out_size, shape.filters, shape.groups,
+        sums, met, met.numel() // (shape.groups * shape.num_taps), pixels, x, x_zero, x_scale, slope, offset, pull,
+        at, at.numel() // len(y), *shape.size, shape.channels, *shape.out_size, shape.filters, shape.groups,
         *shape.window, y, device=y.device, threads=-(-items // (blocks * WARP)) * WARP,
     )  # fmt: skip
     return y
