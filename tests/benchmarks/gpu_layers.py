@@ -102,7 +102,8 @@ def line_of(e: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     rows = drawn + size * torch.arange(CHUNKS, device=device)[:, None]
     at = (rows * filters + torch.arange(filters, device=device)).flatten()
     ends = ((-1, 2), (90, -70), (-400, 300))
-    return *(torch.linspace(*pair, filters, device=device) for pair in ends), at
+    slope, offset, pull = (torch.linspace(*pair, filters, device=device) for pair in ends)
+    return slope, offset, pull, at
 
 
 def measure(bench: Bench) -> None:

@@ -1,5 +1,5 @@
-// The weight gradient of an error that is a line of 8-bit codes with a pull at each chunk's extremes, from the exact sums
-// over all outputs; qbench/kernels/line_gradient.py has the formula. A block works on one filter, a thread on four
+// The weight gradient of an error that is a line of 8-bit codes with a pull at each chunk's extremes, from the exact
+// sums over all outputs; qbench/kernels/line_gradient.py has the formula. A block works on one filter, a thread on four
 // neighbouring channels of one of its taps.
 #include "doubles.cuh"
 #include "elements.cuh"
@@ -16,8 +16,8 @@ static_assert(PART % UNROLLED == 0, "they are taken in groups");
 const int ABOVE_ALL = (int)0x80000000u;  // a row that no tap brings into the image
 
 // sums [groups * filters, taps, channels] of (x - x_zero) * e; met [groups, taps, met_channels] of the pixels of x that
-// the taps meet, too large by pixels * x_zero. at [2, count / 2, groups * filters]: maxima, then minima. y is laid out as
-// sums. blockIdx.x counts the blocks of a filter and, outside of those, filters.
+// the taps meet, too large by pixels * x_zero. at [2, count / 2, groups * filters]: maxima, then minima. y is laid out
+// as sums. blockIdx.x counts the blocks of a filter and, outside of those, filters.
 extern "C" __global__ void finish_line_gradient(const i64* sums, const i64* met, i64 met_channels, i64 pixels,
                                                 const u8* x, const float* x_zero, const float* x_scale,
                                                 const float* slopes, const float* offsets, const float* pulls,
