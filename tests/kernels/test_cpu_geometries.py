@@ -202,12 +202,27 @@ MUTATIONS = {
         "products_operand.cpp", "if (low_digits_unsigned) x", "if (false) x", ("products_operand",)
     ),
     "no configuration": Mutation(AMX, "{ configure_tiles(); }", "{}", ("products_amx",)),
-    "middle of the line's codes": Mutation(REDUCE, " + LINE_MIDDLE * met[m];", ";", ("products_scalar",)),
-    "line in one rounding": Mutation(
-        REDUCE, "(static_cast<float>(line) + to[m])", "(line + to[m])", ("products_scalar",)
+    "middle of the line's codes": Mutation(REDUCE, " + LINE_MIDDLE * met[m])", ")", ("products_scalar",)),
+    "line's sums as floats": Mutation(REDUCE, "const double sum", "const float sum", ("products_scalar",)),
+    "order of the line's terms": Mutation(
+        REDUCE,
+        "offset[n] * pixels + pull[n] * static_cast<double>(pulled[at])",
+        "pull[n] * static_cast<double>(pulled[at]) + offset[n] * pixels",
+        ("products_scalar",),
     ),
-    "scale of the line's input": Mutation(REDUCE, "+ to[m]) * target.first_scale", "+ to[m])", ("products_scalar",)),
-    "line of a tile's filters": Mutation(REDUCE, "first_filter + n]", "first_filter]", ("products_scalar",)),
+    "line in one rounding": Mutation(
+        REDUCE, "(line) * target.first_scale", "(line * target.first_scale)", ("products_scalar",)
+    ),
+    "scale of the line's input": Mutation(REDUCE, "(line) * target.first_scale", "(line)", ("products_scalar",)),
+    "slope of a tile's filters": Mutation(REDUCE, "target.slope + first_filter", "target.slope", ("products_scalar",)),
+    "offset of a tile's filters": Mutation(
+        REDUCE, "target.offset + first_filter", "target.offset", ("products_scalar",)
+    ),
+    "pull of a tile's filters": Mutation(REDUCE, "target.pull + first_filter", "target.pull", ("products_scalar",)),
+    "filter of what is pulled": Mutation(REDUCE, "++n, from += filter", "++n", ("products_scalar",)),
+    "place of what is pulled": Mutation(
+        REDUCE, "pulled + m * columns + n", "pulled + n * rows + m", ("products_scalar",)
+    ),
     "line of a group's filters": Mutation(
         REDUCE, "group * p.out_group + column, met", "column, met", ("products_scalar",)
     ),
@@ -217,7 +232,7 @@ MUTATIONS = {
     "line's sums in 32 bits": Mutation(
         "products_wgrad.cpp", "single && kind == RESULT_INT32", "single && kind != RESULT_FLOAT32", ("products_wgrad",)
     ),
-    "zero point of what is met": Mutation(LINE, "-static_cast<std::int64_t>(p.zero) * pixels", "0", ("products_line",)),
+    "zero point of what is met": Mutation(LINE, "-std::int64_t{p.zero} * pixels", "0", ("products_line",)),
     "images of what is met": Mutation(LINE, "= p.images * (down", "= (down", ("products_line",)),
     "first output inside": Mutation(LINE, "pieces(-first, stride)", "-first / stride", ("products_line",)),
     "last output inside": Mutation(LINE, "pieces(size - first, stride)", "(size - first) / stride", ("products_line",)),
@@ -228,31 +243,35 @@ MUTATIONS = {
     "part of an image": Mutation(LINE, "sum_images(p, begin,", "sum_images(p, 0 * begin,", ("products_line",)),
     "images that 16 bits take": Mutation(LINE_PARTS, "UINT16_MAX / UINT8_MAX", "300", ("products_scalar",)),
     "block of an image": Mutation(LINE_PARTS, "image * size + at", "image * size + begin", ("products_scalar",)),
-    "replaced twice": Mutation(LINE_PARTS, "if (j >= half &&", "if (false &&", ("products_scalar",)),
-    "half of the replaced": Mutation(
-        LINE_PARTS, "half = p.replaced / 2", "half = p.replaced / 4", ("products_scalar",)
-    ),
-    "order of the replaced": Mutation(
+    "sign of the extremes": Mutation(LINE_PARTS, "j < p.extremes / 2", "j >= p.extremes / 2", ("products_scalar",)),
+    "half of the extremes": Mutation(LINE_PARTS, "p.extremes / 2", "p.extremes / 4", ("products_scalar",)),
+    "extremes that 16 bits take": Mutation(LINE_PARTS, "INT16_MAX / UINT8_MAX", "129", ("products_scalar",)),
+    "sums of the extremes before": Mutation(
         LINE_PARTS,
-        "(std::int64_t j = 0; j < p.replaced; ++j)",
-        "(std::int64_t j = p.replaced; j-- > 0;)",
+        "fill(sums, size, std::uint16_t{0});",
+        "if (!first) fill(sums, size, std::uint16_t{0});",
         ("products_scalar",),
     ),
-    "value of a filter": Mutation(
-        LINE_PARTS, "p.values[j * p.filters + filter]", "p.values[j * p.filters]", ("products_scalar",)
+    "extremes after the first": Mutation(
+        LINE_PARTS, "to[i] += static_cast", "to[i] = static_cast", ("products_scalar",)
     ),
-    "replaced line's rounding": Mutation(LINE_PARTS, "const double slope", "const float slope", ("products_scalar",)),
-    "zero point of the replaced": Mutation(
-        LINE_PARTS, "(from[i]) - zero", "(from[i]) - 0 * zero", ("products_scalar",)
+    "signs of the extremes' sums": Mutation(
+        LINE_PARTS, "static_cast<std::int16_t>(sums[i])", "sums[i]", ("products_scalar",)
     ),
-    "group of the replaced": Mutation(LINE_PARTS, "filter / p.out_group * p.in_group", "0", ("products_scalar",)),
+    "extremes of a filter": Mutation(
+        LINE_PARTS, "p.at[j * p.filters + filter]", "p.at[j * p.filters]", ("products_scalar",)
+    ),
+    "results of a filter": Mutation(LINE_PARTS, "p.pulled + filter * size", "p.pulled", ("products_scalar",)),
+    "zero point of the maxima": Mutation(LINE_PARTS, "sums[i] + zero -", "sums[i] -", ("products_scalar",)),
+    "zero point of the minima": Mutation(LINE_PARTS, "sums[i] - zero +", "sums[i] +", ("products_scalar",)),
+    "group of the extremes": Mutation(LINE_PARTS, "filter / p.out_group * p.in_group", "0", ("products_scalar",)),
     "dilated row of a window": Mutation(LINE_PARTS, "p.dilation_x == 1 && ", "", ("products_scalar",)),
     "rows above the image": Mutation(LINE_PARTS, "y < 0 || y >= p.height", "y >= p.height", ("products_scalar",)),
     "rows below the image": Mutation(LINE_PARTS, "y < 0 || y >= p.height", "y < 0", ("products_scalar",)),
     "pixels before a row": Mutation(LINE_PARTS, "left < 0 ? -left : 0", "0", ("products_scalar",)),
     "pixels behind a row": Mutation(LINE_PARTS, "rest < p.taps_x ? rest : p.taps_x", "p.taps_x", ("products_scalar",)),
     "dilated pixels behind a row": Mutation(LINE_PARTS, "x < 0 || x >= p.width", "x < 0", ("products_scalar",)),
-    "replaced with a stride": Mutation(
+    "extremes with a stride": Mutation(
         LINE_PARTS, "(row - image * p.out_h) * p.stride_y", "(row - image * p.out_h)", ("products_scalar",)
     ),
 }

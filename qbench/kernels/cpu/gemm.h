@@ -146,8 +146,8 @@ struct WgradSums {
 
 // What the weight gradient whose error is a line of codes is made of beside their product; see products_line.cpp.
 struct LinePlan {
-    const std::uint8_t* x;  // channels last
-    std::uint16_t zero;     // of x
+    const std::uint8_t* x;   // channels last
+    std::uint16_t zero;      // of x
     const std::int64_t* at;  // [extremes][filters]: elements of e at the maxima, then at the minima
     std::int64_t extremes;   // of each filter
     std::int32_t* pulled;    // what a filter's minima meet less what its maxima meet
