@@ -245,7 +245,7 @@ MUTATIONS = {
     "block of an image": Mutation(LINE_PARTS, "image * size + at", "image * size + begin", ("products_scalar",)),
     "sign of the extremes": Mutation(LINE_PARTS, "j < p.extremes / 2", "j >= p.extremes / 2", ("products_scalar",)),
     "half of the extremes": Mutation(LINE_PARTS, "p.extremes / 2", "p.extremes / 4", ("products_scalar",)),
-    "extremes that 16 bits take": Mutation(LINE_PARTS, "INT16_MAX / UINT8_MAX", "129", ("products_scalar",)),
+    "extremes that 16 bits take": Mutation(LINE_PARTS, "= INT16_MAX / UINT8_MAX", "= 129", ("products_scalar",)),
     "sums of the extremes before": Mutation(
         LINE_PARTS,
         "fill(sums, size, std::uint16_t{0});",

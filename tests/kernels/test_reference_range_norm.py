@@ -94,3 +94,17 @@ def test_both_pulls_act_on_the_one_extreme_of_a_constant_chunk() -> None:
         values[constant], plain[constant], rtol=TOLERANCE, atol=TOLERANCE * float(values.abs().max())
     )
     assert not torch.equal(values[~constant], plain[~constant])
+
+
+@pytest.mark.parametrize("kind", ["random", "ties", "constant-chunk"])
+def test_pull_is_what_the_extremes_differ_by_from_the_line(kind: str) -> None:
+    """Where a chunk's maximum and minimum are different elements."""
+    arguments = gradient_line(SHAPE, kind, CHUNKS)
+    slope, offset, pull, at, values, *_ = range_norm.range_gradient_line(*arguments)
+    high_at, low_at = at.view(2, CHUNKS, -1)
+    plain = slope * counted(arguments[9]).flatten()[at].view(2, CHUNKS, -1).float() + offset
+    different = high_at != low_at
+    assert different.any() and pull.all()
+    high, low = values.view(2, CHUNKS, -1)
+    assert torch.equal(high[different], (plain[0] - pull)[different])
+    assert torch.equal(low[different], (plain[1] + pull)[different])
