@@ -240,7 +240,7 @@ MUTATIONS = {
     "rows met with a stride": Mutation(LINE, "(first + y * p.stride_y)", "(first + y)", ("products_line",)),
     "pixels met with a stride": Mutation(LINE, "first + x * p.stride_x)", "first + x)", ("products_line",)),
     "group of what is met": Mutation(LINE, "* p.channels + channel;", "* p.channels;", ("products_line",)),
-    "part of an image": Mutation(LINE, "sum_images(p, begin,", "sum_images(p, 0 * begin,", ("products_line",)),
+    "part of an image": Mutation(LINE, "(job - p.filters) * IMAGE_PART", "0", ("products_line",)),
     "images that 16 bits take": Mutation(LINE_PARTS, "UINT16_MAX / UINT8_MAX", "300", ("products_scalar",)),
     "block of an image": Mutation(LINE_PARTS, "image * size + at", "image * size + begin", ("products_scalar",)),
     "sign of the extremes": Mutation(LINE_PARTS, "j < p.extremes / 2", "j >= p.extremes / 2", ("products_scalar",)),
