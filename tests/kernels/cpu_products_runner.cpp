@@ -1,6 +1,7 @@
 // Random convolutions and their gradients, at every level this machine runs, against plain loops in int64.
 // For machines without Python and for sanitizers. Prints the levels and the number of comparisons; exit code 1 where
 // two differ, after the round in which they do.
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <random>
@@ -323,13 +324,15 @@ struct Line {
     std::vector<float> slope, offset, pull;
     std::vector<int64_t> at;  // maxima, then minima
 
-    // largest: sums of the products that the kernels add up, and of what extremes meet, of which 16 bits take 128.
+    // largest: sums of the products that the kernels add up.
     Line(const Geometry& geometry, bool largest)
         : g(geometry), x(qbench::CODE_UINT8, {g.images, g.height, g.width, g.channels}, 255),
           e(qbench::CODE_UINT8, {g.images, g.out_h, g.out_w, g.filters}, 0) {
-        const bool many = largest || between(0, 7) == 0;
+        // Maxima that meet 255, of which 16 bits add up 128, and minima that meet 0: else what is lost of both cancels.
+        const bool many = !largest && between(0, 7) == 0;
         const bool cancels = !largest && between(0, 3) == 0;  // all but the pull, so that the order of the terms shows
-        if (!many) x = Factor(x.code, {g.images, g.height, g.width, g.channels});
+        if (many) std::fill(x.bytes.begin() + static_cast<int64_t>(x.bytes.size() / 2), x.bytes.end(), '\0');
+        if (!largest && !many) x = Factor(x.code, {g.images, g.height, g.width, g.channels});
         if (cancels) e = Factor(e.code, {g.images, g.out_h, g.out_w, g.filters}, 1);
         if (!largest && !cancels) e = random_bytes(e.code, {g.images, g.out_h, g.out_w, g.filters});
         for (int64_t k = 0; k < g.filters; ++k) {
@@ -340,9 +343,10 @@ struct Line {
         const int64_t half = (many ? between(129, 300) : between(0, 4)) * g.filters;
         const int64_t outputs = g.images * g.out_h * g.out_w;
         for (int64_t i = 0; i < 2 * half; ++i) {
-            const int64_t corners[] = {0, outputs - 1, between(0, outputs - 1)};
-            const bool again = i >= half && between(0, 2) == 0;
-            at.push_back(again ? at[i - half] : corners[between(0, 2)] * g.filters + i % g.filters);
+            const int64_t places[] = {0, outputs - 1, between(0, outputs - 1)};
+            const bool again = !many && i >= half && between(0, 2) == 0;
+            const int64_t output = places[many ? i / half : between(0, 2)];
+            at.push_back(again ? at[i - half] : output * g.filters + i % g.filters);
         }
     }
 
