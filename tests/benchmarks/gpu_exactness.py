@@ -196,11 +196,11 @@ def chain(bench: Bench, x: Tensor, w: Tensor) -> list[Tensor]:
     geometry = ([1, 1], [1, 1], [1, 1], 1)
     y, extremes = call("conv2d_scaled")(codes, zero, scale, weights, None, w_scale, None, *geometry)
     e, e_scale, e_zero = call("encode_affine")(y, extremes[0], extremes[1], 8, True, key)
-    sums, _, _, *ends = call("chunk_statistics")(e, 4)
+    sums, _, _, low_at, high_at = call("chunk_statistics")(e, 4)
     back = call("conv2d_input_grad_scaled")(e, e_zero, e_scale, weights, None, w_scale, list(x.shape), *geometry)
     call("add_conv2d_input_grad_")(back, e, e_zero, e_scale, weights, None, w_scale, *geometry)
     grad = call("conv2d_weight_grad_scaled")(codes, zero, scale, e, e_zero, e_scale, list(w.shape), *geometry)
-    at = (torch.cat(ends) * len(sums) + torch.arange(len(sums), device=y.device)).flatten()
-    line = y[0, :, 0, 0], y[1, :, 0, 0], at, y.permute(0, 2, 3, 1).flatten()[at]
+    at = (torch.cat([high_at, low_at]) * len(sums) + torch.arange(len(sums), device=y.device)).flatten()
+    line = y[0, :, 0, 0], y[1, :, 0, 0], y[0, :, -1, -1], at
     of_line = call("conv2d_weight_grad_line")(codes, zero, scale, e, *line, list(w.shape), *geometry)
     return [y, extremes, sums, back, grad, of_line]

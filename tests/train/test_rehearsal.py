@@ -24,7 +24,7 @@ BEHIND_OTHERS = {
 }  # fmt: skip
 """What fused kernels are composed of where they are not one, as on a GPU."""
 
-RARE = {"encode_levels", "look_up", "view_extremes"}
+RARE = {"encode_error_pair", "encode_levels", "look_up", "view_extremes"}
 """What options call that no preset has."""
 
 
