@@ -13,7 +13,6 @@ from qbench.nn.integer import why_float
 from qbench.nn.layers import QuantizedLayer
 from qbench.nn.range_block import RangeBlock
 from qbench.nn.site import Site
-from qbench.quant.formats import Quantizer
 from qbench.recipe import Arithmetic, Recipe
 
 PRODUCTS = {
@@ -71,7 +70,7 @@ def _of_sites(model: nn.Module, arithmetic: Arithmetic) -> Iterator[ManifestEntr
     layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, QuantizedLayer)}
     blocks = [getattr(module, "fused", None) for module in model.modules()]
     fused = {id(site) for block in blocks for site in getattr(block, "sites", ())}
-    lines = {id(b.layer): b.norm_error.spec for b in blocks if isinstance(b, RangeBlock) and b.takes_line}
+    lines = {id(block.layer) for block in blocks if isinstance(block, RangeBlock) and block.takes_line}
     for module in model.modules():
         if not isinstance(module, Site):
             continue
@@ -86,9 +85,8 @@ def _of_sites(model: nn.Module, arithmetic: Arithmetic) -> Iterator[ManifestEntr
             kind = arithmetic
             note = "sums and extremes of the codes are integers; the norm is one line per channel of them, in float32"
         yield _entry(module, owner, path, kind, note)
-    for name, layer in layers.items():
-        if id(layer) in lines:
-            yield _of_line(name, layer, lines[id(layer)], arithmetic)
+        if layer is not None and id(layer) in lines and path == "error":
+            yield _of_line(owner, layer, arithmetic)
 
 
 def _why_float(module: nn.Module, recipe: Recipe) -> str:
@@ -103,11 +101,11 @@ def _why_float(module: nn.Module, recipe: Recipe) -> str:
     return ""
 
 
-def _of_line(name: str, layer: QuantizedLayer, norm_error: Quantizer, arithmetic: Arithmetic) -> ManifestEntry:
+def _of_line(name: str, layer: QuantizedLayer, arithmetic: Arithmetic) -> ManifestEntry:
     """Of an error that the weight gradient takes as a line of codes."""
     site = layer.wgrad_error_site
     elsewhere = "the error's codes" if layer.shares_error else "float32" if site is None else str(site.spec)
-    note = f"behind the sums of {norm_error} codes, in float64; {elsewhere} where the norm is in evaluation"
+    note = f"the line comes behind the sums of the codes, in float64; {elsewhere} where the norm is in evaluation"
     return ManifestEntry(name, "wgrad_error", "line of norm_error's codes", arithmetic, note=note)
 
 
