@@ -30,6 +30,12 @@ struct Recode {
     std::int32_t add, shift, mask;
 };
 
+// Of a convolution, as a call has it.
+struct Geometry {
+    std::int64_t images, channels, height, width, filters, taps_y, taps_x, out_h, out_w;
+    std::int64_t stride_y, stride_x, pad_y, pad_x, dilation_y, dilation_x, groups;
+};
+
 struct Operand {
     const void* data;
     std::int64_t stride[4];  // in elements: image, row, column, channel; of filters: filter, row, column, channel
@@ -123,17 +129,12 @@ struct ConvPlan {
     Extremes* extremes;  // one per job, or null
 };
 
-struct WgradPlan {
+struct WgradPlan : Geometry {
     Operand a, b;                                  // input, error
-    std::int64_t images, channels, height, width;  // of the input
-    std::int64_t out_h, out_w, filters;
-    std::int64_t groups, in_group, out_group;
-    std::int64_t taps_y, taps_x, stride_y, stride_x, pad_y, pad_x, dilation_y, dilation_x;
+    std::int64_t in_group, out_group;              // channels and filters of a group
     std::int64_t chunk_rows, parts_rows, parts_panels;
     std::int64_t limit;                            // pixels that an int32 sum may take, 0 for no limit
     std::int64_t winograd_tiles;                   // tiles of errors whose sums are recovered, 0 for the direct product
-    std::int64_t sum_count;                        // elements of a job's sums
-    std::int64_t scratch_bytes;
 };
 
 // What one job leaves, in the order panel (of all groups), block of rows, tap row, digit of A, digit of B, row, column.
@@ -145,14 +146,13 @@ struct WgradSums {
 };
 
 // What the weight gradient whose error is a line of codes is made of beside their product; see products_line.cpp.
-struct LinePlan {
+struct LinePlan : Geometry {
     const std::uint8_t* x;   // channels last
     std::uint16_t zero;      // of x
     const std::int64_t* at;  // [extremes][filters]: elements of e at the maxima, then at the minima
     std::int64_t extremes;   // of each filter
     std::int32_t* pulled;    // what a filter's minima meet less what its maxima meet
-    std::int64_t images, channels, height, width, filters, in_group, out_group, out_h, out_w;
-    std::int64_t taps_y, taps_x, stride_y, stride_x, pad_y, pad_x, dilation_y, dilation_x;
+    std::int64_t in_group, out_group;
     std::int64_t* image_sums;  // of x over the images, [height][width][channels]
 };
 

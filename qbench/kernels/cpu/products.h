@@ -23,11 +23,6 @@ struct CallTarget {
     std::int64_t data, kind, adds, bias, extremes, encoding;
 };
 
-struct Geometry {
-    std::int64_t images, channels, height, width, filters, taps_y, taps_x, out_h, out_w;
-    std::int64_t stride_y, stride_x, pad_y, pad_x, dilation_y, dilation_x, groups;
-};
-
 struct Call {
     CallFactor first, second;
     CallTarget target;

@@ -12,30 +12,14 @@ constexpr float MIDDLE = LINE_MIDDLE;
 constexpr std::int64_t IMAGE_PART = 8192, ROW_PART = 1024;
 
 LinePlan plan_of(const Call& call, const CallLine& line) {
-    const Geometry& g = call.where;
-    LinePlan p{};
+    LinePlan p{call.where};
     p.x = reinterpret_cast<const std::uint8_t*>(call.first.data);
     p.zero = static_cast<std::uint16_t>(operand_of(call.first).zero);
     p.at = reinterpret_cast<const std::int64_t*>(line.at);
     p.extremes = line.extremes;
     p.pulled = reinterpret_cast<std::int32_t*>(call.target.data);  // until the gradient takes its place
-    p.images = g.images;
-    p.channels = g.channels;
-    p.height = g.height;
-    p.width = g.width;
-    p.filters = g.filters;
-    p.in_group = g.channels / g.groups;
-    p.out_group = g.filters / g.groups;
-    p.out_h = g.out_h;
-    p.out_w = g.out_w;
-    p.taps_y = g.taps_y;
-    p.taps_x = g.taps_x;
-    p.stride_y = g.stride_y;
-    p.stride_x = g.stride_x;
-    p.pad_y = g.pad_y;
-    p.pad_x = g.pad_x;
-    p.dilation_y = g.dilation_y;
-    p.dilation_x = g.dilation_x;
+    p.in_group = p.channels / p.groups;
+    p.out_group = p.filters / p.groups;
     return p;
 }
 

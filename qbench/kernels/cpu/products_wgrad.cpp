@@ -16,32 +16,15 @@ constexpr std::int64_t SUM_BYTES = 16 << 20;
 constexpr std::int64_t FEWEST_TERMS = 16;
 
 WgradPlan plan_of(const Call& call, const Kernels& level, int threads) {
-    const Geometry& g = call.where;
-    WgradPlan p{};
+    WgradPlan p{call.where};
     p.a = operand_of(call.first);
     p.b = operand_of(call.second);
-    p.images = g.images;
-    p.channels = g.channels;
-    p.height = g.height;
-    p.width = g.width;
-    p.out_h = g.out_h;
-    p.out_w = g.out_w;
-    p.filters = g.filters;
-    p.groups = g.groups;
-    p.in_group = g.channels / g.groups;
-    p.out_group = g.filters / g.groups;
-    p.taps_y = g.taps_y;
-    p.taps_x = g.taps_x;
-    p.stride_y = g.stride_y;
-    p.stride_x = g.stride_x;
-    p.pad_y = g.pad_y;
-    p.pad_x = g.pad_x;
-    p.dilation_y = g.dilation_y;
-    p.dilation_x = g.dilation_x;
+    p.in_group = p.channels / p.groups;
+    p.out_group = p.filters / p.groups;
     // Else products take Winograd's form, or errors of any size in few digits.
     if (p.a.code == CODE_INT16 && routes_by_bound(level)) {
-        measure_bound(p.a, {g.images, g.height, g.width, g.channels}, threads);
-        measure_bound(p.b, {g.images, g.out_h, g.out_w, g.filters}, threads);
+        measure_bound(p.a, {p.images, p.height, p.width, p.channels}, threads);
+        measure_bound(p.b, {p.images, p.out_h, p.out_w, p.filters}, threads);
     }
     return p;
 }
