@@ -283,6 +283,12 @@ def max_pool2d(
     return image(x, shape, torch.float32), image(x, shape, torch.uint8)
 
 
+def max_pool2d_view(
+    codes: Tensor, table: Tensor | None, slope: Tensor, offset: Tensor, relu: bool, *geometry: Any
+) -> Any:
+    return max_pool2d(codes, *geometry)
+
+
 def max_pool2d_backward(g: Tensor, window: Tensor, input_shape: Sequence[int], *rest: Any) -> Tensor:
     return image(g, input_shape, torch.float32)
 

@@ -133,6 +133,10 @@ SCHEMAS = {
     "pack_bits": "(Tensor codes, int bits) -> Tensor",
     "unpack_bits": "(Tensor packed, int bits, SymInt[] shape) -> Tensor",
     "max_pool2d": "(Tensor x, int[] kernel, int[] stride, int[] padding) -> (Tensor, Tensor)",
+    "max_pool2d_view": (
+        "(Tensor codes, Tensor? table, Tensor slope, Tensor offset, bool relu, int[] kernel, int[] stride, "
+        "int[] padding) -> (Tensor, Tensor)"
+    ),
     "max_pool2d_backward": (
         "(Tensor g, Tensor window, SymInt[] input_shape, int[] kernel, int[] stride, int[] padding) -> Tensor"
     ),

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from qbench.kernels.checks import Pair, dense, pair, require_like, require_type
+from qbench.kernels.checks import Pair, dense, pair, per_channel, require_like, require_type
+from qbench.kernels.encoding import checked_table
 from qbench.kernels.library import ops
 from qbench.kernels.reference.pooling import pooled_size
 
@@ -27,6 +28,27 @@ def max_pool2d(x: Tensor, kernel: Pair, stride: Pair | None = None, padding: Pai
     if min(pooled_size(x.shape, *sizes)) < 1:
         raise ValueError(f"no window of {tuple(sizes[0])} fits in x of shape {tuple(x.shape)}")
     result: tuple[Tensor, Tensor] = ops.max_pool2d(dense(x), *sizes)
+    return result
+
+
+def max_pool2d_view(
+    codes: Tensor, table: Tensor | None, slope: Tensor, offset: Tensor, relu: bool, kernel: Pair,
+    stride: Pair | None = None, padding: Pair = 0,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """:func:`max_pool2d` of the values slope[c] * t + offset[c], each operation rounded to float32, then max(value, 0)
+    if ``relu``; these never exist.
+
+    codes: uint8 [N, C, H, W], at least one wide and high. t: the code, or table[code] where there is a table (float32,
+    a value for each code that occurs). slope, offset: float32 [C]. Raises TypeError and ValueError as it does, and for
+    vectors that do not fit.
+    """
+    sizes = _geometry(kernel, stride, padding)
+    _check(codes, "codes", torch.uint8)
+    if min(pooled_size(codes.shape, *sizes)) < 1:
+        raise ValueError(f"no window of {tuple(sizes[0])} fits in codes of shape {tuple(codes.shape)}")
+    slope, offset = (per_channel(x, name, codes.shape[1]) for x, name in ((slope, "slope"), (offset, "offset")))
+    table = None if table is None else checked_table(table)
+    result: tuple[Tensor, Tensor] = ops.max_pool2d_view(dense(codes), table, slope, offset, relu, *sizes)
     return result
 
 
@@ -86,7 +108,7 @@ def _geometry(kernel: Pair, stride: Pair | None, padding: Pair) -> tuple[list[in
     return size, size if stride is None else pair(stride, "stride", 1), border
 
 
-def _check(x: Tensor, name: str) -> None:
-    require_type(x, name, torch.float32)
+def _check(x: Tensor, name: str, dtype: torch.dtype = torch.float32) -> None:
+    require_type(x, name, dtype)
     if x.dim() != 4:
         raise ValueError(f"{name} must be [N, C, H, W], got shape {tuple(x.shape)}")

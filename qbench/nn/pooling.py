@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -16,9 +15,6 @@ from qbench.nn.once import differentiable_once
 from qbench.nn.site import apply_function
 from qbench.nn.uncompiled import uncompiled
 from qbench.nn.views import AnyView, Held, SumView, stored, stored_codes, while_kept
-
-PARTS = 8
-"""Of a batch whose activations are pooled one part after another."""
 
 
 def pair(value: int | tuple[int, int]) -> tuple[int, int]:
@@ -76,10 +72,10 @@ class _ViewMaxPool(torch.autograd.Function):
         ctx: Any, token: Tensor, view: AnyView, x_left: LeftGradient | None, left: LeftGradient, outcome: list[Held],
         *geometry: tuple[int, int],
     ) -> Tensor:  # fmt: skip
-        y = pooled_values(view, *geometry)
+        y, _ = view.pooled(*geometry)
         ctx.shape, ctx.x_left, ctx.left, ctx.geometry = token.shape, x_left, left, geometry
         keep(ctx, [Recomputed(view)])
-        outcome.append(Held(y, None, while_kept(view, lambda: pooled_values(view, *geometry))))
+        outcome.append(Held(y, None, while_kept(view, lambda: view.pooled(*geometry)[0])))
         return placeholder(y.shape, y.device)
 
     @staticmethod
@@ -87,7 +83,7 @@ class _ViewMaxPool(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (recomputed,), _ = kept(ctx)
         assert isinstance(recomputed, Recomputed) and not isinstance(recomputed.view, SumView)
-        places = torch.cat([place for _, place in pooled_parts(recomputed.view, *ctx.geometry)])
+        _, places = recomputed.view.pooled(*ctx.geometry)
         pooled = Pooled(ctx.left.joined(grads[0]), places, *ctx.geometry)
         if ctx.x_left is not None and ctx.x_left.is_wanted:
             return ctx.x_left.leave(pooled, ctx.shape), *[None] * 7
@@ -97,14 +93,3 @@ class _ViewMaxPool(torch.autograd.Function):
 def place_bits(kernel: tuple[int, int]) -> int:
     """Bits for a place in the window: few share bytes."""
     return max(1, (kernel[0] * kernel[1] - 1).bit_length())
-
-
-def pooled_parts(view: AnyView, *geometry: tuple[int, int]) -> Iterator[tuple[Tensor, Tensor]]:
-    """:func:`~qbench.kernels.pooling.max_pool2d` of a view's values, one part of the batch after another, so that no
-    more of them exist at any time."""
-    return (max_pool2d(part.values()[0], *geometry) for part in view.parts(PARTS))
-
-
-def pooled_values(view: AnyView, *geometry: tuple[int, int]) -> Tensor:
-    """The largest values alone."""
-    return torch.cat([y for y, _ in pooled_parts(view, *geometry)])

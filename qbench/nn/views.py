@@ -3,7 +3,7 @@ floats that are held for a while."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from qbench.kernels import passes
+from qbench.kernels.checks import Pair
 from qbench.kernels.direct import direct_view, encode_direct_view
 from qbench.kernels.packing import pack_bits, unpack_bits
+from qbench.kernels.pooling import max_pool2d, max_pool2d_view
 from qbench.kernels.random import Key
 from qbench.quant.formats import Affine, Direct
 from qbench.quant.qtensor import QTensor
@@ -21,6 +23,9 @@ from qbench.quant.ranges import Range
 
 PACKED_BITS = 4
 """Codes of at most this many bits share bytes."""
+
+PARTS = 8
+"""Of a batch whose values are made one part after another."""
 
 NOTHING = torch.empty(0)
 """Where a description has no tensor."""
@@ -77,10 +82,10 @@ class View:
         """Itself without its tensors."""
         return View(NOTHING, self.shape, self.bits, NOTHING, NOTHING, self.relu)
 
-    def parts(self, count: int) -> Iterator[View]:
-        """The view of about ``count`` parts of the batch, one after another."""
-        for some in in_parts(self.codes, count):
-            yield replace(self, stored=some, shape=some.shape, bits=8)
+    def pooled(self, kernel: Pair, stride: Pair, padding: Pair) -> tuple[Tensor, Tensor]:
+        """Max pooling of the values, as :func:`~qbench.kernels.pooling.max_pool2d` gives it."""
+        line = (self.table, self.slope, self.offset, self.relu)
+        return max_pool2d_view(self.codes, *line, kernel, stride, padding)
 
 
 @dataclass(frozen=True)
@@ -128,10 +133,12 @@ class DirectView:
         """Itself without its tensors."""
         return self.rebuilt([NOTHING] * 5)
 
-    def parts(self, count: int) -> Iterator[DirectView]:
-        """The view of about ``count`` parts of the batch, one after another."""
-        for some in in_parts(self.x, count):
-            yield replace(self, x=some)
+    def pooled(self, kernel: Pair, stride: Pair, padding: Pair) -> tuple[Tensor, Tensor]:
+        """Max pooling of the values, as :func:`~qbench.kernels.pooling.max_pool2d` gives it: one part of the batch
+        after another, so that no more of the values exist at any time."""
+        parts = (replace(self, x=some) for some in in_parts(self.x, PARTS))
+        pooled = [max_pool2d(part.values()[0], kernel, stride, padding) for part in parts]
+        return torch.cat([y for y, _ in pooled]), torch.cat([places for _, places in pooled])
 
 
 AnyView = View | DirectView

@@ -94,11 +94,12 @@ def calls_on(shape: tuple[int, ...]) -> dict[str, tuple[Any, ...]]:
         "pack_bits": (codes & 7, 3),
         "unpack_bits": (integers(((x.numel() * 3 + 7) // 8,), torch.uint8, seed=11), 3, list(shape)),
         "max_pool2d": (x, [3, 3], [2, 2], [1, 1]),
+        "max_pool2d_view": (codes, None, slope, offset, True, [3, 3], [2, 2], [1, 1]),
     }  # fmt: skip
 
 
 SHAPES = [(5, 33, 31, 33), (8, 64, 16, 16), (4111, 41)]
-PLACES = [(shape, op) for shape in SHAPES for op in calls_on((2, 3, 2, 2)) if len(shape) == 4 or op != "max_pool2d"]
+PLACES = [(shape, op) for shape in SHAPES for op in calls_on((2, 3, 2, 2)) if len(shape) == 4 or "pool" not in op]
 
 
 @pytest.mark.parametrize("level", levels())

@@ -15,7 +15,7 @@ from qbench.nn import convert
 from qbench.nn.blocks import ConvNormAct, LinearNormAct
 from qbench.nn.convert import QuantizedConvNormAct, QuantizedLinearNormAct
 from qbench.nn.deferred import Deferred, materialised
-from qbench.nn.pooling import CompactMaxPool, pooled_parts
+from qbench.nn.pooling import CompactMaxPool
 from qbench.quant.formats import Affine, Symmetric
 from qbench.recipe import Arithmetic, RangeNorm, Recipe
 from qbench.train.memory import plain_tensors
@@ -210,12 +210,11 @@ def test_anomaly_detection_takes_no_placeholder_for_a_mistake() -> None:
 
 
 @pytest.mark.parametrize("images", [1, 8, 19])
-def test_pooling_a_view_in_parts_is_pooling_its_values(images: int) -> None:
+def test_pooling_a_view_is_pooling_its_values(images: int) -> None:
     model = built(Net(is_conv=True), fused=True)
     view = model.first(torch.randn(images, 5, 8, 8)).source  # type: ignore[operator]
     geometry = ((3, 3), (2, 2), (1, 1))
-    parts = zip(*pooled_parts(view, *geometry), strict=True)
-    for found, expected in zip(map(torch.cat, parts), max_pool2d(view.values()[0], *geometry), strict=True):
+    for found, expected in zip(view.pooled(*geometry), max_pool2d(view.values()[0], *geometry), strict=True):
         assert torch.equal(found, expected)
         assert found.is_contiguous(memory_format=torch.channels_last)
 

@@ -7,7 +7,7 @@
 
 namespace qbench {
 
-constexpr i64 TABLE_MARGIN = 16;
+constexpr i64 TABLE_MARGIN = 16, BYTES_MARGIN = 64;
 
 // Places of a level in a tree of thresholds.
 constexpr int TREE_LEVEL = 128;
@@ -149,6 +149,23 @@ struct PoolJob {
     const Range *down = nullptr, *across = nullptr;  // backwards: which outputs' windows hold a row, and a column
 };
 
+// Keys max(code ^ flip[c], least[c]) of `count` codes that start at channel 0. The tables have `channels` places and
+// BYTES_MARGIN more.
+struct KeysJob {
+    const u8 *codes = nullptr, *flip = nullptr, *least = nullptr;
+    i64 channels = 0, count = 0;
+    u8* keys = nullptr;
+};
+
+// One row of outputs of max pooling, from `height` rows of bytes, which like the results have BYTES_MARGIN more. place:
+// in the window, of the first row's first pixel.
+struct PoolRowJob {
+    const u8* const* rows = nullptr;
+    i64 height = 0, place = 0;
+    i64 channels = 0, width = 0, out_width = 0, kernel = 0, stride = 0, padding = 0;  // across
+    u8 *best = nullptr, *window = nullptr;
+};
+
 // The loops of one instruction set. Ranges are of elements, whole groups of `group` of them, or of rows of columns and
 // of images.
 struct Loops {
@@ -175,6 +192,8 @@ struct Loops {
     void (*momentum)(const MomentumJob&, const i32* gradient, Range);
     void (*max_pool)(const PoolJob&, Range);
     void (*max_pool_backward)(const PoolJob&, Range);
+    void (*pool_keys)(const KeysJob&);
+    void (*pool_row)(const PoolRowJob&);
     bool (*encode_direct)(const EncodeJob&, Range);
     void (*direct_view)(const DirectJob&, Range);
     void (*direct_sums)(const SumsJob&, Range);

@@ -148,3 +148,48 @@ void max_pool_backward(const PoolJob& given, Range rows) {
         }
     }
 }
+
+void pool_keys(const KeysJob& given) {
+    using V = Vector;
+    const KeysJob job = given;
+    const i64 step = V::BYTES % job.channels;
+    i64 i = 0, c = 0;
+    for (; i + V::BYTES <= job.count; i += V::BYTES) {
+        const auto key = V::exclusive_or_bytes(V::load_bytes(job.codes + i), V::load_bytes(job.flip + c));
+        V::store_bytes(job.keys + i, V::max_bytes(key, V::load_bytes(job.least + c)));
+        c += step;
+        if (c >= job.channels) c -= job.channels;
+    }
+    for (; i < job.count; ++i) {
+        const u8 key = (u8)(job.codes[i] ^ job.flip[c]);
+        job.keys[i] = key < job.least[c] ? job.least[c] : key;
+        if (++c == job.channels) c = 0;
+    }
+}
+
+// The first of the largest bytes of each window. What a pixel's last vector writes behind its channels is written over
+// by the next pixel.
+void pool_row(const PoolRowJob& given) {
+    using V = Vector;
+    const PoolRowJob job = given;
+    for (i64 column = 0; column < job.out_width; ++column) {
+        const i64 left = column * job.stride - job.padding;
+        const i64 begin = left < 0 ? 0 : left, end = left + job.kernel < job.width ? left + job.kernel : job.width;
+        const i64 first = job.place + begin - left;
+        for (i64 c = 0; c < job.channels; c += V::BYTES) {
+            auto best = V::load_bytes(job.rows[0] + begin * job.channels + c);
+            auto window = V::set_bytes((u8)first);
+            for (i64 r = 0; r < job.height; ++r) {
+                const u8* const row = job.rows[r] + c;
+                for (i64 w = begin; w < end; ++w) {
+                    const auto higher = V::max_bytes(best, V::load_bytes(row + w * job.channels));
+                    const auto place = V::set_bytes((u8)(first + r * job.kernel + w - begin));
+                    window = V::select_bytes(V::equal_bytes(higher, best), window, place);
+                    best = higher;
+                }
+            }
+            V::store_bytes(job.best + column * job.channels + c, best);
+            V::store_bytes(job.window + column * job.channels + c, window);
+        }
+    }
+}

@@ -4,32 +4,12 @@
 
 #include "encode.h"
 #include "gradients.h"
+#include "views.h"
 
 namespace qbench {
 namespace {
 
 constexpr i64 APART = 64;  // neighbouring vectors should not add to the same places of a table
-
-// Slope and offset per channel as tables, for `width` elements or more.
-struct ViewTables {
-    i64 period;
-    Aligned<float> slope, offset;
-
-    ViewTables(const float* slopes, const float* offsets, i64 channels, i64 width)
-        : period(period_of(channels, width)),
-          slope(repeated(slopes, channels, period)),
-          offset(repeated(offsets, channels, period)) {}
-};
-
-ViewJob view_job(const u8* codes, ViewTables& tables, int relu) {
-    ViewJob job;
-    job.codes = codes;
-    job.slope = tables.slope.data();
-    job.offset = tables.offset.data();
-    job.period = tables.period;
-    job.relu = relu != 0;
-    return job;
-}
 
 EncodeJob encode_job(const u8* codes, ViewTables& tables, int relu, Key key, void* out) {
     EncodeJob job;

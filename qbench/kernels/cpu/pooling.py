@@ -7,18 +7,38 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from qbench.kernels.cpu.calls import call, numbers
+from qbench.kernels.cpu.calls import call, numbers, pointer
+from qbench.kernels.reference.pooling import pooled_size
 
 
 def max_pool2d(
     x: Tensor, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
     """y, window."""
-    height, width = ((x.shape[2 + i] + 2 * padding[i] - kernel[i]) // stride[i] + 1 for i in (0, 1))
-    y = torch.empty((*x.shape[:2], height, width), dtype=torch.float32, memory_format=torch.channels_last)
-    window = torch.empty_like(y, dtype=torch.uint8)
-    geometry = numbers(*x.shape[2:], height, width, *kernel, *stride, *padding)
+    y, window = _results(x, pooled_size(x.shape, kernel, stride, padding))
+    geometry = numbers(*x.shape[2:], *y.shape[2:], *kernel, *stride, *padding)
     call("max_pool", x.data_ptr(), x.shape[0], x.shape[1], geometry, y.data_ptr(), window.data_ptr())
+    return y, window
+
+
+def max_pool2d_view(
+    codes: Tensor,
+    table: Tensor | None,
+    slope: Tensor,
+    offset: Tensor,
+    relu: bool,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+) -> tuple[Tensor, Tensor]:
+    """y, window."""
+    y, window = _results(codes, pooled_size(codes.shape, kernel, stride, padding))
+    geometry = numbers(*codes.shape[2:], *y.shape[2:], *kernel, *stride, *padding)
+    call(
+        "max_pool_view", codes.data_ptr(), codes.shape[0], codes.shape[1], geometry, pointer(table),
+        0 if table is None else table.numel(), slope.data_ptr(), offset.data_ptr(), relu, y.data_ptr(),
+        window.data_ptr(),
+    )  # fmt: skip
     return y, window
 
 
@@ -36,3 +56,8 @@ def max_pool2d_backward(
     geometry = numbers(height, width, *g.shape[2:], *kernel, *stride, *padding)
     call("max_pool_backward", g.data_ptr(), window.data_ptr(), n, c, geometry, grad.data_ptr())
     return grad
+
+
+def _results(x: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    y = torch.empty((*x.shape[:2], *size), dtype=torch.float32, memory_format=torch.channels_last)
+    return y, torch.empty_like(y, dtype=torch.uint8)

@@ -180,6 +180,7 @@ struct Vector {
     static QBENCH_INLINE B set_bytes(u8 a) { return _mm256_set1_epi8((char)a); }
     static QBENCH_INLINE B min_bytes(B a, B b) { return _mm256_min_epu8(a, b); }
     static QBENCH_INLINE B max_bytes(B a, B b) { return _mm256_max_epu8(a, b); }
+    static QBENCH_INLINE B exclusive_or_bytes(B a, B b) { return _mm256_xor_si256(a, b); }
     static QBENCH_INLINE BM equal_bytes(B a, B b) { return _mm256_cmpeq_epi8(a, b); }
     static QBENCH_INLINE B select_bytes(BM m, B a, B b) { return _mm256_blendv_epi8(b, a, m); }
     static QBENCH_INLINE Sums no_sums() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }

@@ -152,6 +152,7 @@ struct Vector {
     static QBENCH_INLINE B set_bytes(u8 a) { return _mm512_set1_epi8((char)a); }
     static QBENCH_INLINE B min_bytes(B a, B b) { return _mm512_min_epu8(a, b); }
     static QBENCH_INLINE B max_bytes(B a, B b) { return _mm512_max_epu8(a, b); }
+    static QBENCH_INLINE B exclusive_or_bytes(B a, B b) { return _mm512_xor_si512(a, b); }
     static QBENCH_INLINE BM equal_bytes(B a, B b) { return _mm512_cmpeq_epi8_mask(a, b); }
     static QBENCH_INLINE B select_bytes(BM m, B a, B b) { return _mm512_mask_blend_epi8(m, b, a); }
     static QBENCH_INLINE Sums no_sums() { return {_mm512_setzero_si512(), _mm512_setzero_si512()}; }

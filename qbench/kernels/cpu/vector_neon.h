@@ -186,6 +186,7 @@ struct Vector {
     static QBENCH_INLINE B set_bytes(u8 a) { return vdupq_n_u8(a); }
     static QBENCH_INLINE B min_bytes(B a, B b) { return vminq_u8(a, b); }
     static QBENCH_INLINE B max_bytes(B a, B b) { return vmaxq_u8(a, b); }
+    static QBENCH_INLINE B exclusive_or_bytes(B a, B b) { return veorq_u8(a, b); }
     static QBENCH_INLINE BM equal_bytes(B a, B b) { return vceqq_u8(a, b); }
     static QBENCH_INLINE B select_bytes(BM m, B a, B b) { return vbslq_u8(m, a, b); }
     static QBENCH_INLINE Sums no_sums() { return {vdupq_n_u16(0), vdupq_n_u16(0)}; }

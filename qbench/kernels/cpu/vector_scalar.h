@@ -152,6 +152,10 @@ struct Single {
         for (int i = 0; i < BYTES; ++i) a.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i];
         return a;
     }
+    static QBENCH_INLINE B exclusive_or_bytes(B a, B b) {
+        for (int i = 0; i < BYTES; ++i) a.v[i] = (u8)(a.v[i] ^ b.v[i]);
+        return a;
+    }
     static QBENCH_INLINE BM equal_bytes(B a, B b) {
         for (int i = 0; i < BYTES; ++i) a.v[i] = a.v[i] == b.v[i] ? 0xFF : 0;
         return a;

@@ -3,6 +3,7 @@
 // Index is the type of element numbers: 32-bit divisions are several times cheaper where they suffice. A thread takes
 // V neighbouring channels.
 #include "columns.cuh"
+#include "view.cuh"
 
 template <typename Index> struct Position {
     Index channel, column, row, image;
@@ -17,16 +18,21 @@ template <typename Index> struct Position {
     }
 };
 
-template <typename Index, int V>
-__global__ void max_pool2d(const float* x, i64 outputs, i64 channels_, i64 height_, i64 width_, i64 out_height,
-                           i64 out_width, i64 kernel_h, i64 kernel_w, i64 stride_h, i64 stride_w, i64 padding_h,
-                           i64 padding_w, float* y, u8* window) {
-    const Index channels = (Index)channels_, height = (Index)height_, width = (Index)width_;
+// A window's geometry, as the launchers give it.
+struct Pool {
+    i64 channels, height, width, out_height, out_width, kernel_h, kernel_w, stride_h, stride_w, padding_h, padding_w;
+};
+
+// load(first, channel, value) gives V neighbouring values.
+template <typename Index, int V, typename Load>
+DEVICE void pool_windows(const Pool& pool, i64 outputs, float* y, u8* window, Load load) {
+    const Index channels = (Index)pool.channels, height = (Index)pool.height, width = (Index)pool.width;
+    const Index kernel_h = (Index)pool.kernel_h, kernel_w = (Index)pool.kernel_w;
     for_each(outputs / V, [&](i64 group) {
-        const Position<Index> at((Index)group, channels / V, (Index)out_height, (Index)out_width, V);
-        const Index top = at.row * (Index)stride_h - (Index)padding_h;
-        const Index left = at.column * (Index)stride_w - (Index)padding_w;
-        const Index bottom = smaller(top + (Index)kernel_h, height), right = smaller(left + (Index)kernel_w, width);
+        const Position<Index> at((Index)group, channels / V, (Index)pool.out_height, (Index)pool.out_width, V);
+        const Index top = at.row * (Index)pool.stride_h - (Index)pool.padding_h;
+        const Index left = at.column * (Index)pool.stride_w - (Index)pool.padding_w;
+        const Index bottom = smaller(top + kernel_h, height), right = smaller(left + kernel_w, width);
         float best[V];
         int place[V];
 #pragma unroll
@@ -37,8 +43,8 @@ __global__ void max_pool2d(const float* x, i64 outputs, i64 channels_, i64 heigh
         for (Index row = larger(top, Index(0)); row < bottom; ++row) {
             for (Index column = larger(left, Index(0)); column < right; ++column) {
                 float value[V];
-                load_row(x, (((i64)at.image * height + row) * width + column) * channels + at.channel, value);
-                const int candidate = (int)((row - top) * (Index)kernel_w + column - left);
+                load((((i64)at.image * height + row) * width + column) * channels + at.channel, at.channel, value);
+                const int candidate = (int)((row - top) * kernel_w + column - left);
 #pragma unroll
                 for (int j = 0; j < V; ++j) {
                     if (place[j] < 0 || value[j] > best[j] || (is_nan(value[j]) && !is_nan(best[j]))) {
@@ -53,6 +59,34 @@ __global__ void max_pool2d(const float* x, i64 outputs, i64 channels_, i64 heigh
         for (int j = 0; j < V; ++j) places[j] = (u8)place[j];
         store_row(y, group * V, best);
         store_row(window, group * V, places);
+    });
+}
+
+template <typename Index, int V>
+__global__ void max_pool2d(const float* x, i64 outputs, i64 channels, i64 height, i64 width, i64 out_height,
+                           i64 out_width, i64 kernel_h, i64 kernel_w, i64 stride_h, i64 stride_w, i64 padding_h,
+                           i64 padding_w, float* y, u8* window) {
+    const Pool pool{channels, height,   width,    out_height, out_width, kernel_h,
+                    kernel_w, stride_h, stride_w, padding_h,  padding_w};
+    pool_windows<Index, V>(pool, outputs, y, window,
+                           [&](i64 first, i64, float(&value)[V]) { load_row(x, first, value); });
+}
+
+// The same of a view of codes. table: null to read codes as numbers.
+template <typename Index, int V>
+__global__ void max_pool2d_view(const u8* codes, const float* table, const float* slope, const float* offset, i64 relu,
+                                i64 outputs, i64 channels, i64 height, i64 width, i64 out_height, i64 out_width,
+                                i64 kernel_h, i64 kernel_w, i64 stride_h, i64 stride_w, i64 padding_h, i64 padding_w,
+                                float* y, u8* window) {
+    const Pool pool{channels, height,   width,    out_height, out_width, kernel_h,
+                    kernel_w, stride_h, stride_w, padding_h,  padding_w};
+    pool_windows<Index, V>(pool, outputs, y, window, [&](i64 first, i64 channel, float(&value)[V]) {
+        u8 code[V];
+        load_row(codes, first, code);
+#pragma unroll
+        for (int j = 0; j < V; ++j)
+            value[j] = rectified(
+                linear_view(code_value(code[j], table), slope[channel + j], offset[channel + j]), relu);
     });
 }
 

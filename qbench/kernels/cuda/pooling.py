@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from qbench.kernels.cuda.columns import column_width
-from qbench.kernels.cuda.launch import flat_grid, launch
+from qbench.kernels.cuda.launch import Argument, flat_grid, launch
 from qbench.kernels.cuda.layout import dense
 from qbench.kernels.reference.pooling import pooled_size
 
@@ -19,10 +19,31 @@ def max_pool2d(
     x: Tensor, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
     """y and the place of the maximum in its window: the first of equals, a NaN before all."""
+    return _pooled("max_pool2d", x, (), kernel, stride, padding)
+
+
+def max_pool2d_view(
+    codes: Tensor,
+    table: Tensor | None,
+    slope: Tensor,
+    offset: Tensor,
+    relu: bool,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+) -> tuple[Tensor, Tensor]:
+    """The same of relu(slope * code + offset), with table[code] in place of the code where there is one."""
+    return _pooled("max_pool2d_view", codes, (table, slope, offset, relu), kernel, stride, padding)
+
+
+def _pooled(
+    name: str, x: Tensor, view: tuple[Argument, ...], kernel: Sequence[int], stride: Sequence[int],
+    padding: Sequence[int],
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     shape = (*x.shape[:2], *pooled_size(x.shape, kernel, stride, padding))
     y, window = dense(shape, torch.float32, x.device), dense(shape, torch.uint8, x.device)
     sizes = (x.shape[1], *x.shape[2:], *shape[2:], *kernel, *stride, *padding)
-    _launch("max_pool2d", x, (x, y.numel(), *sizes, y, window), y.numel())
+    _launch(name, x, (x, *view, y.numel(), *sizes, y, window), y.numel())
     return y, window
 
 
@@ -41,7 +62,7 @@ def max_pool2d_backward(
     return result
 
 
-def _launch(kernel: str, image: Tensor, arguments: tuple[Tensor | int, ...], elements: int) -> None:
+def _launch(kernel: str, image: Tensor, arguments: tuple[Argument, ...], elements: int) -> None:
     """Indices are 32-bit where every element's number fits."""
     width = column_width(image.shape[1])
     index = "i32" if max(image.numel(), elements) <= LARGEST_INT32 else "i64"

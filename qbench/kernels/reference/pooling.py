@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from qbench.kernels.reference.encode import channels_last
+from qbench.kernels.reference.passes import affine_view, level_view
 
 
 def max_pool2d(
@@ -26,6 +27,22 @@ def max_pool2d(
         best = torch.where(better, candidate, best)
         window = torch.where(better, place, window)
     return channels_last(best), channels_last(window.to(torch.uint8))
+
+
+def max_pool2d_view(
+    codes: Tensor,
+    table: Tensor | None,
+    slope: Tensor,
+    offset: Tensor,
+    relu: bool,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+) -> tuple[Tensor, Tensor]:
+    """:func:`max_pool2d` of relu(slope * code + offset), with table[code] in place of the code where there is one."""
+    line = (slope, offset, relu, None)
+    values = (affine_view(codes, *line) if table is None else level_view(codes, table, *line))[0]
+    return max_pool2d(values, kernel, stride, padding)
 
 
 def max_pool2d_backward(
