@@ -109,7 +109,7 @@ def direct_view(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """y float32 of x's shape, and the mask: bit i % 8 of byte i // 8 is [y > 0] of element i (uint8, flat; empty
     without ``relu``). trunk: float32 of x's shape."""
-    view = _checked(x, mean, inverse, unit, top, slope, offset, relu)
+    view = checked_view(x, mean, inverse, unit, top, slope, offset, relu)
     if trunk is not None:
         require_type(trunk, "trunk", torch.float32)
         require_like(trunk, "trunk", x, "x")
@@ -123,7 +123,7 @@ def encode_direct_view(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """y as signed codes clip(round(y / scale), low, high) in ``dtype``, and the scale (0-d float32): as
     :func:`~qbench.kernels.encoding.encode_scaled` of a fixed scale, rounding to nearest."""
-    view = _checked(x, mean, inverse, unit, top, slope, offset, relu)
+    view = checked_view(x, mean, inverse, unit, top, slope, offset, relu)
     if dtype not in SIGNED:
         raise TypeError(f"codes must be int8, int16 or int32, got {dtype}")
     result: tuple[Tensor, Tensor] = ops.encode_direct_view(*view, scale, low, high, dtype)
@@ -135,7 +135,7 @@ def direct_gradient_sums(
     offset: Tensor, relu: bool,
 ) -> Tensor:  # fmt: skip
     """float64 [3, C]: per channel the sums of m, of m * t and of m * z. Their order differs between backends."""
-    view = _checked(x, mean, inverse, unit, top, slope, offset, relu)
+    view = checked_view(x, mean, inverse, unit, top, slope, offset, relu)
     result: Tensor = ops.direct_gradient_sums(*_gradient(g, g_scale, x), *view)
     return result
 
@@ -146,13 +146,13 @@ def direct_gradient(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """(a * m + b) + c * z, each operation rounded to float32, and its extremes, float32 [min, max] (both NaN where one
     is among the values, both 0 for an empty tensor); a, b, c: float32 [C]."""
-    view = _checked(x, mean, inverse, unit, top, slope, offset, relu)
+    view = checked_view(x, mean, inverse, unit, top, slope, offset, relu)
     three = [per_channel(values, name, x.shape[1]) for values, name in ((a, "a"), (b, "b"), (c, "c"))]
     result: tuple[Tensor, Tensor] = ops.direct_gradient(*_gradient(g, g_scale, x), *view, *three)
     return result
 
 
-def _checked(
+def checked_view(
     x: Tensor, mean: Tensor, inverse: Tensor, unit: float, top: float, slope: Tensor, offset: Tensor, relu: bool
 ) -> tuple[Tensor, Tensor, Tensor, float, float, Tensor, Tensor, bool]:
     """What every pass over x begins with, checked and dense."""

@@ -289,6 +289,10 @@ def max_pool2d_view(
     return max_pool2d(codes, *geometry)
 
 
+def max_pool2d_direct_view(x: Tensor, *rest: Any) -> Any:
+    return max_pool2d(x, *rest[-3:])
+
+
 def max_pool2d_backward(g: Tensor, window: Tensor, input_shape: Sequence[int], *rest: Any) -> Tensor:
     return image(g, input_shape, torch.float32)
 

@@ -137,6 +137,7 @@ SCHEMAS = {
         "(Tensor codes, Tensor? table, Tensor slope, Tensor offset, bool relu, int[] kernel, int[] stride, "
         "int[] padding) -> (Tensor, Tensor)"
     ),
+    "max_pool2d_direct_view": f"({DIRECT}, int[] kernel, int[] stride, int[] padding) -> (Tensor, Tensor)",
     "max_pool2d_backward": (
         "(Tensor g, Tensor window, SymInt[] input_shape, int[] kernel, int[] stride, int[] padding) -> Tensor"
     ),

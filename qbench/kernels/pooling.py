@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from qbench.kernels.checks import Pair, dense, pair, per_channel, require_like, require_type
+from qbench.kernels.direct import checked_view
 from qbench.kernels.encoding import checked_table
 from qbench.kernels.library import ops
 from qbench.kernels.reference.pooling import pooled_size
@@ -23,10 +24,7 @@ def max_pool2d(x: Tensor, kernel: Pair, stride: Pair | None = None, padding: Pai
     down. Returns y float32 [N, C, H', W'] and its place in the window, row by row, as uint8: the first of equals, and
     the first NaN where there is one.
     """
-    sizes = _geometry(kernel, stride, padding)
-    _check(x, "x")
-    if min(pooled_size(x.shape, *sizes)) < 1:
-        raise ValueError(f"no window of {tuple(sizes[0])} fits in x of shape {tuple(x.shape)}")
+    sizes = _fitting(x, "x", torch.float32, kernel, stride, padding)
     result: tuple[Tensor, Tensor] = ops.max_pool2d(dense(x), *sizes)
     return result
 
@@ -38,17 +36,28 @@ def max_pool2d_view(
     """:func:`max_pool2d` of the values slope[c] * t + offset[c], each operation rounded to float32, then max(value, 0)
     if ``relu``; these never exist.
 
-    codes: uint8 [N, C, H, W], at least one wide and high. t: the code, or table[code] where there is a table (float32,
+    codes: uint8 [N, C, H, W]. t: the code, or table[code] where there is a table (float32,
     a value for each code that occurs). slope, offset: float32 [C]. Raises TypeError and ValueError as it does, and for
     vectors that do not fit.
     """
-    sizes = _geometry(kernel, stride, padding)
-    _check(codes, "codes", torch.uint8)
-    if min(pooled_size(codes.shape, *sizes)) < 1:
-        raise ValueError(f"no window of {tuple(sizes[0])} fits in codes of shape {tuple(codes.shape)}")
+    sizes = _fitting(codes, "codes", torch.uint8, kernel, stride, padding)
     slope, offset = (per_channel(x, name, codes.shape[1]) for x, name in ((slope, "slope"), (offset, "offset")))
     table = None if table is None else checked_table(table)
     result: tuple[Tensor, Tensor] = ops.max_pool2d_view(dense(codes), table, slope, offset, relu, *sizes)
+    return result
+
+
+def max_pool2d_direct_view(
+    x: Tensor, mean: Tensor, inverse: Tensor, unit: float, top: float, slope: Tensor, offset: Tensor, relu: bool,
+    kernel: Pair, stride: Pair | None = None, padding: Pair = 0,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """:func:`max_pool2d` of the values y of :func:`~qbench.kernels.direct.direct_view`, which never exist.
+
+    x: float32 [N, C, H, W]. Raises TypeError and ValueError as these two do.
+    """
+    sizes = _fitting(x, "x", torch.float32, kernel, stride, padding)
+    view = checked_view(x, mean, inverse, unit, top, slope, offset, relu)
+    result: tuple[Tensor, Tensor] = ops.max_pool2d_direct_view(*view, *sizes)
     return result
 
 
@@ -106,6 +115,17 @@ def _geometry(kernel: Pair, stride: Pair | None, padding: Pair) -> tuple[list[in
     if 2 * border[0] > size[0] or 2 * border[1] > size[1]:
         raise ValueError(f"padding must be at most half the kernel {tuple(size)}, got {tuple(border)}")
     return size, size if stride is None else pair(stride, "stride", 1), border
+
+
+def _fitting(
+    x: Tensor, name: str, dtype: torch.dtype, kernel: Pair, stride: Pair | None, padding: Pair
+) -> tuple[list[int], list[int], list[int]]:
+    """Kernel, stride and padding; raises TypeError or ValueError unless a window of them fits in ``x``."""
+    sizes = _geometry(kernel, stride, padding)
+    _check(x, name, dtype)
+    if min(pooled_size(x.shape, *sizes)) < 1:
+        raise ValueError(f"no window of {tuple(sizes[0])} fits in {name} of shape {tuple(x.shape)}")
+    return sizes
 
 
 def _check(x: Tensor, name: str, dtype: torch.dtype = torch.float32) -> None:

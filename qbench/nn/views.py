@@ -4,7 +4,7 @@ floats that are held for a while."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from qbench.kernels import passes
 from qbench.kernels.checks import Pair
 from qbench.kernels.direct import direct_view, encode_direct_view
 from qbench.kernels.packing import pack_bits, unpack_bits
-from qbench.kernels.pooling import max_pool2d, max_pool2d_view
+from qbench.kernels.pooling import max_pool2d_direct_view, max_pool2d_view
 from qbench.kernels.random import Key
 from qbench.quant.formats import Affine, Direct
 from qbench.quant.qtensor import QTensor
@@ -23,9 +23,6 @@ from qbench.quant.ranges import Range
 
 PACKED_BITS = 4
 """Codes of at most this many bits share bytes."""
-
-PARTS = 8
-"""Of a batch whose values are made one part after another."""
 
 NOTHING = torch.empty(0)
 """Where a description has no tensor."""
@@ -134,11 +131,8 @@ class DirectView:
         return self.rebuilt([NOTHING] * 5)
 
     def pooled(self, kernel: Pair, stride: Pair, padding: Pair) -> tuple[Tensor, Tensor]:
-        """Max pooling of the values, as :func:`~qbench.kernels.pooling.max_pool2d` gives it: one part of the batch
-        after another, so that no more of the values exist at any time."""
-        parts = (replace(self, x=some) for some in in_parts(self.x, PARTS))
-        pooled = [max_pool2d(part.values()[0], kernel, stride, padding) for part in parts]
-        return torch.cat([y for y, _ in pooled]), torch.cat([places for _, places in pooled])
+        """Max pooling of the values, as :func:`~qbench.kernels.pooling.max_pool2d` gives it."""
+        return max_pool2d_direct_view(*self.arguments, kernel, stride, padding)
 
 
 AnyView = View | DirectView
@@ -286,12 +280,6 @@ def while_kept(view: AnyView, compute: Callable[[], Tensor]) -> Callable[[], Ten
 
 Source = AnyView | Held
 """What a deferred activation's values come from."""
-
-
-def in_parts(x: Tensor, count: int) -> Sequence[Tensor]:
-    """The batch in about ``count`` equal parts."""
-    parts: Sequence[Tensor] = torch.split(x, max(1, len(x) // count))  # type: ignore[no-untyped-call]
-    return parts
 
 
 def stored(codes: Tensor, bits: int) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from kernel_cases_encoding import with_values
-from kernel_cases_passes import SHAPES, SUMS_TOLERANCE
+from kernel_cases_passes import POOLS, SHAPES, SUMS_TOLERANCE
 from kernel_matrix import Case, image, integers, normal, number
 from torch import Tensor
 
@@ -132,6 +132,10 @@ def _fills() -> Iterator[Case]:
         yield Case("encode_direct_view", name, partial(encoded, shape, relu, fill, torch.int16, 32767.0))
         yield Case("direct_gradient", name, partial(gradient, shape, relu, None, fill))
         yield Case("direct_gradient_sums", name, partial(sums, shape, relu, torch.int8, fill), SUMS_TOLERANCE)
+    for (name, (shape, *geometry)), relu in product(POOLS.items(), (False, True)):
+        for fill in FILLS if name in ("3x3-overlap", "uneven") else FILLS[:1]:
+            build = partial(lambda g, *given: (*view(*given), *g), geometry, shape, relu, fill)
+            yield Case("max_pool2d_direct_view", f"{name}-{fill}{'-relu' if relu else ''}", build)
     shape = SHAPES["4d"]
     yield Case("direct_view", "few-steps", lambda: (*view(shape, True, top=3.0), None))
     yield Case("direct_view", "many-steps", lambda: (*view(shape, True, "not-finite", top=2.0**24), None))

@@ -142,6 +142,7 @@ def of_blocks(draw: Random) -> Iterator[Drawn]:
         tuple(image), relu, draw.choice((None, 2, 16)), draw.choice(passes.POOLED_VIEWS)
     )
     yield "max_pool2d_view", (codes, table, slope, offset, relu, kernel, stride, padding), 0
+    yield "max_pool2d_direct_view", (*direct.view(tuple(image), relu), kernel, stride, padding), 0
     yield "max_pool2d_backward", (normal(tuple(y.shape), seed=1), window, list(image), kernel, stride, padding), 0
     pool = (*kernel, *stride, *padding)
     yield "range_norm_gradient_", blocks.gradient(image, "random", 1, relu, key, pool=pool), 0

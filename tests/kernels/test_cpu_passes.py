@@ -94,6 +94,7 @@ def calls_on(shape: tuple[int, ...]) -> dict[str, tuple[Any, ...]]:
         "pack_bits": (codes & 7, 3),
         "unpack_bits": (integers(((x.numel() * 3 + 7) // 8,), torch.uint8, seed=11), 3, list(shape)),
         "max_pool2d": (x, [3, 3], [2, 2], [1, 1]),
+        "max_pool2d_direct_view": (*direct, [3, 3], [2, 2], [1, 1]),
         "max_pool2d_view": (codes, None, slope, offset, True, [3, 3], [2, 2], [1, 1]),
     }  # fmt: skip
 

@@ -80,6 +80,7 @@ SIGNATURES = {
     "encode_error_pair": f"p l l p p p p l i {KEY} d i {RANDOM} i p p p p p",
     "max_pool": "p l l p p p",
     "max_pool_view": "p l l p p l p p i p p",
+    "max_pool_direct_view": "p l l p p p d d p p i p p",
     "max_pool_backward": "p p l l p p",
     "pack_bits": "p l i p",
     "unpack_bits": "p l i p",

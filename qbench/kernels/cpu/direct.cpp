@@ -4,37 +4,12 @@
 
 #include "encode.h"
 #include "sums.h"
+#include "views.h"
 
 namespace qbench {
 namespace {
 
 constexpr i64 VECTOR_BYTES = 64;  // neighbouring vectors of sums should not add to the same places of a table
-
-// The vectors per channel as tables, for `width` elements or more.
-struct DirectTables {
-    i64 period;
-    Aligned<float> mean, inverse, slope, offset;
-
-    DirectTables(const float* means, const float* inverses, const float* slopes, const float* offsets, i64 channels,
-                 i64 width)
-        : period(period_of(channels, width)), mean(repeated(means, channels, period)),
-          inverse(repeated(inverses, channels, period)), slope(repeated(slopes, channels, period)),
-          offset(repeated(offsets, channels, period)) {}
-};
-
-DirectJob direct_job(const float* x, DirectTables& tables, double unit, double top, int relu) {
-    DirectJob job;
-    job.x = x;
-    job.mean = tables.mean.data();
-    job.inverse = tables.inverse.data();
-    job.slope = tables.slope.data();
-    job.offset = tables.offset.data();
-    job.period = tables.period;
-    job.unit = static_cast<float>(unit);
-    job.top = static_cast<float>(top);
-    job.relu = relu != 0;
-    return job;
-}
 
 void set_gradient(DirectJob& job, const void* g, int type, const float* scale) {
     job.g = g;

@@ -157,13 +157,15 @@ struct KeysJob {
     u8* keys = nullptr;
 };
 
-// One row of outputs of max pooling, from `height` rows of bytes, which like the results have BYTES_MARGIN more. place:
-// in the window, of the first row's first pixel.
+// One row of outputs of max pooling, from `height` rows of the input. Bytes are read, and results written, as far as
+// BYTES_MARGIN behind a row. place: in the window, of the first row's first pixel.
+template <class T>
 struct PoolRowJob {
-    const u8* const* rows = nullptr;
+    const T* const* rows = nullptr;
     i64 height = 0, place = 0;
     i64 channels = 0, width = 0, out_width = 0, kernel = 0, stride = 0, padding = 0;  // across
-    u8 *best = nullptr, *window = nullptr;
+    T* best = nullptr;
+    u8* window = nullptr;
 };
 
 // The loops of one instruction set. Ranges are of elements, whole groups of `group` of them, or of rows of columns and
@@ -190,10 +192,10 @@ struct Loops {
     void (*sgd)(const UpdateJob&, Range);
     void (*adam)(const UpdateJob&, Range);
     void (*momentum)(const MomentumJob&, const i32* gradient, Range);
-    void (*max_pool)(const PoolJob&, Range);
     void (*max_pool_backward)(const PoolJob&, Range);
     void (*pool_keys)(const KeysJob&);
-    void (*pool_row)(const PoolRowJob&);
+    void (*pool_bytes)(const PoolRowJob<u8>&);
+    void (*pool_floats)(const PoolRowJob<float>&);
     bool (*encode_direct)(const EncodeJob&, Range);
     void (*direct_view)(const DirectJob&, Range);
     void (*direct_sums)(const SumsJob&, Range);

@@ -42,6 +42,20 @@ def max_pool2d_view(
     return y, window
 
 
+def max_pool2d_direct_view(
+    x: Tensor, mean: Tensor, inverse: Tensor, unit: float, top: float, slope: Tensor, offset: Tensor, relu: bool,
+    kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int],
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """y, window."""
+    y, window = _results(x, pooled_size(x.shape, kernel, stride, padding))
+    geometry = numbers(*x.shape[2:], *y.shape[2:], *kernel, *stride, *padding)
+    call(
+        "max_pool_direct_view", x.data_ptr(), x.shape[0], x.shape[1], geometry, mean.data_ptr(), inverse.data_ptr(),
+        unit, top, slope.data_ptr(), offset.data_ptr(), relu, y.data_ptr(), window.data_ptr(),
+    )  # fmt: skip
+    return y, window
+
+
 def max_pool2d_backward(
     g: Tensor,
     window: Tensor,

@@ -3,7 +3,7 @@
 // Index is the type of element numbers: 32-bit divisions are several times cheaper where they suffice. A thread takes
 // V neighbouring channels.
 #include "columns.cuh"
-#include "view.cuh"
+#include "direct.cuh"
 
 template <typename Index> struct Position {
     Index channel, column, row, image;
@@ -84,9 +84,36 @@ __global__ void max_pool2d_view(const u8* codes, const float* table, const float
         u8 code[V];
         load_row(codes, first, code);
 #pragma unroll
-        for (int j = 0; j < V; ++j)
-            value[j] = rectified(
-                linear_view(code_value(code[j], table), slope[channel + j], offset[channel + j]), relu);
+        for (int j = 0; j < V; ++j) {
+            const float line = linear_view(code_value(code[j], table), slope[channel + j], offset[channel + j]);
+            value[j] = rectified(line, relu);
+        }
+    });
+}
+
+// The same of the view of a norm on direct grids.
+template <typename Index, int V>
+__global__ void max_pool2d_direct_view(const float* x, const float* mean, const float* inverse, float unit, float top,
+                                       const float* slope, const float* offset, i64 relu, i64 outputs, i64 channels,
+                                       i64 height, i64 width, i64 out_height, i64 out_width, i64 kernel_h, i64 kernel_w,
+                                       i64 stride_h, i64 stride_w, i64 padding_h, i64 padding_w, float* y,
+                                       u8* window) {
+    const Pool pool{channels, height,   width,    out_height, out_width, kernel_h,
+                    kernel_w, stride_h, stride_w, padding_h,  padding_w};
+    pool_windows<Index, V>(pool, outputs, y, window, [&](i64 first, i64 channel, float(&value)[V]) {
+        DirectChannels<V> at;
+        load_row(mean, channel, at.mean);
+        load_row(inverse, channel, at.inverse);
+        load_row(slope, channel, at.slope);
+        load_row(offset, channel, at.offset);
+        at.unit = unit;
+        at.top = top;
+        load_row(x, first, value);
+#pragma unroll
+        for (int j = 0; j < V; ++j) {
+            const float normalised = at.of(value[j], j).value;
+            value[j] = rectified(normalised, relu);
+        }
     });
 }
 

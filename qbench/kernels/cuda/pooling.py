@@ -36,6 +36,15 @@ def max_pool2d_view(
     return _pooled("max_pool2d_view", codes, (table, slope, offset, relu), kernel, stride, padding)
 
 
+def max_pool2d_direct_view(
+    x: Tensor, mean: Tensor, inverse: Tensor, unit: float, top: float, slope: Tensor, offset: Tensor, relu: bool,
+    kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int],
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The same of the view of a norm on direct grids."""
+    view = (mean, inverse, float(unit), float(top), slope, offset, relu)
+    return _pooled("max_pool2d_direct_view", x, view, kernel, stride, padding)
+
+
 def _pooled(
     name: str, x: Tensor, view: tuple[Argument, ...], kernel: Sequence[int], stride: Sequence[int],
     padding: Sequence[int],

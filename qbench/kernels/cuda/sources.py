@@ -61,6 +61,7 @@ KERNELS: dict[str, tuple[str, ...]] = {
     "pooling": (
         *_instances("max_pool2d", ("i32", "i64"), ("1", "4")),
         *_instances("max_pool2d_view", ("i32", "i64"), ("1", "4")),
+        *_instances("max_pool2d_direct_view", ("i32", "i64"), ("1", "4")),
         *_instances("max_pool2d_backward", ("i32", "i64"), ("1", "4")),
     ),
     "operands": (

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from qbench.kernels.reference.direct import direct_view
 from qbench.kernels.reference.encode import channels_last
 from qbench.kernels.reference.passes import affine_view, level_view
 
@@ -42,6 +43,15 @@ def max_pool2d_view(
     """:func:`max_pool2d` of relu(slope * code + offset), with table[code] in place of the code where there is one."""
     line = (slope, offset, relu, None)
     values = (affine_view(codes, *line) if table is None else level_view(codes, table, *line))[0]
+    return max_pool2d(values, kernel, stride, padding)
+
+
+def max_pool2d_direct_view(
+    x: Tensor, mean: Tensor, inverse: Tensor, unit: float, top: float, slope: Tensor, offset: Tensor, relu: bool,
+    kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int],
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """:func:`max_pool2d` of the view of a norm on direct grids."""
+    values, _ = direct_view(x, mean, inverse, unit, top, slope, offset, relu, None)
     return max_pool2d(values, kernel, stride, padding)
 
 
