@@ -72,6 +72,8 @@ def passes(bench: Bench) -> dict[str, tuple[Callable[[], object], float]]:
         "direct_gradient": (lambda: call("direct_gradient")(x, None, *direct, slope, offset, slope), 12),
         "pack_bits 4": (lambda: call("pack_bits")(few, 4), 1.5),
         "max_pool2d": (lambda: call("max_pool2d")(x, *pool), 5.25),
+        "max_pool2d_view": (lambda: call("max_pool2d_view")(codes, None, slope, offset, True, *pool), 2.25),
+        "max_pool2d_direct_view": (lambda: call("max_pool2d_direct_view")(*direct, *pool), 5.25),
         "max_pool2d_backward": (lambda: call("max_pool2d_backward")(y, window, list(x.shape), *pool), 5.25),
     }
     for name, key in KEYS.items():

@@ -94,18 +94,19 @@ class Inputs:
     def of_gradients(self) -> dict[str, tuple[float, Call]]:
         g, codes, line = self.g, self.codes, self.line
         mask, signed = passes.affine_view(codes, *line, True)[2], codes.to(torch.int8)
-        kernel, stride, padding = 3, 2, 1
-        y, window = pooling.max_pool2d(self.x, kernel, stride, padding)
+        pool = (3, 2, 1)
+        y, window = pooling.max_pool2d(self.x, *pool)
         shape = list(self.x.shape)
 
         def unpool() -> Tensor:
-            return pooling.max_pool2d_backward(y, window, shape, kernel, stride, padding)
+            return pooling.max_pool2d_backward(y, window, shape, *pool)
 
         calls: dict[str, tuple[float, Call]] = {
             "apply mask": (8.125, lambda: passes.apply_mask(g, mask)),
             "join gradients": (9.125, lambda: passes.join_gradients(signed, self.scale, g, mask)),
             "view gradient extremes": (5, lambda: passes.view_gradient_extremes(g, codes, *line, True)),
-            "max pooling 3x3/2": (5.25, lambda: pooling.max_pool2d(self.x, kernel, stride, padding)),
+            "max pooling 3x3/2": (5.25, lambda: pooling.max_pool2d(self.x, *pool)),
+            "max pooling 3x3/2 of a view": (2.25, lambda: pooling.max_pool2d_view(codes, None, *line, True, *pool)),
             "max pooling 3x3/2, backward": (5.25, unpool),
         }
         low, high, spent = self.low, self.high, codes.clone()

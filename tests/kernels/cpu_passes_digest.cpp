@@ -58,6 +58,10 @@ void qbench_adam_on_grid(void*, int, i64, const float*, float*, float*, double, 
 void qbench_quantized_momentum(i32*, i32*, i64, const float*, const float*, i64, i64, i64, i64, u32, u32, u32, int, int,
                                int);
 void qbench_max_pool(const float*, i64, i64, const i64*, float*, u8*, int, int);
+void qbench_max_pool_view(const u8*, i64, i64, const i64*, const float*, i64, const float*, const float*, int, float*, u8*,
+                          int, int);
+void qbench_max_pool_direct_view(const float*, i64, i64, const i64*, const float*, const float*, double, double,
+                                 const float*, const float*, int, float*, u8*, int, int);
 void qbench_max_pool_backward(const float*, const u8*, i64, i64, const i64*, float*, int, int);
 void qbench_pack_bits(const u8*, i64, int, u8*, int, int);
 void qbench_unpack_bits(const u8*, i64, int, u8*, int, int);
@@ -384,6 +388,24 @@ void pooling(i64 channels) {
     digest.add_all(window);
     qbench_max_pool_backward(y.data(), window.data(), 2, channels, geometry, grad.data(), THREADS, isa);
     digest.add_floats(grad);
+    const auto codes = bytes(2 * 9 * 7 * channels, 256), few = bytes(2 * 9 * 7 * channels, 16);
+    const auto slope = floats(channels, false), mean = floats(channels, false), table = floats(16, true);
+    auto offset = floats(channels, false);
+    for (i64 c = 0; c < channels; ++c) offset[static_cast<std::size_t>(c)] *= -100;
+    for (int relu = 0; relu < 2; ++relu) {
+        qbench_max_pool_view(codes.data(), 2, channels, geometry, nullptr, 0, slope.data(), offset.data(), relu, y.data(),
+                             window.data(), THREADS, isa);
+        digest.add_floats(y);
+        digest.add_all(window);
+        qbench_max_pool_view(few.data(), 2, channels, geometry, table.data(), 16, slope.data(), offset.data(), relu,
+                             y.data(), window.data(), THREADS, isa);
+        digest.add_floats(y);
+        digest.add_all(window);
+        qbench_max_pool_direct_view(x.data(), 2, channels, geometry, mean.data(), slope.data(), 128, 32767, slope.data(),
+                                    mean.data(), relu, y.data(), window.data(), THREADS, isa);
+        digest.add_floats(y);
+        digest.add_all(window);
+    }
     digest.print("pooling " + std::to_string(channels));
 }
 
