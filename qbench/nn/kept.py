@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from qbench.kernels.random import Key
-from qbench.nn.views import NOTHING, AnyView, SumView, View, stored, stored_codes
+from qbench.nn.views import NOTHING, AnyView, PooledView, SumView, View, stored, stored_codes
 from qbench.quant.formats import Affine, Quantizer
 from qbench.quant.qtensor import QTensor
 
@@ -77,7 +77,7 @@ class Recomputed:
     found: those, where they exist already.
     """
 
-    view: AnyView | SumView
+    view: AnyView | PooledView | SumView
     encoding: tuple[Affine, tuple[Tensor, Tensor], Key] | None = None
     found: Tensor | None = None
 

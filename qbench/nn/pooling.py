@@ -14,7 +14,7 @@ from qbench.nn.left_gradient import LeftGradient, placeholder
 from qbench.nn.once import differentiable_once
 from qbench.nn.site import apply_function
 from qbench.nn.uncompiled import uncompiled
-from qbench.nn.views import AnyView, Held, SumView, stored, stored_codes, while_kept
+from qbench.nn.views import AnyView, Held, PooledView, stored, stored_codes, while_kept
 
 
 def pair(value: int | tuple[int, int]) -> tuple[int, int]:
@@ -72,19 +72,22 @@ class _ViewMaxPool(torch.autograd.Function):
         ctx: Any, token: Tensor, view: AnyView, x_left: LeftGradient | None, left: LeftGradient, outcome: list[Held],
         *geometry: tuple[int, int],
     ) -> Tensor:  # fmt: skip
-        y, _ = view.pooled(*geometry)
-        ctx.shape, ctx.x_left, ctx.left, ctx.geometry = token.shape, x_left, left, geometry
-        keep(ctx, [Recomputed(view)])
-        outcome.append(Held(y, None, while_kept(view, lambda: view.pooled(*geometry)[0])))
+        kernel, stride, padding = geometry
+        pooled = PooledView(view, (kernel, stride, padding))
+        (y,) = pooled.values()
+        ctx.shape, ctx.x_left, ctx.left = token.shape, x_left, left
+        keep(ctx, [Recomputed(pooled)])
+        outcome.append(Held(y, None, while_kept(view, lambda: pooled.values()[0]), pooled))
         return placeholder(y.shape, y.device)
 
     @staticmethod
     @differentiable_once
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (recomputed,), _ = kept(ctx)
-        assert isinstance(recomputed, Recomputed) and not isinstance(recomputed.view, SumView)
-        _, places = recomputed.view.pooled(*ctx.geometry)
-        pooled = Pooled(ctx.left.joined(grads[0]), places, *ctx.geometry)
+        assert isinstance(recomputed, Recomputed) and isinstance(recomputed.view, PooledView)
+        view, geometry = recomputed.view.view, recomputed.view.geometry
+        _, places = view.pooled(*geometry)
+        pooled = Pooled(ctx.left.joined(grads[0]), places, *geometry)
         if ctx.x_left is not None and ctx.x_left.is_wanted:
             return ctx.x_left.leave(pooled, ctx.shape), *[None] * 7
         return pooled.values(ctx.shape), *[None] * 7

@@ -138,6 +138,30 @@ class DirectView:
 AnyView = View | DirectView
 
 
+@dataclass(frozen=True)
+class PooledView:
+    """Max pooling of a view. geometry: kernel, stride and padding."""
+
+    view: AnyView
+    geometry: tuple[Pair, Pair, Pair]
+
+    def values(self) -> tuple[Tensor]:
+        """The values, float32."""
+        return (self.view.pooled(*self.geometry)[0],)
+
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        """What has to be kept to rebuild it."""
+        return self.view.tensors()
+
+    def rebuilt(self, tensors: Sequence[Any]) -> PooledView:
+        """The same of tensors that autograd kept."""
+        return PooledView(self.view.rebuilt(tensors), self.geometry)
+
+    def description(self) -> PooledView:
+        """Itself without its tensors."""
+        return PooledView(self.view.description(), self.geometry)
+
+
 def changes_of(x: Tensor) -> int | None:
     """How often ``x`` was changed in place; None for a tensor of ``torch.inference_mode``, which counts no changes."""
     return None if x.is_inference() else x._version
@@ -182,7 +206,7 @@ class SumView:
     """
 
     branch: View
-    shortcut: AnyView | SumView | Given
+    shortcut: AnyView | PooledView | SumView | Given
 
     def values(self) -> tuple[Tensor, Tensor, Tensor]:
         """(values float32, their extremes [2], bits [value > 0] of a ReLU)."""
@@ -217,7 +241,7 @@ class Held:
         values: Tensor,
         extremes: Tensor | None,
         again: Callable[[], Tensor] | None,
-        view: SumView | None = None,
+        view: SumView | PooledView | None = None,
     ) -> None:
         self.shape = values.shape
         self.extremes = extremes

@@ -33,6 +33,13 @@ def residual(arithmetic: Arithmetic = "integer") -> nn.Module:
     return convert(model, RECIPE, arithmetic=arithmetic).model.train()
 
 
+def pooled() -> nn.Module:
+    """A stream that begins behind max pooling."""
+    torch.manual_seed(0)
+    model = build_model("resnet18", num_classes=10, in_channels=3, image_size=16, options={})
+    return convert(model, RECIPE, arithmetic="integer").model.train()
+
+
 class Chain(nn.Module):
     """Blocks on a stream that begins with floats."""
 
@@ -93,18 +100,18 @@ def kept_by(call: Callable[[], object]) -> list[Tensor]:
     return found
 
 
-@pytest.mark.parametrize("arithmetic", ["integer", "simulated"])
-def test_nothing_but_codes_is_kept_of_activations(arithmetic: Arithmetic) -> None:
-    model, x = residual(arithmetic), images()
+@pytest.mark.parametrize("build", [residual, lambda: residual("simulated"), pooled])
+def test_nothing_but_codes_is_kept_of_activations(build: Callable[[], nn.Module]) -> None:
+    model, x = build(), images()
     kept = kept_by(lambda: model(x))
-    smallest = IMAGES[0] * 64 * 4 * 4  # of the last stage
+    smallest = IMAGES[0] * 512 + 1  # more than the classifier's operand, which its gradient takes
     weights = {parameter.data_ptr() for parameter in model.parameters()}
     large = [t for t in kept if t.numel() >= smallest and t.data_ptr() not in weights]
     assert {t.data_ptr() for t in large if t.is_floating_point()} <= {x.data_ptr()}
     assert any(t.dtype == torch.uint8 for t in kept)
 
 
-@pytest.mark.parametrize("build", [residual, chain])
+@pytest.mark.parametrize("build", [residual, pooled, chain])
 def test_values_made_anew_give_the_gradients_of_those_that_are_held(
     build: Callable[[], nn.Module], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,8 +21,10 @@ public:
         if (image != image_) next_ = 0;
         image_ = image;
         T* const to = memory_.data() + h % rows_ * stride_;
-        if (h >= next_) make(to);
-        if (h >= next_) next_ = h + 1;
+        if (h >= next_) {
+            make(to);
+            next_ = h + 1;
+        }
         return to;
     }
 
