@@ -14,7 +14,7 @@ from qbench.nn.left_gradient import LeftGradient, placeholder
 from qbench.nn.once import differentiable_once
 from qbench.nn.site import apply_function
 from qbench.nn.uncompiled import uncompiled
-from qbench.nn.views import AnyView, Held, PooledView, stored, stored_codes, while_kept
+from qbench.nn.views import AnyView, Held, PooledView, stored, stored_codes
 
 
 def pair(value: int | tuple[int, int]) -> tuple[int, int]:
@@ -77,7 +77,7 @@ class _ViewMaxPool(torch.autograd.Function):
         (y,) = pooled.values()
         ctx.shape, ctx.x_left, ctx.left = token.shape, x_left, left
         keep(ctx, [Recomputed(pooled)])
-        outcome.append(Held(y, None, while_kept(view, lambda: pooled.values()[0]), pooled))
+        outcome.append(Held(y, None, lambda: pooled.values()[0], pooled))
         return placeholder(y.shape, y.device)
 
     @staticmethod

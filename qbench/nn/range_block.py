@@ -36,7 +36,7 @@ from qbench.nn.norms.range import RangeBatchNorm, num_chunks, range_constant
 from qbench.nn.once import differentiable_once
 from qbench.nn.remembered import Remembered
 from qbench.nn.site import Site
-from qbench.nn.views import NOTHING, Held, Source, View, while_kept
+from qbench.nn.views import NOTHING, Held, Source, View
 from qbench.quant.formats import Affine, Quantizer, Symmetric
 from qbench.quant.qtensor import QTensor
 from qbench.quant.quantize import code_type, random_bits
@@ -263,8 +263,7 @@ def _sum(output: View, shortcut: Source) -> tuple[Held, Tensor]:
     values, extremes, mask = output.values(shortcut.values()[0])
     if isinstance(shortcut, Held):
         shortcut.release()
-    again = while_kept(output, lambda: output.values(shortcut.values()[0])[0])
-    return Held(values, extremes, again), mask
+    return Held(values, extremes, lambda: output.values(shortcut.values()[0])[0]), mask
 
 
 class _NormAndReLU(torch.autograd.Function):

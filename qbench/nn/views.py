@@ -4,7 +4,7 @@ floats that are held for a while."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -34,7 +34,8 @@ class View:
 
     stored: the codes, uint8, channels-last, packed where ``bits`` <= 4. shape: of the codes, [N, C, H, W] or [N, C].
     slope, offset: float32 [C]. table: t, float32 [2^bits]; None where t is the code itself.
-    extremes: smallest and largest value, float32 [2]; None where they were not needed.
+    extremes: smallest and largest value, float32 [2]; None where they were not needed. version: how often the codes had
+    been changed when the view was made.
     """
 
     stored: Tensor
@@ -45,10 +46,18 @@ class View:
     relu: bool
     extremes: Tensor | None = None
     table: Tensor | None = None
+    version: int | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "version", changes_of(self.stored))
 
     @property
     def codes(self) -> Tensor:
-        """The codes, one per byte."""
+        """The codes, one per byte; raises RuntimeError where they have been changed."""
+        if changes_of(self.stored) != self.version:
+            raise RuntimeError(
+                "the values of a block's output were asked for after the backward pass overwrote its codes: ask before"
+            )
         return stored_codes(self.stored, self.bits, self.shape)
 
     def values(self, trunk: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
@@ -284,22 +293,6 @@ def added(view: View, trunk: Tensor, source: Source | None) -> tuple[Held, Tenso
     else:
         total = SumView(view, Given.of(below) if source is None else source)
     return Held(values, None, lambda: total.values()[0], total), mask
-
-
-def while_kept(view: AnyView, compute: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    """``compute``, which reads ``view``, as long as what it is a view of is as it is now."""
-    source = view.tensors()[0]
-    assert source is not None
-    version = changes_of(source)
-
-    def again() -> Tensor:
-        if changes_of(source) != version:
-            raise RuntimeError(
-                "the values of a block's output were asked for after the backward pass overwrote its codes: ask before"
-            )
-        return compute()
-
-    return again
 
 
 Source = AnyView | Held

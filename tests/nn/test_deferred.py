@@ -138,3 +138,16 @@ def pair(method: str) -> tuple[Tensor, Tensor]:
     """An activation that two blocks read, and the loss."""
     model, _, loss = network(method)
     return model.stream, loss
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_values_read_after_the_backward_pass_are_those_of_the_forward_pass_or_refused(method: str) -> None:
+    """Banner8's backward pass overwrites the codes that they come from."""
+    values = list[Tensor]()
+    model, _, loss = network(method, look=lambda h: values.append(h.clone()))
+    loss.backward()
+    if method == "banner8":
+        with pytest.raises(RuntimeError, match="after the backward pass overwrote its codes: ask before"):
+            model.stream.detach()
+    else:
+        assert torch.equal(model.stream.detach(), values[0])
