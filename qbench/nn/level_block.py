@@ -67,7 +67,9 @@ class LevelBlock:
         codes = passes.encode_normalised_levels(y, norm.running_mean, inverse, decision_points(spec, y.device))
         # A tensor that is not finite has no levels; NaN stands for all of them.
         table = torch.where(extremes(y)[0].isnan(), torch.nan, level_table(spec, y.device))
-        view = View(codes, codes.shape, 8, norm.weight.detach(), norm.bias.detach(), self.relu, table=table)
+        # Of its own: the parameters may be others by the time that somebody reads the values.
+        slope, offset = norm.weight.detach().clone(), norm.bias.detach().clone()
+        view = View(codes, codes.shape, 8, slope, offset, self.relu, table=table)
         if trunk is not None:
             return view.values(materialised(trunk))[0]
         return defer(placeholder(codes.shape, codes.device), view)
@@ -97,7 +99,8 @@ class _LevelBlock(torch.autograd.Function):
         bits = block.spec.bits
         # A channel that is not finite has no levels; its NaN goes on through the offset.
         offset = beta + 0 * inverse
-        view = View(stored(q.codes, bits), q.codes.shape, bits, gamma.detach(), offset, block.relu, table=q.table)
+        slope = gamma.clone()  # a later step of the optimiser is none of the values
+        view = View(stored(q.codes, bits), q.codes.shape, bits, slope, offset, block.relu, table=q.table)
         mask = None
         if trunk is None:
             outcome.append(view)

@@ -151,3 +151,17 @@ def test_values_read_after_the_backward_pass_are_those_of_the_forward_pass_or_re
             model.stream.detach()
     else:
         assert torch.equal(model.stream.detach(), values[0])
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("method", METHODS)
+def test_values_do_not_follow_later_changes_of_parameters(method: str, training: bool) -> None:
+    """A student is compared with itself before a step, a difference quotient taken."""
+    model, x, _ = network(method)
+    with torch.no_grad():
+        stream, early = (model.train(training).first(x.detach()) for _ in range(2))
+        assert isinstance(stream, Deferred)
+        expected = early.clone()
+        for parameter in model.parameters():
+            parameter.mul_(1.5)
+        assert torch.equal(stream.detach(), expected)
