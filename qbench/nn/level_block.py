@@ -65,8 +65,9 @@ class LevelBlock:
         norm, spec = self.norm, self.spec
         inverse = torch.rsqrt(norm.running_scale + norm.eps)
         codes = passes.encode_normalised_levels(y, norm.running_mean, inverse, decision_points(spec, y.device))
-        # A tensor that is not finite has no levels; NaN stands for all of them.
-        table = torch.where(extremes(y)[0].isnan(), torch.nan, level_table(spec, y.device))
+        # A tensor that is not finite has no levels, nor has one of such statistics; NaN stands for all of them.
+        is_lost = extremes(y)[0].isnan() | (norm.running_mean * inverse).isnan().any()
+        table = torch.where(is_lost, torch.nan, level_table(spec, y.device))
         # Of its own: the parameters may be others by the time that somebody reads the values.
         slope, offset = norm.weight.detach().clone(), norm.bias.detach().clone()
         view = View(codes, codes.shape, 8, slope, offset, self.relu, table=table)

@@ -178,6 +178,16 @@ def test_nan_in_a_norm_is_not_hidden(norm: str, parameter: str) -> None:
     assert evaluated(converted).isnan().any(1).all()
 
 
+@pytest.mark.parametrize("statistic", ["running_mean", "running_scale"])
+@pytest.mark.parametrize("norm", ["first.norm", "inner.norm", "outer.norm", "hidden.norm"])
+@pytest.mark.parametrize("method", [*FUSED, "banner8"])
+def test_nan_in_running_statistics_is_not_hidden(method: str, norm: str, statistic: str) -> None:
+    """As a step leaves it there that met an infinity."""
+    converted = built(method)
+    getattr(converted.model.get_submodule(norm), statistic)[3] = torch.nan
+    assert evaluated(converted).isnan().any(1).all()
+
+
 @pytest.mark.parametrize("method", REMEMBERING)
 def test_evaluation_follows_loaded_weights(method: str) -> None:
     converted, other = built(method), built(method, seed=1)
