@@ -113,10 +113,11 @@ class RangeBlock:
 
     @property
     def serves(self) -> bool:
-        """Whether it can stand for the modules: in training of layer and norm; in evaluation if ranges are known and
-        nobody looks at floats."""
+        """Whether it can stand for the modules: in training of layer and norm; in evaluation if ranges are known,
+        weights are codes and nobody looks at floats."""
         site = self.sites[0]
-        evaluates = site.has_fixed_range and site.watcher is None and not torch.is_grad_enabled()
+        has_codes = site.has_fixed_range and self.layer.inference_weight != "float"
+        evaluates = has_codes and site.watcher is None and not torch.is_grad_enabled()
         return self.norm.training if self.layer.training else evaluates
 
     def evaluate(self, x: Tensor, trunk: Tensor | None) -> Tensor:

@@ -149,6 +149,15 @@ def test_evaluation_without_gradients_computes_what_the_modules_compute(is_conv:
     assert (fused - modules).norm() <= 0.005 * modules.norm()
 
 
+def test_evaluation_with_float_weights_takes_the_modules() -> None:
+    model = convert(Net(is_conv=True), replace(EVALUATED, inference_weight="float")).model.train()
+    x = torch.randn(8, 5, 8, 8)
+    model(x)
+    with_gradients = model.eval()(x)
+    with torch.no_grad():
+        assert torch.equal(model(x), with_gradients)
+
+
 def test_evaluation_makes_no_float_tensor_where_nothing_is_added() -> None:
     model = convert(Net(is_conv=True), EVALUATED, arithmetic="integer").model.train()
     x = torch.randn(8, 5, 16, 16).contiguous(memory_format=torch.channels_last)
