@@ -123,7 +123,8 @@ def _fitting(
     """Kernel, stride and padding; raises TypeError or ValueError unless a window of them fits in ``x``."""
     sizes = _geometry(kernel, stride, padding)
     _check(x, name, dtype)
-    if min(pooled_size(x.shape, *sizes)) < 1:
+    # Padding alone makes room for windows, but none of them holds an element of an image without any.
+    if min(*pooled_size(x.shape, *sizes), *x.shape[2:]) < 1:
         raise ValueError(f"no window of {tuple(sizes[0])} fits in {name} of shape {tuple(x.shape)}")
     return sizes
 

@@ -147,6 +147,8 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: pooling.max_pool2d(F, 3, 2, 2), ValueError, "at most half the kernel"),
     (lambda: pooling.max_pool2d(F, 17), ValueError, "at most 256 elements"),
     (lambda: pooling.max_pool2d(F, 5), ValueError, "no window of"),
+    (lambda: pooling.max_pool2d(F[:, :, :0], 2, 1, 1), ValueError, "no window of .* fits in x"),
+    (lambda: pooling.max_pool2d(F[..., :0], 2, 1, 1), ValueError, "no window of .* fits in x"),
     (lambda: pooling.max_pool2d(F[0], 2), ValueError, "x must be"),
     (lambda: pooling.max_pool2d_view(F, None, THREE, THREE, True, 2), TypeError, "codes must be uint8"),
     (lambda: pooling.max_pool2d_view(C, None, THREE, THREE, True, 5), ValueError, "no window of .* fits in codes"),
