@@ -10,6 +10,7 @@ from torch import Tensor
 from qbench.kernels.cuda.columns import column_width
 from qbench.kernels.cuda.launch import Argument, flat_grid, launch
 from qbench.kernels.cuda.layout import dense
+from qbench.kernels.pooling import MOST_ELEMENTS
 from qbench.kernels.reference.pooling import pooled_size
 
 LARGEST_INT32 = 2**31 - 1
@@ -72,8 +73,8 @@ def max_pool2d_backward(
 
 
 def _launch(kernel: str, image: Tensor, arguments: tuple[Argument, ...], elements: int) -> None:
-    """Indices are 32-bit where every element's number fits."""
+    """Indices are 32-bit where every element's number fits, and every window's end, which may lie behind the image."""
     width = column_width(image.shape[1])
-    index = "i32" if max(image.numel(), elements) <= LARGEST_INT32 else "i64"
+    index = "i32" if max(image.numel(), elements) <= LARGEST_INT32 - MOST_ELEMENTS else "i64"
     grid = flat_grid(elements, image.device, per_thread=width)
     launch(f"{kernel}<{index}, {width}>", grid, *arguments, device=image.device)

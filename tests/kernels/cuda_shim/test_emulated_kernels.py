@@ -100,6 +100,15 @@ class Recorder:
         return 2
 
 
+@pytest.mark.parametrize(("rows", "index"), [(2**31 - 512, "i32"), (2**31 - 100, "i64")])
+def test_pooling_numbers_the_end_of_every_window(rows: int, index: str) -> None:
+    """A window of a very tall image may end beyond 2^31 rows where the image does not."""
+    recorder = Recorder()
+    with driven_by(recorder):
+        pooling.max_pool2d(torch.zeros(1).expand(1, 1, rows, 1), [256, 1], [2**30, 1], [128, 0])
+    assert recorder.kernels == {f"max_pool2d<{index}, 1>"}
+
+
 def test_the_cases_reach_every_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = Recorder()
     with driven_by(recorder):
