@@ -22,7 +22,7 @@ EPS = 1e-5
 POOLED = {
     "odd": ((3, 5, 7, 6), (3, 3, 2, 2, 1, 1)), "even": ((2, 64, 9, 9), (3, 3, 2, 2, 1, 1)),
     "apart": ((2, 3, 8, 5), (2, 1, 3, 2, 0, 0)), "overlapping": ((1, 16, 6, 40), (4, 3, 1, 1, 2, 1)),
-    "large": ((2, 40, 41, 43), (3, 3, 2, 2, 1, 1)),
+    "large": ((2, 40, 41, 43), (3, 3, 2, 2, 1, 1)), "odd-rows": ((2, 7, 61, 47), (2, 2, 2, 2, 0, 0)),
 }  # fmt: skip
 """Shapes of images, and kernel, stride and padding of the pooling behind their norm."""
 

@@ -332,12 +332,15 @@ def pooled_back(name: str, fill: str) -> tuple[Any, ...]:
 
 def pooled_view(shape: tuple[int, ...], relu: bool, entries: int | None, kind: str) -> tuple[Any, ...]:
     """entries: of a table, None for codes that are numbers. Of all but ``regular``, every other channel has slopes that
-    make values of different codes equal, infinite or NaN, or a table in no order."""
+    make values of different codes equal, infinite or NaN, or a table in no order, or in order but for the first two,
+    the only ones that occur."""
     codes, slope, offset, _ = view(shape, relu)
-    codes = codes if entries is None else image(codes % entries)
+    codes = codes if entries in (None, 256) else image(codes % entries)
     table = None if entries is None else normal((entries,), seed=53)
     if table is not None and kind != "unordered":
         table = table.sort().values
+    if table is not None and kind == "first-swapped":
+        codes, table[:2] = image(codes % 2), table[:2].flip(0)
     if kind in POISONED_LINES:
         slope[::2], offset[::2] = POISONED_LINES[kind]
     return codes, table, slope, offset, relu
@@ -347,12 +350,12 @@ POISONED_LINES = {
     "flat": (0.0, 0.5), "rounded": (2.0**-27, 1.0), "rounded-down": (-(2.0**-27), 1.0), "nan": (math.nan, 0.0),
     "infinite": (math.inf, 0.0), "falling": (-math.inf, 0.0), "overflowing": (3e38, -math.inf),
 }  # fmt: skip
-POOLED_VIEWS = ("regular", "unordered", *POISONED_LINES)
+POOLED_VIEWS = ("regular", "unordered", "first-swapped", *POISONED_LINES)
 
 
 def _pooling() -> Iterator[Case]:
     for name, (shape, *geometry) in POOLS.items():
-        for relu, entries in product((False, True), (None, 2, 16)):
+        for relu, entries in product((False, True), (None, 2, 16, 256)):
             for kind in POOLED_VIEWS if name in ("3x3-overlap", "uneven") else POOLED_VIEWS[:1]:
                 build = partial(lambda g, *view: (*pooled_view(*view), *g), geometry, shape, relu, entries, kind)
                 yield Case("max_pool2d_view", f"{name}-{entries}-{kind}{'-relu' if relu else ''}", build)

@@ -139,7 +139,7 @@ def of_blocks(draw: Random) -> Iterator[Drawn]:
     y, window = passes.max_pool2d(x, kernel, stride, padding)
     yield "max_pool2d", (x, kernel, stride, padding), 0
     codes, table, slope, offset, _ = passes.pooled_view(
-        tuple(image), relu, draw.choice((None, 2, 16)), draw.choice(passes.POOLED_VIEWS)
+        tuple(image), relu, draw.choice((None, 2, 16, 40, 256)), draw.choice(passes.POOLED_VIEWS)
     )
     yield "max_pool2d_view", (codes, table, slope, offset, relu, kernel, stride, padding), 0
     yield "max_pool2d_direct_view", (*direct.view(tuple(image), relu), kernel, stride, padding), 0
