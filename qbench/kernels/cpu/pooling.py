@@ -1,4 +1,5 @@
-"""Max pooling in C++: as :mod:`qbench.kernels.reference.pooling`, bit for bit."""
+"""Max pooling in C++: as :mod:`qbench.kernels.reference.pooling`, bit for bit but for the sign of zeros that several
+codes of a view stand for."""
 
 from __future__ import annotations
 
