@@ -15,6 +15,7 @@ from qbench.errors import SuiteError
 # An alias may stand for a large part, or for a part that holds itself: both end here, as a suite is small and flat.
 _MAX_DEPTH = 24
 _MAX_NODES = 20_000
+_TOO_DEEP = "this nests too deeply or repeats an alias too often; write it out plainly"
 _CORE = "tag:yaml.org,2002:"
 
 Key = str | int
@@ -98,6 +99,8 @@ def read_yaml(text: str, shown: str) -> Node:
         raise SuiteError(f"{shown}{line}: this is not YAML: {error.problem or error.context}") from None
     except YAMLError as error:
         raise SuiteError(f"{shown}: this is not YAML: {str(error).splitlines()[0]}") from None
+    except RecursionError:
+        raise SuiteError(f"{shown}: {_TOO_DEEP}") from None
     if root is None:
         raise SuiteError(f"{shown} is empty; a suite needs at least 'name', 'model', 'dataset', 'seeds' and 'methods'")
     return _Reader(yaml, shown).node(root, 0)
@@ -115,7 +118,7 @@ class _Reader:
         where = where or self._place(source)
         self.num_nodes += 1
         if depth > _MAX_DEPTH or self.num_nodes > _MAX_NODES:
-            raise SuiteError(f"{where}: this nests too deeply or repeats an alias too often; write it out plainly")
+            raise SuiteError(f"{where}: {_TOO_DEEP}")
         if not str(source.tag).startswith(_CORE) or "/" in str(source.tag):
             raise SuiteError(f"{where}: tags are not allowed here, and '{source.tag}' is one; remove it")
         if isinstance(source, MappingNode):
@@ -139,7 +142,8 @@ class _Reader:
             raise SuiteError(f"{where}: merge keys (<<) are not supported; write the keys out or use a profile")
         key = self._scalar(source, where) if isinstance(source, ScalarNode) else None
         if not isinstance(key, str):
-            raise SuiteError(f"{where}: a key must be text, not {source.value!r}; put it in quotes")
+            found = f"'{source.value}'; put it in quotes" if isinstance(source, ScalarNode) else "a list or a mapping"
+            raise SuiteError(f"{where}: a key must be text, not {found}")
         return key
 
     def _scalar(self, source: Any, where: str) -> str | int | float | bool | None:

@@ -113,6 +113,8 @@ MISTAKES = [
     (ONE + "x: !!python/object/apply:os.system ['touch hacked']\n", r"s.yaml:6: tags are not allowed here, .*"),
     (ONE + "x: !mine 3\n", r"s.yaml:6: tags are not allowed here, and '!mine' is one; remove it"),
     (ONE + "3: x\n", r"s.yaml:6: a key must be text, not '3'; put it in quotes"),
+    (ONE + "? [a, b]\n: x\n", r"s.yaml:6: a key must be text, not a list or a mapping"),
+    (ONE + "x: " + "[" * 1000 + "]" * 1000 + "\n", r"s.yaml: this nests too deeply .*"),
     (ONE + "x: &a [*a]\n", r"s.yaml:6: this nests too deeply or repeats an alias too often; .*"),
     (
         ONE + "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n"
