@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from qbench.errors import PluginError
+from qbench.errors import CollisionError, PluginError
 from qbench.plugin import Method
 from qbench.registry import Registry, nearest
 
@@ -50,7 +50,13 @@ def find_method(reference: str) -> Method:
 
 
 def _from_file(path: Path, name: str) -> Method:
-    found = {method.name: method for method in _methods_in(_import_file(path.resolve(), str(path)))}
+    found: dict[str, Method] = {}
+    for method in _methods_in(_import_file(path.resolve(), str(path))):
+        first = found.setdefault(method.name, method)
+        if first is not method:
+            raise CollisionError(
+                f"two methods are called '{method.name}': one from {first.origin}, one from {method.origin}; rename one"
+            )
     if not found:
         raise PluginError(f"{path} defines no method; decorate a function that returns a Recipe with @qbench.method")
     if not name and len(found) == 1:
@@ -76,6 +82,8 @@ def _import_file(path: Path, shown: str) -> ModuleType:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[module_name]
+        if isinstance(error, PluginError):
+            raise
         raise PluginError(f"plugin file {shown} does not import: {type(error).__name__}: {error}") from error
     return module
 

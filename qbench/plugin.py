@@ -6,17 +6,19 @@ The signature is the option schema: names, types, bounds and defaults are read f
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from qbench.errors import PluginError, UnknownNameError
+from qbench.errors import InputError, PluginError, UnknownNameError
 from qbench.options import Option, OptionSet, explanation
 from qbench.recipe import Recipe
 from qbench.registry import nearest
 
 RecipeFunction = Callable[..., Recipe]
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,11 @@ class Method:
 
     def build(self, options: Mapping[str, object]) -> Recipe:
         """The recipe for ``options``. Raises :class:`InputError` for bad ones, :class:`PluginError` for no recipe."""
-        recipe = self.function(**self.resolve(options))
+        resolved = self.resolve(options)
+        try:
+            recipe = self.function(**resolved)
+        except InputError as error:  # of a format or a slot, which do not know whose they are
+            raise InputError(f"method '{self.name}' ({self.origin}): {error}") from error
         if not isinstance(recipe, Recipe):
             raise PluginError(
                 f"method '{self.name}' ({self.origin}) must return a qbench.Recipe, not {type(recipe).__name__}"
@@ -120,13 +126,19 @@ def method(
 ) -> Callable[[RecipeFunction], Method]:
     """Make a function of keyword options that returns a :class:`Recipe` a :class:`Method` called ``name``.
 
+    name: letters, digits, ``.``, ``_`` and ``-``, so that it can be selected as it is printed.
     paper: where the method is described (``arXiv:...``). null: options under which it changes nothing.
     deviations: sentences on where the implementation departs from the paper.
     presets: named sets of options, chosen with ``preset: NAME``.
     """
 
     def wrap(function: RecipeFunction) -> Method:
-        return Method(name, function, paper, null, deviations, presets or {})
+        made = Method(name, function, paper, null, deviations, presets or {})
+        if not _NAME.fullmatch(name):
+            raise PluginError(
+                f"method '{name}' ({made.origin}): a name is made of letters, digits, '.', '_' and '-'; choose another"
+            )
+        return made
 
     return wrap
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from qbench.errors import InputError
 from qbench.quant.formats import Binary, Constant, Direct, FixedPoint, Quantizer
@@ -277,6 +277,7 @@ class Recipe:
     arithmetics: tuple[Arithmetic, ...] = ("integer", "simulated")
 
     def __post_init__(self) -> None:
+        self._check_slots()
         if self.error_at == "activation":
             self._check_block()
         if self.inference_weight == "ensemble":
@@ -284,6 +285,19 @@ class Recipe:
                 raise InputError(f"an ensemble averages at least one draw, not {self.draws}")
             if self.weight is not None and not hasattr(self.weight, "rounding"):
                 raise InputError(f"an ensemble draws its weights by stochastic rounding, which {self.weight} has not")
+
+    def _check_slots(self) -> None:
+        for name in _FORMATS:
+            value = getattr(self, name)
+            if not (value is None or isinstance(value, Quantizer) or (name == "wgrad_error" and value == "error")):
+                raise InputError(f"the recipe's slot {name} takes a number format or None, not {value!r}")
+        for name, kind in _KINDS.items():
+            if not isinstance(getattr(self, name), kind):
+                raise InputError(f"the recipe's {name} is a qbench.{kind.__name__}, not {getattr(self, name)!r}")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                known = ", ".join(map(repr, choices))
+                raise InputError(f"the recipe's {name} is one of {known}, not {getattr(self, name)!r}")
 
     def _check_block(self) -> None:
         if not isinstance(self.norm, LayerScale) or self.wgrad_error != "error":
@@ -328,4 +342,16 @@ class Recipe:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
+_FORMATS = (
+    "weight", "activation", "input", "bias", "output", "error", "wgrad_error", "branch_error", "norm_error", "gradient",
+    "trunk",
+)  # fmt: skip
+_KINDS = {"norm": Norm, "update": Update}
+_CHOICES = {
+    "error_at": ("product", "activation"),
+    "first_layer": get_args(LayerPolicy),
+    "last_layer": get_args(LayerPolicy),
+    "inference_weight": ("quantized", "float", "ensemble"),
+    "autocast": (None, "bfloat16", "float16"),
+}
 _FREE: dict[str, Any] = {"first_layer": "quantized", "last_layer": "quantized", "arithmetics": ("integer", "simulated")}

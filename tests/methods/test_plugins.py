@@ -166,6 +166,30 @@ BAD_FILES = {
     "several methods": (TWO, "bad.py has several methods; name one as file.py:name"),
     "no recipe": (NO_RECIPE, "must return a qbench.Recipe, not int"),
     "a method that raises": (RAISES, "fails: KeyError: 'levels'"),
+    "a name that cannot be printed": (
+        EXAMPLE.replace('"symmetric"', '"sym\\x1b[31m"'),
+        "): a name is made of letters, digits, '.', '_' and '-'; choose another",
+    ),
+    "one name twice": (
+        EXAMPLE + EXAMPLE.replace("def symmetric", "def other"),
+        "two methods are called 'symmetric': one from ",
+    ),
+    "a format that does not exist": (
+        EXAMPLE.replace("return Recipe(weight=Symmetric(bits", "return Recipe(weight=Symmetric(77"),
+        "): Symmetric has from 2 to 24 bits, not 77; change its bits",
+    ),
+    "a slot that holds no format": (
+        EXAMPLE.replace("activation=Symmetric(bits)", "activation='int8'"),
+        "): the recipe's slot activation takes a number format or None, not 'int8'",
+    ),
+    "a norm that is none": (
+        EXAMPLE.replace("activation=Symmetric(bits)", "norm=Symmetric(bits)"),
+        "): the recipe's norm is a qbench.Norm, not Symmetric(",
+    ),
+    "a misspelt policy": (
+        EXAMPLE.replace("activation=Symmetric(bits)", "first_layer='Float'"),
+        "): the recipe's first_layer is one of 'quantized', 'float', not 'Float'",
+    ),
     "positional option": (EXAMPLE.replace("*, bits", "bits"), "option 'bits' must be keyword-only and have a default"),
 }
 
