@@ -98,10 +98,17 @@ def _cached(counts: dict[str, int]) -> NDArray[np.uint8]:
 
 def _store(path: Path, images: NDArray[np.uint8]) -> None:
     # The check sum goes last: without it the pixels count as missing.
-    with atomic_file(path) as temporary, temporary.open("wb") as file:
-        np.save(file, images, allow_pickle=False)
-    with atomic_file(path.with_suffix(".sha")) as temporary:
-        temporary.write_text(sha(images))
+    try:
+        with atomic_file(path) as temporary, temporary.open("wb") as file:
+            np.save(file, images, allow_pickle=False)
+        with atomic_file(path.with_suffix(".sha")) as temporary:
+            temporary.write_text(sha(images))
+    except OSError as error:
+        why = error.strerror or error
+        raise DataError(
+            f"{images.nbytes / 2**20:.0f} MiB of glyphs cannot be written to the cache {path.parent} ({why}); "
+            "make room there, or name another one in XDG_CACHE_HOME"
+        ) from None
 
 
 def _stored(path: Path, count: int) -> NDArray[np.uint8] | None:

@@ -76,20 +76,28 @@ def write_sample_imagenet(
 
     A class is a pattern at a scale (``medium_dots``); colours, rotation, position, lighting and noise vary within
     it. The same arguments give the same pictures. classes: 2 to 24; train_per_class: >= 2; val_per_class: >= 1.
-    Raises :class:`InputError` for other numbers and :class:`DataError` when ``out`` is not an empty or new directory.
+    Raises :class:`InputError` for other numbers and :class:`DataError` when ``out`` is not an empty or new directory or
+    has no room.
     """
     out = Path(out).expanduser()
     _check_counts(classes, train_per_class, val_per_class)
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise DataError(f"{out} is not an empty directory, and a sample never overwrites; choose a new directory")
     # Moved to its place when complete: an interrupted sample leaves no half tree behind.
-    with tempfile.TemporaryDirectory(prefix=".sample.", dir=writable_dir(out, "the directory of the sample,")) as name:
-        temporary = Path(name)
-        for label, folder in enumerate(_NAMES[:classes]):
-            _write_class(temporary / "train" / folder, label, 0, train_per_class)
-            _write_class(temporary / "val" / folder, label, train_per_class, val_per_class)
-        for part in ("train", "val"):
-            (temporary / part).rename(out / part)
+    place = writable_dir(out, "the directory of the sample,")
+    try:
+        with tempfile.TemporaryDirectory(prefix=".sample.", dir=place) as name:
+            temporary = Path(name)
+            for label, folder in enumerate(_NAMES[:classes]):
+                _write_class(temporary / "train" / folder, label, 0, train_per_class)
+                _write_class(temporary / "val" / folder, label, train_per_class, val_per_class)
+            for part in ("train", "val"):
+                (temporary / part).rename(out / part)
+    except OSError as error:
+        why = error.strerror or error
+        raise DataError(
+            f"the sample cannot be written to {out}: {why}; make room or choose another directory"
+        ) from None
 
 
 def _check_counts(classes: int, train_per_class: int, val_per_class: int) -> None:

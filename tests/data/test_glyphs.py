@@ -132,6 +132,18 @@ def test_the_second_time_it_is_read_from_the_cache(empty_cache: Path, monkeypatc
     assert shas(load_dataset("glyphs", options=SMALL)) == shas(first)
 
 
+def test_a_full_disk_is_said_and_leaves_no_pixels(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError("528384 requested and 0 written")  # numpy's own error, which has no number
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(
+        DataError, match=r"^1 MiB of glyphs cannot be written .*/qbench \(528384 requested .*; make room"
+    ):
+        load_dataset("glyphs", options=SMALL)
+    assert [path.suffix for path in empty_cache.iterdir()] == [".lock"]
+
+
 @pytest.mark.parametrize("damage", ["flip a bit", "cut", "empty", "no check sum", "pixels of another set"])
 def test_damaged_pixels_are_rendered_again(damage: str, empty_cache: Path, caplog: pytest.LogCaptureFixture) -> None:
     expected = shas(load_dataset("glyphs", options=SMALL))

@@ -1,6 +1,8 @@
 """The generated tree: what it looks like, that it repeats itself, and that it overwrites nothing."""
 
+import errno
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +71,16 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match=r"the directory of the sample, .*file/out cannot be written to"):
         write_sample_imagenet(tmp_path / "file" / "out")
+
+
+def test_a_full_disk_is_said_and_leaves_no_half_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(DataError, match=r"^the sample cannot be written to .*/out: No space left on device; make room"):
+        write_sample_imagenet(tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_an_interrupted_sample_leaves_no_half_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
