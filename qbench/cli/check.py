@@ -26,16 +26,17 @@ def check(
     """
     from qbench.catalog import find_method
     from qbench.kernels.backends import check_environment
+    from qbench.report.text import clean
     from qbench.suite.entries import build_recipe
     from qbench.train.contract import check_method
 
     check_environment()
     found = find_method(method)
     build_recipe(found, {})  # what gives no recipe is bad input, not a method that breaks a promise
-    print(f"{found.name}: {found.summary}")
+    print(clean(f"{found.name}: {found.summary}"))
     results = check_method(found, method)
     for result in results:
-        print(f"  {'passed' if result.passed else 'FAILED'}  {result.name}: {result.detail}")
+        print(clean(f"  {'passed' if result.passed else 'FAILED'}  {result.name}: {result.detail}"))
     failed = sum(not result.passed for result in results)
     print(f"{failed} of {len(results)} checks failed" if failed else f"all {len(results)} checks passed")
     raise typer.Exit(int(failed > 0))

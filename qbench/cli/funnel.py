@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 import tempfile
@@ -60,6 +61,8 @@ def guarded() -> int:
     """Run the command line on ``sys.argv`` and return its exit code, whatever happens."""
     from qbench.cli.app import app
 
+    if isinstance(sys.stdout, io.TextIOWrapper):  # where an encoding has no arrows, a table is still shown
+        sys.stdout.reconfigure(errors="replace")
     code = 0
     try:
         app(prog_name="qbench")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # More threads than this do not load data faster for one GPU.
 _GPU_THREADS = 8
+_MOST_THREADS = 1024  # tens of thousands end a process with a signal, as each takes a stack of its own
 
 
 @dataclass(frozen=True)
@@ -71,11 +72,13 @@ def check_kernels(suite: Suite, device: str) -> tuple[str, ...]:
 def allot(device: str, jobs: int | None = None, threads: int | None = None) -> Allotment:
     """How to share the machine: on a CPU one thread per cell and a cell per core, on a GPU one cell at a time.
 
-    Raises :class:`InputError` for less than one of either.
+    Raises :class:`InputError` for less than one of either, and for more threads than OpenMP survives.
     """
     for value, flag in ((jobs, "--jobs"), (threads, "--threads")):
         if value is not None and value < 1:
             raise InputError(f"{flag}: must be at least 1, not {value}")
+    if threads is not None and threads > max(_MOST_THREADS, num_cores()):
+        raise InputError(f"--threads: must be at most {max(_MOST_THREADS, num_cores())}, not {threads}")
     if device.startswith("cuda"):
         jobs = jobs or 1
         return Allotment(jobs, threads or max(1, min(_GPU_THREADS, num_cores() // jobs)))

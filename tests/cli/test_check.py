@@ -27,6 +27,18 @@ def test_check_prints_every_promise_and_fails_on_a_broken_one(monkeypatch: pytes
     assert "did you mean 'fp32'" in refused("check", "fp33")
 
 
+def test_what_a_method_says_of_itself_cannot_move_the_cursor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from qbench.train import contract
+
+    monkeypatch.setattr(contract, "check_method", lambda method, reference: [])
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import qbench\n@qbench.method('mine', null={})\ndef mine():\n"
+        "    'Nothing\\x1b[2J at all.'\n    return qbench.Recipe()\n"
+    )
+    assert qbench("check", str(file)).stdout.startswith("mine: Nothing [2J at all.\n")
+
+
 NO_DEFAULT = {
     "float = float('nan')": "its default nan cannot be used, input should be a finite number",
     "float = float('-inf')": "its default -inf cannot be used, input should be a finite number",

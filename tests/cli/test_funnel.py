@@ -107,6 +107,12 @@ def test_a_fault_with_debug_shows_the_traceback() -> None:
     assert "Traceback (most recent call last)" in done.stderr
 
 
+def test_an_encoding_without_the_characters_of_a_table_is_no_fault() -> None:
+    arrow = f"from qbench.cli.app import app\napp.command('arrow')(lambda: print('up \\u2191'))\n{MAIN}"
+    shown = python(arrow, "arrow", env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert (shown.returncode, shown.stdout, shown.stderr) == (0, "up ?\n", "")
+
+
 def test_a_reader_that_leaves_early_causes_no_traceback() -> None:
     command = f'"{sys.executable}" -c "{MAIN}" list methods -v | true'
     done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120, check=False)

@@ -59,6 +59,11 @@ def test_less_than_one_of_either_is_refused(jobs, threads, flag):
         allot("cpu", jobs, threads)
 
 
+def test_more_threads_than_a_process_survives_are_refused():
+    with pytest.raises(InputError, match=r"^--threads: must be at most \d+, not 100000$"):
+        allot("cpu", None, 100_000)
+
+
 def test_a_suite_with_nothing_to_run_says_why_and_writes_nothing(bench):
     suite = bench.suite("- ./fakes.py:whole")
     with pytest.raises(InputError, match=r"has nothing to run here: whole offers simulated arithmetic, not integer$"):
