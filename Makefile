@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 SUITE ?= digits
 BENCH ?=
 STEP ?= resnet20 banner8
+KERNELS := $(wildcard qbench/kernels/cpu/*.cpp qbench/kernels/cpu/*.h)
 
 .PHONY: run test lint format bench profile reference check-methods wheel clean
 
@@ -53,7 +54,8 @@ $(VENV)/bin/python:
 		|| { echo "qbench needs Python 3.11 or newer; set PYTHON=python3.12, for example" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.run-ready: $(VENV)/bin/python pyproject.toml constraints.txt
+# The compiled kernels belong to their sources: changed ones are built again, and nothing else is.
+$(VENV)/.run-ready: $(VENV)/bin/python pyproject.toml constraints.txt setup.py $(KERNELS)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"  # older ones know no dependency groups
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	@touch $@

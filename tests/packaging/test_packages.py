@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -36,6 +37,23 @@ def in_fresh_python(code: str) -> str:
 
 
 # --- contents
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_make_builds_the_kernels_again_where_a_source_of_theirs_changed(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").touch()
+    (tmp_path / ".run-ready").touch()
+
+    def planned(*options: str) -> str:
+        command = ["make", "--dry-run", *options, f"VENV={tmp_path}", f"{tmp_path}/.run-ready"]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout
+
+    assert "install" not in planned()
+    kernels = ROOT / "qbench/kernels/cpu"
+    sources = [ROOT / "setup.py", *kernels.glob("*.cpp"), *kernels.glob("*.h")]
+    for source in sources:
+        assert "--editable ." in planned(f"--what-if={source.relative_to(ROOT)}"), source
 
 
 def test_listed_packages_are_the_folders(pyproject: dict[str, Any]) -> None:
