@@ -10,8 +10,7 @@ from torch import Tensor
 from qbench.kernels.cuda.columns import column_width
 from qbench.kernels.cuda.launch import Argument, flat_grid, launch
 from qbench.kernels.cuda.layout import dense
-from qbench.kernels.pooling import MOST_ELEMENTS
-from qbench.kernels.reference.pooling import pooled_size
+from qbench.kernels.reference.pooling import MOST_ELEMENTS, pooled_size
 
 LARGEST_INT32 = 2**31 - 1
 

@@ -11,6 +11,9 @@ from qbench.kernels.reference.direct import direct_view
 from qbench.kernels.reference.encode import channels_last
 from qbench.kernels.reference.passes import affine_view, level_view
 
+MOST_ELEMENTS = 256
+"""Of a window, whose places are bytes."""
+
 
 def max_pool2d(
     x: Tensor, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]
