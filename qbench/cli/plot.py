@@ -47,6 +47,6 @@ def plot(
     names = [find_plot(name).name for name in only or ()]
     records, measures = read_run(store)
     drawn = write_plots(records, measures, out or store.path / "plots", only=names, baseline=baseline or BASELINE)
-    if only and not drawn.paths:
+    if not drawn.paths:
         raise InputError("; ".join(f"no plot {sentence}" for sentence in drawn.skipped))
     print_drawn(drawn)

@@ -176,7 +176,8 @@ def _announce(session: Session, plan: Plan, num_done: int, num_visits: int) -> N
     for skipped in plan.skipped:
         session.tell(Notice(f"{skipped.label} is skipped: it {skipped.reason}"))
     if jobs * threads > num_cores():
-        session.tell(Notice(f"{jobs} jobs of {threads} threads share {num_cores()} cores: cells slow each other down"))
+        more = f"--jobs {jobs} with --threads {threads} is more than there are cores ({num_cores()})"
+        session.tell(Notice(f"{more}: cells slow each other down"))
 
 
 def _manifest(session: Session, plan: Plan) -> RunManifest:

@@ -38,3 +38,9 @@ def test_a_plot_that_was_asked_for_and_has_nothing_to_show_is_an_error(finished_
     beside = qbench("plot", "digits", "--only", "probes", "--only", "curves", "--out", out)
     assert beside.exit_code == 0
     assert "no plot probes: no probe was recorded" in beside.stdout
+
+
+def test_a_run_that_gives_no_picture_is_an_error(finished_run: Path, tmp_path: Path) -> None:
+    for record in (finished_run / "records").iterdir():
+        record.unlink()
+    assert refused("plot", "digits", "--out", str(tmp_path / "figures")).startswith("no plot ")
