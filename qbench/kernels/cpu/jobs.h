@@ -139,8 +139,9 @@ struct MomentumJob {
     i64 momentum_quarters = 0, lr_code = 0, limit = 0;
 };
 
+// Max pooling of images; backwards from the gradient x of the output to that of the input.
 struct PoolJob {
-    const float* x = nullptr;
+    const float* x = nullptr;  // backwards
     float* y = nullptr;
     i64 y_from = 0;  // backwards: the element that stands first in `y`
     u8* window = nullptr;

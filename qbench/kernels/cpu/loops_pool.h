@@ -13,7 +13,7 @@ QBENCH_INLINE void by_size(i64 rows, i64 columns, const Body& body) {
     body.template run<0, 0>();
 }
 
-// body(r, s) for all of a rectangle, row by row. The numbers are those of by_size, 0 for `rows` and `columns`.
+// body(r, s) for all of a rectangle, row by row. ROWS, COLUMNS: its size, as by_size gives it; 0 for the arguments.
 template <int ROWS, int COLUMNS, class Body>
 QBENCH_INLINE void for_each_tap(i64 rows, i64 columns, const Body& body) {
     if (ROWS) rows = ROWS;
@@ -24,7 +24,7 @@ QBENCH_INLINE void for_each_tap(i64 rows, i64 columns, const Body& body) {
         for (i64 s = 0; s < columns; ++s) body(r, s);
 }
 
-// The pixels under one window, which are in the image: its first and last column but one, and the first one's place.
+// The columns [begin, end) of the image that one window holds, and the place of the first in it.
 struct Window {
     i64 begin, end, place;
 

@@ -23,15 +23,9 @@ def max_pool2d(
 
 
 def max_pool2d_view(
-    codes: Tensor,
-    table: Tensor | None,
-    slope: Tensor,
-    offset: Tensor,
-    relu: bool,
-    kernel: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-) -> tuple[Tensor, Tensor]:
+    codes: Tensor, table: Tensor | None, slope: Tensor, offset: Tensor, relu: bool, kernel: Sequence[int],
+    stride: Sequence[int], padding: Sequence[int],
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The same of relu(slope * code + offset), with table[code] in place of the code where there is one."""
     return _pooled("max_pool2d_view", codes, (table, slope, offset, relu), kernel, stride, padding)
 

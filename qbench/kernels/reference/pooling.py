@@ -34,15 +34,9 @@ def max_pool2d(
 
 
 def max_pool2d_view(
-    codes: Tensor,
-    table: Tensor | None,
-    slope: Tensor,
-    offset: Tensor,
-    relu: bool,
-    kernel: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-) -> tuple[Tensor, Tensor]:
+    codes: Tensor, table: Tensor | None, slope: Tensor, offset: Tensor, relu: bool, kernel: Sequence[int],
+    stride: Sequence[int], padding: Sequence[int],
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """:func:`max_pool2d` of relu(slope * code + offset), with table[code] in place of the code where there is one."""
     line = (slope, offset, relu, None)
     values = (affine_view(codes, *line) if table is None else level_view(codes, table, *line))[0]
