@@ -31,9 +31,20 @@ _ADVICE: dict[int | None, str] = {
 INTERRUPTED = 130
 """What shells report for Ctrl-C."""
 
+_UsageError: Any = typer.BadParameter.__base__
+"""Every complaint about the words of a command line. Typer does not name it, and has its own copy of click or not."""
+
 
 class Funnel(TyperGroup):
-    """The command group that turns qbench's own errors into one line on stderr and their exit code."""
+    """The command group that turns errors into one line on stderr and their exit code."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Read the command line and run its verb."""
+        try:
+            code = super().main(*arguments, **{**options, "standalone_mode": False})
+        except _UsageError as error:
+            code = _refused(error)
+        raise SystemExit(code if isinstance(code, int) else 0)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the verb."""
@@ -44,9 +55,6 @@ class Funnel(TyperGroup):
                 traceback.print_exc()
             complain(str(error))
             raise typer.Exit(error.exit_code) from None
-        except typer.BadParameter as error:
-            _name_value(error)
-            raise
         except OSError as error:
             if error.filename is None or ctx.params.get("debug"):
                 raise
@@ -78,14 +86,24 @@ def complain(message: str) -> None:
     print(clean(f"error: {' '.join(line.strip() for line in message.splitlines())}"), file=sys.stderr)
 
 
-def _name_value(error: typer.BadParameter) -> None:
-    """Say which value of an option was refused, where the complaint does not."""
+def _refused(error: Any) -> int:
+    """Complain about the words of a command line; where there are none, its help is the answer."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return int(error.exit_code)
+    said, path = error.format_message().rstrip("."), error.ctx.command_path if error.ctx else "qbench"
+    complain(f"{path}: {said[:1].lower()}{said[1:]}{_value(error, said)}; '{path} -h' shows what it takes")
+    return int(error.exit_code)
+
+
+def _value(error: Any, said: str) -> str:
+    """Which value of an option was refused, where the complaint does not say."""
     from pydantic import ValidationError
 
-    if isinstance(error.__cause__, ValidationError):
-        value = str(error.__cause__.errors()[0]["input"])
-        if value not in error.message:
-            error.message += f", not '{value}'"
+    if not isinstance(error.__cause__, ValidationError):
+        return ""
+    value = str(error.__cause__.errors()[0]["input"])
+    return "" if value in said else f", not '{value}'"
 
 
 def unusable(error: OSError) -> str:

@@ -36,20 +36,33 @@ def test_version() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("nosuchverb",), ("table",), ("run", "smoke", "--bogus"), ("run", "smoke", "--epochs", "0")]
-)
-def test_usage_errors(arguments: tuple[str, ...]) -> None:
-    result = qbench(*arguments)
-    assert result.exit_code == 2
-    assert "Error" in result.stderr
+    ("arguments", "where", "what"),
+    [
+        (("nosuchverb",), "qbench", "nosuchverb"), (("--bogus",), "qbench", "--bogus"),
+        (("table",), "qbench table", "RUN"), (("data", "nosuchverb"), "qbench data", "nosuchverb"),
+        (("run", "smoke", "--bogus"), "qbench run", "--bogus"), (("run", "smoke", "more"), "qbench run", "more"),
+        (("run", "smoke", "--jobs"), "qbench", "--jobs"),
+    ],
+)  # fmt: skip
+def test_words_that_are_not_understood_are_refused_in_a_line(arguments: tuple[str, ...], where: str, what: str) -> None:
+    message = refused(*arguments)
+    assert message.startswith(f"{where}: ")
+    assert what in message
+    assert message.endswith(f"; '{where} -h' shows what it takes")
 
 
 @pytest.mark.parametrize(("option", "value"), [("--epochs", "1.5"), ("--epochs", "0"), ("--jobs", "two")])
 def test_a_number_that_is_none_is_named(option: str, value: str) -> None:
-    result = qbench("run", "smoke", option, value)
+    message = refused("run", "smoke", option, value)
+    assert f"'{option}'" in message
+    assert f"not '{value}'" in message
+
+
+@pytest.mark.parametrize("group", [(), ("data",)])
+def test_a_group_without_a_verb_shows_its_help(group: tuple[str, ...]) -> None:
+    result = qbench(*group)
     assert result.exit_code == 2
-    assert f"'{option}'" in result.stderr
-    assert f"not '{value}'" in " ".join(result.stderr.split())
+    assert "Commands:" in result.output
 
 
 LONG = "x" * 300

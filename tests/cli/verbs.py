@@ -13,7 +13,7 @@ NOT_ROOT = pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write
 
 
 def qbench(*arguments: str) -> Result:
-    return CliRunner().invoke(app, list(arguments))
+    return CliRunner().invoke(app, list(arguments), prog_name="qbench")
 
 
 def refused(*arguments: str) -> str:
