@@ -10,24 +10,17 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from qbench.nn import bounded_block, direct_block, level_block, range_block
 from qbench.nn.activation import relu_for
 from qbench.nn.blocks import Branch, ConvNormAct, LinearNormAct
-from qbench.nn.bounded_block import BoundedBlock
 from qbench.nn.coded import CodedWeight
-from qbench.nn.direct_block import DirectBlock
 from qbench.nn.eligible import check_model, is_layer, layers_of
+from qbench.nn.fused import BlockParts, fused_block
 from qbench.nn.layers import QuantizedLayer
-from qbench.nn.level_block import LevelBlock
 from qbench.nn.manifest import ManifestEntry, entries
 from qbench.nn.norms import build_norm
 from qbench.nn.norms.base import FloatNorm
-from qbench.nn.norms.direct import DirectBatchNorm
-from qbench.nn.norms.layer_scale import LayerScaling, ScaledLayer, layer_scale
-from qbench.nn.norms.level import LevelBatchNorm
-from qbench.nn.norms.range import RangeBatchNorm
+from qbench.nn.norms.layer_scale import ScaledLayer, layer_scale
 from qbench.nn.pooling import CompactMaxPool
-from qbench.nn.range_block import RangeBlock
 from qbench.nn.site import Clock, GradientSite, Site, ValueSite, site_for
 from qbench.nn.uncompiled import uncompiled
 from qbench.quant.formats import Quantizer
@@ -87,40 +80,10 @@ class _Context:
         """A site for the value, or nothing where it stays float."""
         return nn.Identity() if spec is None else ValueSite(spec, name, self.clock)
 
-    def range_block(
-        self, float_layer: nn.Module, layer: QuantizedLayer, norm: nn.Module, norm_error: nn.Module, relu: bool
-    ) -> RangeBlock | None:
-        """The block as one node of the graph, where the recipe allows and the layer has no bias."""
-        if layer.bias is not None or not range_block.fits(self.recipe, self.layer_recipe(float_layer)):
-            return None
-        takes_line = self.layer_recipe(float_layer).wgrad_line
-        site = cast(GradientSite, norm_error).site
-        return RangeBlock(layer, cast(RangeBatchNorm, norm), site, relu=relu, takes_line=takes_line)
-
-    def level_block(self, norm: nn.Module, relu: bool) -> LevelBlock | None:
-        """The norm and what follows it as one node of the graph, where the recipe allows."""
-        return LevelBlock(cast(LevelBatchNorm, norm), relu) if level_block.fits(self.recipe) else None
-
-    def direct_block(
-        self, layer: QuantizedLayer, norm: nn.Module, branch_error: nn.Module, relu: bool
-    ) -> DirectBlock | None:
-        """The norm and what follows it as one node of the graph, where the recipe allows."""
-        if not direct_block.fits(self.recipe):
-            return None
-        site = branch_error.site if isinstance(branch_error, GradientSite) else None
-        return DirectBlock(layer, cast(DirectBatchNorm, norm), site, relu)
-
-    def bounded_block(
-        self, layer: QuantizedLayer, norm: nn.Module, output: Site | None, relu: bool
-    ) -> BoundedBlock | None:
-        """The block as one node of the graph, where the recipe takes its error at the activation."""
-        if not bounded_block.fits(self.recipe):
-            return None
-        return BoundedBlock(layer, cast(LayerScaling, norm), output, relu)
-
     def output_site(self, name: str) -> Site | None:
         """A site for a block's output, where that is an activation already."""
-        return site_for(self.recipe.activation if bounded_block.fits(self.recipe) else None, name, self.clock)
+        is_activation = self.recipe.error_at == "activation"
+        return site_for(self.recipe.activation if is_activation else None, name, self.clock)
 
 
 class QuantizedConvNormAct(nn.Module):
@@ -135,25 +98,21 @@ class QuantizedConvNormAct(nn.Module):
         self.activation = block.activation
         self.relu = relu_for(recipe, self.norm)
         self.output = context.output_site(f"{name}/output")
-        self.bounded = context.bounded_block(self.conv, self.norm, self.output, block.activation)
         self.trunk = context.value_site(recipe.trunk if block.to_trunk else None, f"{name}/trunk")
         inner_error = None if block.to_trunk else recipe.branch_error
         self.branch_error = context.gradient_site(inner_error, f"{name}/branch_error")
-        self.fused = context.range_block(block.conv, self.conv, self.norm, self.norm_error, block.activation)
-        self.levels = context.level_block(self.norm, block.activation)
-        self.direct = context.direct_block(self.conv, self.norm, self.branch_error, block.activation)
+        self.fused = fused_block(
+            BlockParts(
+                recipe, context.layer_recipe(block.conv), self.conv, self.norm, self.norm_error, self.branch_error,
+                self.trunk, self.output, block.activation,
+            )
+        )  # fmt: skip
 
     @uncompiled
     def forward(self, x: Tensor, trunk: Tensor | None = None) -> Tensor:
         """As the float block: x [N, C_in, H, W], trunk [N, C_out, H', W'] added before the activation."""
-        if self.bounded is not None:
-            return self.bounded(x, trunk)
         if self.fused is not None and self.fused.serves:
             return self.fused(x, trunk)
-        if self.levels is not None and self.levels.serves:
-            return self.levels(self.conv(x), trunk)
-        if self.direct is not None and self.direct.serves:
-            return cast(Tensor, self.trunk(self.direct(x, trunk)))
         y: Tensor = self.norm_error(self.norm(self.conv(x)))
         if trunk is not None:
             y = y + trunk
@@ -174,22 +133,18 @@ class QuantizedLinearNormAct(nn.Module):
         self.branch_error = context.gradient_site(recipe.branch_error, f"{name}/branch_error")
         self.relu = relu_for(recipe, self.norm)
         self.output = context.output_site(f"{name}/output")
-        self.bounded = context.bounded_block(self.linear, self.norm, self.output, True)
-        self.fused = context.range_block(block.linear, self.linear, self.norm, self.norm_error, True)
-        self.levels = context.level_block(self.norm, True)
-        self.direct = context.direct_block(self.linear, self.norm, self.branch_error, True)
+        self.fused = fused_block(
+            BlockParts(
+                recipe, context.layer_recipe(block.linear), self.linear, self.norm, self.norm_error, self.branch_error,
+                nn.Identity(), self.output, True,
+            )
+        )  # fmt: skip
 
     @uncompiled
     def forward(self, x: Tensor) -> Tensor:
         """As the float block: x [N, in_features] -> [N, out_features]."""
-        if self.bounded is not None:
-            return self.bounded(x, None)
         if self.fused is not None and self.fused.serves:
             return self.fused(x, None)
-        if self.levels is not None and self.levels.serves:
-            return self.levels(self.linear(x), None)
-        if self.direct is not None and self.direct.serves:
-            return self.direct(x, None)
         return cast(Tensor, self.branch_error(self.relu(self.norm_error(self.norm(self.linear(x))))))
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from qbench.nn.fused.range import RangeBlock
 from qbench.nn.integer import why_float
 from qbench.nn.layers import QuantizedLayer
-from qbench.nn.range_block import RangeBlock
 from qbench.nn.site import Site
 from qbench.recipe import Arithmetic, Recipe
 
@@ -68,9 +68,10 @@ def entries(model: nn.Module, arithmetic: Arithmetic, recipe: Recipe) -> Iterato
 
 def _of_sites(model: nn.Module, arithmetic: Arithmetic) -> Iterator[ManifestEntry]:
     layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, QuantizedLayer)}
-    blocks = [getattr(module, "fused", None) for module in model.modules()]
-    fused = {id(site) for block in blocks for site in getattr(block, "sites", ())}
-    lines = {id(block.layer) for block in blocks if isinstance(block, RangeBlock) and block.takes_line}
+    fused = (getattr(module, "fused", None) for module in model.modules())
+    blocks = [block for block in fused if isinstance(block, RangeBlock)]
+    norm_sites = {id(site) for block in blocks for site in block.sites}
+    lines = {id(block.layer) for block in blocks if block.takes_line}
     for module in model.modules():
         if not isinstance(module, Site):
             continue
@@ -81,7 +82,7 @@ def _of_sites(model: nn.Module, arithmetic: Arithmetic) -> Iterator[ManifestEntr
         kind, note = "float", "rounded to its grid, then used as float32"
         if layer is not None:
             kind, note = _of_product_path(layer, path, arithmetic, id(layer) in lines)
-        elif id(module) in fused:
+        elif id(module) in norm_sites:
             kind = arithmetic
             note = "sums and extremes of the codes are integers; the norm is one line per channel of them, in float32"
         yield _entry(module, owner, path, kind, note)

@@ -13,7 +13,7 @@ from qbench.nn import convert
 from qbench.nn.blocks import Branch, ConvNormAct, LinearNormAct
 from qbench.nn.convert import QuantizedConvNormAct, QuantizedLinearNormAct
 from qbench.nn.deferred import Deferred, materialised
-from qbench.nn.direct_block import steps_and_top
+from qbench.nn.fused.direct import steps_and_top
 from qbench.nn.pooling import CompactMaxPool
 from qbench.nn.site import Site
 from qbench.quant.formats import Affine, Direct, Flag, Shift
@@ -53,9 +53,9 @@ def built(*, is_conv: bool = True, fused: bool = True, recipe: Recipe = RECIPE) 
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for module in model.modules():
         if isinstance(module, QuantizedConvNormAct | QuantizedLinearNormAct):
-            assert module.direct is not None
+            assert module.fused is not None
             if not fused:
-                module.direct = None
+                module.fused = None
     return model.train()
 
 
@@ -188,7 +188,7 @@ def test_recipes_that_need_more_take_the_modules() -> None:
         replace(RECIPE, norm_error=Affine(8)),
     ):
         model = convert(Net(is_conv=True), other).model
-        assert model.first.direct is None  # type: ignore[union-attr]
+        assert model.first.fused is None  # type: ignore[union-attr]
         model.train()
         model(images()).sum().backward()
 

@@ -80,7 +80,7 @@ def evaluated(converted: Converted, x: Tensor | None = None) -> Tensor:
 def unfused(converted: Converted) -> Converted:
     for module in converted.model.modules():
         if isinstance(module, QuantizedConvNormAct | QuantizedLinearNormAct):
-            module.levels = module.direct = module.fused = None
+            module.fused = None
     return converted
 
 

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from qbench.catalog import find_method
 from qbench.models import build_model
-from qbench.nn import convert, level_block
+from qbench.nn import convert
 from qbench.nn.blocks import ConvNormAct
 from qbench.nn.convert import QuantizedConvNormAct
 from qbench.nn.deferred import Deferred, materialised
+from qbench.nn.fused import level
 from qbench.nn.views import Held, Source, SumView, View
 from qbench.recipe import Arithmetic
 
@@ -74,8 +75,8 @@ def test_its_node_computes_what_the_modules_compute(build: Callable[[], nn.Modul
     nodes, modules = build(), build()
     for module in modules.modules():
         if isinstance(module, QuantizedConvNormAct):
-            assert module.levels is not None
-            module.levels = None
+            assert module.fused is not None
+            module.fused = None
     for found, expected in zip(gradients(nodes), gradients(modules), strict=True):
         assert (found - expected).norm() <= 1e-3 * expected.norm()
     for found, expected in zip(nodes.buffers(), modules.buffers(), strict=True):
@@ -118,7 +119,7 @@ def test_values_made_anew_give_the_gradients_of_those_that_are_held(
     found = gradients(build())
     with torch.autograd.graph.save_on_cpu():  # what comes back is a copy
         copied = gradients(build())
-    monkeypatch.setattr(level_block, "added", held_for_good)
+    monkeypatch.setattr(level, "added", held_for_good)
     expected = gradients(build())
     for one, other, wanted in zip(found, copied, expected, strict=True):
         assert torch.equal(one, wanted) and torch.equal(other, wanted)

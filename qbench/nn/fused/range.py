@@ -29,13 +29,14 @@ from qbench.kernels.random import counted, uncounted
 from qbench.nn.between import Between
 from qbench.nn.deferred import defer, left_of, materialised, parted
 from qbench.nn.error_line import ErrorLine
+from qbench.nn.fused.base import BlockParts
 from qbench.nn.kept import Quantized, keep, keeps_graph, kept
 from qbench.nn.layers import QuantizedLayer, product_gradients
 from qbench.nn.left_gradient import LeftGradient, placeholder, sent
 from qbench.nn.norms.range import RangeBatchNorm, num_chunks, range_constant
 from qbench.nn.once import differentiable_once
 from qbench.nn.remembered import Remembered
-from qbench.nn.site import Site
+from qbench.nn.site import GradientSite, Site
 from qbench.nn.views import NOTHING, Held, Source, View
 from qbench.quant.formats import Affine, Quantizer, Symmetric
 from qbench.quant.qtensor import QTensor
@@ -95,6 +96,14 @@ class RangeBlock:
         self.relu = relu
         self.takes_line = takes_line
         self._evaluated = Remembered[tuple[Tensor, Tensor]]()
+
+    @classmethod
+    def of(cls, parts: BlockParts) -> RangeBlock | None:
+        """The block of these modules; None where the recipe asks for more, or the layer has a bias."""
+        if parts.layer.bias is not None or not fits(parts.recipe, parts.layer_recipe):
+            return None
+        norm, norm_error = cast(RangeBatchNorm, parts.norm), cast(GradientSite, parts.norm_error).site
+        return cls(parts.layer, norm, norm_error, relu=parts.relu, takes_line=parts.layer_recipe.wgrad_line)
 
     def __call__(self, x: Tensor, trunk: Tensor | None) -> Tensor:
         """As the modules one after another: x [N, C_in, H, W] or [N, C_in], trunk of the output's shape."""

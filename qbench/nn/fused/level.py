@@ -14,7 +14,9 @@ from torch import Tensor
 from qbench.kernels import passes
 from qbench.kernels.encoding import extremes
 from qbench.nn.deferred import defer, materialised, parted
+from qbench.nn.fused.base import BlockParts
 from qbench.nn.kept import keep, kept
+from qbench.nn.layers import QuantizedLayer
 from qbench.nn.left_gradient import placeholder
 from qbench.nn.norms.base import from_rows, rows_of
 from qbench.nn.norms.level import LevelBatchNorm
@@ -36,15 +38,22 @@ def fits(recipe: Recipe) -> bool:
 
 
 class LevelBlock:
-    """The parts: the norm, and whether a ReLU follows."""
+    """The parts: the layer, which stays a node of its own, its norm, and whether a ReLU follows."""
 
-    def __init__(self, norm: LevelBatchNorm, relu: bool) -> None:
+    def __init__(self, layer: QuantizedLayer, norm: LevelBatchNorm, relu: bool) -> None:
+        self.layer = layer
         self.norm = norm
         self.relu = relu
         self.spec = cast(Levels, norm.spec.levels)
 
-    def __call__(self, y: Tensor, trunk: Tensor | None) -> Tensor:
-        """y [N, C, H, W] or [N, C], the layer's output -> the block's output; ``trunk`` is added before the ReLU."""
+    @classmethod
+    def of(cls, parts: BlockParts) -> LevelBlock | None:
+        """The block of these modules; None where the recipe asks for more."""
+        return cls(parts.layer, cast(LevelBatchNorm, parts.norm), parts.relu) if fits(parts.recipe) else None
+
+    def __call__(self, x: Tensor, trunk: Tensor | None) -> Tensor:
+        """x [N, C_in, H, W] or [N, C_in] -> the block's output; ``trunk`` is added before the ReLU."""
+        y = self.layer(x)
         if not self.norm.training:
             return self.evaluate(y, trunk)
         outcome: list[Source] = []
@@ -61,7 +70,7 @@ class LevelBlock:
         return norm.training or (norm.normalised_site.watcher is None and not torch.is_grad_enabled())
 
     def evaluate(self, y: Tensor, trunk: Tensor | None) -> Tensor:
-        """As the modules in evaluation, bit for bit."""
+        """As the modules in evaluation, bit for bit; ``y`` is the layer's output."""
         norm, spec = self.norm, self.spec
         inverse = torch.rsqrt(norm.running_scale + norm.eps)
         codes = passes.encode_normalised_levels(y, norm.running_mean, inverse, decision_points(spec, y.device))

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from qbench.kernels.packing import pack_bits, unpack_bits
 from qbench.nn.deferred import materialised
+from qbench.nn.fused.base import BlockParts
 from qbench.nn.kept import keep, kept, operand
 from qbench.nn.layers import QuantizedLayer, Value, over_channels
 from qbench.nn.norms.layer_scale import LayerScaling
 from qbench.nn.once import differentiable_once
 from qbench.nn.site import Site, straight_through
 from qbench.quant.formats import Quantizer
-from qbench.recipe import Recipe
 
 MASKED, OPEN, CLIPPED = 0, 1, 2
 """What became of a value: set to 0 by the ReLU, passed, clipped by the activation's format."""
@@ -29,13 +29,10 @@ MASKED, OPEN, CLIPPED = 0, 1, 2
 STATE_BITS = 2
 
 
-def fits(recipe: Recipe) -> bool:
-    """Whether the recipe's blocks are such nodes."""
-    return recipe.error_at == "activation"
-
-
 class BoundedBlock:
     """The parts of one block: its layer, its scale, the site of its output (None: not quantised), ReLU or not."""
+
+    serves = True
 
     def __init__(self, layer: QuantizedLayer, scaling: LayerScaling, output: Site | None, relu: bool) -> None:
         self.layer = layer
@@ -43,6 +40,13 @@ class BoundedBlock:
         self.output = output
         self.relu = relu
         self.limit = torch.inf if output is None else limit_of(output.spec)
+
+    @classmethod
+    def of(cls, parts: BlockParts) -> BoundedBlock | None:
+        """The block of these modules; None unless the recipe takes its errors at the activation."""
+        if parts.recipe.error_at != "activation":
+            return None
+        return cls(parts.layer, cast(LayerScaling, parts.norm), parts.output, parts.relu)
 
     def __call__(self, x: Tensor, trunk: Tensor | None) -> Tensor:
         """x [N, C_in, H, W] or [N, C_in] -> the block's output, an activation; ``trunk`` is added before the ReLU."""

@@ -26,6 +26,7 @@ from qbench.kernels.direct import (
 )
 from qbench.nn.between import Between
 from qbench.nn.deferred import defer, left_of, materialised, parted
+from qbench.nn.fused.base import BlockParts
 from qbench.nn.kept import keep, kept
 from qbench.nn.layers import QuantizedLayer
 from qbench.nn.left_gradient import LeftGradient, added_up, is_scaled, joined_codes, placeholder, sent
@@ -33,7 +34,7 @@ from qbench.nn.norms.base import from_rows, rows_of
 from qbench.nn.norms.direct import DirectBatchNorm
 from qbench.nn.once import differentiable_once
 from qbench.nn.remembered import Remembered
-from qbench.nn.site import Site, ValueSite
+from qbench.nn.site import GradientSite, Site, ValueSite, through
 from qbench.nn.views import DirectView, Held, Source
 from qbench.quant.formats import Direct
 from qbench.quant.qtensor import QTensor
@@ -50,12 +51,21 @@ def fits(recipe: Recipe) -> bool:
 
 
 class DirectBlock:
-    """The parts: the layer, its norm, the site of the gradient at the output (None: not quantised), ReLU or not."""
+    """The parts: the layer, its norm, the sites of the gradient at the output and of the residual stream (None: not
+    quantised), ReLU or not."""
 
-    def __init__(self, layer: QuantizedLayer, norm: DirectBatchNorm, branch_error: Site | None, relu: bool) -> None:
+    def __init__(
+        self,
+        layer: QuantizedLayer,
+        norm: DirectBatchNorm,
+        branch_error: Site | None,
+        trunk_site: ValueSite | None,
+        relu: bool,
+    ) -> None:
         self.layer = layer
         self.norm = norm
         self.branch_error = branch_error
+        self.trunk_site = trunk_site
         self.relu = relu
         sites = (norm.mean_site, norm.deviation_site, norm.weight_site, norm.bias_site, norm.normalised_site)
         self.sites = [cast(ValueSite, site).site for site in sites]
@@ -64,10 +74,21 @@ class DirectBlock:
         self.unit, self.top = steps_and_top(normalised)
         self._evaluated = Remembered[DirectLine]()
 
+    @classmethod
+    def of(cls, parts: BlockParts) -> DirectBlock | None:
+        """The block of these modules; None where the recipe asks for more."""
+        if not fits(parts.recipe):
+            return None
+        branch_error = parts.branch_error.site if isinstance(parts.branch_error, GradientSite) else None
+        trunk_site = parts.trunk if isinstance(parts.trunk, ValueSite) else None
+        return cls(parts.layer, cast(DirectBatchNorm, parts.norm), branch_error, trunk_site, parts.relu)
+
     def __call__(self, x: Tensor, trunk: Tensor | None) -> Tensor:
         """x [N, C_in, H, W] or [N, C_in] -> the block's output; ``trunk`` is added before the ReLU."""
-        if not self.norm.training:
-            return self.evaluate(x, trunk)
+        return through(self.trunk_site, self.train(x, trunk) if self.norm.training else self.evaluate(x, trunk))
+
+    def train(self, x: Tensor, trunk: Tensor | None) -> Tensor:
+        """The output in training, before it is rounded as the residual stream."""
         self._evaluated.forget()
         outcome, error_range, left = list[Source](), Between(), LeftGradient()
         y = self.layer.product_with_bias(x, error_range)
