@@ -38,7 +38,7 @@ FAMILIES = (
 )  # fmt: skip
 MODULES = {
     "cpp": tuple(f"qbench.kernels.cpu.{family}" for family in FAMILIES),
-    "numba": ("qbench.kernels.numba_backend", "qbench.kernels.numba_blocks"),
+    "numba": ("qbench.kernels.numba.encode", "qbench.kernels.numba.blocks"),
     "onednn": ("qbench.kernels.onednn",),
     "reference": tuple(f"qbench.kernels.reference.{family}" for family in FAMILIES),
     "cuda": tuple(f"qbench.kernels.cuda.{family}" for family in FAMILIES),

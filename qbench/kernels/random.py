@@ -146,7 +146,7 @@ def _compiled() -> Callable[..., None] | None:
     """The compiled loop, None without numba; imported here because methods that round to nearest never need it."""
     if find_spec("numba") is None:
         return None
-    from qbench.kernels.loops_numba import stochastic_round_all
+    from qbench.kernels.numba.loops import stochastic_round_all
 
     return stochastic_round_all  # type: ignore[no-any-return]
 

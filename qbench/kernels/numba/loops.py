@@ -1,7 +1,6 @@
-"""The CPU loops of rounding and encoding in Python, compiled by numba and cached on disk. Same bits as the reference.
+"""The loops of rounding and encoding in Python, compiled by numba and cached on disk. Same bits as the reference.
 
-:mod:`qbench.kernels.numba_backend` calls them. The functions stand at module level because numba's on-disk cache does
-not recognise closures in a new process.
+The functions stand at module level because numba's on-disk cache does not recognise closures in a new process.
 """
 
 from __future__ import annotations

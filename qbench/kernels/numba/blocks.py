@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from qbench.kernels import composed, numba_backend
+from qbench.kernels import composed
+from qbench.kernels.numba import encode as loops
 from qbench.kernels.reference import encode, passes, pooling
 from qbench.kernels.reference import range_norm as lines
 
 encode_ranged, range_norm, range_norm_gradient_, encode_error, encode_error_pair = composed.bound(
-    encode, passes, lines, pooling, numba_backend
+    encode, passes, lines, pooling, loops
 )

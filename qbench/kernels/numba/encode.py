@@ -1,5 +1,4 @@
-"""Encoding by numba's compiled loops, where the C++ library is missing: as :mod:`qbench.kernels.reference.encode`, bit
-for bit. Everything else of the CPU is left to the reference.
+"""Encoding by numba's compiled loops: as :mod:`qbench.kernels.reference.encode`, bit for bit.
 
 Tensors are dense, so element i of the flat memory is element i of the random bits.
 """
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qbench.kernels import loops_numba as loops
+from qbench.kernels.numba import loops
 from qbench.kernels.reference.encode import affine_parameters, limits_of, scale_of
 
 HASH = 1
