@@ -12,12 +12,12 @@ from torch import Tensor
 
 Function = Callable[..., Any]
 
-Bits = Sequence[int] | None
-"""A key, or None to round to nearest."""
+Words = Sequence[int] | None
+"""The words of a key, or None to round to nearest."""
 
 
 def encode_ranged(
-    parts: Any, x: Tensor, bits: int, integer_zero_point: bool, key: Bits
+    parts: Any, x: Tensor, bits: int, integer_zero_point: bool, key: Words
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(codes, scale, zero, extremes)."""
     extremes = parts.extremes(x)
@@ -26,7 +26,7 @@ def encode_ranged(
 
 
 def range_norm(
-    parts: Any, y: Tensor, low: Tensor, high: Tensor, bits: int, key: Bits, chunks: int, weight: Tensor, bias: Tensor,
+    parts: Any, y: Tensor, low: Tensor, high: Tensor, bits: int, key: Words, chunks: int, weight: Tensor, bias: Tensor,
     constant: float, eps: float, relu: bool,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     """(codes, scale, zero, slope, offset, mean, inverse, batch mean, spread, extremes, low at, high at)."""
@@ -39,7 +39,7 @@ def range_norm(
 
 def range_norm_gradient_(
     parts: Any, g: Tensor, mask: Tensor | None, window: Tensor | None, pool: Sequence[int] | None, codes: Tensor,
-    slope: Tensor, offset: Tensor, relu: bool, bits: int, key: Bits, step: Tensor, mean: Tensor, inverse: Tensor,
+    slope: Tensor, offset: Tensor, relu: bool, bits: int, key: Words, step: Tensor, mean: Tensor, inverse: Tensor,
     weight: Tensor, constant: float, low_at: Tensor, high_at: Tensor,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     """(scale, zero, masked gradient, slope, offset, pull, at, values, gradients of weight and bias)."""
@@ -61,7 +61,7 @@ def range_norm_gradient_(
 
 
 def encode_error(
-    parts: Any, codes: Tensor, slope: Tensor, offset: Tensor, at: Tensor, values: Tensor, bits: int, key: Bits
+    parts: Any, codes: Tensor, slope: Tensor, offset: Tensor, at: Tensor, values: Tensor, bits: int, key: Words
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(codes, scale, zero)."""
     line = (codes, slope, offset, False)
@@ -71,8 +71,8 @@ def encode_error(
 
 
 def encode_error_pair(
-    parts: Any, codes: Tensor, slope: Tensor, offset: Tensor, at: Tensor, values: Tensor, bits: int, key: Bits,
-    top: float, rounding: str, wide_key: Bits, dtype: torch.dtype,
+    parts: Any, codes: Tensor, slope: Tensor, offset: Tensor, at: Tensor, values: Tensor, bits: int, key: Words,
+    top: float, rounding: str, wide_key: Words, dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """(codes, scale, zero, wide codes, wide scale)."""
     line = (codes, slope, offset, False)

@@ -10,9 +10,7 @@ import torch
 from torch import Tensor
 
 from qbench.kernels.reference.pooling import pooled_size
-from qbench.kernels.reference.products import output_size
-
-Key = Sequence[int] | None
+from qbench.kernels.reference.products import output_size, sum_type
 
 
 def image(like: Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
@@ -25,10 +23,6 @@ def _flat(like: Tensor, shape: Sequence[int], dtype: torch.dtype = torch.float32
     return torch.empty(tuple(shape), dtype=dtype, device=like.device)
 
 
-def _sum_type(wide: bool) -> torch.dtype:
-    return torch.int64 if wide else torch.int32
-
-
 def _convolved(x: Tensor, w: Tensor, geometry: Sequence[Any]) -> tuple[int, int, int, int]:
     stride, padding, dilation, _ = geometry
     return x.shape[0], w.shape[0], *output_size(x.shape, w.shape, stride, padding, dilation)
@@ -36,20 +30,20 @@ def _convolved(x: Tensor, w: Tensor, geometry: Sequence[Any]) -> tuple[int, int,
 
 def conv2d(x: Tensor, x_zero: Tensor | None, w: Tensor, w_zero: Tensor | None, *rest: Any) -> Tensor:
     *geometry, wide = rest
-    return image(x, _convolved(x, w, geometry), _sum_type(wide))
+    return image(x, _convolved(x, w, geometry), sum_type(wide))
 
 
 def conv2d_input_grad(
     e: Tensor, e_zero: Tensor | None, w: Tensor, w_zero: Tensor | None, input_shape: Sequence[int], *rest: Any
 ) -> Tensor:
-    return image(e, input_shape, _sum_type(rest[-1]))
+    return image(e, input_shape, sum_type(rest[-1]))
 
 
 conv2d_weight_grad = conv2d_input_grad
 
 
 def matmul(a: Tensor, a_zero: Tensor | None, b: Tensor, b_zero: Tensor | None, wide: bool) -> Tensor:
-    return _flat(a, (a.shape[0], b.shape[1]), _sum_type(wide))
+    return _flat(a, (a.shape[0], b.shape[1]), sum_type(wide))
 
 
 def conv2d_scaled(
@@ -112,7 +106,7 @@ def encode_flag(x: Tensor, magnitude: Tensor, bits: int) -> tuple[Tensor, Tensor
     return image(x, x.shape, torch.int16), _flat(x, ())
 
 
-def encode_binary(x: Tensor, scale: Tensor, key: Key) -> tuple[Tensor, Tensor]:
+def encode_binary(x: Tensor, scale: Tensor, key: Sequence[int] | None) -> tuple[Tensor, Tensor]:
     return image(x, x.shape, torch.int8), _flat(x, ())
 
 

@@ -116,7 +116,7 @@ def _columns(
     zero: Tensor | None,
     weight_shape: Sequence[int],
     size: Sequence[int],
-    geometry: tuple[Sequence[int], Sequence[int], Sequence[int], int],
+    geometry: reference.Geometry,
 ) -> Tensor:
     """The window of every output, written out: [G, N * H' * W', C / G * R * S] codes. Padding is the zero point, whose
     product with anything is 0."""

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from qbench.kernels import cpu
 from qbench.kernels.cpu.calls import call, number
+from qbench.kernels.reference.products import Geometry, sum_type
 
 CODES = {torch.uint8: 0, torch.int8: 1, torch.int16: 2}
 RESULTS = {torch.int32: 0, torch.int64: 1, torch.float32: 2, torch.uint8: 3}
@@ -27,9 +28,6 @@ LINE = struct.Struct("=5q")
 """struct CallLine of products.h."""
 
 DONE, ZERO_POINT, LEVEL, MEMORY = range(4)
-
-Geometry = tuple[Sequence[int], Sequence[int], Sequence[int], int]
-"""Stride, padding, dilation, groups."""
 
 
 class Factor(NamedTuple):
@@ -59,7 +57,7 @@ def conv2d(
 ) -> Tensor:
     """x [N, C, H, W], w [K, C / groups, R, S] -> [N, K, H', W'] int32, int64 if ``wide``."""
     where = (stride, padding, dilation, groups)
-    return _forward(image(x, x_zero), image(w, w_zero), where, _sums(wide), None, None)
+    return _forward(image(x, x_zero), image(w, w_zero), where, sum_type(wide), None, None)
 
 
 def conv2d_input_grad(
@@ -76,7 +74,7 @@ def conv2d_input_grad(
 ) -> Tensor:
     """e [N, K, H', W'], w [K, C / groups, R, S] -> ``input_shape``: each output spread back over its window."""
     where = (stride, padding, dilation, groups)
-    return _input_grad(image(e, e_zero), image(w, w_zero), input_shape, where, _sums(wide))
+    return _input_grad(image(e, e_zero), image(w, w_zero), input_shape, where, sum_type(wide))
 
 
 def conv2d_weight_grad(
@@ -93,12 +91,12 @@ def conv2d_weight_grad(
 ) -> Tensor:
     """x [N, C, H, W], e [N, K, H', W'] -> ``weight_shape`` [K, C / groups, R, S]: each tap's sum over all outputs."""
     where = (stride, padding, dilation, groups)
-    return _weight_grad(image(x, x_zero), image(e, e_zero), weight_shape, where, _sums(wide))
+    return _weight_grad(image(x, x_zero), image(e, e_zero), weight_shape, where, sum_type(wide))
 
 
 def matmul(a: Tensor, a_zero: Tensor | None, b: Tensor, b_zero: Tensor | None, wide: bool) -> Tensor:
     """a [M, K], b [K, N] -> [M, N] int32, int64 if ``wide``."""
-    return _matmul(_rows(a, a_zero), _columns(b, b_zero), _sums(wide), None)
+    return _matmul(_rows(a, a_zero), _columns(b, b_zero), sum_type(wide), None)
 
 
 def conv2d_scaled(
@@ -274,10 +272,6 @@ def _matmul(a: Factor, b: Factor, dtype: torch.dtype, bias: Tensor | None) -> Te
     if y.numel():
         multiply("conv2d", a, b, y, (1, terms, 1, m, n, 1, 1, 1, m, 1, 1, 0, 0, 1, 1, 1), bias)
     return y
-
-
-def _sums(wide: bool) -> torch.dtype:
-    return torch.int64 if wide else torch.int32
 
 
 def image(codes: Tensor, zero: Tensor | None, scale: Tensor | None = None) -> Factor:

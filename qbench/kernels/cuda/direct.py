@@ -14,10 +14,10 @@ from qbench.kernels.cuda.layout import (
     CODE_NAMES,
     dense,
     fresh_extremes,
-    limits,
     rows_and_channels,
     zero_extremes,
 )
+from qbench.kernels.reference.encode import limits_of
 
 SUMS_BYTES = 24
 """Of one channel's partial result: three float64."""
@@ -73,7 +73,7 @@ def encode_direct_view(
     usable = float(scale) if math.isfinite(scale) else math.nan
     reported = torch.full((), usable, device=device)
     view = _view(x, mean, inverse, unit, top, slope, offset, relu)
-    arguments = (*view, usable, *limits(dtype, low, high), reported, codes)
+    arguments = (*view, usable, *limits_of(dtype, low, high), reported, codes)
     launch(f"encode_direct_view<{CODE_NAMES[dtype]}>", flat_grid(x.numel(), device), *arguments, device=device)
     return codes, reported
 

@@ -14,10 +14,10 @@ from qbench.kernels.cuda.layout import (
     draw,
     draw_if,
     fresh_extremes,
-    limits,
     number,
     zero_extremes,
 )
+from qbench.kernels.reference.encode import limits_of
 
 SCALE_KINDS = {"fixed": 0, "linear": 1, "power": 2}
 
@@ -69,7 +69,7 @@ def encode_scaled(
     scale, reported = scale_of(magnitude, kind, divisor)
     launch(
         f"encode<{CODE_NAMES[dtype]}>", flat_grid(x.numel(), x.device),
-        x, x.numel(), scale, None, reported, *limits(dtype, low, high), *draw(rounding, key), codes, device=x.device,
+        x, x.numel(), scale, None, reported, *limits_of(dtype, low, high), *draw(rounding, key), codes, device=x.device,
     )  # fmt: skip
     return codes, reported
 

@@ -18,9 +18,6 @@ ROUNDINGS = {"nearest": NEAREST, "half_up": HALF_UP}
 CODE_NAMES = {torch.uint8: "u8", torch.int8: "i8", torch.int16: "i16", torch.int32: "i32"}
 """Names of integer types in the kernels' sources."""
 
-LARGEST_CODE = 2**24
-"""Codes are rounded in float32, which holds every integer up to here."""
-
 
 def dense(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
     """An uninitialised tensor: channels-last with four dimensions, else row-major."""
@@ -57,12 +54,6 @@ def draw(rounding: str, key: Sequence[int] | None) -> tuple[int, int, int, int]:
 def draw_if(key: Sequence[int] | None) -> tuple[int, int, int, int]:
     """The same for formats where a key alone says that rounding is stochastic."""
     return draw("nearest" if key is None else "stochastic", key)
-
-
-def limits(dtype: torch.dtype, low: float, high: float) -> tuple[float, float]:
-    """[low, high] limited to what ``dtype`` holds, and to 2^24."""
-    info = torch.iinfo(dtype)
-    return float(max(low, info.min, -LARGEST_CODE)), float(min(high, info.max, LARGEST_CODE))
 
 
 def rows_and_channels(x: Tensor) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from qbench.kernels.cuda.matrices import multiply
 from qbench.kernels.cuda.outcome import Outcome
 from qbench.kernels.cuda.shapes import Shape
 from qbench.kernels.cuda.weight_gradients import weight_gradient
+from qbench.kernels.reference.products import sum_type
 
 
 def conv2d(
@@ -29,7 +30,7 @@ def conv2d(
 ) -> Tensor:
     """x [N, C, H, W], w [K, C / groups, R, S] -> [N, K, H', W'] int32, int64 if ``wide``."""
     shape = Shape.of(x.shape, w.shape, stride, padding, dilation, groups)
-    y = dense((x.shape[0], w.shape[0], *shape.out_size), _sum_type(wide), x.device)
+    y = dense((x.shape[0], w.shape[0], *shape.out_size), sum_type(wide), x.device)
     if y.numel():
         convolve((x, x_zero), (w, w_zero), shape, Outcome(y))
     return y
@@ -48,7 +49,7 @@ def conv2d_input_grad(
     wide: bool,
 ) -> Tensor:
     """e [N, K, H', W'], w [K, C / groups, R, S] -> ``input_shape``."""
-    y = dense(input_shape, _sum_type(wide), e.device)
+    y = dense(input_shape, sum_type(wide), e.device)
     if y.numel():
         shape = Shape.of(input_shape, w.shape, stride, padding, dilation, groups)
         convolve_transposed((e, e_zero), (w, w_zero), shape, Outcome(y))
@@ -68,7 +69,7 @@ def conv2d_weight_grad(
     wide: bool,
 ) -> Tensor:
     """x [N, C, H, W], e [N, K, H', W'] -> ``weight_shape``, in channels-last memory."""
-    y = dense(weight_shape, _sum_type(wide), x.device)
+    y = dense(weight_shape, sum_type(wide), x.device)
     if y.numel():
         shape = Shape.of(x.shape, weight_shape, stride, padding, dilation, groups)
         weight_gradient((x, x_zero), (e, e_zero), shape, Outcome(y))
@@ -77,7 +78,7 @@ def conv2d_weight_grad(
 
 def matmul(a: Tensor, a_zero: Tensor | None, b: Tensor, b_zero: Tensor | None, wide: bool) -> Tensor:
     """a [M, K], b [K, N] -> [M, N] int32, int64 if ``wide``."""
-    y = dense((a.shape[0], b.shape[1]), _sum_type(wide), a.device)
+    y = dense((a.shape[0], b.shape[1]), sum_type(wide), a.device)
     if y.numel():
         multiply((a, a_zero), (b, b_zero), Outcome(y))
     return y
@@ -208,7 +209,3 @@ def matmul_scaled(
     if y.numel():
         multiply((a, a_zero), (b, b_zero), Outcome(y, (a_scale, b_scale), bias))
     return y
-
-
-def _sum_type(wide: bool) -> torch.dtype:
-    return torch.int64 if wide else torch.int32

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from qbench.kernels.cuda.launch import Argument, flat_grid, launch
-from qbench.kernels.cuda.layout import CODE_NAMES, draw, draw_if, limits
+from qbench.kernels.cuda.layout import CODE_NAMES, draw, draw_if
+from qbench.kernels.reference.encode import limits_of
 
 BINARY_GRIDS = {"binary": (1, "nearest"), "binary_stochastic": (2, "stochastic")}
 """Kind of the grid in updates.cu, and how its probability is rounded. 0: integers."""
@@ -68,7 +69,7 @@ def _grid(
 ) -> tuple[Argument, ...]:
     """Kind, scale, bounds and rounding of a grid, as the kernels take them."""
     kind, drawn = BINARY_GRIDS.get(rounding, (0, rounding))
-    return kind, float(scale), *limits(dtype, low, high), *draw(drawn, key)
+    return kind, float(scale), *limits_of(dtype, low, high), *draw(drawn, key)
 
 
 def quantized_momentum_(

@@ -16,10 +16,10 @@ from qbench.kernels.cuda.layout import (
     draw,
     draw_if,
     fresh_extremes,
-    limits,
     rows_and_channels,
     zero_extremes,
 )
+from qbench.kernels.reference.encode import limits_of
 
 VIEW_BITS = 32
 """Elements marked in one word."""
@@ -86,7 +86,7 @@ def encode_scaled_view(
     A NaN of the view makes the scale NaN, one that ``values`` replaces too.
     """
     scale, reported = scale_of(magnitude, kind, divisor)
-    encoder = (scale, None, reported, *limits(dtype, low, high), *draw(rounding, key))
+    encoder = (scale, None, reported, *limits_of(dtype, low, high), *draw(rounding, key))
     return _encode_view(codes, slope, offset, relu, encoder, dtype, at, values), reported
 
 

@@ -152,7 +152,7 @@ def clipped(v: Tensor, low: float, high: float) -> Tensor:
 def limits_of(dtype: torch.dtype, low: float, high: float) -> tuple[float, float]:
     """[low, high] limited to what ``dtype`` holds, and to 2^24."""
     info = torch.iinfo(dtype)
-    return max(low, info.min, -LARGEST_CODE), min(high, info.max, LARGEST_CODE)
+    return float(max(low, info.min, -LARGEST_CODE)), float(min(high, info.max, LARGEST_CODE))
 
 
 def usable(scale: Tensor) -> Tensor:

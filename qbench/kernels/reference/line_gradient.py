@@ -8,10 +8,7 @@ import torch
 from torch import Tensor
 
 from qbench.kernels.reference import products
-from qbench.kernels.reference.products import Product
-
-Geometry = tuple[Sequence[int], Sequence[int], Sequence[int], int]
-"""Stride, padding, dilation, groups."""
+from qbench.kernels.reference.products import Geometry, Product
 
 
 def conv2d_weight_grad_line(

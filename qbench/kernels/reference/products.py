@@ -16,6 +16,9 @@ from qbench.kernels.reference.encode import encode_affine, extremes
 LONGEST = 2**20
 """Terms of one float64 sum: at most 2^20 products below 2^32 stay below 2^53, where float64 is exact."""
 
+Geometry = tuple[Sequence[int], Sequence[int], Sequence[int], int]
+"""Stride, padding, dilation, groups."""
+
 Product = Callable[..., Tensor]
 """The sums that a scaled form is made of: a function of this file, or another backend's in its place."""
 
@@ -284,6 +287,7 @@ def _matmul(a: Tensor, b: Tensor) -> Tensor:
 
 
 def sum_type(wide: bool) -> torch.dtype:
+    """Of exact sums."""
     return torch.int64 if wide else torch.int32
 
 
