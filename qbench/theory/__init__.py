@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 from qbench.factory import Factory, registry_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from qbench.theory.findings import Findings as Findings
 
 Experiment = Factory["Findings"]
@@ -46,8 +44,3 @@ registry = registry_of(
 def find_experiment(name: str) -> Experiment:
     """The experiment called ``name``. Raises UnknownNameError."""
     return registry.get(name)
-
-
-def resolve_options(name: str, options: Mapping[str, object]) -> dict[str, object]:
-    """All options of the experiment after checking, defaults filled in. Raises InputError."""
-    return find_experiment(name).resolve(options)
