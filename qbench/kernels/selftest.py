@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from qbench.kernels.reference import line_gradient, products
+from qbench.kernels.witness import difference
 
 PRODUCTS = (
     "conv2d",
@@ -33,7 +34,6 @@ KINDS = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad")
 LINE = "conv2d_weight_grad_line"
 LONG = 33_026
 """255 * 255 * LONG is the first multiple of 255^2 beyond 2^31."""
-
 
 Shape = tuple[int, ...]
 
@@ -79,9 +79,9 @@ def first_difference(op: str, function: Callable[..., Any], device: str) -> str:
             got = outcome(function, arguments)
         except Exception as error:  # whatever it is, the next implementation does without
             return f"{label}: {type(error).__name__}: {error}"
-        for wanted, found in zip(expected, got, strict=True):
-            if not torch.equal(wanted, found):
-                return f"{label}: {_where(wanted, found)}"
+        text = difference(expected, got)
+        if text:
+            return f"{label}: {text}"
     return ""
 
 
@@ -93,13 +93,6 @@ def outcome(function: Callable[..., Any], arguments: Sequence[Any]) -> tuple[Ten
     if isinstance(returned, Tensor):
         return (returned,)
     return (changed,) if returned is None else returned
-
-
-def _where(wanted: Tensor, found: Tensor) -> str:
-    if wanted.shape != found.shape or wanted.dtype != found.dtype:
-        return f"{found.dtype} {tuple(found.shape)} instead of {wanted.dtype} {tuple(wanted.shape)}"
-    differs = wanted != found
-    return f"{found[differs][0].item()} instead of {wanted[differs][0].item()}"
 
 
 def _calls(op: str, device: str) -> Iterator[tuple[str, tuple[Any, ...]]]:
