@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from qbench.nn.left_gradient import LeftGradient
+from qbench.nn.gradient_sink import GradientSink
 from qbench.nn.views import Held, Source, changes_of
 
 _ATTRIBUTES = ("shape", "dtype", "device", "ndim", "layout", "requires_grad", "is_leaf", "is_cuda", "grad")
@@ -36,12 +36,12 @@ _METADATA: frozenset[Any] = _OBSERVERS.union(
 class Deferred(Tensor):
     """A tensor of the graph whose values are a view; its own storage is one NaN, shown under its shape.
 
-    left: of its producer, where that can make use of it; None otherwise. tensor: what it is since its values were
+    sink: of its producer, where that can make use of it; None otherwise. tensor: what it is since its values were
     changed in place, as by ``h.mul_(2)`` and ``h[0] = 0``, or a view of them was made that can be; None before.
     """
 
     source: Source
-    left: LeftGradient | None
+    sink: GradientSink | None
     tensor: Tensor | None = None
 
     @classmethod
@@ -75,12 +75,12 @@ class Deferred(Tensor):
         return result
 
 
-def defer(token: Tensor, source: Source, left: LeftGradient | None = None) -> Deferred:
+def defer(token: Tensor, source: Source, sink: GradientSink | None = None) -> Deferred:
     """``token``, a node's output, as the activation whose values come from ``source``."""
     deferred = token.as_subclass(Deferred)  # type: ignore[arg-type]
     deferred.source = source
-    # Without a graph, the node that may yet be put in front of it knows nothing of what is left.
-    deferred.left = left if token.requires_grad else None
+    # Without a graph, the node that may yet be put in front of it knows nothing of the sink.
+    deferred.sink = sink if token.requires_grad else None
     return deferred
 
 
@@ -93,8 +93,8 @@ def observed(x: Any) -> Any:
     """``x`` as it is in the graph now; if it is a deferred activation, its gradient passes as a tensor from now on."""
     if not isinstance(x, Deferred):
         return x
-    if x.left is not None:
-        x.left.is_wanted = False
+    if x.sink is not None:
+        x.sink.is_wanted = False
     return x if x.tensor is None else x.tensor
 
 
@@ -115,9 +115,9 @@ def parted(x: Tensor | None) -> tuple[Any, Source | None]:
     return (token_of(x), x.source) if is_deferred(x) else (materialised(x), None)
 
 
-def left_of(x: Tensor | None) -> LeftGradient | None:
+def sink_of(x: Tensor | None) -> GradientSink | None:
     """Where a consumer of the activation may leave its part of the gradient; None where it has to send a tensor."""
-    return x.left if is_deferred(x) else None
+    return x.sink if is_deferred(x) else None
 
 
 def done_with(x: Tensor) -> None:

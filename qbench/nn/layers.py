@@ -16,12 +16,12 @@ from qbench.kernels.encoding import extremes
 from qbench.nn import integer, simulated
 from qbench.nn.between import Between
 from qbench.nn.coded import CodedWeight, weight_in_order
-from qbench.nn.deferred import left_of, materialised, parted
+from qbench.nn.deferred import materialised, parted, sink_of
 from qbench.nn.eligible import padding_of
 from qbench.nn.error_line import ErrorLine
 from qbench.nn.geometry import Geometry
+from qbench.nn.gradient_sink import GradientSink, sent
 from qbench.nn.kept import Operand, Quantized, Recomputed, Reencoded, keep, kept, operand, release
-from qbench.nn.left_gradient import LeftGradient, sent
 from qbench.nn.once import differentiable_once
 from qbench.nn.order import in_order
 from qbench.nn.remembered import Remembered
@@ -202,7 +202,7 @@ class QuantizedLayer(CodedWeight):
         measures them."""
         if self.training:
             token, view = parted(x)
-            y = apply_function(_QuantizedProduct, token, self.in_graph, self.bias, self, view, error_range, left_of(x))
+            y = apply_function(_QuantizedProduct, token, self.in_graph, self.bias, self, view, error_range, sink_of(x))
         elif torch.is_grad_enabled():
             y = apply_function(_EvaluatedProduct, x, self.in_graph, self.bias, self)
         else:
@@ -293,10 +293,10 @@ class _QuantizedProduct(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None,
-        layer: QuantizedLayer, view: Source | None, error_range: Between | None, x_left: LeftGradient | None,
+        layer: QuantizedLayer, view: Source | None, error_range: Between | None, x_sink: GradientSink | None,
     ) -> Tensor:  # fmt: skip
         a, w = layer.encode_activation(x, view), layer.encode_weight()
-        ctx.layer, ctx.x_shape, ctx.error_range, ctx.x_left = layer, x.shape, error_range, x_left
+        ctx.layer, ctx.x_shape, ctx.error_range, ctx.x_sink = layer, x.shape, error_range, x_sink
         keep(ctx, [layer.input_operand(x, a), layer.weight_operand(weight, w)])
         return layer.multiply(layer.observed(a), w)
 
@@ -306,7 +306,7 @@ class _QuantizedProduct(torch.autograd.Function):
         layer: QuantizedLayer = ctx.layer
         (error,) = grads
         measured = None if ctx.error_range is None else ctx.error_range.take()
-        grad_x, grad_weight = product_gradients(ctx, layer, layer.encode_errors(error, measured), ctx.x_left)
+        grad_x, grad_weight = product_gradients(ctx, layer, layer.encode_errors(error, measured), ctx.x_sink)
         grad_bias = over_channels(error) if ctx.needs_input_grad[2] else None
         return grad_x, grad_weight, grad_bias, *[None] * 4
 
@@ -339,12 +339,12 @@ def over_channels(error: Tensor) -> Tensor:
 
 
 def product_gradients(
-    ctx: Any, layer: QuantizedLayer, errors: tuple[Value, WeightError], left: LeftGradient | None = None
+    ctx: Any, layer: QuantizedLayer, errors: tuple[Value, WeightError], sink: GradientSink | None = None
 ) -> tuple[Tensor | None, Tensor | None]:
     """The gradients of a layer's input and of its weight, where they are wanted, from what its node kept.
 
     ctx: of the node, which keeps the two operands, has the input's shape as ``x_shape``, and input and weight as its
-    first arguments. errors: for the input gradient and for the weight gradient. left: where the input gradient may be
+    first arguments. errors: for the input gradient and for the weight gradient. sink: where the input gradient may be
     left. The larger of the results is made last, when what only the other needs is gone.
     """
     (a, w), _ = kept(ctx)
@@ -353,24 +353,24 @@ def product_gradients(
     grad_x, (wants_input, wants_weight) = None, ctx.needs_input_grad[:2]
     weight_is_last = ctx.x_shape.numel() < layer.weight.numel()
     if wants_input and weight_is_last:
-        grad_x = _input_gradient(layer, for_input, w.value, ctx.x_shape, left)
+        grad_x = _input_gradient(layer, for_input, w.value, ctx.x_shape, sink)
         del for_input, w
     grad_weight = layer.weight_gradient(a.value, for_weight) if wants_weight else None
     del a, for_weight
     release(ctx)
     if wants_input and not weight_is_last:
-        grad_x = _input_gradient(layer, for_input, w.value, ctx.x_shape, left)
+        grad_x = _input_gradient(layer, for_input, w.value, ctx.x_shape, sink)
     return grad_x, grad_weight
 
 
 def _input_gradient(
-    layer: QuantizedLayer, error: Value, weight: Value, shape: torch.Size, left: LeftGradient | None
+    layer: QuantizedLayer, error: Value, weight: Value, shape: torch.Size, sink: GradientSink | None
 ) -> Tensor | None:
     """What the layer sends to its input: the gradient, or what stands for it where it is left."""
-    if left is not None and left.is_wanted and left.total is not None:
-        layer.product.add_input_grad_(left.total, error, weight)
+    if sink is not None and sink.is_wanted and sink.total is not None:
+        layer.product.add_input_grad_(sink.total, error, weight)
         return None
-    return sent(layer.product.input_grad(error, weight, shape), left)
+    return sent(layer.product.input_grad(error, weight, shape), sink)
 
 
 def is_worth_repeating(site: Site, encoded: Value) -> bool:

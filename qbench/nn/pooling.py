@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from qbench.kernels.pooling import Pooled, max_pool2d
 from qbench.nn.deferred import defer, is_deferred, materialised, token_of
+from qbench.nn.gradient_sink import GradientSink, placeholder
 from qbench.nn.kept import Recomputed, keep, kept
-from qbench.nn.left_gradient import LeftGradient, placeholder
 from qbench.nn.once import differentiable_once
 from qbench.nn.site import apply_function
 from qbench.nn.uncompiled import uncompiled
@@ -42,9 +42,9 @@ class CompactMaxPool(nn.Module):
         geometry = (self.kernel, self.stride, self.padding)
         if not is_deferred(x) or isinstance(x.source, Held):
             return apply_function(_MaxPool, materialised(x), *geometry)
-        left, outcome = LeftGradient(), list[Held]()
-        token = apply_function(_ViewMaxPool, token_of(x), x.source, x.left, left, outcome, *geometry)
-        return defer(token, outcome[0], left)
+        sink, outcome = GradientSink(), list[Held]()
+        token = apply_function(_ViewMaxPool, token_of(x), x.source, x.sink, sink, outcome, *geometry)
+        return defer(token, outcome[0], sink)
 
 
 class _MaxPool(torch.autograd.Function):
@@ -69,13 +69,13 @@ class _ViewMaxPool(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, token: Tensor, view: AnyView, x_left: LeftGradient | None, left: LeftGradient, outcome: list[Held],
+        ctx: Any, token: Tensor, view: AnyView, x_sink: GradientSink | None, sink: GradientSink, outcome: list[Held],
         *geometry: tuple[int, int],
     ) -> Tensor:  # fmt: skip
         kernel, stride, padding = geometry
         pooled = PooledView(view, (kernel, stride, padding))
         (y,) = pooled.values()
-        ctx.shape, ctx.x_left, ctx.left = token.shape, x_left, left
+        ctx.shape, ctx.x_sink, ctx.sink = token.shape, x_sink, sink
         keep(ctx, [Recomputed(pooled)])
         outcome.append(Held(y, None, lambda: pooled.values()[0], pooled))
         return placeholder(y.shape, y.device)
@@ -87,9 +87,9 @@ class _ViewMaxPool(torch.autograd.Function):
         assert isinstance(recomputed, Recomputed) and isinstance(recomputed.view, PooledView)
         view, geometry = recomputed.view.view, recomputed.view.geometry
         _, places = view.pooled(*geometry)
-        pooled = Pooled(ctx.left.joined(grads[0]), places, *geometry)
-        if ctx.x_left is not None and ctx.x_left.is_wanted:
-            return ctx.x_left.leave(pooled, ctx.shape), *[None] * 7
+        pooled = Pooled(ctx.sink.joined(grads[0]), places, *geometry)
+        if ctx.x_sink is not None and ctx.x_sink.is_wanted:
+            return ctx.x_sink.leave(pooled, ctx.shape), *[None] * 7
         return pooled.values(ctx.shape), *[None] * 7
 
 

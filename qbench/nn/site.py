@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from qbench.kernels.encoding import extremes
 from qbench.kernels.pooling import Pooled
 from qbench.kernels.random import Key
-from qbench.nn.deferred import defer, left_of, materialised, parted
-from qbench.nn.left_gradient import LeftGradient, sent_in_codes
+from qbench.nn.deferred import defer, materialised, parted, sink_of
+from qbench.nn.gradient_sink import GradientSink, sent_in_codes
 from qbench.nn.once import differentiable_once
 from qbench.nn.uncompiled import uncompiled
 from qbench.nn.views import Held
@@ -274,23 +274,23 @@ class GradientSite(nn.Module):
         """Return ``x``; its gradient will be quantised."""
         if not self.training:
             return x
-        (token, source), left = parted(x), LeftGradient()
-        y = apply_function(_QuantizeGradient, token, self.site, left_of(x), left)
-        return y if source is None else defer(y, source, left)
+        (token, source), sink = parted(x), GradientSink()
+        y = apply_function(_QuantizeGradient, token, self.site, sink_of(x), sink)
+        return y if source is None else defer(y, source, sink)
 
 
 class _QuantizeGradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, site: Site, x_left: LeftGradient | None, left: LeftGradient) -> Tensor:
-        ctx.site, ctx.x_left, ctx.left = site, x_left, left
+    def forward(ctx: Any, x: Tensor, site: Site, x_sink: GradientSink | None, sink: GradientSink) -> Tensor:
+        ctx.site, ctx.x_sink, ctx.sink = site, x_sink, sink
         return x.view_as(x)
 
     @staticmethod
     @differentiable_once
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        g = ctx.left.joined(grads[0])
+        g = ctx.sink.joined(grads[0])
         values = g.values(grads[0].shape) if isinstance(g, Pooled) else g
-        return sent_in_codes(ctx.site(values), ctx.x_left), None, None, None
+        return sent_in_codes(ctx.site(values), ctx.x_sink), None, None, None
 
 
 class ValueSite(nn.Module):

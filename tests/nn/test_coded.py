@@ -15,8 +15,8 @@ from qbench.catalog import find_method
 from qbench.cell import Cell
 from qbench.nn import Converted, convert
 from qbench.nn.blocks import ConvNormAct
+from qbench.nn.gradient_sink import placeholder
 from qbench.nn.layers import QuantizedLayer
-from qbench.nn.left_gradient import placeholder
 from qbench.optim import build_optimizer
 from qbench.quant.formats import Binary, Direct, FixedPoint
 from qbench.recipe import OnGrid, QuantizedMomentum, Recipe, Update

@@ -17,8 +17,8 @@ from qbench.nn import Converted, convert
 from qbench.nn.blocks import Branch, ConvNormAct, LinearNormAct
 from qbench.nn.convert import QuantizedConvNormAct, QuantizedLinearNormAct
 from qbench.nn.deferred import Deferred, materialised
+from qbench.nn.gradient_sink import _constant
 from qbench.nn.layers import QuantizedLayer
-from qbench.nn.left_gradient import _constant
 from qbench.nn.norms.base import rows_of
 from qbench.nn.remembered import Remembered
 from qbench.nn.site import Site

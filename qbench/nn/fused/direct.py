@@ -25,11 +25,11 @@ from qbench.kernels.direct import (
     direct_line,
 )
 from qbench.nn.between import Between
-from qbench.nn.deferred import defer, left_of, materialised, parted
+from qbench.nn.deferred import defer, materialised, parted, sink_of
 from qbench.nn.fused.base import BlockParts
+from qbench.nn.gradient_sink import GradientSink, added_up, is_scaled, joined_codes, placeholder, sent
 from qbench.nn.kept import keep, kept
 from qbench.nn.layers import QuantizedLayer
-from qbench.nn.left_gradient import LeftGradient, added_up, is_scaled, joined_codes, placeholder, sent
 from qbench.nn.norms.base import from_rows, rows_of
 from qbench.nn.norms.direct import DirectBatchNorm
 from qbench.nn.once import differentiable_once
@@ -90,12 +90,12 @@ class DirectBlock:
     def train(self, x: Tensor, trunk: Tensor | None) -> Tensor:
         """The output in training, before it is rounded as the residual stream."""
         self._evaluated.forget()
-        outcome, error_range, left = list[Source](), Between(), LeftGradient()
+        outcome, error_range, sink = list[Source](), Between(), GradientSink()
         y = self.layer.product_with_bias(x, error_range)
         token = _DirectBlock.apply(  # type: ignore[no-untyped-call]
-            y, self.norm.weight, self.norm.bias, *parted(trunk), self, error_range, left_of(trunk), left, outcome
+            y, self.norm.weight, self.norm.bias, *parted(trunk), self, error_range, sink_of(trunk), sink, outcome
         )
-        return defer(token, outcome[0], left)
+        return defer(token, outcome[0], sink)
 
     @property
     def serves(self) -> bool:
@@ -154,12 +154,12 @@ def steps_and_top(grid: Direct) -> tuple[float, float]:
     return 2.0 ** (grid.bits - 1), float(math.trunc(min(grid.largest_integer, LARGEST_CODE)))
 
 
-def gathered(left: LeftGradient, arrived: Tensor, mask: Tensor | None) -> Tensor:
+def gathered(sink: GradientSink, arrived: Tensor, mask: Tensor | None) -> Tensor:
     """The whole gradient at a block's output, 0 where the ReLU behind a residual addition lets none through.
 
     arrived: what came through the graph. mask: of that ReLU, [value > 0] in bits; None or empty without one.
     """
-    total, smaller = left.taken(arrived)
+    total, smaller = sink.taken(arrived)
     mask = mask if mask is not None and mask.numel() else None
     if len(smaller) == 1 and isinstance(smaller[0], QTensor):
         return joined_codes(smaller[0], total, mask)
@@ -171,7 +171,7 @@ class _DirectBlock(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, y: Tensor, weight: Tensor, bias: Tensor, trunk: Tensor | None, shortcut: Source | None,
-        block: DirectBlock, error_range: Between, trunk_left: LeftGradient | None, left: LeftGradient,
+        block: DirectBlock, error_range: Between, trunk_sink: GradientSink | None, sink: GradientSink,
         outcome: list[Source],
     ) -> Tensor:  # fmt: skip
         y = dense(y)
@@ -182,7 +182,7 @@ class _DirectBlock(torch.autograd.Function):
         else:
             values, mask = view.values(trunk if shortcut is None else shortcut.values()[0])
             outcome.append(Held(values, None, None))
-        ctx.block, ctx.error_range, ctx.trunk_left, ctx.left = block, error_range, trunk_left, left
+        ctx.block, ctx.error_range, ctx.trunk_sink, ctx.sink = block, error_range, trunk_sink, sink
         keep(ctx, [], [y, mask, *line])
         return placeholder(y.shape, y.device)
 
@@ -192,10 +192,10 @@ class _DirectBlock(torch.autograd.Function):
         block: DirectBlock = ctx.block
         _, (y, mask, *vectors) = kept(ctx)
         line = DirectLine._make(vectors)
-        gradient, grad_trunk = gathered(ctx.left, grads[0], mask), None
+        gradient, grad_trunk = gathered(ctx.sink, grads[0], mask), None
         if mask is not None and ctx.needs_input_grad[3]:
             # Without a mask it may be what came through the graph, which somebody else may hold.
-            grad_trunk = sent(gradient, ctx.trunk_left) if mask.numel() else gradient
+            grad_trunk = sent(gradient, ctx.trunk_sink) if mask.numel() else gradient
         g, scale = block.encode_gradient(gradient, keeps_codes=mask is None)
         view = block.view(y, line, block.relu and mask is None).arguments
         sums = direct_gradient_sums(g, scale, *view)

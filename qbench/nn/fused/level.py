@@ -15,9 +15,9 @@ from qbench.kernels import passes
 from qbench.kernels.encoding import extremes
 from qbench.nn.deferred import defer, materialised, parted
 from qbench.nn.fused.base import BlockParts
+from qbench.nn.gradient_sink import placeholder
 from qbench.nn.kept import keep, kept
 from qbench.nn.layers import QuantizedLayer
-from qbench.nn.left_gradient import placeholder
 from qbench.nn.norms.base import from_rows, rows_of
 from qbench.nn.norms.level import LevelBatchNorm
 from qbench.nn.once import differentiable_once

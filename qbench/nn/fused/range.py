@@ -27,12 +27,12 @@ from qbench.kernels.encoding import encode_affine
 from qbench.kernels.pooling import Pooled
 from qbench.kernels.random import counted, uncounted
 from qbench.nn.between import Between
-from qbench.nn.deferred import defer, left_of, materialised, parted
+from qbench.nn.deferred import defer, materialised, parted, sink_of
 from qbench.nn.error_line import ErrorLine
 from qbench.nn.fused.base import BlockParts
+from qbench.nn.gradient_sink import GradientSink, placeholder, sent
 from qbench.nn.kept import Quantized, keep, keeps_graph, kept
 from qbench.nn.layers import QuantizedLayer, product_gradients
-from qbench.nn.left_gradient import LeftGradient, placeholder, sent
 from qbench.nn.norms.range import RangeBatchNorm, num_chunks, range_constant
 from qbench.nn.once import differentiable_once
 from qbench.nn.remembered import Remembered
@@ -110,15 +110,15 @@ class RangeBlock:
         if not self.layer.training:
             return self.evaluate(x, trunk)
         self._evaluated.forget()
-        between, left, outcome = Between(), LeftGradient(), list[Source]()
+        between, sink, outcome = Between(), GradientSink(), list[Source]()
         token, view = parted(x)
         product = _Product.apply(  # type: ignore[no-untyped-call]
-            token, self.layer.in_graph, view, self, between, left_of(x)
+            token, self.layer.in_graph, view, self, between, sink_of(x)
         )
         y = _NormAndReLU.apply(  # type: ignore[no-untyped-call]
-            product, self.norm.weight, self.norm.bias, *parted(trunk), self, between, left_of(trunk), left, outcome
+            product, self.norm.weight, self.norm.bias, *parted(trunk), self, between, sink_of(trunk), sink, outcome
         )
-        return defer(y, outcome[0], left) if outcome else cast(Tensor, y)
+        return defer(y, outcome[0], sink) if outcome else cast(Tensor, y)
 
     @property
     def serves(self) -> bool:
@@ -248,13 +248,13 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, view: Source | None, block: RangeBlock, between: Between,
-        x_left: LeftGradient | None,
+        x_sink: GradientSink | None,
     ) -> Tensor:  # fmt: skip
         layer = block.layer
         a, w = layer.encode_activation(x, view), layer.encode_weight()
         y, extremes = layer.product.forward_with_extremes(cast(QTensor, layer.observed(a)), cast(QTensor, w))
         between.put((y, extremes))
-        ctx.block, ctx.between, ctx.x_left, ctx.x_shape = block, between, x_left, x.shape
+        ctx.block, ctx.between, ctx.x_sink, ctx.x_shape = block, between, x_sink, x.shape
         keep(ctx, [layer.input_operand(x, a), layer.weight_operand(weight, w)])
         return placeholder(y.shape, y.device)
 
@@ -263,7 +263,7 @@ class _Product(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         block = ctx.block
         # Named here, the errors would outlive their use.
-        grad_x, grad_weight = product_gradients(ctx, block.layer, block.encode_errors(ctx.between.take()), ctx.x_left)
+        grad_x, grad_weight = product_gradients(ctx, block.layer, block.encode_errors(ctx.between.take()), ctx.x_sink)
         return grad_x, grad_weight, None, None, None, None
 
 
@@ -280,7 +280,7 @@ class _NormAndReLU(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, product: Tensor, gamma: Tensor, beta: Tensor, trunk: Tensor | None, shortcut: Source | None,
-        block: RangeBlock, between: Between, trunk_left: LeftGradient | None, left: LeftGradient, outcome: list[Source],
+        block: RangeBlock, between: Between, trunk_sink: GradientSink | None, sink: GradientSink, outcome: list[Source],
     ) -> Tensor:  # fmt: skip
         y, extremes = between.take()
         q, line = block.normalise(y, extremes, block.relu and trunk is None)
@@ -294,7 +294,7 @@ class _NormAndReLU(torch.autograd.Function):
         else:
             held, mask = _sum(output, shortcut)
             outcome.append(held)
-        ctx.block, ctx.between, ctx.trunk_left, ctx.left = block, between, trunk_left, left
+        ctx.block, ctx.between, ctx.trunk_sink, ctx.sink = block, between, trunk_sink, sink
         ctx.constant = line.constant
         keep(ctx, [Quantized(q)], [mask, gamma, *line[:-1]])
         return value
@@ -306,11 +306,11 @@ class _NormAndReLU(torch.autograd.Function):
         q, line = cast(QTensor, norm_input.value), Line._make([*vectors, ctx.constant])
         if keeps_graph():
             q = replace(q, codes=q.codes.clone())
-        g = ctx.left.joined(grads[0])
+        g = ctx.sink.joined(grads[0])
         found = ctx.block.encode_gradient(g, mask, q, line, gamma)
         grad_trunk = None
         if mask is not None and ctx.needs_input_grad[3]:
-            grad_trunk = sent(found.masked, ctx.trunk_left) if mask.numel() else g
+            grad_trunk = sent(found.masked, ctx.trunk_sink) if mask.numel() else g
         if ctx.needs_input_grad[0]:
             # Held here, those would outlive their use, and autograd copies a gradient that somebody else holds.
             ctx.between.put(found._replace(masked=NOTHING, grad_weight=NOTHING, grad_bias=NOTHING))

@@ -1,4 +1,4 @@
-"""Gradients that the consumers of an activation add up where they are left, against those that autograd adds up."""
+"""Gradients that the consumers of an activation add up in its sink, against those that autograd adds up."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from qbench.nn import convert
 from qbench.nn.blocks import Branch, ConvNormAct, LinearNormAct
 from qbench.nn.deferred import Deferred, materialised
-from qbench.nn.left_gradient import LeftGradient
+from qbench.nn.gradient_sink import GradientSink
 from qbench.quant.formats import Affine, Direct, Flag, Shift, Symmetric
 from qbench.recipe import Arithmetic, DirectNorm, RangeNorm, Recipe
 
@@ -89,7 +89,7 @@ def nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Makes every consumer send a tensor from now on."""
 
     def refuse() -> None:
-        monkeypatch.setattr(LeftGradient, "is_wanted", property(lambda self: False, lambda self, value: None), False)
+        monkeypatch.setattr(GradientSink, "is_wanted", property(lambda self: False, lambda self, value: None), False)
 
     return refuse
 
@@ -130,20 +130,20 @@ def test_parts_of_linear_layers_add_up_too(
         model(torch.randn(8, 6)).square().sum().backward()
         return [parameter.grad for parameter in model.parameters()]
 
-    left = found()
+    in_sink = found()
     nothing_is_left()
-    assert_equal(left, found())
+    assert_equal(in_sink, found())
 
 
 def test_what_others_send_is_added_to_what_is_left() -> None:
     """The order of a sum of three rounds differently, so one is given: two that are left, then the sum of the rest."""
     parts = [torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(seed)) for seed in range(4)]
-    left = LeftGradient()
-    assert left.leave(parts[0].clone(), parts[0].shape) is not None
-    assert left.leave(parts[1], parts[1].shape) is None
-    assert torch.equal(left.joined(parts[2] + parts[3]), (parts[2] + parts[3]) + (parts[0] + parts[1]))  # type: ignore[arg-type]
-    assert left.total is None
-    assert torch.equal(left.joined(parts[2]), parts[2])  # type: ignore[arg-type]
+    sink = GradientSink()
+    assert sink.leave(parts[0].clone(), parts[0].shape) is not None
+    assert sink.leave(parts[1], parts[1].shape) is None
+    assert torch.equal(sink.joined(parts[2] + parts[3]), (parts[2] + parts[3]) + (parts[0] + parts[1]))  # type: ignore[arg-type]
+    assert sink.total is None
+    assert torch.equal(sink.joined(parts[2]), parts[2])  # type: ignore[arg-type]
 
 
 class Additions(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -204,8 +204,8 @@ def test_what_a_frozen_producer_does_not_take_is_not_left(recipe: Recipe) -> Non
     model, x = residual(recipe)
     model.stem.requires_grad_(False)
     plain_loss(model, x).backward()
-    unfrozen = [y.left for y in model.outputs if y.left is not None]  # type: ignore[attr-defined]
-    assert [left._total for left in unfrozen] == [None]
+    unfrozen = [y.sink for y in model.outputs if y.sink is not None]  # type: ignore[attr-defined]
+    assert [sink._total for sink in unfrozen] == [None]
 
 
 def test_a_backward_pass_of_some_leaves_nothing_for_the_next(recipe: Recipe) -> None:

@@ -21,7 +21,7 @@ Part = Tensor | Pooled | QTensor
 """A consumer's part of a gradient: floats, or what is smaller and stands for floats."""
 
 
-class LeftGradient:
+class GradientSink:
     """Where the consumers of a deferred activation may leave their parts of the gradient instead of a tensor each: a
     kernel adds its part to what is there already, and that of a pooling layer or in codes is smaller than a tensor.
 
@@ -44,7 +44,7 @@ class LeftGradient:
     def leave(self, part: Part, shape: torch.Size) -> Tensor | None:
         """Add a part, and return what its consumer sends in place of it. shape: of the activation.
 
-        A tensor is the left gradient's own from now on: the next part is added in its memory.
+        A tensor is the sink's own from now on: the next part is added in its memory.
         """
         self._begin_pass()
         is_first = self._total is None and not self._smaller
@@ -93,7 +93,7 @@ def is_scaled(q: QTensor) -> bool:
 
 
 def added_up(total: Tensor | None, smaller: Sequence[Pooled | QTensor], shape: torch.Size) -> Tensor:
-    """What :meth:`LeftGradient.taken` gave as one float tensor."""
+    """What :meth:`GradientSink.taken` gave as one float tensor."""
     for part in smaller:
         if isinstance(part, QTensor):
             total = joined_codes(part, total, None)
@@ -109,17 +109,17 @@ def joined_codes(part: QTensor, total: Tensor | None, mask: Tensor | None) -> Te
     return passes.join_gradients(part.codes, part.scale, total, mask)
 
 
-def sent_in_codes(gradient: QTensor, left: LeftGradient | None) -> Tensor | None:
+def sent_in_codes(gradient: QTensor, sink: GradientSink | None) -> Tensor | None:
     """As :func:`sent`, in codes where it can be left."""
-    if left is not None and left.is_wanted and is_scaled(gradient):
-        return left.leave(gradient, gradient.codes.shape)
-    return sent(gradient.dequantize(), left)
+    if sink is not None and sink.is_wanted and is_scaled(gradient):
+        return sink.leave(gradient, gradient.codes.shape)
+    return sent(gradient.dequantize(), sink)
 
 
-def sent(gradient: Tensor, left: LeftGradient | None) -> Tensor | None:
+def sent(gradient: Tensor, sink: GradientSink | None) -> Tensor | None:
     """What goes through the graph for a gradient that nobody else holds: itself, or what stands for it where it is
     left."""
-    return left.leave(gradient, gradient.shape) if left is not None and left.is_wanted else gradient
+    return sink.leave(gradient, gradient.shape) if sink is not None and sink.is_wanted else gradient
 
 
 def placeholder(shape: torch.Size, device: torch.device, value: float = torch.nan) -> Tensor:
