@@ -22,6 +22,9 @@ from qbench import (
 
 FLOAT_BITS = 32
 
+SignedBits = Annotated[int, Interval(ge=2, le=16)] | Literal[32]
+"""Widths of a grid inside (-1, 1), which has no value but 0 in one bit."""
+
 CODE_RATES = ((0.0, 1.0), (0.3, 0.12), (0.6, 0.06), (0.8, 0.03))
 """What the authors' code multiplies the rate by from these shares of its 100 epochs on (its comment says 0.1 each)."""
 
@@ -57,7 +60,7 @@ CODE_LEVELS = ((0.0, 128), (0.6, 32), (0.8, 8), (0.9, 2))
 )  # fmt: skip
 def wageubn(
     *,
-    bits: Bits = 8,
+    bits: SignedBits = 8,
     error: Literal["flag8", "sq16", "float"] = "flag8",
     branch_error_clip: Literal["inside", "one"] = "inside",
     norm: Literal["direct", "batch"] = "direct",
@@ -68,7 +71,7 @@ def wageubn(
     momentum: Annotated[float, Interval(ge=0.0, lt=1.0), MultipleOf(0.25)] = 0.25,
     schedule: Literal["suite", "code"] = "suite",
     dr: Literal["code", "constant"] = "code",
-    trunk_bits: Bits = 32,
+    trunk_bits: SignedBits = 32,
     running_weight: Fraction = 0.1,
     first_last: Literal["float", "quantized"] = "float",
 ) -> Recipe:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from qbench.errors import InputError
-from qbench.quant.formats import Binary, Constant, Direct, FixedPoint, Quantizer
+from qbench.quant.formats import Binary, Constant, Direct, FixedPoint, Quantizer, require_choices
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,6 +26,9 @@ Arithmetic = Literal["simulated", "integer"]
 @dataclass(frozen=True)
 class Norm:
     """Base of all normalisations that can replace a model's batch norm."""
+
+    def __post_init__(self) -> None:
+        require_choices(self)
 
     @property
     def replaces(self) -> bool:
@@ -60,6 +63,11 @@ class RangeNorm(Norm):
     input: Quantizer | None = None
     scale: Quantizer | None = None
     affine: Quantizer | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.chunks < 1:
+            raise InputError(f"range batch norm takes its range over at least one chunk, not {self.chunks}")
 
 
 @dataclass(frozen=True)
@@ -111,6 +119,7 @@ class BatchRenorm(Norm):
     eps: float = 1e-3
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 <= self.free_steps < min(self.r_steps, self.d_steps):
             raise InputError(
                 f"batch renormalisation's limits start to grow at step {self.free_steps}, which has to lie before the "
@@ -139,6 +148,9 @@ class LayerScale(Norm):
 @dataclass(frozen=True)
 class Update:
     """How weights change: by default the suite's own optimiser on float weights."""
+
+    def __post_init__(self) -> None:
+        require_choices(self)
 
 
 @dataclass(frozen=True)
@@ -171,6 +183,7 @@ class OnGrid(Update):
     others: Quantizer | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.batches < 1:
             raise InputError(f"an update takes the gradients of at least one batch, not {self.batches}")
         if not isinstance(self.grid, Binary | FixedPoint | Direct):
@@ -217,6 +230,7 @@ class ShiftStep(Update):
     smallest: float = 0.75
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.master is not None and self.master.code_dtype not in GRID_CODES:
             raise InputError(f"weights that live on a grid have codes of at most 16 bits; {self.master} needs more")
 
@@ -298,6 +312,12 @@ class Recipe:
             if getattr(self, name) not in choices:
                 known = ", ".join(map(repr, choices))
                 raise InputError(f"the recipe's {name} is one of {known}, not {getattr(self, name)!r}")
+        known_arithmetics = get_args(Arithmetic)
+        if not self.arithmetics or not set(self.arithmetics) <= set(known_arithmetics):
+            raise InputError(
+                f"the recipe's arithmetics are some of {', '.join(map(repr, known_arithmetics))}, "
+                f"not {self.arithmetics!r}"
+            )
 
     def _check_block(self) -> None:
         if not isinstance(self.norm, LayerScale) or self.wgrad_error != "error":

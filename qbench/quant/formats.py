@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from functools import cache
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from qbench.errors import InputError
 
@@ -35,16 +36,34 @@ def _signed_type(largest: float) -> CodeType:
     return "int16" if largest <= 32767 else "int32"
 
 
-def _require_bits(quantizer: Affine | Symmetric, fewest: int) -> None:
+def _require_bits(quantizer: Affine | Symmetric | Direct | Shift | Flag | Levels, fewest: int, most: int) -> None:
     """Refuse a width without codes, which would make every value 0 or NaN, and one that float32 cannot round to."""
-    if not fewest <= quantizer.bits <= _MOST_BITS:
+    if not fewest <= quantizer.bits <= most:
         form = type(quantizer).__name__
-        raise InputError(f"{form} has from {fewest} to {_MOST_BITS} bits, not {quantizer.bits}; change its bits")
+        raise InputError(f"{form} has from {fewest} to {most} bits, not {quantizer.bits}; change its bits")
+
+
+def require_choices(owner: Any) -> None:
+    """Refuse a field of a dataclass that is none of the words its type allows: a misspelt rounding would otherwise be
+    taken for another one."""
+    for name, choices in _choices_of(type(owner)):  # type: ignore[arg-type]  # types are hashable
+        if getattr(owner, name) not in choices:
+            known = ", ".join(map(repr, choices))
+            raise InputError(f"the {name} of {type(owner).__name__} is one of {known}, not {getattr(owner, name)!r}")
+
+
+@cache
+def _choices_of(form: type) -> tuple[tuple[str, tuple[object, ...]], ...]:
+    hints = get_type_hints(form)
+    return tuple((name, get_args(hint)) for name, hint in hints.items() if get_origin(hint) is Literal)
 
 
 @dataclass(frozen=True)
 class Quantizer:
     """Base of all formats."""
+
+    def __post_init__(self) -> None:
+        require_choices(self)
 
     @property
     def storage_bits(self) -> float:
@@ -94,7 +113,10 @@ class Affine(Quantizer):
     old_weight: float = 0.1
 
     def __post_init__(self) -> None:
-        _require_bits(self, fewest=1)
+        super().__post_init__()
+        _require_bits(self, 1, _MOST_BITS)
+        if not 0 <= self.old_weight <= 1:
+            raise InputError(f"the old_weight of Affine lies in [0, 1], not at {self.old_weight}")
 
     @property
     def takes_extremes(self) -> bool:
@@ -123,7 +145,8 @@ class Symmetric(Quantizer):
     granularity: Granularity = "tensor"
 
     def __post_init__(self) -> None:
-        _require_bits(self, fewest=2)
+        super().__post_init__()
+        _require_bits(self, 2, _MOST_BITS)
 
     @property
     def largest_integer(self) -> float:
@@ -165,6 +188,15 @@ class Direct(Quantizer):
     limit: float | None = None
     rounding: Rounding = "nearest"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_bits(self, 1, _MOST_BITS)
+        if self.largest_integer < 1:
+            raise InputError(
+                f"Direct with {self.bits} bits and limit {self.limit} has no value but 0; give it a limit of at least "
+                f"{2.0 ** (1 - self.bits)}, or more bits"
+            )
+
     @property
     def largest_integer(self) -> float:
         if self.limit is None:
@@ -193,6 +225,10 @@ class Shift(Quantizer):
     bits: int = 8
     clip: Literal["inside", "one"] = "inside"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_bits(self, 2 if self.clip == "inside" else 1, _MOST_BITS)
+
     @property
     def largest_integer(self) -> float:
         return 2.0 ** (self.bits - 1) - (self.clip == "inside")
@@ -210,6 +246,10 @@ class Flag(Quantizer):
     """
 
     bits: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_bits(self, 1, 8)  # codes count the fine grid in 16 bits
 
     @property
     def largest_integer(self) -> float:
@@ -238,6 +278,11 @@ class Constant(Quantizer):
     levels: int = 128
     grid_bits: int = 15
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 2 <= self.levels <= WIDEST:
+            raise InputError(f"Constant has from 2 to 2^24 levels, not {self.levels}; fewer leave nothing but 0")
+
     @property
     def largest_integer(self) -> float:
         return self.levels - 1.0
@@ -261,6 +306,11 @@ class Binary(Quantizer):
 
     scale: float | Literal["glorot"] = 1.0
     rounding: Rounding = "nearest"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.scale != "glorot" and not (isinstance(self.scale, float | int) and 0 < self.scale < math.inf):
+            raise InputError(f"the scale of Binary is a number above 0 or 'glorot', not {self.scale!r}")
 
     @property
     def largest_integer(self) -> float:
@@ -286,6 +336,14 @@ class FixedPoint(Quantizer):
     fraction_bits: int
     rounding: Rounding = "nearest"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        length = self.integer_bits + self.fraction_bits
+        if not 1 <= length <= _MOST_BITS:
+            raise InputError(
+                f"integer and fraction bits of FixedPoint make words of 1 to {_MOST_BITS} bits, not {length}"
+            )
+
     @property
     def largest_integer(self) -> float:
         return 2.0 ** (self.integer_bits + self.fraction_bits - 1)
@@ -306,6 +364,10 @@ class Levels(Quantizer):
 
     bits: int = 4
     grid: Literal["uniform", "equal_area", "lloyd_max", "log"] = "uniform"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_bits(self, 1, 8)
 
     @property
     def storage_bits(self) -> float:

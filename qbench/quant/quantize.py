@@ -129,7 +129,7 @@ def _constant(spec: Constant, x: Tensor, key: Key, limits: Range | None) -> QTen
 
 @_encode.register
 def _binary(spec: Binary, x: Tensor, key: Key, limits: Range | None) -> QTensor:
-    assert isinstance(spec.scale, float), "a glorot scale is resolved per layer before anything is quantised"
+    assert spec.scale != "glorot", "a glorot scale is resolved per layer before anything is quantised"
     codes, scale = encoding.encode_binary(x, number(spec.scale, x), random_bits(spec, key))
     return QTensor(codes, scale, None, spec)
 

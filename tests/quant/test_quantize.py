@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -27,6 +29,7 @@ from qbench.quant.formats import (
 )
 from qbench.quant.qtensor import QTensor, dequantize
 from qbench.quant.quantize import quantize
+from qbench.recipe import ClippedMaster, RangeNorm
 
 KEY = Key(7, 8, 9)
 
@@ -232,13 +235,55 @@ def test_mean_extremes_are_those_of_the_samples() -> None:
     assert q.codes[1].tolist()[::2] == [0, 255]
 
 
-@pytest.mark.parametrize(("kind", "fewest"), [(Affine, 1), (Symmetric, 2)])
-def test_a_width_without_codes_is_refused(kind: type[Affine | Symmetric], fewest: int) -> None:
-    assert kind(fewest).largest_integer == 1
-    assert kind(24).largest_integer <= 2**24
-    for bits in (fewest - 1, -3, 25, 10**30):
-        with pytest.raises(InputError, match=f"{kind.__name__} has from {fewest} to 24 bits, not {bits};"):
+@pytest.mark.parametrize(
+    ("kind", "fewest", "most"),
+    [(Affine, 1, 24), (Symmetric, 2, 24), (Direct, 1, 24), (Shift, 2, 24), (Flag, 1, 8), (Levels, 1, 8)],
+)
+def test_a_width_without_codes_is_refused(
+    kind: type[Affine | Symmetric | Direct | Shift | Flag | Levels], fewest: int, most: int
+) -> None:
+    for bits in (fewest, most):
+        assert encode(kind(bits), sample(1000)).dequantize().unique().numel() > 1
+    for bits in (fewest - 1, -3, most + 1, 10**30):
+        with pytest.raises(InputError, match=f"{kind.__name__} has from {fewest} to {most} bits, not {bits};"):
             kind(bits)
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (lambda: Direct(1, 0.0), "has no value but 0; give it a limit of at least 1.0, or more bits"),
+        (lambda: Direct(8, -1.0), "has no value but 0; give it a limit of at least 0.0078125, or more bits"),
+        (lambda: Constant(1), "Constant has from 2 to 2^24 levels, not 1"),
+        (lambda: Binary(0.0), "the scale of Binary is a number above 0 or 'glorot', not 0.0"),
+        (lambda: Binary("glorto"), "the scale of Binary is a number above 0 or 'glorot', not 'glorto'"),  # type: ignore[arg-type]
+        (lambda: FixedPoint(0, 0), "words of 1 to 24 bits, not 0"),
+        (lambda: FixedPoint(20, 20), "words of 1 to 24 bits, not 40"),
+        (lambda: Affine(old_weight=1.5), "the old_weight of Affine lies in [0, 1], not at 1.5"),
+    ],
+)
+def test_a_format_without_values_is_refused(make: Callable[[], Quantizer], complaint: str) -> None:
+    with pytest.raises(InputError, match=re.escape(complaint)):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("kind", "word"),
+    [
+        (Affine, "rounding"), (Affine, "scheme"), (Affine, "granularity"), (Affine, "range"), (Symmetric, "rounding"),
+        (Symmetric, "granularity"), (Shift, "clip"), (Float, "dtype"), (Binary, "rounding"), (Levels, "grid"),
+        (RangeNorm, "constant"), (RangeNorm, "tie"), (ClippedMaster, "scale"),
+    ],
+)  # fmt: skip
+def test_a_misspelt_word_is_refused(kind: type[Quantizer | RangeNorm | ClippedMaster], word: str) -> None:
+    """It would be taken for another one without a word."""
+    with pytest.raises(InputError, match=f"the {word} of {kind.__name__} is one of '.*', not 'stochastc'"):
+        kind(**{word: "stochastc"})
+
+
+def test_whole_numbers_are_scales_too() -> None:
+    x = sample(100)
+    assert torch.equal(encode(Binary(2), x).dequantize(), encode(Binary(2.0), x).dequantize())
 
 
 def test_flag_has_at_most_509_values_and_shift_255_or_257() -> None:
