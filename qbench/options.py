@@ -54,22 +54,46 @@ class OptionSet:
     @cached_property
     def options(self) -> list[Option]:
         """In the order of the signature."""
-        hints = get_type_hints(self._function, include_extras=True)
         return [
-            Option(name, type_name(hints[name]), parameter.default)
+            Option(name, type_name(self._hints[name]), parameter.default)
             for name, parameter in inspect.signature(self._function).parameters.items()
             if parameter.default is not inspect.Parameter.empty and name not in self._fixed
         ]
 
     @cached_property
-    def _schema(self) -> type[BaseModel]:
-        from pydantic import ConfigDict, create_model
+    def _hints(self) -> dict[str, Any]:
+        """The types in the signature. Raises :class:`PluginError` where one cannot be told."""
+        try:
+            return get_type_hints(self._function, include_extras=True)
+        except Exception as error:  # annotations may be any code
+            raise PluginError(
+                f"{self._place}: {self.owner}: its types cannot be read ({type(error).__name__}: {error}); import or "
+                "define what the signature names"
+            ) from error
 
-        hints = get_type_hints(self._function, include_extras=True)
-        definitions: dict[str, Any] = {o.name: (hints[o.name], o.default) for o in self.options}
+    @property
+    def _place(self) -> str:
+        return f"{inspect.getsourcefile(self._function)}:{self._function.__code__.co_firstlineno}"
+
+    @cached_property
+    def _schema(self) -> type[BaseModel]:
+        from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, create_model
+
+        definitions: dict[str, Any] = {o.name: (self._hints[o.name], o.default) for o in self.options}
         # Options are part of keys, and of JSON, which has neither NaN nor infinity.
         config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-        return create_model("Options", __config__=config, **definitions)
+        try:
+            return create_model("Options", __config__=config, **definitions)
+        except PydanticSchemaGenerationError:
+            for option in self.options:
+                try:
+                    TypeAdapter(self._hints[option.name])
+                except PydanticSchemaGenerationError as error:
+                    raise PluginError(
+                        f"{self._place}: {self.owner}, option '{option.name}': values of type {option.type} cannot be "
+                        "checked; give it a type such as int, float, str or Literal"
+                    ) from error
+            raise
 
     @cached_property
     def _checked_schema(self) -> type[BaseModel]:
@@ -88,9 +112,8 @@ class OptionSet:
         return self._schema
 
     def _bad_default(self, option: Option, complaint: str) -> PluginError:
-        place = f"{inspect.getsourcefile(self._function)}:{self._function.__code__.co_firstlineno}"
         return PluginError(
-            f"{place}: {self.owner}, option '{option.name}': its default {option.default!r} cannot be used, "
+            f"{self._place}: {self.owner}, option '{option.name}': its default {option.default!r} cannot be used, "
             f"{complaint}; change the default or the type"
         )
 

@@ -95,6 +95,8 @@ class Method:
             recipe = self.function(**resolved)
         except InputError as error:  # of a format or a slot, which do not know whose they are
             raise InputError(f"method '{self.name}' ({self.origin}): {error}") from error
+        except SystemExit as error:  # a method does not end the program that asks for its recipe
+            raise PluginError(f"method '{self.name}' ({self.origin}) fails: SystemExit: {error}") from error
         if not isinstance(recipe, Recipe):
             raise PluginError(
                 f"method '{self.name}' ({self.origin}) must return a qbench.Recipe, not {type(recipe).__name__}"

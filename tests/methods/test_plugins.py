@@ -190,6 +190,26 @@ BAD_FILES = {
         EXAMPLE.replace("activation=Symmetric(bits)", "first_layer='Float'"),
         "): the recipe's first_layer is one of 'quantized', 'float', not 'Float'",
     ),
+    "a misspelt rounding": (
+        EXAMPLE.replace("activation=Symmetric(bits)", "activation=Symmetric(bits, 'stochastc')"),
+        "): the rounding of Symmetric is one of 'nearest', 'stochastic', not 'stochastc'",
+    ),
+    "an arithmetic that does not exist": (
+        EXAMPLE.replace("activation=Symmetric(bits)", "arithmetics=('integers',)"),
+        "): the recipe's arithmetics are some of 'simulated', 'integer', not ('integers',)",
+    ),
+    "a method that exits": (
+        EXAMPLE.replace("    if bits == 32:\n", "    raise SystemExit(0)\n    if bits == 32:\n"),
+        "fails: SystemExit: 0",
+    ),
+    "a type that does not exist": (
+        EXAMPLE.replace("-> Recipe", "-> 'Recipes'"),
+        "its types cannot be read (NameError: name 'Recipes' is not defined); import or define what",
+    ),
+    "a type that no option has": (
+        EXAMPLE.replace("Literal[4, 8, 16, 32] = 8", "slice = slice(8)"),
+        "option 'bits': values of type slice cannot be checked; give it a type such as int, float, str or Literal",
+    ),
     "positional option": (EXAMPLE.replace("*, bits", "bits"), "option 'bits' must be keyword-only and have a default"),
 }
 
