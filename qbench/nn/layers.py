@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from qbench.kernels.checks import require_type
 from qbench.kernels.encoding import extremes
 from qbench.nn import integer, simulated
 from qbench.nn.between import Between
@@ -212,6 +213,8 @@ class QuantizedLayer(CodedWeight):
     def encode_activation(self, x: Tensor, view: Source | None) -> Operand:
         """The activation operand: of ``view`` where the activation is one, else of the tensor ``x``."""
         if view is None:
+            if self.activation_site is None and self.weight_site is not None:
+                require_type(x, "x", torch.float32)  # the product would be one of this type, which is no format here
             return operand(x if self.activation_site is None else self.activation_site(x))
         if self.activation_site is None:
             return held_operand(view) if isinstance(view, Held) else Recomputed(view)

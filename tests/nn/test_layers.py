@@ -417,3 +417,15 @@ def test_a_parameter_that_an_optimizer_changed_is_quantised_anew(rule: type[torc
         (site(vector) * torch.arange(8)).sum().backward()
         optimizer.step()
         assert torch.equal(site(vector), quantize(vector.detach(), Affine(8), Key(0, 0, 0)).dequantize())
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("layer", [nn.Linear(4, 3), nn.Conv2d(4, 3, 1)], ids=["linear", "conv"])
+def test_quantised_weights_multiply_float32_alone(layer: nn.Module, dtype: torch.dtype, training: bool) -> None:
+    """Where activations have no format: the product would be one of the input's type, without a word."""
+    x = torch.randn(2, 4) if isinstance(layer, nn.Linear) else torch.randn(2, 4, 5, 5)
+    model = convert(nn.Sequential(layer), Recipe(weight=Binary())).model.train(training)
+    assert model(x).dtype == torch.float32
+    with pytest.raises(TypeError, match="x must be float32, got " + str(dtype).removeprefix("torch.")):
+        model(x.to(dtype))
