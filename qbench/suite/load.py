@@ -111,9 +111,13 @@ class _Loader:
             train = self._train(draft, position)
             for label, options in draft.combinations():
                 if label in first_at:
+                    # The command line has no place for a label.
+                    way_out = (
+                        "give the method of a file another name" if self.overrides.methods else "give one a 'label'"
+                    )
                     raise SuiteError(
                         f"{draft.where}: '{label}' is already at {first_at[label]}; remove one of the two, "
-                        "or give one a 'label' if they differ"
+                        f"or {way_out} if they differ"
                     )
                 first_at[label] = draft.where
                 yield Entry(method=draft.reference, label=label, options=options, train=train, because=draft.because)

@@ -221,7 +221,10 @@ OVERRIDES = [
     (Overrides(methods=("grahm",)), r"-m: unknown method 'grahm', did you mean 'graham'\?"),
     (Overrides(methods=("graham[bit=3]",)), r"-m: method 'graham' has no option 'bit', did you mean 'bits'\?"),
     (Overrides(methods=("graham[bits=0]",)), r"-m: method 'graham', option 'bits': .*, not 0"),
-    (Overrides(methods=("fp32", "fp32")), r"-m: 'fp32' is already at .*"),
+    (
+        Overrides(methods=("fp32", "fp32")),
+        r"-m: 'fp32' is already at -m; remove one of the two, or give the method of a file another name if they differ",
+    ),
     (Overrides(methods=("./gone.py:x",)), r"-m: plugin file gone.py does not exist"),
 ]
 
