@@ -123,6 +123,12 @@ def test_random_boxes_lie_inside_and_have_the_promised_area_and_ratio() -> None:
     assert np.mean(np.array(fitting) < 0.24) == pytest.approx(0.5, abs=4 * 0.5 / len(fitting) ** 0.5)
 
 
+def test_ratios_are_uniform_on_a_logarithmic_scale() -> None:
+    """The middle of 3/4 and 4/3 is a square."""
+    left, top, right, bottom = random_box(400, 400, np.full((ATTEMPTS, 4), 0.5))
+    assert right - left == bottom - top
+
+
 def test_boxes_reach_every_corner() -> None:
     uniform = np.full((ATTEMPTS, 4), 0.5)
     uniform[:, 0], uniform[:, 2:] = 0.0, 0.999999

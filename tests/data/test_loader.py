@@ -160,3 +160,12 @@ def test_an_epoch_without_any_batch_is_refused_at_once() -> None:
 def test_large_seeds_and_epochs() -> None:
     assert len(item_order(5, seed=2**63, epoch=2**31, shuffle=True)) == 5
     assert augmentation_key(2**63, 2**31 - 1, 2**20)[0] == 2**63
+
+
+def test_orders_and_augmentations_never_share_a_key() -> None:
+    """An order is drawn from a generator of its own: no augmentation's, of whatever epoch and batch, gives it."""
+    draws = [np.random.Philox(key=augmentation_key(3, e, b)) for e in range(3) for b in range(6)]
+    permutations = {tuple(np.random.Generator(bits).permutation(50)) for bits in draws}
+    orders = {tuple(item_order(50, seed=3, epoch=e, shuffle=True)) for e in range(12)}
+    assert len(orders) == 12
+    assert not orders & permutations

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from qbench import Recipe, find_method
+from qbench import FixedPoint, OnGrid, Recipe, find_method
 from qbench.nn import Converted, ConvNormAct, convert
 from qbench.optim import build_optimizer
 from qbench.optim.clock_watch import MOST_UPDATES, ClockWarning
@@ -273,3 +273,63 @@ def test_updates_that_are_taken_back_are_not_reported() -> None:
         for step in range(2 * MOST_UPDATES):
             for _ in range(MOST_UPDATES):
                 train(converted, optimizer, range(step, step + 1))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_weights_alone_are_decayed(method: str) -> None:
+    """With gradients of 0 and without momentum, biases and the norms' parameters stay where they are."""
+    converted = convert(network(), recipe_of(method))
+    with torch.no_grad():
+        for parameter in converted.parameters():
+            parameter.copy_(torch.linspace(-0.5, 0.5, parameter.numel()).view(parameter.shape))
+    settings = OptimizerSettings(lr=0.05, momentum=0.0, weight_decay=0.5)
+    optimizer = build_optimizer(converted, converted.recipe, settings)
+    vectors = {name: p.detach().clone() for name, p in converted.model.named_parameters() if p.dim() == 1}
+    assert vectors
+    for parameter in converted.model.parameters():
+        parameter.grad = torch.zeros(parameter.shape)
+    optimizer.step()
+    moved = [name for name, p in converted.model.named_parameters() if name in vectors and not p.equal(vectors[name])]
+    assert moved == []
+
+
+def test_adam_is_the_suites() -> None:
+    """Both of its factors: the second moment after one step is (1 - beta2) times the gradient squared."""
+    converted = convert(network(), Recipe())
+    settings = OptimizerSettings(name="adam", lr=0.05, momentum=0.75, beta2=0.5)
+    optimizer = build_optimizer(converted, converted.recipe, settings)
+    first = next(converted.parameters())
+    first.grad = torch.full_like(first, 2.0)
+    optimizer.step()
+    assert torch.equal(optimizer.state[first]["exp_avg"], torch.full_like(first, 0.5))
+    assert torch.equal(optimizer.state[first]["exp_avg_sq"], torch.full_like(first, 2.0))
+
+
+def test_a_step_leaves_parameters_without_a_gradient_alone() -> None:
+    """The backward pass may need them still: they are neither clipped nor counted as changed."""
+    converted = convert(network(), recipe_of("binaryconnect"))
+    optimizer = optimizer_of(converted)
+    moved, kept = [p for p in converted.parameters() if p.dim() == 4]
+    with torch.no_grad():
+        kept.fill_(3.0)
+    version, moved.grad = kept._version, torch.ones_like(moved)
+    optimizer.step()
+    assert kept._version == version
+    assert bool((kept == 3.0).all())
+    assert float(moved.detach().abs().max()) <= 1.0
+
+
+def test_a_weight_of_zeros_is_not_spread_out() -> None:
+    model = network()
+    model[0].conv.weight.data.zero_()  # type: ignore[union-attr,operator]
+    converted = convert(model, recipe_of("binaryconnect"))
+    optimizer_of(converted)
+    assert all(bool(p.isfinite().all()) for p in converted.parameters())
+
+
+def test_random_bits_of_biases_alone_follow_the_clock_too() -> None:
+    recipe = Recipe(update=OnGrid(FixedPoint(2, 6), others=FixedPoint(2, 6, "stochastic")))
+    converted = convert(network(), recipe)
+    optimizer = optimizer_of(converted)
+    with pytest.warns(ClockWarning):
+        train(converted, optimizer, range(MOST_UPDATES + 1), moves=False)

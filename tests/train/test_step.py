@@ -61,3 +61,22 @@ def test_every_group_follows_the_schedule_from_its_own_rate(method: str, make_ce
         for group in built.optimizer.param_groups:
             assert group["lr"] == group["base_lr"] * train_step.lr_factor(step)
     assert train_step.lr_factor(6) < train_step.lr_factor(3) < 1
+
+
+def test_scaled_gradients_are_applied_when_all_are_there(
+    make_cell: Callable[..., Cell], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is not finite keeps all parameters from being changed."""
+    monkeypatch.setattr(step_module, "LARGE_BYTES", 1)
+    built = build_cell(make_cell("bf16", {"dtype": "float16"}))
+    train_step = TrainStep(built)
+    images, labels = built.to_device(*built.dataset.train.batch(torch.arange(16).numpy(), None))
+    train_step.update(train_step.forward(0, images, labels))
+    assert all(p.grad is not None for p in built.model.parameters())
+
+
+def test_the_clock_knows_the_training(make_cell: Callable[..., Cell]) -> None:
+    """Its length, which schedules of update rules depend on, and where its random bits come from."""
+    for generator in ("philox", "hash"):
+        clock = build_cell(make_cell("sr", epochs=3, max_steps_per_epoch=4, random_bits=generator)).converted.clock
+        assert (clock.total_steps, clock.seed, clock.generator) == (12, 3, generator)
