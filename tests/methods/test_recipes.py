@@ -6,7 +6,19 @@ from dataclasses import fields
 
 import pytest
 
-from qbench import Direct, FixedPoint, InputError, LevelNorm, Levels, Recipe, ShiftStep, find_method
+from qbench import (
+    BatchRenorm,
+    Binary,
+    Direct,
+    FixedPoint,
+    InputError,
+    LevelNorm,
+    Levels,
+    RangeNorm,
+    Recipe,
+    ShiftStep,
+    find_method,
+)
 
 
 def recipe(method: str, **options: object) -> Recipe:
@@ -69,3 +81,19 @@ def test_wageubn_has_no_grid_of_one_bit(option: str) -> None:
 def test_what_is_written_beside_a_preset_wins() -> None:
     options = find_method("banner8").resolve({"preset": "paper", "bits": 4})
     assert (options["bits"], options["constant"]) == (4, "paper")
+
+
+def test_wageubn_quantises_both_ends_or_none() -> None:
+    for ends in ("float", "quantized"):
+        made = recipe("wageubn", first_last=ends)
+        assert (made.first_layer, made.last_layer) == (ends, ends)
+
+
+def test_numbers_that_leave_nothing_to_do_are_refused() -> None:
+    with pytest.raises(InputError, match="at least one draw, not 0"):
+        Recipe(weight=Binary(), inference_weight="ensemble", draws=0)
+    with pytest.raises(InputError, match="at least one chunk, not 0"):
+        RangeNorm(chunks=0)
+    for reached in ({"r_steps": 5}, {"d_steps": 5}):
+        with pytest.raises(InputError, match="start to grow at step 5, which has to lie before"):
+            BatchRenorm(free_steps=5, **reached)  # type: ignore[arg-type]
