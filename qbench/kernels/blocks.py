@@ -4,7 +4,7 @@ Range batch norm on codes (Banner et al. 2018). Codes q of a tensor of ``rows`` 
 scale * (q - zero). Per channel, in float64:
 
     m = mean(q)    D = constant * scale * mean over chunks of (max q - min q) + eps
-    y = weight * scale * (q - m) / D + bias                     = slope * q + offset
+    y = weight * scale * (q - m) / D + bias                     = slope * q + offset, slope 0 where all q are the same
     gradient codes e stand for se * (e - ze); with sums S = sum(e - ze), T = sum((e - ze) (q - m)):
     d weight = se * scale * T / D,   d bias = se * S
     dx = weight * se * (e - ze - S / rows) / D                  = slope * e + offset, and at the extremes
@@ -63,9 +63,10 @@ class Normalised(NamedTuple):
 class NormGradient(NamedTuple):
     """What :func:`range_norm_gradient_` returns. codes uint8, scale, zero: of the gradient at the norm's output.
     masked: that gradient itself where a mask was given, else empty. slope, offset float32 [C]: of the gradient at the
-    norm's input as a line of the codes. pull float32 [C]: what is taken off it at each chunk's maximum and added at its
-    minimum, the elements ``at`` (int64, counted channels last; maxima, then minima), where it is ``values``; a constant
-    chunk's one extreme takes both pulls. Gradients of weight and bias float32 [C]."""
+    norm's input as a line of the codes. mean float64 [C]: of the codes, where the line is 0. pull float32 [C]: what is
+    taken off it at each chunk's maximum and added at its minimum, the elements ``at`` (int64, counted channels last;
+    maxima, then minima), where it is ``values``; a constant chunk's one extreme takes both pulls. Gradients of weight
+    and bias float32 [C]."""
 
     codes: Tensor
     scale: Tensor
@@ -73,6 +74,7 @@ class NormGradient(NamedTuple):
     masked: Tensor
     slope: Tensor
     offset: Tensor
+    mean: Tensor
     pull: Tensor
     at: Tensor
     values: Tensor

@@ -42,7 +42,8 @@ def range_norm_gradient_(
     slope: Tensor, offset: Tensor, relu: bool, bits: int, key: Words, step: Tensor, mean: Tensor, inverse: Tensor,
     weight: Tensor, constant: float, low_at: Tensor, high_at: Tensor,
 ) -> tuple[Tensor, ...]:  # fmt: skip
-    """(scale, zero, masked gradient, slope, offset, pull, at, values, gradients of weight and bias)."""
+    """(scale, zero, masked gradient, slope, offset, mean of the codes, pull, at, values, gradients of
+    weight and bias)."""
     if window is not None and pool is not None:
         g = parts.max_pool2d_backward(g, window, codes.shape, pool[:2], pool[2:4], pool[4:])
     masked = torch.empty(0, device=g.device)

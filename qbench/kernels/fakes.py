@@ -72,7 +72,7 @@ conv2d_weight_grad_scaled = conv2d_input_grad_scaled
 
 
 def conv2d_weight_grad_line(
-    x: Tensor, x_zero: Tensor | None, x_scale: Tensor, e: Tensor, slope: Tensor, offset: Tensor,
+    x: Tensor, x_zero: Tensor | None, x_scale: Tensor, e: Tensor, slope: Tensor, mean: Tensor,
     pull: Tensor, at: Tensor, weight_shape: Sequence[int], *geometry: Any,
 ) -> Tensor:  # fmt: skip
     return image(x, weight_shape, torch.float32)
@@ -169,8 +169,8 @@ def range_norm_gradient_(
     masked = _flat(g, (0,)) if mask is None else image(g, g.shape, torch.float32)
     floats, places = partial(_flat, g, (codes.shape[1],)), (2 * low_at.numel(),)
     return (
-        _flat(g, ()), _flat(g, ()), masked, floats(), floats(), floats(), _flat(g, places, torch.int64),
-        _flat(g, places), floats(), floats(),
+        _flat(g, ()), _flat(g, ()), masked, floats(), floats(), floats(dtype=torch.float64), floats(),
+        _flat(g, places, torch.int64), _flat(g, places), floats(), floats(),
     )  # fmt: skip
 
 
@@ -299,5 +299,5 @@ def range_line(sums: Tensor, *rest: Any) -> tuple[Tensor, ...]:
 
 def range_gradient_line(sums: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     slope, offset, pull, grad_weight, grad_bias = (_flat(sums, sums.shape[1:]) for _ in range(5))
-    count = (2 * rest[-1].numel(),)
-    return slope, offset, pull, _flat(sums, count, torch.int64), _flat(sums, count), grad_weight, grad_bias
+    mean, count = _flat(sums, sums.shape[1:], torch.float64), (2 * rest[-1].numel(),)
+    return slope, offset, mean, pull, _flat(sums, count, torch.int64), _flat(sums, count), grad_weight, grad_bias

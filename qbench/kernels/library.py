@@ -49,7 +49,7 @@ SCHEMAS = {
         f"({X}, Tensor x_scale, {E}, Tensor e_scale, SymInt[] weight_shape, {GEOMETRY}) -> Tensor"
     ),
     "conv2d_weight_grad_line": (
-        f"({X}, Tensor x_scale, Tensor e, Tensor slope, Tensor offset, Tensor pull, Tensor at, "
+        f"({X}, Tensor x_scale, Tensor e, Tensor slope, Tensor mean, Tensor pull, Tensor at, "
         f"SymInt[] weight_shape, {GEOMETRY}) -> Tensor"
     ),
     "matmul_scaled": (
@@ -81,7 +81,7 @@ SCHEMAS = {
     "range_gradient_line": (
         "(Tensor sums, int rows, Tensor scale, Tensor zero, Tensor step, Tensor mean, Tensor inverse, Tensor weight, "
         "float constant, Tensor codes, Tensor low_at, Tensor high_at) "
-        "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+        "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
     ),
     "encode_ranged": ("(Tensor x, int bits, bool integer_zero_point, int[]? key) -> (Tensor, Tensor, Tensor, Tensor)"),
     "range_norm": (
@@ -91,7 +91,7 @@ SCHEMAS = {
     "range_norm_gradient_": (
         "(Tensor g, Tensor? mask, Tensor? window, int[]? pool, Tensor(a!) normalised, Tensor slope, Tensor offset, "
         "bool relu, int bits, int[]? key, Tensor step, Tensor mean, Tensor inverse, Tensor weight, float constant, "
-        f"Tensor low_at, Tensor high_at) -> ({', '.join(['Tensor'] * 10)})"
+        f"Tensor low_at, Tensor high_at) -> ({', '.join(['Tensor'] * 11)})"
     ),
     "encode_error": (
         "(Tensor codes, Tensor slope, Tensor offset, Tensor at, Tensor values, int bits, int[]? key) "

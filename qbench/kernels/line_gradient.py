@@ -1,17 +1,19 @@
 """The weight gradient of a layer in front of Range batch norm, whose error is a line of codes per channel.
 
-Behind the backward pass of the norm (:mod:`qbench.kernels.blocks`) the error of filter k is slope[k] * e + offset[k]
-with the 8-bit codes e at the norm's output, less pull[k] at each chunk's maximum and with pull[k] more at its minimum.
-So the gradient with that error, a float32 tensor in Banner et al.'s code, follows from one product of 8-bit codes:
+Behind the backward pass of the norm (:mod:`qbench.kernels.blocks`) the error of filter k is slope[k] * (e - mean[k])
+with the 8-bit codes e at the norm's output and their mean, less pull[k] at each chunk's maximum and with pull[k] more
+at its minimum. So the gradient with that error, a float32 tensor in Banner et al.'s code, follows from one product of
+8-bit codes:
 
     S[k, c, r, s] = sum over outputs of (x - x_zero) * e
     T[c, r, s]    = sum over outputs of (x - x_zero)
     P[k, c, r, s] = sum over the minima of k of (x - x_zero), less that over its maxima
-    gradient      = x_scale * (slope[k] * S + offset[k] * T + pull[k] * P)
+    gradient      = x_scale * (slope[k] * (S - mean[k] * T) + pull[k] * P)
 
 where x is what the filter's element (c, r, s) meets at the output; padding contributes 0. S, T and P are exact
-integers; what is in brackets is computed in float64 from left to right, each operation rounded, and then rounded to
-float32. The results are the same bit for bit on every backend.
+integers; what is in brackets is computed in float64, each operation rounded, and then rounded to float32. So a filter
+whose error is the same everywhere gets no gradient, however steep its slope. The results are the same bit for bit on
+every backend.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ def conv2d_s8_weight_grad_line(
     weight_shape: Sequence[int],
     x_scale: Tensor,
     slope: Tensor,
-    offset: Tensor,
+    mean: Tensor,
     pull: Tensor,
     at: Tensor,
     *,
@@ -44,7 +46,7 @@ def conv2d_s8_weight_grad_line(
 ) -> Tensor:
     """x [N, C, H, W], e [N, K, H', W'], both uint8 -> float32 of ``weight_shape`` [K, C / groups, R, S].
 
-    slope, offset, pull: float32 [K]. at: the elements of e at the chunks' maxima, then at their minima, as
+    slope, pull: float32 [K], mean: float64 [K]. at: the elements of e at the chunks' maxima, then at their minima, as
     :class:`~qbench.kernels.blocks.NormGradient` has them: int64 [2 * chunks * K], i of filter i % K. Where they point
     is trusted.
 
@@ -55,11 +57,10 @@ def conv2d_s8_weight_grad_line(
     require_type(x, "x", torch.uint8)
     require_type(e, "e", torch.uint8)
     require_number(x_scale, "x_scale")
-    slope, offset, pull = (
-        per_channel(of, name, e.shape[1]) for of, name in ((slope, "slope"), (offset, "offset"), (pull, "pull"))
-    )
+    slope, pull = (per_channel(of, name, e.shape[1]) for of, name in ((slope, "slope"), (pull, "pull")))
+    mean = per_channel(mean, "mean", e.shape[1], torch.float64)
     result: Tensor = ops.conv2d_weight_grad_line(
-        dense(x), x_zero, x_scale, dense(e), slope, offset, pull, _extremes(at, e.shape[1]), list(weight_shape), *where
+        dense(x), x_zero, x_scale, dense(e), slope, mean, pull, _extremes(at, e.shape[1]), list(weight_shape), *where
     )
     return result
 
@@ -69,7 +70,7 @@ def linear_s8_weight_grad_line(
     e: Tensor,
     x_scale: Tensor,
     slope: Tensor,
-    offset: Tensor,
+    mean: Tensor,
     pull: Tensor,
     at: Tensor,
     *,
@@ -79,7 +80,7 @@ def linear_s8_weight_grad_line(
     if x.dim() != 2 or e.dim() != 2:
         raise ValueError(f"x and e must have 2 dimensions, got shapes {tuple(x.shape)} and {tuple(e.shape)}")
     pixels, errors, weight_shape = x[:, :, None, None], e[:, :, None, None], (e.shape[1], x.shape[1], 1, 1)
-    grad = conv2d_s8_weight_grad_line(pixels, errors, weight_shape, x_scale, slope, offset, pull, at, x_zero=x_zero)
+    grad = conv2d_s8_weight_grad_line(pixels, errors, weight_shape, x_scale, slope, mean, pull, at, x_zero=x_zero)
     return grad.view(weight_shape[:2])
 
 

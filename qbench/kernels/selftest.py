@@ -180,12 +180,13 @@ def _conv(op: str, case: Operands, size: str, generator: torch.Generator, device
 
 
 def _line(e: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Slopes, offsets and pulls of a line of the codes, and per filter its first element as maximum, the last as
+    """Slopes, means and pulls of a line of the codes, and per filter its first element as maximum, the last as
     minimum."""
     filters, device = e.shape[1], e.device
     each, last = torch.arange(filters, device=device), e.numel() - filters
-    slope, offset = torch.linspace(-1, 2, filters, device=device), torch.linspace(90, -70, filters, device=device)
-    return slope, offset, torch.linspace(-400, 300, filters, device=device), torch.cat([each, last + each])
+    slope, pull = (torch.linspace(*ends, filters, device=device) for ends in ((-1, 2), (-400, 300)))
+    mean = torch.linspace(90, 170, filters, dtype=torch.float64, device=device)
+    return slope, mean, pull, torch.cat([each, last + each])
 
 
 def _shapes(op: str, size: str) -> tuple[Shape, Shape, Shape, tuple[list[int], list[int], list[int], int]]:

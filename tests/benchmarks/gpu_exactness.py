@@ -201,6 +201,6 @@ def chain(bench: Bench, x: Tensor, w: Tensor) -> list[Tensor]:
     call("add_conv2d_input_grad_")(back, e, e_zero, e_scale, weights, None, w_scale, *geometry)
     grad = call("conv2d_weight_grad_scaled")(codes, zero, scale, e, e_zero, e_scale, list(w.shape), *geometry)
     at = (torch.cat([high_at, low_at]) * len(sums) + torch.arange(len(sums), device=y.device)).flatten()
-    line = y[0, :, 0, 0], y[1, :, 0, 0], y[0, :, -1, -1], at
+    line = y[0, :, 0, 0], y[1, :, 0, 0].double(), y[0, :, -1, -1], at
     of_line = call("conv2d_weight_grad_line")(codes, zero, scale, e, *line, list(w.shape), *geometry)
     return [y, extremes, sums, back, grad, of_line]

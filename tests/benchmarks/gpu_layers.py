@@ -95,15 +95,14 @@ def wide_errors(e: Tensor) -> Tensor:
 
 
 def line_of(e: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """A line of the codes e as Range batch norm has it: slopes, offsets, pulls, and the extremes' places."""
+    """A line of the codes e as Range batch norm has it: slopes, means, pulls, and the extremes' places."""
     filters, device = e.shape[1], e.device
     size = e.numel() // filters // CHUNKS
     drawn = torch.randint(size, (2, CHUNKS, filters), generator=torch.Generator(device).manual_seed(2), device=device)
     rows = drawn + size * torch.arange(CHUNKS, device=device)[:, None]
     at = (rows * filters + torch.arange(filters, device=device)).flatten()
-    ends = ((-1, 2), (90, -70), (-400, 300))
-    slope, offset, pull = (torch.linspace(*pair, filters, device=device) for pair in ends)
-    return slope, offset, pull, at
+    slope, pull = (torch.linspace(*pair, filters, device=device) for pair in ((-1, 2), (-400, 300)))
+    return slope, torch.linspace(90, 170, filters, dtype=torch.float64, device=device), pull, at
 
 
 def measure(bench: Bench) -> None:

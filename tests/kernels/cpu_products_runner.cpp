@@ -321,7 +321,8 @@ struct Line {
     const Geometry& g;
     Factor x, e;
     float scale = real(1e-6f);
-    std::vector<float> slope, offset, pull;
+    std::vector<float> slope, pull;
+    std::vector<double> mean;
     std::vector<int64_t> at;  // maxima, then minima
 
     // largest: sums of the products that the kernels add up.
@@ -330,14 +331,14 @@ struct Line {
           e(qbench::CODE_UINT8, {g.images, g.out_h, g.out_w, g.filters}, 0) {
         // Maxima that meet 255, of which 16 bits add up 128, and minima that meet 0: else what is lost of both cancels.
         const bool many = !largest && between(0, 7) == 0;
-        const bool cancels = !largest && between(0, 3) == 0;  // all but the pull, so that the order of the terms shows
+        const bool cancels = !largest && between(0, 3) == 0;  // all but the pull, so that every rounding shows
         if (many) std::fill(x.bytes.begin() + static_cast<int64_t>(x.bytes.size() / 2), x.bytes.end(), '\0');
         if (!largest && !many) x = Factor(x.code, {g.images, g.height, g.width, g.channels});
         if (cancels) e = Factor(e.code, {g.images, g.out_h, g.out_w, g.filters}, 1);
         if (!largest && !cancels) e = random_bytes(e.code, {g.images, g.out_h, g.out_w, g.filters});
         for (int64_t k = 0; k < g.filters; ++k) {
             slope.push_back(real(cancels ? 1e3f : 1e-6f));
-            offset.push_back(cancels ? -slope[k] : real(1e-4f));
+            mean.push_back(cancels ? 1 + 0x1p-40 * static_cast<double>(between(1, 1000)) : real(1e-4f));
             pull.push_back(real(1e-3f));
         }
         const int64_t half = (many ? between(129, 300) : between(0, 4)) * g.filters;
@@ -372,10 +373,11 @@ struct Line {
         }
         std::vector<float> result(count);
         for (int64_t i = 0; i < count; ++i) {
-            const double of_sum = static_cast<double>(slope[i / each]) * static_cast<double>(sums[i]);
-            const double of_met = static_cast<double>(offset[i / each]) * static_cast<double>(met[i]);
+            const double of_met = mean[i / each] * static_cast<double>(met[i]);
+            const double centred = static_cast<double>(sums[i]) - of_met;
+            const double of_sums = static_cast<double>(slope[i / each]) * centred;
             const double of_extremes = static_cast<double>(pull[i / each]) * static_cast<double>(pulled[i]);
-            result[i] = static_cast<float>(of_sum + of_met + of_extremes) * scale;
+            result[i] = static_cast<float>(of_sums + of_extremes) * scale;
         }
         return result;
     }
@@ -385,7 +387,7 @@ struct Line {
         qbench::Call call{x.call(), e.call(), {address(result.data()), qbench::RESULT_LINE, 0, 0}, g};
         call.first.scale = address(&scale);
         const auto each = static_cast<int64_t>(at.size()) / g.filters;
-        const qbench::CallLine line{address(slope.data()), address(offset.data()), address(pull.data()),
+        const qbench::CallLine line{address(slope.data()), address(mean.data()), address(pull.data()),
                                     address(at.data()), each};
         return qbench_conv2d_weight_grad_line(level, threads, &call, &line) == qbench::STATUS_DONE &&
                std::memcmp(result.data(), wanted.data(), 4 * wanted.size()) == 0;

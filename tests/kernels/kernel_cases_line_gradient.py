@@ -47,30 +47,31 @@ def line(
 ) -> tuple[Any, ...]:
     """slope: what those of the filters are multiplied by. pull: of every third filter."""
     (x, x_zero), (e, _) = factors(fill, shape.x, shape.e)
-    slopes, offsets = normal((shape.filters,), seed=3) * slope, normal((shape.filters,), seed=4, scale=100.0)
+    slopes, means = normal((shape.filters,), seed=3) * slope, 128 + 64 * normal((shape.filters,), seed=4).double()
     pulls = normal((shape.filters,), seed=6, scale=40.0)
     if pull is not None:
         pulls[::3] = pull
-    return x, x_zero, number(scale), e, slopes, offsets, pulls, extremes(shape, chunks), list(shape.w), *shape.geometry
+    return x, x_zero, number(scale), e, slopes, means, pulls, extremes(shape, chunks), list(shape.w), *shape.geometry
 
 
 def without_extremes(shape: Shape) -> tuple[Any, ...]:
-    x, x_zero, x_scale, e, slope, offset, pull, at, *rest = line(shape, FILLS[1])
-    return x, x_zero, x_scale, e, slope, offset, pull, at[:0], *rest
+    x, x_zero, x_scale, e, slope, mean, pull, at, *rest = line(shape, FILLS[1])
+    return x, x_zero, x_scale, e, slope, mean, pull, at[:0], *rest
 
 
 def cancelling() -> tuple[Any, ...]:
-    """What float64's roundings leave is the first channel's gradient: products of 55 bits, which the rest cancels."""
+    """What float64's roundings leave is the first channel's gradient: of every second filter those of sum and mean,
+    which cancel, of the others those of both and the pull."""
     filters, size = 24, 181
     # Bright pixels and large codes make sums of 31 bits.
     x, e = (127 + integers((1, channels, size, size), U8, seed=seed) // 2 for seed, channels in enumerate((2, filters)))
     pixels, errors = x[0, 0].flatten().double(), e[0].flatten(1).double()
     each, last = torch.arange(filters), e.numel() - filters
     slope, sums, met, pulled = normal((filters,)), errors @ pixels, pixels.sum(), pixels[-1] - pixels[0]
-    offset = (-slope * sums / met).float()
-    pull = (-(slope * sums + offset.double() * met) / pulled).float()
+    pull = -16 * slope * (each % 2)
+    mean = (sums - 16 * (each % 2) * pulled) / met
     at = torch.cat([each, last + each])
-    return x, None, number(1.0), e, slope, offset, pull, at, [filters, 2, 1, 1], [1, 1], [0, 0], [1, 1], 1
+    return x, None, number(1.0), e, slope, mean, pull, at, [filters, 2, 1, 1], [1, 1], [0, 0], [1, 1], 1
 
 
 def _chunks(shape: Shape) -> int:

@@ -204,10 +204,10 @@ MUTATIONS = {
     "no configuration": Mutation(AMX, "{ configure_tiles(); }", "{}", ("products_amx",)),
     "middle of the line's codes": Mutation(REDUCE, " + LINE_MIDDLE * met[m])", ")", ("products_scalar",)),
     "line's sums as floats": Mutation(REDUCE, "const double sum", "const float sum", ("products_scalar",)),
-    "order of the line's terms": Mutation(
+    "slope of each of the line's terms": Mutation(
         REDUCE,
-        "offset[n] * pixels + pull[n] * static_cast<double>(pulled[at])",
-        "pull[n] * static_cast<double>(pulled[at]) + offset[n] * pixels",
+        "slope[n] * (sum - mean[n] * pixels)",
+        "slope[n] * sum - slope[n] * (mean[n] * pixels)",
         ("products_scalar",),
     ),
     "line in one rounding": Mutation(
@@ -215,9 +215,7 @@ MUTATIONS = {
     ),
     "scale of the line's input": Mutation(REDUCE, "(line) * target.first_scale", "(line)", ("products_scalar",)),
     "slope of a tile's filters": Mutation(REDUCE, "target.slope + first_filter", "target.slope", ("products_scalar",)),
-    "offset of a tile's filters": Mutation(
-        REDUCE, "target.offset + first_filter", "target.offset", ("products_scalar",)
-    ),
+    "mean of a tile's filters": Mutation(REDUCE, "target.mean + first_filter", "target.mean", ("products_scalar",)),
     "pull of a tile's filters": Mutation(REDUCE, "target.pull + first_filter", "target.pull", ("products_scalar",)),
     "filter of what is pulled": Mutation(REDUCE, "++n, from += filter", "++n", ("products_scalar",)),
     "place of what is pulled": Mutation(

@@ -58,7 +58,7 @@ def test_gradient_line_is_the_gradient_of_the_norm() -> None:
 
     e, q = (counted(z).reshape(-1, SHAPE[1]).long() for z in (errors, codes))
     sums = torch.stack([e.sum(0), (e * q).sum(0)])
-    slope, offset, _, at, values, grad_weight, grad_bias = range_norm.range_gradient_line(
+    slope, offset, _, _, at, values, grad_weight, grad_bias = range_norm.range_gradient_line(
         sums,
         count,
         scale,
@@ -83,7 +83,7 @@ def test_gradient_line_is_the_gradient_of_the_norm() -> None:
 def test_both_pulls_act_on_the_one_extreme_of_a_constant_chunk() -> None:
     """They cancel, up to the rounding of two float32 operations."""
     arguments = list(gradient_line(SHAPE, "constant", CHUNKS))
-    slope, offset, _, at, values, *_ = range_norm.range_gradient_line(*arguments)
+    slope, offset, _, _, at, values, *_ = range_norm.range_gradient_line(*arguments)
     codes = counted(arguments[9]).flatten()
     plain = (slope * codes[at].view(2, CHUNKS, -1).float() + offset).flatten()
     constant = (torch.arange(SHAPE[1]) % 2 == 0).expand(2, CHUNKS, -1).flatten()
@@ -100,7 +100,7 @@ def test_both_pulls_act_on_the_one_extreme_of_a_constant_chunk() -> None:
 def test_pull_is_what_the_extremes_differ_by_from_the_line(kind: str) -> None:
     """Where a chunk's maximum and minimum are different elements."""
     arguments = gradient_line(SHAPE, kind, CHUNKS)
-    slope, offset, pull, at, values, *_ = range_norm.range_gradient_line(*arguments)
+    slope, offset, _, pull, at, values, *_ = range_norm.range_gradient_line(*arguments)
     high_at, low_at = at.view(2, CHUNKS, -1)
     plain = slope * counted(arguments[9]).flatten()[at].view(2, CHUNKS, -1).float() + offset
     different = high_at != low_at

@@ -24,7 +24,7 @@ DIRECT = (F, THREE, THREE, 128.0, 127.0, THREE, THREE, True)
 SUMS, ROWS = normal((3, 3)).double(), torch.zeros((1, 3), dtype=torch.int64)
 GRID = (0.1, -8.0, 7.0)
 BYTES, SIX, AT = E.to(U8), normal((6,)), torch.arange(12)
-LINE = (ONE, SIX, SIX, SIX, AT)
+LINE = (ONE, SIX, SIX.double(), SIX, AT)
 
 WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: products.conv2d_s8_encoded(C, C, ONE, ONE, ONE, ONE, 9, True), ValueError, "bits must be from 1 to 8"),
@@ -67,8 +67,8 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: of_line(x_scale=SIX), ValueError, "x_scale must be one number"),
     (lambda: of_line(slope=SIX.double()), TypeError, "slope must be float32, got float64"),
     (lambda: of_line(slope=SIX[:5]), ValueError, "slope must have one value per channel, \\[6\\], got shape \\(5,\\)"),
-    (lambda: of_line(offset=SIX.double()), TypeError, "offset must be float32, got float64"),
-    (lambda: of_line(offset=ONE), ValueError, "offset must have one value per channel, \\[6\\], got shape \\(\\)"),
+    (lambda: of_line(mean=SIX), TypeError, "mean must be float64, got float32"),
+    (lambda: of_line(mean=ONE.double()), ValueError, "mean must have one value per channel, \\[6\\], got shape \\(\\)"),
     (lambda: of_line(at=AT[:0].int()), TypeError, "at must be int64, got int32"),
     (lambda: of_line(at=AT[:6]), ValueError, "at must be a list of as many .* 6 filters, twice, got shape \\(6,\\)"),
     (lambda: of_line(at=AT.view(2, 6)), ValueError, "at must be a list of .*, got shape \\(2, 6\\)"),
@@ -197,7 +197,7 @@ def far_apart(name: str) -> Any:
 
 
 def of_line(**other: Any) -> Any:
-    names = ("x", "e", "weight_shape", "x_scale", "slope", "offset", "pull", "at")
+    names = ("x", "e", "weight_shape", "x_scale", "slope", "mean", "pull", "at")
     operands = dict(zip(names, (X, BYTES, W.shape, *LINE), strict=True))
     return line_gradient.conv2d_s8_weight_grad_line(**{**operands, **other})
 

@@ -137,8 +137,10 @@ def squares(function: str) -> Callable[[], Arguments]:
     codes = torch.uint8 if function.endswith("_line") else torch.int8
 
     def value(name: str, seed: int) -> Tensor:
-        if name in ("bias", "slope", "offset", "pull"):
+        if name in ("bias", "slope", "pull"):
             return normal((16,), seed=seed)
+        if name == "mean":
+            return normal((16,), seed=seed).double()
         if name == "at":
             return torch.arange(32)
         if name == "w_scale" and "grad" not in function:

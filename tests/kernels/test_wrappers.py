@@ -132,7 +132,7 @@ def test_strides_beyond_the_input_meet_one_output() -> None:
         for name, arguments in (("input_grad", (e, w, x.shape)), ("weight_grad", (x, e, w.shape))):
             gradient = getattr(products, f"conv2d_s8_{name}")
             assert torch.equal(gradient(*arguments, stride=far), gradient(*arguments, stride=near))
-        line = (number(1.0), *(normal((4,)) for _ in range(3)), torch.arange(8))
+        line = (number(1.0), normal((4,)), normal((4,)).double(), normal((4,)), torch.arange(8))
         of_line = (line_gradient.conv2d_s8_weight_grad_line(x, e.to(U8), w.shape, *line, stride=s) for s in (far, near))
         assert torch.equal(*of_line)
 

@@ -90,6 +90,26 @@ def test_its_nodes_compute_what_the_modules_compute(is_conv: bool, activation: b
         assert (one - other).norm() <= 0.02 * other.norm() + 1e-6
 
 
+@pytest.mark.parametrize("recipe", [RECIPE, LINE], ids=["int16", "line"])
+@pytest.mark.parametrize("bias", [0.1, 0.0, -3.0])
+def test_a_channel_of_one_code_is_its_bias_and_where_that_is_masked_has_no_gradient(
+    bias: float, recipe: Recipe
+) -> None:
+    """The slope is that of eps alone: the line's roundings would be values, and gradients larger than all others."""
+    torch.manual_seed(0)
+    block = ConvNormAct(5, 6, 3)
+    with torch.no_grad():
+        block.conv.weight[2] = 0
+        block.norm.bias[2] = bias
+    model = built(nn.Sequential(block), fused=True, recipe=recipe)
+    y = materialised(model(torch.randn(8, 5, 8, 8)))
+    y.backward(torch.randn(8, 6, 8, 8))
+    assert (y[:, 2] == torch.tensor(bias).clamp(min=0)).all()
+    if bias <= 0:
+        assert not any(parameter.grad[2].any() for parameter in model.parameters())
+    assert all(parameter.grad[1].any() for parameter in model.parameters())
+
+
 @pytest.mark.parametrize("is_conv", [True, False])
 def test_a_line_differs_from_16_bits_by_their_roundings_alone(is_conv: bool) -> None:
     """Of a weight gradient: 2^-16 of the largest error each, at random."""

@@ -41,7 +41,7 @@ QBENCH_EXPORT void qbench_range_norm_gradient(
     const float* slope, const float* offset, int relu, int bits, u32 seed, u32 tensor, u32 random_step, int generator,
     const float* step, const double* mean, const double* inverse, const float* weight, double constant, i64 chunks,
     const i64* low_at, const i64* high_at, float* scale, float* zero, float* masked, float* to_slope, float* to_offset,
-    float* pull, i64* at, float* values, float* grad_weight, float* grad_bias, int threads, int isa) {
+    double* to_mean, float* pull, i64* at, float* values, float* grad_weight, float* grad_bias, int threads, int isa) {
     const i64 n = rows * channels;
     float ends[2];
     if (mask) qbench_apply_mask(g, n, mask, masked, ends, threads, isa);
@@ -58,7 +58,7 @@ QBENCH_EXPORT void qbench_range_norm_gradient(
     encode_gradient(gradient, codes, n, channels, slope, offset, view_masks, encode, sums.data(), threads, isa);
     qbench_range_gradient_line(
         sums.data(), channels, chunks, rows, scale, zero, step, mean, inverse, weight, constant, codes, low_at, high_at,
-        to_slope, to_offset, pull, at, values, grad_weight, grad_bias, threads, isa);
+        to_slope, to_offset, to_mean, pull, at, values, grad_weight, grad_bias, threads, isa);
 }
 
 namespace {

@@ -50,11 +50,13 @@ def range_norm_gradient_(
     offset: Tensor, relu: bool, bits: int, key: Sequence[int] | None, step: Tensor, mean: Tensor, inverse: Tensor,
     weight: Tensor, constant: float, low_at: Tensor, high_at: Tensor,
 ) -> tuple[Tensor, ...]:  # fmt: skip
-    """(scale, zero, masked gradient, slope, offset, pull, at, values, gradients of weight and bias)."""
+    """(scale, zero, masked gradient, slope, offset, mean of the codes, pull, at, values, gradients of
+    weight and bias)."""
     chunks, channels = low_at.shape
     scale, zero = number(), number()
     masked = torch.empty(0) if mask is None else torch.empty_like(g)
     to_slope, to_offset, pull, grad_weight, grad_bias = (torch.empty(channels) for _ in range(5))
+    to_mean = torch.empty(channels, dtype=torch.float64)
     at, values = torch.empty(2 * low_at.numel(), dtype=torch.int64), torch.empty(2 * low_at.numel())
     geometry = None if pool is None else numbers(*codes.shape[2:], *g.shape[2:], *pool)
     call(
@@ -62,10 +64,10 @@ def range_norm_gradient_(
         geometry, codes.data_ptr(), slope.data_ptr(), offset.data_ptr(), relu, bits, *drawing(key), step.data_ptr(),
         mean.data_ptr(), inverse.data_ptr(), weight.data_ptr(), constant, chunks, low_at.data_ptr(),
         high_at.data_ptr(), scale.data_ptr(), zero.data_ptr(), masked.data_ptr(), to_slope.data_ptr(),
-        to_offset.data_ptr(), pull.data_ptr(), at.data_ptr(), values.data_ptr(), grad_weight.data_ptr(),
-        grad_bias.data_ptr(),
+        to_offset.data_ptr(), to_mean.data_ptr(), pull.data_ptr(), at.data_ptr(), values.data_ptr(),
+        grad_weight.data_ptr(), grad_bias.data_ptr(),
     )  # fmt: skip
-    return scale, zero, masked, to_slope, to_offset, pull, at, values, grad_weight, grad_bias
+    return scale, zero, masked, to_slope, to_offset, to_mean, pull, at, values, grad_weight, grad_bias
 
 
 def encode_error(

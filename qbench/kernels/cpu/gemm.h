@@ -88,9 +88,10 @@ struct Target {
     std::int64_t second_step;  // 1: a scale per channel, 0: one for all
     const float* bias;
     float code_scale, code_zero, code_top;  // of RESULT_UINT8: codes round(result / scale + zero) from 0 to top
-    // Of RESULT_LINE, a weight gradient as first_scale * (slope * sum + offset * met + pull * what is there, an int32):
+    // Of RESULT_LINE, a weight gradient as first_scale * (slope * (sum - mean * met) + pull * what is there, an int32):
     // the numbers of each filter, and the sums of what its elements meet, [group][tap row][tap column][channel].
-    const float *slope, *offset, *pull;
+    const float *slope, *pull;
+    const double* mean;
     const std::int64_t* met;
 };
 

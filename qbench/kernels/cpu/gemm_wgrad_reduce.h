@@ -104,14 +104,14 @@ struct WgradReduction {
         for (std::int64_t n = 0; n < cols; ++n, from += filter) {
             for (std::int64_t m = 0; m < count; ++m) __builtin_memcpy(pulled + m * columns + n, from + m, 4);
         }
-        const float *const slope = target.slope + first_filter, *const offset = target.offset + first_filter;
-        const float* const pull = target.pull + first_filter;
+        const float *const slope = target.slope + first_filter, *const pull = target.pull + first_filter;
+        const double* const mean = target.mean + first_filter;
         for (std::int64_t m = 0; m < count; ++m) {
             const double pixels = static_cast<double>(met[m]);
             for (std::int64_t n = 0; n < cols; ++n) {
                 const std::int64_t at = m * columns + n;
                 const double sum = static_cast<double>(totals[at] + LINE_MIDDLE * met[m]);
-                const double line = slope[n] * sum + offset[n] * pixels + pull[n] * static_cast<double>(pulled[at]);
+                const double line = slope[n] * (sum - mean[n] * pixels) + pull[n] * static_cast<double>(pulled[at]);
                 values[at] = static_cast<float>(line) * target.first_scale;
             }
         }

@@ -16,7 +16,7 @@ def conv2d_weight_grad_line(
     x_scale: Tensor,
     e: Tensor,
     slope: Tensor,
-    offset: Tensor,
+    mean: Tensor,
     pull: Tensor,
     at: Tensor,
     weight_shape: Sequence[int],
@@ -29,6 +29,6 @@ def conv2d_weight_grad_line(
     grad, pixels, errors = empty(weight_shape, torch.float32), image(x, x_zero, x_scale), image(e, None)
     if grad.numel():
         geometry = weight_grad_geometry(pixels, errors, weight_shape, (stride, padding, dilation, groups))
-        line = (*(of.data_ptr() for of in (slope, offset, pull, at)), at.numel() // len(slope))
+        line = (*(of.data_ptr() for of in (slope, mean, pull, at)), at.numel() // len(slope))
         multiply("conv2d_weight_grad_line", pixels, errors, grad, geometry, line=line)
     return grad

@@ -31,7 +31,7 @@ struct Call {
 
 // The line of a weight gradient's errors. extremes: of each filter.
 struct CallLine {
-    std::int64_t slope, offset, pull, at, extremes;
+    std::int64_t slope, mean, pull, at, extremes;
 };
 
 enum Status : int { STATUS_DONE, STATUS_ZERO_POINT, STATUS_LEVEL, STATUS_MEMORY };

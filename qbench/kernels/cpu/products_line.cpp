@@ -99,7 +99,7 @@ QBENCH_EXPORT int qbench_conv2d_weight_grad_line(int level, int threads, const q
         centred.second.zero = reinterpret_cast<std::int64_t>(&MIDDLE);
         Target target = target_of(centred);
         target.slope = reinterpret_cast<const float*>(line->slope);
-        target.offset = reinterpret_cast<const float*>(line->offset);
+        target.mean = reinterpret_cast<const double*>(line->mean);
         target.pull = reinterpret_cast<const float*>(line->pull);
         target.met = met;
         weight_gradient(kernels, threads, centred, target);

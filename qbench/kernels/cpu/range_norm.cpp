@@ -34,9 +34,8 @@ QBENCH_EXPORT void qbench_range_line(
         mean[c] = static_cast<double>(sums[c]) / static_cast<double>(rows);
         const double wide = constant * step * (static_cast<double>(widths) / static_cast<double>(chunks)) + eps;
         inverse[c] = 1 / wide;
-        const double line = static_cast<double>(weight[c]) * step * inverse[c];
-        slope[c] = static_cast<float>(line);
-        offset[c] = static_cast<float>(static_cast<double>(bias[c]) - line * mean[c]);
+        slope[c] = static_cast<float>(static_cast<double>(weight[c]) * step * inverse[c] * (low < high));
+        offset[c] = static_cast<float>(static_cast<double>(bias[c]) - static_cast<double>(slope[c]) * mean[c]);
         batch_mean[c] = static_cast<float>(step * (mean[c] - static_cast<double>(*zero)));
         spread[c] = static_cast<float>(wide);
         const float at_low = slope[c] * static_cast<float>(low) + offset[c];
@@ -55,7 +54,7 @@ QBENCH_EXPORT void qbench_range_gradient_line(
     const std::int64_t* sums, std::int64_t channels, std::int64_t chunks, std::int64_t rows, const float* scale,
     const float* zero, const float* step, const double* mean, const double* inverse, const float* weight, double constant,
     const std::uint8_t* codes, const std::int64_t* low_at, const std::int64_t* high_at, float* slope, float* offset,
-    float* pull, std::int64_t* at, float* values, float* grad_weight, float* grad_bias, int, int) {
+    double* error_mean, float* pull, std::int64_t* at, float* values, float* grad_weight, float* grad_bias, int, int) {
     const double size = *scale;
     const std::int64_t count = chunks * channels;
     for (std::int64_t c = 0; c < channels; ++c) {
@@ -65,7 +64,8 @@ QBENCH_EXPORT void qbench_range_gradient_line(
         grad_weight[c] = static_cast<float>(pull_weight);
         grad_bias[c] = static_cast<float>(size * (total - static_cast<double>(rows) * static_cast<double>(*zero)));
         slope[c] = static_cast<float>(through * size);
-        offset[c] = static_cast<float>(-through * size * (total / static_cast<double>(rows)));
+        error_mean[c] = total / static_cast<double>(rows);
+        offset[c] = static_cast<float>(-static_cast<double>(slope[c]) * error_mean[c]);
         pull[c] = static_cast<float>(constant / static_cast<double>(chunks) * through * pull_weight);
         for (std::int64_t k = 0, i = c; k < chunks; ++k, i += channels) {
             at[i] = high_at[i] * channels + c;

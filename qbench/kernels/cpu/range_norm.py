@@ -28,16 +28,18 @@ def range_line(
 def range_gradient_line(
     sums: Tensor, rows: int, scale: Tensor, zero: Tensor, step: Tensor, mean: Tensor, inverse: Tensor, weight: Tensor,
     constant: float, codes: Tensor, low_at: Tensor, high_at: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """(slope, offset, pull, elements at the chunks' extremes, the gradient there, gradients of weight and bias)."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """(slope, offset, mean of the codes, pull, elements at the chunks' extremes, the gradient there, gradients of
+    weight and bias)."""
     chunks, channels = low_at.shape
     slope, offset, pull, grad_weight, grad_bias = (torch.empty(channels, dtype=torch.float32) for _ in range(5))
+    error_mean = torch.empty(channels, dtype=torch.float64)
     at = torch.empty(2 * chunks * channels, dtype=torch.int64)
     values = torch.empty(2 * chunks * channels, dtype=torch.float32)
     call(
         "range_gradient_line", sums.data_ptr(), channels, chunks, rows, scale.data_ptr(), zero.data_ptr(),
         step.data_ptr(), mean.data_ptr(), inverse.data_ptr(), weight.data_ptr(), constant, codes.data_ptr(),
-        low_at.data_ptr(), high_at.data_ptr(), slope.data_ptr(), offset.data_ptr(), pull.data_ptr(), at.data_ptr(),
-        values.data_ptr(), grad_weight.data_ptr(), grad_bias.data_ptr(),
+        low_at.data_ptr(), high_at.data_ptr(), slope.data_ptr(), offset.data_ptr(), error_mean.data_ptr(),
+        pull.data_ptr(), at.data_ptr(), values.data_ptr(), grad_weight.data_ptr(), grad_bias.data_ptr(),
     )  # fmt: skip
-    return slope, offset, pull, at, values, grad_weight, grad_bias
+    return slope, offset, error_mean, pull, at, values, grad_weight, grad_bias

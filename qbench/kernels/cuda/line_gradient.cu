@@ -20,7 +20,7 @@ const int ABOVE_ALL = (int)0x80000000u;  // a row that no tap brings into the im
 // as sums. blockIdx.x counts the blocks of a filter and, outside of those, filters.
 extern "C" __global__ void finish_line_gradient(const i64* sums, const i64* met, i64 met_channels, i64 pixels,
                                                 const u8* x, const float* x_zero, const float* x_scale,
-                                                const float* slopes, const float* offsets, const float* pulls,
+                                                const float* slopes, const double* means, const float* pulls,
                                                 const i64* at, i64 count, i64 height, i64 width, i64 channels,
                                                 i64 height_out, i64 width_out, i64 filters, i64 groups, i64 taps_h,
                                                 i64 taps_w, i64 stride_h, i64 stride_w, i64 padding_h, i64 padding_w,
@@ -75,7 +75,7 @@ extern "C" __global__ void finish_line_gradient(const i64* sums, const i64* met,
         }
     }
 
-    const double slope = slopes[filter], offset = offsets[filter], pull = pulls[filter];
+    const double slope = slopes[filter], mean = means[filter], pull = pulls[filter];
     const i64 x_shift = zero_point(x_zero);
     const i64 place = ((i64)filter * taps_h * taps_w + tap) * channels + channel;
     const i64* const windows = met + (group * taps_h * taps_w + tap) * met_channels + channel;
@@ -83,7 +83,7 @@ extern "C" __global__ void finish_line_gradient(const i64* sums, const i64* met,
     for (int i = 0; i < 4; ++i) {
         if (i >= live) break;
         const double sum = (double)sums[place + i], window = (double)(windows[i] - pixels * x_shift);
-        const double line = add(multiply(slope, sum), multiply(offset, window));
+        const double line = multiply(slope, subtract(sum, multiply(mean, window)));
         const double pulled = multiply(pull, (double)(total[i] - surplus * x_shift));
         y[place + i] = multiply((float)add(line, pulled), *x_scale);
     }

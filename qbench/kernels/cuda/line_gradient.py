@@ -27,7 +27,7 @@ def conv2d_weight_grad_line(
     x_scale: Tensor,
     e: Tensor,
     slope: Tensor,
-    offset: Tensor,
+    mean: Tensor,
     pull: Tensor,
     at: Tensor,
     weight_shape: Sequence[int],
@@ -47,7 +47,7 @@ def conv2d_weight_grad_line(
     blocks = -(-items // THREADS)
     launch(
         "finish_line_gradient", len(y) * blocks,
-        sums, met, met.numel() // (shape.groups * shape.num_taps), pixels, x, x_zero, x_scale, slope, offset, pull,
+        sums, met, met.numel() // (shape.groups * shape.num_taps), pixels, x, x_zero, x_scale, slope, mean, pull,
         at, at.numel() // len(y), *shape.size, shape.channels, *shape.out_size, shape.filters, shape.groups,
         *shape.window, y, device=y.device, threads=-(-items // (blocks * WARP)) * WARP,
     )  # fmt: skip

@@ -22,14 +22,15 @@ extern "C" __global__ void range_line(const i64* sums, const u8* lows, const u8*
         const double step = *scale, center = divide((double)sums[c], (double)rows);
         const double distance = add(multiply(multiply(constant, step), divide((double)width, (double)chunks)), eps);
         const double reciprocal = divide(1.0, distance), line = multiply(multiply((double)weight[c], step), reciprocal);
-        slope[c] = (float)line;
-        offset[c] = (float)subtract((double)bias[c], multiply(line, center));
+        const float narrow = (float)multiply(line, low < high ? 1.0 : 0.0);
+        slope[c] = narrow;
+        offset[c] = (float)subtract((double)bias[c], multiply((double)narrow, center));
         mean[c] = center;
         inverse[c] = reciprocal;
         batch_mean[c] = (float)multiply(step, subtract(center, (double)*zero));
         spread[c] = (float)distance;
         for (const u8 end : {low, high}) {
-            const float value = add(multiply(slope[c], (float)end), offset[c]);
+            const float value = add(multiply(narrow, (float)end), offset[c]);
             mine.include(relu && value < 0.0f ? 0.0f : value);
         }
     });
@@ -37,7 +38,7 @@ extern "C" __global__ void range_line(const i64* sums, const u8* lows, const u8*
 }
 
 struct GradientLine {
-    double slope, pull, grad_weight, grad_bias, offset;
+    double slope, mean, pull, grad_weight, grad_bias;
 };
 
 DEVICE GradientLine gradient_line(i64 errors, i64 products, i64 rows, i64 chunks, float scale, float zero, float step,
@@ -48,7 +49,7 @@ DEVICE GradientLine gradient_line(i64 errors, i64 products, i64 rows, i64 chunks
     line.grad_weight = multiply(multiply(multiply(size, (double)step), deviation), inverse);
     line.grad_bias = multiply(size, subtract(total, multiply((double)rows, (double)zero)));
     line.slope = multiply(through, size);
-    line.offset = multiply(multiply(-through, size), divide(total, (double)rows));
+    line.mean = divide(total, (double)rows);
     line.pull = multiply(multiply(divide(constant, (double)chunks), through), line.grad_weight);
     return line;
 }
@@ -59,14 +60,16 @@ extern "C" __global__ void range_gradient_line(const i64* sums, i64 channels, i6
                                                const float* zero, const float* step, const double* mean,
                                                const double* inverse, const float* weight, double constant,
                                                const u8* codes, const i64* low_at, const i64* high_at, float* slope,
-                                               float* offset, float* pull, i64* at, float* values,
+                                               float* offset, double* error_mean, float* pull, i64* at, float* values,
                                                float* grad_weight, float* grad_bias) {
     for_each(channels, [&](i64 c) {
         const GradientLine line = gradient_line(sums[c], sums[channels + c], rows, chunks, *scale, *zero, *step,
                                                 mean[c], inverse[c], weight[c], constant);
-        const float narrow = (float)line.slope, shift = (float)line.offset, own_pull = (float)line.pull;
+        const float narrow = (float)line.slope, own_pull = (float)line.pull;
+        const float shift = (float)multiply(-(double)narrow, line.mean);
         slope[c] = narrow;
         offset[c] = shift;
+        error_mean[c] = line.mean;
         pull[c] = own_pull;
         grad_weight[c] = (float)line.grad_weight;
         grad_bias[c] = (float)line.grad_bias;

@@ -29,18 +29,20 @@ def range_line(
 def range_gradient_line(
     sums: Tensor, rows: int, scale: Tensor, zero: Tensor, step: Tensor, mean: Tensor, inverse: Tensor, weight: Tensor,
     constant: float, codes: Tensor, low_at: Tensor, high_at: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """(slope, offset, pull, elements at the chunks' extremes, the gradient there, gradients of weight and bias)."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """(slope, offset, mean of the codes, pull, elements at the chunks' extremes, the gradient there, gradients of
+    weight and bias)."""
     (chunks, channels), device = low_at.shape, sums.device
     slope, offset, pull, grad_weight, grad_bias = (_vector(channels, torch.float32, device) for _ in range(5))
+    error_mean = _vector(channels, torch.float64, device)
     at = _vector(2 * chunks * channels, torch.int64, device)
     values = _vector(2 * chunks * channels, torch.float32, device)
     launch(
         "range_gradient_line", flat_grid(channels, device, per_thread=1),
         sums, channels, chunks, rows, scale, zero, step, mean, inverse, weight, Double(constant), codes,
-        low_at, high_at, slope, offset, pull, at, values, grad_weight, grad_bias, device=device,
+        low_at, high_at, slope, offset, error_mean, pull, at, values, grad_weight, grad_bias, device=device,
     )  # fmt: skip
-    return slope, offset, pull, at, values, grad_weight, grad_bias
+    return slope, offset, error_mean, pull, at, values, grad_weight, grad_bias
 
 
 def _vector(length: int, dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -17,7 +17,7 @@ def conv2d_weight_grad_line(
     x_scale: Tensor,
     e: Tensor,
     slope: Tensor,
-    offset: Tensor,
+    mean: Tensor,
     pull: Tensor,
     at: Tensor,
     weight_shape: Sequence[int],
@@ -31,12 +31,12 @@ def conv2d_weight_grad_line(
     """float32 of ``weight_shape``, channels-last. product: the exact sums of x and e."""
     where = (stride, padding, dilation, groups)
     sums = product(x, x_zero, e, None, weight_shape, *where, True)
-    return finish(sums, e.shape[2:], x, x_zero, x_scale, slope, offset, pull, at, where)
+    return finish(sums, e.shape[2:], x, x_zero, x_scale, slope, mean, pull, at, where)
 
 
 def finish(
     sums: Tensor, size: Sequence[int], x: Tensor, x_zero: Tensor | None, x_scale: Tensor, slope: Tensor,
-    offset: Tensor, pull: Tensor, at: Tensor, where: Geometry,
+    mean: Tensor, pull: Tensor, at: Tensor, where: Geometry,
 ) -> Tensor:  # fmt: skip
     """The gradient from the exact ``sums`` of x - x_zero and e, of any type that holds them, [K, C / groups, R, S].
 
@@ -46,7 +46,7 @@ def finish(
     image = products.padded(products.centred(x, x_zero), padding)
     met = _of_filters(_met_by_all(image, sums.shape, size, stride, dilation), sums.shape, where)
     pulled = _of_filters(_met_by_extremes(image, at, sums.shape, size, stride, dilation), sums.shape, where)
-    line = _per_filter(slope) * sums.double() + _per_filter(offset) * met.double()
+    line = _per_filter(slope) * (sums.double() - _per_filter(mean) * met.double())
     line += _per_filter(pull) * pulled.double()
     return (line.float() * x_scale).contiguous(memory_format=torch.channels_last)
 

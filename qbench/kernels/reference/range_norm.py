@@ -20,29 +20,30 @@ def range_line(
     width = (highs.double() - lows.double()).sum(0) / _count(lows.shape[0], sums)
     spread = constant * step * width + eps
     inverse = 1 / spread
-    slope = weight.double() * step * inverse
-    offset = (bias.double() - slope * mean).float()
-    narrow = slope.float()
-    ends = torch.stack([narrow * lows.amin(0).float() + offset, narrow * highs.amax(0).float() + offset])
+    low, high = lows.amin(0), highs.amax(0)
+    slope = (weight.double() * step * inverse * (low < high)).float()
+    offset = (bias.double() - slope.double() * mean).float()
+    ends = torch.stack([slope * low.float() + offset, slope * high.float() + offset])
     extremes = torch.stack([ends.amin(), ends.amax()])  # amin and amax pass NaN on
     batch_mean = (step * (mean - zero.double())).float()
-    return narrow, offset, mean, inverse, batch_mean, spread.float(), extremes.clamp(min=0) if relu else extremes
+    return slope, offset, mean, inverse, batch_mean, spread.float(), extremes.clamp(min=0) if relu else extremes
 
 
 def range_gradient_line(
     sums: Tensor, rows: int, scale: Tensor, zero: Tensor, step: Tensor, mean: Tensor, inverse: Tensor, weight: Tensor,
     constant: float, codes: Tensor, low_at: Tensor, high_at: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """(slope, offset, pull, elements at the chunks' extremes, the gradient there, gradients of weight and bias)."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """(slope, offset, mean of the codes, pull, elements at the chunks' extremes, the gradient there, gradients of
+    weight and bias)."""
     size, totals = scale.double(), sums.double()
     grad_weight = size * step.double() * (totals[1] - mean * totals[0]) * inverse
     grad_bias = size * (totals[0] - rows * zero.double())
     through = weight.double() * inverse
-    slope = (through * size).float()
-    offset = (-through * size * (totals[0] / _count(rows, sums))).float()
+    slope, error_mean = (through * size).float(), totals[0] / _count(rows, sums)
+    offset = (-slope.double() * error_mean).float()
     pull = (constant / low_at.shape[0] * through * grad_weight).float()
     at, values = _at_extremes(codes, low_at, high_at, slope, offset, pull)
-    return slope, offset, pull, at, values, grad_weight.float(), grad_bias.float()
+    return slope, offset, error_mean, pull, at, values, grad_weight.float(), grad_bias.float()
 
 
 def _at_extremes(

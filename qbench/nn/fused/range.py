@@ -221,7 +221,7 @@ class RangeBlock:
         if self.takes_line or wide is None:
             encoded = encode_error(*line, *replaced_by, spec.bits, key)
             for_input = site.observe(QTensor(*encoded, spec), exact)
-            return for_input, ErrorLine(*line, found.pull, found.at) if self.takes_line else for_input
+            return for_input, ErrorLine.of(found) if self.takes_line else for_input
         wide_spec = cast(Symmetric, wide.format)
         codes, scale, zero, wide_codes, wide_scale = encode_error_pair(
             *line, *replaced_by, spec.bits, key, wide_spec.largest_integer, wide_spec.rounding,
