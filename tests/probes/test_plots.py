@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "report"))
 
 from synthetic_records import make_record
 
-from qbench.cell import ProbeChoice, ProbeSeries, Record
+from qbench.cell import ProbeChoice, ProbeSeries, Record, Status
 from qbench.cli.overview import _observed
 from qbench.report.entries import gather
 from qbench.report.plots import PLOTS, probes, write_plots
@@ -192,3 +192,24 @@ def test_show_says_which_probes_are_recorded(records: list[Record]) -> None:
         "probes: cosine in 4 cells, drift in 2 cells, sqnr in 2 cells; 'qbench plot' draws them"
     ]
     assert list(_observed([make_record()])) == []
+
+
+def test_curves_name_a_method_that_begins_with_an_underscore() -> None:
+    found = [record(label, 0, series("cosine", "angle", "error", [[1.0, 2.0]])) for label in ("_mine", "fp32")]
+    (legend,) = figures(found)["probe-cosine-angle-curves"].legends
+    assert [text.get_text() for text in legend.get_texts()] == ["fp32", "_mine"]
+
+
+def test_means_are_of_the_seeds_that_finished_unless_none_did() -> None:
+    def ended(seed: int, status: Status, values: list[float | None]) -> Record:
+        made = record("banner8", seed, series("cosine", "angle", "error", [values]))
+        return made.model_copy(update={"outcome": made.outcome.model_copy(update={"status": status})})
+
+    def means(*found: Record) -> list[float]:
+        (scene,) = scenes(gather(found, []), "fp32")
+        return probes.observations(scene).groupby("epoch")["value"].mean().to_list()
+
+    diverged = ended(1, Status.DIVERGED, [80.0, 90.0])
+    killed = ended(2, Status.KILLED, [70.0])
+    assert means(ended(0, Status.OK, [1.0, 2.0, 3.0]), diverged, killed) == [1.0, 2.0, 3.0]
+    assert means(diverged, killed) == [80.0, 90.0]

@@ -423,6 +423,18 @@ def test_a_family_keeps_its_colour_and_its_members_differ() -> None:
     assert len({(look.color, look.dash) for look in many.values()}) == 4
 
 
+def test_families_that_share_a_colour_differ_in_their_lines() -> None:
+    many = looks([("fp32", "fp32")] + [(f"mine{index}", f"mine{index}") for index in range(20)])
+    assert len({(look.color, look.dash) for look in many.values()}) == 21
+
+
+def test_curves_name_a_method_that_begins_with_an_underscore() -> None:
+    figure = figure_of("curves", [make_record("_mine"), make_record("fp32")])
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["fp32", "_mine"]
+    assert [line.get_color() for line in legend.get_lines()] == [looks([("fp32", "fp32")])["fp32"].color, "#882255"]
+
+
 def test_labels_do_not_cover_each_other() -> None:
     with plot_style():
         figure = new_figure(6, 4)

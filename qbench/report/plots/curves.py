@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 # A loss that spans more than this factor is drawn on a logarithmic axis.
 _LOGARITHMIC_FROM = 10.0
@@ -31,13 +32,14 @@ def draw(scene: Scene) -> Figure:
     height = max(4.3, 0.6 + _LEGEND_LINE_INCHES * len(shown))
     figure = new_figure(10.5 + room_for(series.name for series in shown), height)
     accuracy, loss = figure.subplots(1, 2)
-    _panel(accuracy, shown, "val_top1")
+    lines = _panel(accuracy, shown, "val_top1")
     _panel(loss, shown, "train_loss")
     accuracy.set_ylabel("validation top-1 accuracy [%]")
     loss.set_ylabel("training loss (log scale)" if loss.get_yscale() == "log" else "training loss")
     head(accuracy, f"{literal(scene.where)}: learning curves", _key(shown, accuracy.get_ylim()[0]))
-    handles, labels = accuracy.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center", handlelength=2.6)
+    # Not matplotlib's own list, which leaves out names that begin with an underscore.
+    names = [literal(series.name) for series in shown]
+    figure.legend(lines, names, loc="outside right center", handlelength=2.6)
     return figure
 
 
@@ -63,11 +65,11 @@ def _drawn_records(series: Series) -> list[Record]:
     return [record for record in series.entry.records if record.outcome.status.is_result and record.outcome.curve]
 
 
-def _panel(axes: Axes, shown: Sequence[Series], column: str) -> None:
+def _panel(axes: Axes, shown: Sequence[Series], column: str) -> list[Line2D]:
+    """Draw every method; the lines of their means."""
     epochs = _epochs(shown, column)
     shifts = _shifts(len(shown), epochs)
-    for series, shift in zip(shown, shifts, strict=True):
-        _lines(axes, series, column, shift)
+    lines = [_lines(axes, series, column, shift) for series, shift in zip(shown, shifts, strict=True)]
     _set_limits(axes, shown, column)
     for series, shift in zip(shown, shifts, strict=True):
         _crosses(axes, series, column, shift)
@@ -75,6 +77,7 @@ def _panel(axes: Axes, shown: Sequence[Series], column: str) -> None:
     if epochs:
         label_epochs(axes, min(epochs), max(epochs))
     tidy_axes(axes)
+    return lines
 
 
 def _epochs(shown: Sequence[Series], column: str) -> set[int]:
@@ -88,7 +91,7 @@ def _shifts(count: int, epochs: set[int]) -> list[float]:
     return [(index - (count - 1) / 2) * apart for index in range(count)]
 
 
-def _lines(axes: Axes, series: Series, column: str, shift: float) -> None:
+def _lines(axes: Axes, series: Series, column: str, shift: float) -> Line2D:
     look = series.look
     records = _drawn_records(series)
     for record in records:
@@ -99,10 +102,11 @@ def _lines(axes: Axes, series: Series, column: str, shift: float) -> None:
         )  # fmt: skip
     mean = mean_curve([curve_values(r, column) for r in records if r.outcome.status is Status.OK])
     # Drawn even where empty: the legend names every method.
-    axes.plot(
+    (line,) = axes.plot(
         [epoch + shift for epoch in mean], list(mean.values()), color=look.color, linestyle=look.dash, linewidth=1.8,
         zorder=3, marker="o" if len(mean) == 1 else None, markersize=4, label=literal(series.name),
     )  # fmt: skip
+    return line
 
 
 def _set_limits(axes: Axes, shown: Sequence[Series], column: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from qbench.cell import Status
 from qbench.probes import find_quantity
 from qbench.probes.base import DATA_PATHS, Quantity, data_path
 from qbench.report.plots.names import columns, room_for, shortened
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
     from matplotlib.ticker import Formatter
     from numpy.typing import NDArray
+
+    from qbench.cell import Record
 
 # Inches of a heat map: a layer's row, an epoch's column, and the least and most of all columns.
 _ROW_INCHES = 0.16
@@ -47,7 +51,7 @@ _INFINITE = {-math.inf: "#b5651d", math.inf: "#7fb2e5"}
 
 class Table(NamedTuple):
     """What one figure shows. axis: the quantity's name and unit, for an axis. values: method, data path, layer, path,
-    epoch, value (mean over the finished seeds)."""
+    epoch, value (mean over the finished seeds, or the diverged ones of a method that never finished)."""
 
     probe: str
     quantity: Quantity
@@ -69,19 +73,25 @@ def draw(scene: Scene) -> Iterator[tuple[str, Figure]]:
 
 
 def observations(scene: Scene) -> pd.DataFrame:
-    """All recorded values in long form: probe, quantity, method, seed, data_path, layer, path, epoch, value."""
+    """The values in long form: probe, quantity, method, seed, data_path, layer, path, epoch, value."""
     import pandas as pd
 
     fields = ("probe", "quantity", "method", "seed", "data_path", "layer", "path", "epoch", "value")
     rows = [
         (s.probe, s.quantity, series.name, record.cell.seed, data_path(s.path), s.layer, s.path, epoch, value)
         for series in scene.series
-        for record in series.entry.records
+        for record in _observed(series)
         for s in record.outcome.probes
         for epoch, value in enumerate(s.values, start=1)
         if value is not None
     ]
     return pd.DataFrame(rows, columns=list(fields))
+
+
+def _observed(series: Series) -> list[Record]:
+    """The seeds that finished, so that every epoch's mean is of the same runs; where none did, those that diverged."""
+    results = [r for r in series.entry.records if r.outcome.probes and r.outcome.status.is_result]
+    return [record for record in results if record.outcome.status is Status.OK] or results
 
 
 def _pictures(scene: Scene, frame: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
@@ -325,7 +335,7 @@ def _head(figure: Figure, where: str, what: str, note: str) -> None:
 
 
 def _seeds(scene: Scene) -> str:
-    counts = {sum(bool(record.outcome.probes) for record in series.entry.records) for series in scene.series} - {0}
+    counts = {len(_observed(series)) for series in scene.series} - {0}
     if counts == {1}:
         return "one seed"
     return f"mean over {max(counts)} seeds" if len(counts) == 1 else f"mean over up to {max(counts)} seeds"
@@ -349,14 +359,16 @@ def _curves(scene: Scene, table: Table) -> Figure:
     panels = figure.subplots(rows, across, squeeze=False)
     for axes in panels.flat[len(tensors) :]:
         axes.set_axis_off()
+    lines: dict[str, Line2D] = {}
     for axes, (letter, path) in zip(panels.flat, tensors, strict=False):
         part = table.values[table.values["path"] == path]
         for series in scene.series:
-            _line(axes, part[part["method"] == series.name], series)
+            lines.update(_line(axes, part[part["method"] == series.name], series))
         _finish(axes, f"{letter}: {path}", table.axis, part["epoch"])
-    found = {label: h for axes in panels.flat for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    names = [name for name in (literal(series.name) for series in scene.series) if name in found]
-    figure.legend([found[name] for name in names], names, loc="outside right center", handlelength=2.6)
+    # Not matplotlib's own list, which leaves out names that begin with an underscore.
+    names = [series.name for series in scene.series if series.name in lines]
+    handles, labels = [lines[name] for name in names], [literal(name) for name in names]
+    figure.legend(handles, labels, loc="outside right center", handlelength=2.6)
     infinite = "; infinite values, where nothing is lost, are left out" if _has_infinite(table) else ""
     note = f"median over layers, band: quartiles; {_seeds(scene)}{infinite}"
     _head(figure, scene.where, table.quantity.title, note)
@@ -367,17 +379,19 @@ def _has_infinite(table: Table) -> bool:
     return bool(table.values["value"].abs().eq(math.inf).any())
 
 
-def _line(axes: Axes, part: pd.DataFrame, series: Series) -> None:
+def _line(axes: Axes, part: pd.DataFrame, series: Series) -> dict[str, Line2D]:
+    """Draw a method in a panel; its line by its name, nothing where it has no finite value."""
     finite = part[part["value"].abs() < math.inf]
     if finite.empty:
-        return
+        return {}
     spread = finite.groupby("epoch")["value"].describe()
     look, epochs = series.look, spread.index.to_numpy()
     axes.fill_between(epochs, spread["25%"], spread["75%"], color=look.color, alpha=0.13, linewidth=0, zorder=2)
-    axes.plot(
+    (line,) = axes.plot(
         epochs, spread["50%"], color=look.color, linestyle=look.dash, linewidth=1.5, zorder=3,
         marker="o" if len(spread) == 1 else None, markersize=4, label=literal(series.name),
     )  # fmt: skip
+    return {series.name: line}
 
 
 def _finish(axes: Axes, title: str, label: str, epochs: pd.Series[int]) -> None:

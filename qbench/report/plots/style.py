@@ -58,15 +58,18 @@ class Look:
 
 def looks(methods: Sequence[tuple[str, str]]) -> dict[str, Look]:
     """The look of each label. methods: (family, label) pairs; the family's colour is fixed, its members differ in
-    lightness and line style."""
+    lightness and line style. Families that share a colour, where there are more than colours, begin with other lines.
+    """
     families = list(dict.fromkeys(family for family, _ in methods))
     colors = _family_colors(families)
+    shared = [colors[family] for family in families]
     found: dict[str, Look] = {}
     for index, family in enumerate(families):
         labels = list(dict.fromkeys(label for other, label in methods if other == family))
         for member, label in enumerate(labels):
             color = _mixed(colors[family], 255, 0.55 * member / max(len(labels) - 1, 3))
-            found[label] = Look(color, MARKERS[index % len(MARKERS)], _DASHES[member % len(_DASHES)])
+            dash = _DASHES[(member + shared[:index].count(colors[family])) % len(_DASHES)]
+            found[label] = Look(color, MARKERS[index % len(MARKERS)], dash)
     return found
 
 
