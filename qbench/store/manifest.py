@@ -39,6 +39,8 @@ class RunManifest(Plain):
         for name, kind in SHOWN.items():
             if not isinstance(environment.get(name, kind()), kind):
                 raise ValueError(f"{name} is no {kind.__name__}")
+        if not all(isinstance(gpu, dict) for gpu in environment.get("gpus", [])):
+            raise ValueError("gpus are no list of dict")
         return environment
 
     def after(self, earlier: RunManifest | None) -> RunManifest:

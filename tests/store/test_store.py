@@ -90,7 +90,14 @@ def test_a_directory_of_another_suite(store, manifest):
     assert Store.open(store.path, "s").manifest.suite == "s"
 
 
-@pytest.mark.parametrize("damage", [lambda text: "{", lambda text: text.replace('"python"', '"cpu"')])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "{",
+        lambda text: text.replace('"python"', '"cpu"'),
+        lambda text: text.replace('"python": "3"', '"gpus": ["an H100"]'),
+    ],
+)
 def test_a_damaged_suite_file_is_named_and_can_be_deleted(store, manifest, record, damage):
     store.begin(manifest({}))
     store.put(record("a"))
