@@ -29,7 +29,7 @@ def ratio(value: float) -> str:
 
 def speed(value: float) -> str:
     """``1,234`` from 100 on, else three significant digits."""
-    return f"{value:,.0f}" if value >= 100 else significant(value, 3)
+    return f"{value:,.0f}" if value >= 99.95 else significant(value, 3)
 
 
 def energy(value: float) -> str:
@@ -40,8 +40,9 @@ def energy(value: float) -> str:
 def memory(value: float) -> str:
     """``311 KiB``: a power of 1024 and three significant digits."""
     power = min(max(int(value).bit_length() - 1, 0) // 10, len(_UNITS) - 1)
-    scaled = value / 1024**power
-    digits = f"{value:.0f}" if power == 0 else significant(scaled, 3)
+    if power < len(_UNITS) - 1 and round(value / 1024**power) == 1024:
+        power += 1  # just below a power it is written as that power
+    digits = f"{value:.0f}" if power == 0 else significant(value / 1024**power, 3)
     return f"{digits} {_UNITS[power]}"
 
 
@@ -49,7 +50,9 @@ def significant(value: float, digits: int) -> str:
     """``value`` with this many significant digits, never in exponent form above 1e-4."""
     if value == 0 or not math.isfinite(value):
         return f"{value:.{digits - 1}f}"
-    decimals = max(digits - 1 - math.floor(math.log10(abs(value))), 0)
+    # The exponent of the rounded value: 9.996 becomes 10.0 and not 10.00.
+    exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])
+    decimals = max(digits - 1 - exponent, 0)
     return f"{value:.{decimals}f}" if decimals < 8 else f"{value:.{digits - 1}e}"
 
 

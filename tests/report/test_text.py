@@ -13,8 +13,11 @@ from qbench.report.metrics import DIFFERENCE, TOP1, TRAIN_SPEED
         (1023, "1023 B"),
         (1024, "1.00 KiB"),
         (311_000, "304 KiB"),
+        (2**20 - 1, "1.00 MiB"),
         (2**20, "1.00 MiB"),
+        (10 * 2**10 - 1, "10.0 KiB"),
         (3.5 * 2**30, "3.50 GiB"),
+        (2**50 - 1, "1024 TiB"),
     ],
 )
 def test_memory(value: float, written: str) -> None:
@@ -29,13 +32,14 @@ def test_signed(value: float, written: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "written"), [(1234.5, "1,234"), (99.94, "99.9"), (5.126, "5.13"), (0.0123, "0.0123")]
+    ("value", "written"),
+    [(1234.5, "1,234"), (99.96, "100"), (99.94, "99.9"), (9.996, "10.0"), (5.126, "5.13"), (0.0123, "0.0123")],
 )
 def test_speed(value: float, written: str) -> None:
     assert text.speed(value) == written
 
 
-@pytest.mark.parametrize(("value", "written"), [(0.954, "0.95"), (12.0, "12.00"), (0.0123, "0.012")])
+@pytest.mark.parametrize(("value", "written"), [(0.954, "0.95"), (12.0, "12.00"), (0.0996, "0.10"), (0.0123, "0.012")])
 def test_ratio(value: float, written: str) -> None:
     assert text.ratio(value) == written
 
