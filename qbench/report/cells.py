@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from qbench.report.entries import Entry, as_json, gather
 from qbench.report.files import write_file
-from qbench.report.metrics import infer_images_per_s, train_images_per_s
+from qbench.report.metrics import energy_j_per_image, infer_images_per_s, train_images_per_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -84,7 +84,7 @@ def _measured(entry: Entry) -> Mapping[str, object]:
     return {
         "train_images_per_s": _median(rounds, train_images_per_s),
         "infer_images_per_s": _median(rounds, infer_images_per_s),
-        "energy_j_per_image": _median(rounds, lambda m: m.energy_j_per_image),
+        "energy_j_per_image": _median(rounds, energy_j_per_image),
         **{name: _whole(_median(rounds, lambda m, name=name: getattr(m, name))) for name in _BYTES},  # type: ignore[misc]
         "simulated": entry.is_simulated,
         "kernels": ", ".join(entry.kernels),

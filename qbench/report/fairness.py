@@ -31,9 +31,12 @@ _CONDITIONS = {
 
 
 def accuracy_refusal(entry: Entry, base: Entry) -> str | None:
-    """Why accuracies must not be compared: the first fingerprint that differs at a seed both finished, else None."""
-    theirs = _finished(base)
-    for seed, record in _finished(entry).items():
+    """Why accuracies must not be compared: no seed that both finished, though each finished some, or the first
+    fingerprint that differs at such a seed; else None."""
+    mine, theirs = _finished(entry), _finished(base)
+    if mine and theirs and not mine.keys() & theirs.keys():
+        return f"not compared with {base.label}: they finished no seed in common"
+    for seed, record in mine.items():
         if seed not in theirs:
             continue
         conflict = fingerprint_conflict(record.outcome.fingerprints, theirs[seed].outcome.fingerprints)

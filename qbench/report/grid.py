@@ -129,9 +129,9 @@ def _legend(table: MethodTable, metrics: Sequence[Metric], rows: Sequence[Method
                     baseline=table.baseline, confidence=f"{table.confidence:.0%}"
                 )
             )
-    if any(row.figures[TOP1.name].count == 1 for row in rows if TOP1.name in row.figures):
+    accuracies, differences = (_figures_of(metric, rows) for metric in (TOP1, DIFFERENCE))
+    if any(figure.count == 1 for figure in (*accuracies, *differences)):
         yield "One seed gives no spread, and one pair of seeds no interval."
-    differences = [row.figures[DIFFERENCE.name] for row in rows if DIFFERENCE.name in row.figures]
     if any(figure.count > 1 and figure.spread is None for figure in differences):
         yield "Equal differences at all seeds give no interval."
     if any(metric.spread == "half_range" and metric.shows_spread for metric in metrics):
@@ -140,6 +140,10 @@ def _legend(table: MethodTable, metrics: Sequence[Metric], rows: Sequence[Method
         yield SIMULATED
     yield from _kernels(rows)
     yield from (clean(f"{note}.") for note in table.notes)
+
+
+def _figures_of(metric: Metric, rows: Sequence[MethodRow]) -> list[Figure]:
+    return [row.figures[metric.name] for row in rows if metric.name in row.figures]
 
 
 def _kernels(rows: Sequence[MethodRow]) -> Iterator[str]:

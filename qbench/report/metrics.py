@@ -5,6 +5,7 @@ A new column is one more :class:`Metric`; aggregation, every renderer and the le
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Literal
@@ -75,7 +76,17 @@ def infer_images_per_s(measurement: Measurement) -> float | None:
 
 
 def _images_per_s(batch_size: int, steps: tuple[float, ...]) -> float | None:
-    return batch_size / median(steps) if steps and median(steps) > 0 else None
+    return _finite(batch_size / median(steps)) if steps and median(steps) > 0 else None
+
+
+def energy_j_per_image(measurement: Measurement) -> float | None:
+    """Energy per training image of one round."""
+    return _finite(measurement.energy_j_per_image)
+
+
+def _finite(value: float | None) -> float | None:
+    """None for what is no number: a record may have come from elsewhere, and JSON and axes refuse the rest."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _field(name: str) -> Callable[[Measurement], float | None]:
@@ -137,7 +148,7 @@ OPTIMIZER_BYTES = Metric(
 )  # fmt: skip
 ENERGY = Metric(
     "energy_j_per_image", "energy", "J/image", "lower", "half_range", "per training image, median over rounds",
-    text.energy, _field("energy_j_per_image"), shows_spread=True,
+    text.energy, energy_j_per_image, shows_spread=True,
 )  # fmt: skip
 
 METRICS: tuple[Metric, ...] = (

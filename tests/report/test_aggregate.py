@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 from synthetic_records import make_measure, make_record, small_run
 
 from qbench.cell import Measurement, MeasureRecord, Record, Status
 from qbench.errors import UnknownNameError
 from qbench.report.aggregate import MethodRow, MethodTable, method_table
+from qbench.report.cells import cells_frame
 from qbench.report.entries import named, natural
 from qbench.report.metrics import COST_METRICS, METRICS
 from qbench.train.settings import TrainSettings
@@ -94,6 +96,22 @@ def test_fingerprints_of_seeds_without_a_partner_do_not_matter() -> None:
     assert rows_of(records)["banner8"].figures["top1_difference"].count == 1
 
 
+def test_methods_without_a_seed_in_common_are_not_compared_and_it_is_said() -> None:
+    records = [make_record("fp32", seed, 99.0) for seed in (0, 1)] + [make_record("banner8", 2, 99.5)]
+    row = rows_of(records)["banner8"]
+    assert "top1_difference" not in row.figures
+    assert row.notes == ("not compared with fp32: they finished no seed in common",)
+    assert not row.figures["top1"].best
+
+
+def test_a_baseline_that_never_finished_says_so_itself() -> None:
+    records = [make_record("fp32", 0, None, status=Status.DIVERGED)]
+    records += [make_record("banner8", 0, 99.0), make_record("r", 0, 98.0)]
+    rows = rows_of(records)
+    assert not rows["banner8"].notes
+    assert rows["banner8"].figures["top1"].best
+
+
 def test_a_diverged_cell_consumed_fewer_batches_and_refuses_nothing() -> None:
     records = [
         *two_methods(),
@@ -162,6 +180,19 @@ def test_no_ratio_between_sessions() -> None:
 def test_a_step_that_took_no_time_has_no_speed() -> None:
     figures = rows_of([make_record()], [make_measure(train_ms=(0.0,))])["fp32"].figures
     assert "train_images_per_s" not in figures and "peak_train_bytes" in figures
+
+
+def test_speed_and_energy_that_are_no_numbers_are_left_out() -> None:
+    measure = make_measure("fp32", (60.0, 62.0))
+    odd = {"train_step_s": (1e-320,), "energy_j_per_image": float("nan")}
+    rounds = (measure.rounds[0].model_copy(update=odd), measure.rounds[1])
+    measures = [measure.model_copy(update={"rounds": rounds})]
+    (row,) = method_table([make_record()], measures).rows
+    assert row.figures["train_images_per_s"].count == 1
+    assert "energy_j_per_image" not in row.figures
+    (cell,) = cells_frame([make_record()], measures).to_dict("records")
+    assert cell["train_images_per_s"] == pytest.approx(64 / 0.062)
+    assert pd.isna(cell["energy_j_per_image"])
 
 
 def test_rounds_that_failed_are_left_out() -> None:

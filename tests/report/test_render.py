@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from synthetic_records import make_measure, make_record, small_run
 
+from qbench.cell import Status
 from qbench.errors import UnknownNameError
 from qbench.report.aggregate import method_table
 from qbench.report.cells import cells_frame
@@ -101,7 +102,7 @@ def nasty_grid() -> Grid:
 
 def test_markdown_shows_user_strings_as_they_are() -> None:
     line = next(line for line in markdown.render([nasty_grid()]).splitlines() if line.startswith("| **"))
-    assert line == r"| **a\|b\_c\*d\`e\<f\>[bold red]g[/]\(h)\\i{j}$k\&l#m%n^o\~p** |"
+    assert line == r"| **a\|b\_c\*d\`e\<f\>[bold red]g[/]\(h)\\i{j}\$k\&l#m%n^o\~p** |"
 
 
 def test_latex_shows_user_strings_as_they_are() -> None:
@@ -170,3 +171,20 @@ def test_equal_differences_stand_without_an_interval_and_it_is_said() -> None:
     assert "| sr | 97.50 ± 0.71 | \N{MINUS SIGN}1.00 | 2 ok |" in text
     assert "Equal differences at all seeds give no interval." in text
     assert "Equal differences" not in FORMATS["md"].methods(method_table(*small_run()))
+
+
+@pytest.mark.parametrize("seeds", [(1, 2), (0,)])
+def test_a_single_pair_of_seeds_has_no_interval_and_it_is_said(seeds: tuple[int, ...]) -> None:
+    records = [make_record("fp32", seed, 99.0 + seed) for seed in (0, 1)]
+    records += [make_record("sr", seed, 98.0 + seed) for seed in seeds]
+    text = FORMATS["md"].methods(method_table(records, []))
+    assert "One seed gives no spread, and one pair of seeds no interval." in text
+    assert "One seed" not in FORMATS["md"].methods(method_table(*small_run()))
+
+
+def test_a_carriage_return_makes_no_row_of_csv() -> None:
+    records = [make_record("a\rb"), make_record("fp32", 0, None, status=Status.ERROR, message="10 %\r20 %\r\nfailed")]
+    methods = list(csv.DictReader(io.StringIO(FORMATS["csv"].methods(method_table(records, [])), newline="")))
+    assert [row["label"] for row in methods] == ["fp32", "a\nb"]
+    cells = list(csv.DictReader(io.StringIO(FORMATS["csv"].cells(cells_frame(records, [])), newline="")))
+    assert [row["message"] for row in cells] == ["10 %\n20 %\nfailed", ""]

@@ -22,7 +22,7 @@ def methods_csv(table: MethodTable) -> str:
     stream = io.StringIO(newline="")
     writer = csv.DictWriter(stream, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: _unbroken(value) for name, value in row.items()} for row in rows)
     return stream.getvalue()
 
 
@@ -41,13 +41,19 @@ def methods_json(table: MethodTable) -> str:
 
 def cells_csv(frame: pd.DataFrame) -> str:
     """One line per cell; what was not measured is empty."""
-    return frame.to_csv(index=False, lineterminator="\n")
+    texts = {str(name): frame[name].map(_unbroken) for name in frame if frame[name].dtype == "string"}
+    return frame.assign(**texts).to_csv(index=False, lineterminator="\n")
 
 
 def cells_json(frame: pd.DataFrame) -> str:
     """A list of objects, one per cell; what was not measured is null."""
     rows = frame.astype(object).where(frame.notna(), None).to_dict(orient="records")
     return _dump([{name: _native(value) for name, value in row.items()} for row in rows])
+
+
+def _unbroken(value: object) -> object:
+    """A text with line feeds alone: only they are put in quotes, and a reader takes a carriage return for a new row."""
+    return value.replace("\r\n", "\n").replace("\r", "\n") if isinstance(value, str) else value
 
 
 _IDENTITY = ("label", "method", "options", "arithmetic", "model", "dataset", "device", "is_baseline", "status")

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from qbench.report.grid import Column, Entry, Grid
 
 _ARROWS = {"higher": " \N{UPWARDS ARROW}", "lower": " \N{DOWNWARDS ARROW}", None: ""}
-_ESCAPES = str.maketrans({character: f"\\{character}" for character in "\\`*_|<>~&"})
+_ESCAPES = str.maketrans({character: f"\\{character}" for character in "\\`*_|<>~&$"})
 
 
 def render(grids: list[Grid]) -> str:
