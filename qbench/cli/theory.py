@@ -86,7 +86,10 @@ def plot_theory(store: Store, out: Path, only: Sequence[str], *, baseline: str |
     from qbench.report.plots.theory import write_pictures
 
     _refuse_baseline(store, baseline)
-    print_paths("plots", write_pictures(read_theory(store), out, only=only))
+    pictures = write_pictures(read_theory(store), out, only=only)
+    if not pictures:
+        raise InputError(f"{store.path} holds no picture: no experiment ended well; see 'qbench show {store.path}'")
+    print_paths("plots", pictures)
 
 
 def _refuse_baseline(store: Store, baseline: str | None) -> None:

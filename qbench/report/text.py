@@ -50,10 +50,14 @@ def significant(value: float, digits: int) -> str:
     """``value`` with this many significant digits, never in exponent form above 1e-4."""
     if value == 0 or not math.isfinite(value):
         return f"{value:.{digits - 1}f}"
-    # The exponent of the rounded value: 9.996 becomes 10.0 and not 10.00.
-    exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])
-    decimals = max(digits - 1 - exponent, 0)
+    decimals = decimals_of(value, digits)
     return f"{value:.{decimals}f}" if decimals < 8 else f"{value:.{digits - 1}e}"
+
+
+def decimals_of(value: float, digits: int) -> int:
+    """How many decimals ``value`` has with this many significant digits; as it is rounded, 9.996 to 10.0."""
+    exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])
+    return max(digits - 1 - exponent, 0)
 
 
 def clean(value: str) -> str:

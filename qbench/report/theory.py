@@ -12,7 +12,7 @@ from qbench.report.files import write_file
 from qbench.report.grid import Column, Entry, Grid
 from qbench.report.render import FORMATS, find_format, latex, markdown, terminal
 from qbench.report.render.data import tidy
-from qbench.report.text import MISSING, PLUS_MINUS, clean, significant
+from qbench.report.text import MISSING, PLUS_MINUS, clean, decimals_of, significant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -96,7 +96,7 @@ def _measured(answer: Answer) -> str:
     """``0.4519 ± 0.0026``: two digits of the standard error, and as many decimals of the value."""
     if answer.error <= 0 or not math.isfinite(answer.error):
         return significant(answer.measured, 5)
-    decimals = max(1 - math.floor(math.log10(answer.error)), 0)
+    decimals = decimals_of(answer.error, 2)
     if decimals > 8:
         return f"{answer.measured:.5g} {PLUS_MINUS} {answer.error:.1e}"
     return f"{answer.measured:.{decimals}f} {PLUS_MINUS} {answer.error:.{decimals}f}"

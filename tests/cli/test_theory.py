@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from verbs import qbench, refused
 
+from qbench.cell import Status
 from qbench.cli.theory import told
 from qbench.store import Store
 from qbench.suite.theory import load_theory_suite
@@ -123,3 +124,20 @@ def test_the_ending_of_a_file_gives_its_format(theory_run: TheoryStore) -> None:
         "pure_noise",
         "quadratic_chain",
     ]
+
+
+def test_a_run_whose_experiments_all_failed_has_no_picture_and_says_so(theory_run: TheoryStore) -> None:
+    for record in theory_run.records():
+        failed = record.model_copy(update={"status": Status.ERROR, "message": "boom", "findings": None})
+        with theory_run.store.lock():
+            theory_run.put(failed)
+    message = "results/runs/mine holds no picture: no experiment ended well; see 'qbench show results/runs/mine'"
+    assert refused("plot", "mine") == message
+
+
+def test_a_standard_error_has_two_digits(theory_run: TheoryStore) -> None:
+    file = record_file(theory_run, "pure_noise")
+    record = json.loads(file.read_text())
+    record["findings"]["answers"][0].update(measured=3.14159, error=0.0996)
+    file.write_text(json.dumps(record))
+    assert "3.14 \N{PLUS-MINUS SIGN} 0.10 " in qbench("table", "mine").stdout
