@@ -149,6 +149,12 @@ def test_shift_clips_where_its_power_of_two_is_too_small() -> None:
     assert shares(x, Shift(4))["clipped"] == 0.5
 
 
+def test_flag_clips_from_half_a_coarse_step_outside() -> None:
+    # R = 1: the coarse step is 1/8, the largest value 7/8.
+    x = torch.tensor([1.0, 0.95, 0.93, 0.1])
+    assert shares(x, Flag(4))["clipped"] == 0.5
+
+
 def test_zero_and_lost() -> None:
     x = torch.tensor([0.0, 0.01, -0.01, 1.0])
     assert shares(x, Symmetric(4)) == {"clipped": 0.0, "zero": 0.75, "lost": 0.5}
@@ -197,6 +203,8 @@ def test_ratios_and_octaves() -> None:
     assert [octaves(4, 1), octaves(1, 2)] == [2, -1]
     assert math.isnan(octaves(1, 0))
     assert math.isnan(octaves(NAN, 1))
+    assert math.isnan(octaves(INF, 1))
+    assert math.isnan(octaves(1, INF))
 
 
 def test_scale_is_the_step_between_neighbours() -> None:

@@ -171,6 +171,13 @@ def test_ratios_are_paired_by_round() -> None:
     assert (ratio.value, ratio.spread) == (pytest.approx(0.5), pytest.approx(0.0))
 
 
+def test_no_ratio_to_a_baseline_that_keeps_nothing() -> None:
+    records = [make_record("fp32"), make_record("sr")]
+    row = rows_of(records, [make_measure("fp32", peak=1), make_measure("sr", peak=8)])["sr"]
+    assert "saved_ratio" not in row.figures
+    assert row.figures["peak_train_ratio"].value == 8.0
+
+
 def test_no_ratio_between_sessions() -> None:
     row = rows_of(two_methods(), [make_measure("fp32"), make_measure("banner8", run="run2")])["banner8"]
     assert "train_speed_ratio" not in row.figures
@@ -215,6 +222,13 @@ def test_simulated_speed_and_memory_are_marked() -> None:
     for name, figure in rows["banner8"].figures.items():
         assert figure.simulated is (name in costs)
     assert not any(figure.simulated for figure in rows["fp32"].figures.values())
+
+
+def test_one_simulated_round_marks_all() -> None:
+    measure = make_measure(simulated=False)
+    rounds = (measure.rounds[0].model_copy(update={"simulated": True}), *measure.rounds[1:])
+    row = rows_of([make_record()], [measure.model_copy(update={"rounds": rounds})])["fp32"]
+    assert row.figures["train_images_per_s"].simulated
 
 
 def test_an_accuracy_that_is_not_compared_is_not_the_best() -> None:
@@ -281,6 +295,13 @@ def test_of_two_runs_of_one_cell_the_later_counts() -> None:
     assert (row.figures["top1"].value, row.figures["top1"].count) == (99.0, 1)
 
 
+def test_of_two_measurements_of_one_method_the_later_counts() -> None:
+    old, new = make_measure(train_ms=(64.0,)), make_measure(train_ms=(32.0,))
+    new = new.model_copy(update={"key": "a", "finished": "2026-02-01T00:00:00+00:00"})
+    row = rows_of([make_record()], [new, old])["fp32"]
+    assert row.figures["train_images_per_s"].value == pytest.approx(2000.0)
+
+
 def test_nothing_in_nothing_out() -> None:
     assert method_table([], []).rows == ()
 
@@ -290,6 +311,8 @@ def test_nothing_in_nothing_out() -> None:
     [
         ((0.0, 0.05, 0.4), None),  # a disturbed round does not move the median
         ((0.3, 0.05, 0.4), "measured on a busy machine: other processes took 30 % of the CPUs from it"),
+        ((0.09, 0.09, 0.09), None),
+        ((0.11, 0.11, 0.11), "measured on a busy machine: other processes took 11 % of the CPUs from it"),
         ((None, None, 0.5), "measured on a busy machine: other processes took 50 % of the CPUs from it"),
         (None, None),
     ],

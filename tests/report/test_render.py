@@ -188,3 +188,8 @@ def test_a_carriage_return_makes_no_row_of_csv() -> None:
     assert [row["label"] for row in methods] == ["fp32", "a\nb"]
     cells = list(csv.DictReader(io.StringIO(FORMATS["csv"].cells(cells_frame(records, [])), newline="")))
     assert [row["message"] for row in cells] == ["10 %\n20 %\nfailed", ""]
+
+
+def test_only_accuracies_say_over_how_many_seeds_they_are() -> None:
+    measure = make_measure(train_ms=(64.0, 60.0), simulated=False)
+    assert "(n=" not in FORMATS["md"].methods(method_table([make_record()], [measure]))
