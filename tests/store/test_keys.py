@@ -111,6 +111,13 @@ def test_a_data_set_is_read_once(content, cell):
     assert content.readings == 1
 
 
+def test_every_variant_of_a_data_set_is_read(content, cell):
+    made = Keys(threads=1, fingerprint=content)
+    for options, root in (({}, None), ({"size": 8}, None), ({}, "elsewhere")):
+        made.cell(cell(dataset_options=options, data_root=root))
+    assert content.readings == 3
+
+
 @pytest.mark.parametrize("part", ["library_key", "hardware_key", "qbench_source", "method_source"])
 def test_libraries_hardware_and_sources_count(both, cell, monkeypatch, part):
     before = both(cell())

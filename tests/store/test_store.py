@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ import pytest
 from qbench.cell import Status
 from qbench.errors import StoreError
 from qbench.store import Store
+from qbench.store.lock import now
+from qbench.store.manifest import conditions
+from qbench.suite import load_suite
 
 NOT_ROOT = pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write everything")
 
@@ -164,6 +168,11 @@ def test_a_writer_that_has_not_said_who_it_is_yet(store):
         refused(r"another qbench run is writing to .*; wait for it, .*", store.path)
 
 
+def test_a_directory_that_another_run_has_only_just_locked_is_no_strangers(tmp_path):
+    (tmp_path / "lock").touch()
+    assert Store.open(tmp_path, "s", create=True).manifest is None
+
+
 def test_the_host_of_another_writer_is_named(store):
     with store.lock():
         running = store.path / "running.json"
@@ -175,6 +184,46 @@ def test_the_host_of_another_writer_is_named(store):
 def test_a_damaged_note_of_the_writer_names_nobody(store, content):
     (store.path / "running.json").write_text(content)
     assert store.writer() is None
+
+
+def test_a_writer_that_ended_and_that_nobody_waited_for_writes_no_more(store):
+    with store.lock():
+        note = json.loads((store.path / "running.json").read_text())
+    with subprocess.Popen(["true"]) as ended:
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)  # its number stays taken
+        (store.path / "running.json").write_text(json.dumps({**note, "pid": ended.pid, "started": now()}))
+        assert store.writer() is None
+
+
+SUITE = """name: s
+model: mlp
+dataset: digits
+seeds: [0]
+methods: [fp32]
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "is_another"),
+    [
+        ("protocol: paper", True),
+        ("train: {epochs: 7}", True),
+        ("model: resnet8", True),
+        ("dataset: glyphs", True),
+        ("train: {timeout_s: 7.0}", False),
+        ("seeds: [1, 2]", False),
+        ("measure: {enabled: false}", False),
+        ("methods: [bf16]", False),
+    ],
+)
+def test_conditions_are_what_all_methods_share(tmp_path, change, is_another):
+    key = change.partition(":")[0]
+    lines = [line for line in SUITE.splitlines() if not line.startswith(f"{key}:")]
+    digests = []
+    for text in (SUITE, "\n".join([*lines, change])):
+        (tmp_path / "s.yaml").write_text(text)
+        digests.append(conditions(load_suite(tmp_path / "s.yaml")))
+    assert (digests[0] != digests[1]) is is_another
 
 
 def test_readers_need_no_lock(store, record, manifest, cell):

@@ -43,6 +43,14 @@ def test_bounds(relation, measured, verdict):
     assert bounded("q", "s", Estimate(measured), relation, 1.0, "source").verdict == verdict
 
 
+def test_a_bound_holds_within_four_standard_errors():
+    def verdicts(relation, *measured: float) -> list[str]:
+        return [bounded("q", "s", Estimate(x, 0.1), relation, 1.0, "source").verdict for x in measured]
+
+    assert verdicts("at least", 0.61, 0.59) == ["within", "outside"]
+    assert verdicts("at most", 1.39, 1.41) == ["within", "outside"]
+
+
 def test_nan_is_never_right():
     nan = Estimate(math.nan, math.nan)
     assert equals("q", "s", nan, 1.0, "source").verdict == "outside"
