@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
+from qbench.cell import ProbeChoice
 from qbench.engine import plan_suite
 from qbench.suite import Overrides, load_suite, make_plan, train_changes
+from qbench.suite.notes import idle_probes, idle_train, whole_batches
+from qbench.train.settings import TrainSettings
 
 PAPER = """name: paper
 protocol: paper
@@ -64,3 +69,18 @@ def test_settings_without_effect_are_part_of_the_plan(write):
 def test_equal_training_settings_have_no_changes(write):
     suite = load_suite(write(PAPER))
     assert train_changes(suite.train, suite.train) == {}
+
+
+@pytest.mark.parametrize(("k", "is_said"), [(3, False), (4, True)])
+def test_a_probe_that_looks_back_to_the_start_compares_something(k: int, is_said: bool) -> None:
+    choice = ProbeChoice(name="weight_change", options={"k": k})
+    assert bool(list(idle_probes([choice], TrainSettings(epochs=3)))) is is_said
+
+
+def test_settings_that_just_fit_are_not_called_idle(write) -> None:
+    assert list(idle_train(TrainSettings(epochs=3, eval_every=3))) == []
+    assert len(list(idle_train(TrainSettings(epochs=3, eval_every=4)))) == 1
+    (cell, *_) = load_suite(write(PAPER)).cells()
+    assert cell.train.batch_size == 128
+    assert list(whole_batches(cell, 128)) == []
+    assert len(list(whole_batches(cell, 127))) == 1

@@ -6,6 +6,7 @@ import inspect
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
 from qbench.theory import chains
 from qbench.theory.chains import binaryconnect, expected, probability, small_step_law, stochastic_rounding
@@ -132,3 +133,16 @@ def test_binaryconnect_uses_the_rounded_weight():
     chain = binaryconnect(slope, 0.1, 5.0, SPACING, -6, 11)
     assert np.abs(chain.points - chain.values).max() <= SPACING / 2
     assert np.all(chain.values % SPACING == 0)
+
+
+def test_a_step_of_binaryconnect_has_the_variance_of_its_noise():
+    chain = binaryconnect(lambda w: 0 * w, 1.0, 0.5, 0.5, -16, 16)
+    law = chain.after(chain.start(0.0), 20)
+    mean = expected(law, chain.points)
+    assert expected(law, (chain.points - mean) ** 2) == pytest.approx(20 * 0.5**2, rel=1e-6)
+
+
+def test_the_average_of_a_long_chain_that_has_settled_is_a_law():
+    points = np.arange(500.0)
+    chain = chains.Chain(points, points, csr_array(np.eye(500)))
+    assert chain.average(chain.start(7.0), 10).sum() == pytest.approx(1.0)
