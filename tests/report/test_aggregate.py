@@ -148,9 +148,9 @@ def test_other_settings_are_listed_with_their_reason() -> None:
 def test_another_machine_or_software_is_told() -> None:
     base, other = make_record("fp32"), make_record("sr")
     here = {**base.environment, "worker_threads": 1}
-    there = {**here, "worker_threads": 2, "libraries": {"torch": "2.14.0"}}
+    there = {**here, "worker_threads": 2, "libraries": {"torch": "2.14.0", "numpy": "2.4.0"}}
     base, other = (r.model_copy(update={"environment": e}) for r, e in ((base, here), (other, there)))
-    told = "trained elsewhere: threads 2 (fp32: 1), torch 2.14.0 (fp32: 2.13.0)"
+    told = "trained elsewhere: threads 2 (fp32: 1), torch 2.14.0 (fp32: 2.13.0), numpy 2.4.0 (fp32: unknown)"
     assert rows_of([base, other])["sr"].notes == (told,)
     assert rows_of([base, other.model_copy(update={"environment": here})])["sr"].notes == ()
     bare = other.model_copy(update={"environment": {"cpu": 3}})

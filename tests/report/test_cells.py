@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from synthetic_records import make_measure, make_record, small_run
 
+from qbench.cell import Attempt, Status
 from qbench.errors import InputError
 from qbench.report.cells import STABLE_COLUMNS, cells_frame, write_cells
 
@@ -42,6 +43,12 @@ def test_a_cell_that_never_began_has_no_fingerprints() -> None:
     record = make_record("fp32", top1=None)
     record = record.model_copy(update={"outcome": record.outcome.model_copy(update={"fingerprints": None})})
     assert cells_frame([record], []).iloc[0][["init_sha", "order_sha", "eval_sha"]].isna().all()
+
+
+def test_failed_attempts_are_counted() -> None:
+    failed = Attempt(status=Status.OOM, message="", finished="2026-01-01T00:00:00Z")
+    record = make_record().model_copy(update={"attempts": (failed, failed)})
+    assert cells_frame([record], []).iloc[0].failed_attempts == 2
 
 
 def test_not_a_number_is_missing() -> None:
