@@ -81,6 +81,8 @@ def defer(token: Tensor, source: Source, sink: GradientSink | None = None) -> De
     deferred.source = source
     # Without a graph, the node that may yet be put in front of it knows nothing of the sink.
     deferred.sink = sink if token.requires_grad else None
+    if deferred.sink is not None:
+        deferred.sink.serve(deferred)
     return deferred
 
 
@@ -94,7 +96,7 @@ def observed(x: Any) -> Any:
     if not isinstance(x, Deferred):
         return x
     if x.sink is not None:
-        x.sink.is_wanted = False
+        x.sink.is_open = False
     return x if x.tensor is None else x.tensor
 
 

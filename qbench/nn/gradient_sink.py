@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -16,6 +17,9 @@ from qbench.quant.qtensor import QTensor
 _graph_task: Callable[[], int] | None = getattr(torch._C, "_current_graph_task_id", None)
 """The number of the backward pass under way. PyTorch has no public question for it; without the private one nothing is
 left, and autograd adds up."""
+
+ASKS_SILENTLY = torch.__version__ < "2.11"  # a TorchVersion
+"""Whether ``backward(inputs=...)`` asks for the gradient of an activation that is told nothing of it."""
 
 Part = Tensor | Pooled | QTensor
 """A consumer's part of a gradient: floats, or what is smaller and stands for floats."""
@@ -30,10 +34,21 @@ class GradientSink:
     """
 
     def __init__(self) -> None:
-        self.is_wanted = _graph_task is not None
+        self.is_open = _graph_task is not None
+        self._activation: Callable[[], Tensor | None] = _nothing
         self._pass = -1
         self._total: Tensor | None = None
         self._smaller: list[Pooled | QTensor] = []
+
+    def serve(self, activation: Tensor) -> None:
+        """Say whose gradient it takes; the activation holds the sink."""
+        if ASKS_SILENTLY:
+            self._activation = ref(activation)
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether parts may be left: not where somebody looks at the gradient, which then passes as a tensor."""
+        return self.is_open and not _is_retained(self._activation())
 
     @property
     def total(self) -> Tensor | None:
@@ -79,6 +94,18 @@ class GradientSink:
 
     def _forget(self) -> None:
         self._total, self._smaller = None, []
+
+
+def _nothing() -> None:
+    return None
+
+
+def _is_retained(activation: Tensor | None) -> bool:
+    """Whether the backward pass under way keeps the activation's gradient."""
+    if activation is None:
+        return False
+    with torch._C.DisableTorchFunctionSubclass():
+        return activation.retains_grad
 
 
 def _floats_of(part: Part) -> Tensor:

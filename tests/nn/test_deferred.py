@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from qbench import find_method
-from qbench.nn import ConvNormAct, convert
+from qbench.nn import ConvNormAct, convert, gradient_sink
 from qbench.nn.deferred import Deferred
 
 METHODS = ("banner8", "wageubn", "graham")
@@ -132,6 +132,19 @@ def test_gradients_of_deferred_activations_can_be_asked_for(method: str, way: st
     found, expected = (ask(*pair(method)) for ask in (WAYS[way], by_hook))
     assert_equal([found], [expected])
     assert expected is not None and expected.std() > 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_gradients_can_be_asked_for_without_a_word(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As PyTorch before 2.11 does in ``backward(inputs=...)``."""
+    monkeypatch.setattr(gradient_sink, "ASKS_SILENTLY", True)
+    stream, loss = pair(method)
+    torch.autograd.graph._engine_run_backward(
+        (loss,), (torch.ones(()),), False, False, (stream,), allow_unreachable=True, accumulate_grad=True
+    )
+    with torch._C.DisableTorchFunctionSubclass():
+        found = stream.grad
+    assert_equal([found], [by_hook(*pair(method))])
 
 
 def pair(method: str) -> tuple[Tensor, Tensor]:
