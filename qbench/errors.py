@@ -46,7 +46,3 @@ class DeviceError(InputError):
 
 class ContractError(QbenchError):
     """A method breaks one of the promises that every method makes."""
-
-
-class ComparisonError(QbenchError):
-    """Cells that must not be compared: their fingerprints differ."""

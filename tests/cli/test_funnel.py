@@ -12,8 +12,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from qbench import __version__
 from qbench.cli.funnel import Funnel
-from qbench.errors import ComparisonError, InputError
+from qbench.errors import ContractError, InputError
 
 
 def python(code: str, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
@@ -37,10 +38,16 @@ def failing(error: BaseException) -> typer.Typer:
     return app
 
 
-@pytest.mark.parametrize(("error", "code"), [(InputError("bad: do this"), 2), (ComparisonError("bad: do this"), 1)])
+@pytest.mark.parametrize(("error", "code"), [(InputError("bad: do this"), 2), (ContractError("bad: do this"), 1)])
 def test_errors_are_one_line_and_their_exit_code(error: Exception, code: int) -> None:
     result = CliRunner().invoke(failing(error), ["fail"])
     assert (result.exit_code, result.stdout, result.stderr) == (code, "", "error: bad: do this\n")
+
+
+def test_the_package_is_the_command_too() -> None:
+    """Where the script is not on the path: of an environment that was not activated, or under a debugger."""
+    done = subprocess.run([sys.executable, "-m", "qbench", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"qbench {__version__}\n"
 
 
 def test_what_an_error_quotes_cannot_move_the_cursor() -> None:
