@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Literal, cast
 
 import torch
@@ -251,6 +252,7 @@ Watcher = Callable[[Site, QTensor, Tensor], None]
 """What :attr:`Site.watcher` is: called with the site, the quantised tensor and the exact one."""
 
 
+@cache
 def nearest_version(spec: Quantizer) -> Quantizer:
     """The same format rounding to nearest."""
     return replace(spec, rounding="nearest") if hasattr(spec, "rounding") else spec  # type: ignore[call-arg]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -147,17 +147,21 @@ def suite_optimizer(
     return optimizer
 
 
-@torch.no_grad()
 def _behind_step(optimizer: SuiteOptimizer, *_: Any) -> None:
     """Count the changes, as PyTorch's other optimisers do: its fused ones change parameters without a trace, and a
     second backward pass through a graph of the old values would be silently wrong. Clip what has a limit.
 
     Of the parameters that this step moved alone: the backward pass may still need the others.
     """
-    parameters = (parameter for members in optimizer.param_groups for parameter in members["params"])
-    moved = [parameter for parameter in parameters if parameter.grad is not None]
+    moved = [p for members in optimizer.param_groups for p in members["params"] if p.grad is not None]
     increment_version(moved)
-    for parameter in moved:
-        limit = optimizer.limits.get(parameter)
+    if optimizer.limits:
+        _clip(moved, optimizer.limits)
+
+
+@torch.no_grad()
+def _clip(parameters: Iterable[nn.Parameter], limits: Mapping[nn.Parameter, float]) -> None:
+    for parameter in parameters:
+        limit = limits.get(parameter)
         if limit is not None:
             parameter.clamp_(-limit, limit)
