@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from qbench.errors import InputError
-from qbench.quant.formats import Binary, Constant, Direct, FixedPoint, Quantizer, require_choices
+from qbench.quant.formats import Binary, Constant, Direct, FixedPoint, Quantizer, require_choice, require_choices
 
 if TYPE_CHECKING:
     from torch import nn
@@ -309,9 +309,7 @@ class Recipe:
             if not isinstance(getattr(self, name), kind):
                 raise InputError(f"the recipe's {name} is a qbench.{kind.__name__}, not {getattr(self, name)!r}")
         for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                known = ", ".join(map(repr, choices))
-                raise InputError(f"the recipe's {name} is one of {known}, not {getattr(self, name)!r}")
+            require_choice(getattr(self, name), f"recipe's {name}", choices)
         known_arithmetics = get_args(Arithmetic)
         if not self.arithmetics or not set(self.arithmetics) <= set(known_arithmetics):
             raise InputError(

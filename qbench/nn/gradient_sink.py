@@ -35,7 +35,7 @@ class GradientSink:
 
     def __init__(self) -> None:
         self.is_open = _graph_task is not None
-        self._activation: Callable[[], Tensor | None] = _nothing
+        self._activation: ref[Tensor] | None = None
         self._pass = -1
         self._total: Tensor | None = None
         self._smaller: list[Pooled | QTensor] = []
@@ -48,7 +48,7 @@ class GradientSink:
     @property
     def is_wanted(self) -> bool:
         """Whether parts may be left: not where somebody looks at the gradient, which then passes as a tensor."""
-        return self.is_open and not _is_retained(self._activation())
+        return self.is_open and not self._is_retained()
 
     @property
     def total(self) -> Tensor | None:
@@ -87,6 +87,14 @@ class GradientSink:
             return smaller[0]
         return added_up(total, smaller, sent.shape)
 
+    def _is_retained(self) -> bool:
+        """Whether the backward pass under way was asked for the activation's gradient without a word to it."""
+        activation = None if self._activation is None else self._activation()
+        if activation is None:
+            return False
+        with torch._C.DisableTorchFunctionSubclass():
+            return activation.retains_grad
+
     def _begin_pass(self) -> None:
         if _graph_task is not None and self._pass != _graph_task():
             self._pass = _graph_task()
@@ -94,18 +102,6 @@ class GradientSink:
 
     def _forget(self) -> None:
         self._total, self._smaller = None, []
-
-
-def _nothing() -> None:
-    return None
-
-
-def _is_retained(activation: Tensor | None) -> bool:
-    """Whether the backward pass under way keeps the activation's gradient."""
-    if activation is None:
-        return False
-    with torch._C.DisableTorchFunctionSubclass():
-        return activation.retains_grad
 
 
 def _floats_of(part: Part) -> Tensor:

@@ -47,9 +47,13 @@ def require_choices(owner: Any) -> None:
     """Refuse a field of a dataclass that is none of the words its type allows: a misspelt rounding would otherwise be
     taken for another one."""
     for name, choices in _choices_of(type(owner)):  # type: ignore[arg-type]  # types are hashable
-        if getattr(owner, name) not in choices:
-            known = ", ".join(map(repr, choices))
-            raise InputError(f"the {name} of {type(owner).__name__} is one of {known}, not {getattr(owner, name)!r}")
+        require_choice(getattr(owner, name), f"{name} of {type(owner).__name__}", choices)
+
+
+def require_choice(value: object, what: str, choices: tuple[object, ...]) -> None:
+    """Refuse a value that is none of these."""
+    if value not in choices:
+        raise InputError(f"the {what} is one of {', '.join(map(repr, choices))}, not {value!r}")
 
 
 @cache

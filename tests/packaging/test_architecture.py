@@ -39,10 +39,32 @@ def test_files_that_the_page_names_are_there() -> None:
 
 @pytest.mark.parametrize("layer", MAY_IMPORT)
 def test_imports_point_downwards(layer: str) -> None:
-    folder = ROOT / "qbench" / layer
-    files = sorted(folder.rglob("*.py")) or [folder.with_suffix(".py")]
-    found = {(path.relative_to(ROOT).as_posix(), part) for path in files for part in imported_parts(path)}
+    found = {(path.relative_to(ROOT).as_posix(), part) for path in files_of(layer) for part in imported_parts(path)}
     assert {(path, part) for path, part in found if part not in MAY_IMPORT[layer] | {layer}} == set()
+
+
+ROWS = [
+    [part.removesuffix(".py") for part in re.findall(r"`([a-z_.]+)`", line.split("|")[1])]
+    for line in PAGE.splitlines()
+    if line.startswith("| `")
+]
+"""The folders and files of the page's table, from top to bottom."""
+
+UPWARDS = {("suite", "theory")}
+"""The exception that the page names."""
+
+
+def test_imports_point_downwards_in_the_table_of_the_page() -> None:
+    row_of = {part: number for number, row in enumerate(ROWS) for part in row}
+    found = {(part, other) for part in row_of for path in files_of(part) for other in imported_parts(path)}
+    up = {(part, other) for part, other in found if other in row_of and row_of[other] < row_of[part]}
+    assert len(row_of) >= 16
+    assert up == UPWARDS
+
+
+def files_of(part: str) -> list[Path]:
+    folder = ROOT / "qbench" / part
+    return sorted(folder.rglob("*.py")) or [folder.with_suffix(".py")]
 
 
 def imported_parts(path: Path) -> Iterator[str]:

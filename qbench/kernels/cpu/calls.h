@@ -20,8 +20,8 @@ QBENCH_EXPORT void qbench_range_gradient_line(
     const qbench::i64* sums, qbench::i64 channels, qbench::i64 chunks, qbench::i64 rows, const float* scale,
     const float* zero, const float* step, const double* mean, const double* inverse, const float* weight,
     double constant, const qbench::u8* codes, const qbench::i64* low_at, const qbench::i64* high_at, float* slope,
-    float* offset, double* error_mean, float* pull, qbench::i64* at, float* values, float* grad_weight, float* grad_bias, int threads,
-    int isa);
+    float* offset, double* error_mean, float* pull, qbench::i64* at, float* values, float* grad_weight,
+    float* grad_bias, int threads, int isa);
 QBENCH_EXPORT void qbench_apply_mask(
     const float* g, qbench::i64 n, const qbench::u8* mask, float* out, float* extremes, int threads, int isa);
 QBENCH_EXPORT void qbench_view_extremes(

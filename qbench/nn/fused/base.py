@@ -33,7 +33,7 @@ class BlockParts:
 
 
 class FusedBlock(Protocol):
-    """A block computed by nodes of its own in place of its modules, with the same results."""
+    """A block computed by nodes of its own in place of its modules."""
 
     @property
     def serves(self) -> bool:
