@@ -31,6 +31,7 @@ FRACTION_BITS = 24
 """Random bits used per element: what a float32 fraction in [0, 1) can hold."""
 
 
+Generator = Literal["philox", "hash"]
 GENERATORS = ("philox", "hash")
 """The number of a generator in a key's list is its place here."""
 
@@ -44,7 +45,7 @@ class Key(NamedTuple):
     seed: int
     tensor: int
     step: int
-    generator: Literal["philox", "hash"] = "philox"
+    generator: Generator = "philox"
 
     def words(self) -> list[int]:
         """[seed, tensor, step, number of the generator]: how the kernels' operators take a key."""

@@ -137,8 +137,8 @@ def _of_product_path(layer: QuantizedLayer, path: str, arithmetic: Arithmetic, t
 
 
 def _entry(site: Site, layer: str, path: str, arithmetic: str, note: str) -> ManifestEntry:
-    low = None if site.code_min is None else float(site.code_min)
-    high = None if site.code_max is None else float(site.code_max)
+    low = None if site.seen.low is None else float(site.seen.low)
+    high = None if site.seen.high is None else float(site.seen.high)
     return ManifestEntry(layer, path, str(site.spec), arithmetic, low, high, width(low, high), note)
 
 

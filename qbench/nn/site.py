@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from qbench.kernels.encoding import extremes
 from qbench.kernels.pooling import Pooled
-from qbench.kernels.random import Key
+from qbench.kernels.random import Generator, Key
 from qbench.nn.deferred import defer, materialised, parted, sink_of
 from qbench.nn.gradient_sink import GradientSink, sent_in_codes
 from qbench.nn.once import differentiable_once
@@ -28,24 +28,60 @@ OBSERVE_EVERY = 50
 """Steps between observations of the codes in use; observing costs one pass over each tensor."""
 
 
-@dataclass
 class Clock:
     """The step a model is at, shared by all its sites: random bits and schedules depend on it.
 
-    step: optimiser steps done, set by the training loop before each forward pass. total_steps: of the whole training.
-    generator: of the random bits. draw: which network of an ensemble is evaluated.
+    total_steps: of the whole training. generator: of the random bits. draw: which network of an ensemble is evaluated.
+    readings: how often it was asked for the step itself or the progress, as schedules do.
     """
 
-    seed: int = 0
-    step: int = 0
-    total_steps: int = 1
-    generator: Literal["philox", "hash"] = "philox"
-    draw: int = 0
+    def __init__(
+        self, seed: int = 0, step: int = 0, total_steps: int = 1, generator: Generator = "philox"
+    ) -> None:
+        self.seed = seed
+        self.total_steps = total_steps
+        self.generator: Generator = generator
+        self.draw = 0
+        self.readings = 0
+        self._step = step
+
+    @property
+    def step(self) -> int:
+        """Optimiser steps done; the training loop sets it before each forward pass."""
+        self.readings += 1
+        return self._step
+
+    @step.setter
+    def step(self, step: int) -> None:
+        self._step = step
 
     @property
     def progress(self) -> float:
         """Share of training done, in [0, 1]; 1 only behind its last step."""
         return min(self.step / max(self.total_steps, 1), 1.0)
+
+    @property
+    def is_noting(self) -> bool:
+        """Whether sites note the codes in use at this step."""
+        return self._step % OBSERVE_EVERY == 0
+
+    def key(self, tensor: int) -> Key:
+        """Of this step's random bits for the tensor of that number, which :func:`tensor_id` gives."""
+        return Key(self.seed, tensor, self._step, self.generator)
+
+
+@dataclass
+class CodesSeen:
+    """The smallest and the largest code noted so far; None before the first."""
+
+    low: Tensor | None = None
+    high: Tensor | None = None
+
+    def add(self, codes: Tensor) -> None:
+        """Note those of one more tensor."""
+        low, high = torch.aminmax(codes)
+        self.low = low if self.low is None else torch.minimum(self.low, low)
+        self.high = high if self.high is None else torch.maximum(self.high, high)
 
 
 def tensor_id(name: str) -> int:
@@ -69,8 +105,7 @@ class Site(nn.Module):
         self.name = name
         self.clock = clock
         self.identity = tensor_id(name)
-        self.code_min: Tensor | None = None
-        self.code_max: Tensor | None = None
+        self.seen = CodesSeen()
         self.watcher: Watcher | None = None
         self.is_tracked = isinstance(spec, Affine) and spec.tracked
         if self.is_tracked:
@@ -142,7 +177,7 @@ class Site(nn.Module):
     @property
     def key(self) -> Key:
         """Of this step's random bits."""
-        return Key(self.clock.seed, self.identity, self.clock.step, self.clock.generator)
+        return self.clock.key(self.identity)
 
     def _range_of(self, x: Tensor, measured: Tensor | None) -> Tensor:
         """The batch's own range [2]. measured: the extremes of ``x``, if they are known."""
@@ -189,7 +224,7 @@ class Site(nn.Module):
     @property
     def is_observed(self) -> bool:
         """Whether anybody would look at this step's codes."""
-        return self.watcher is not None or (self.training and self.clock.step % OBSERVE_EVERY == 0)
+        return self.watcher is not None or (self.training and self.clock.is_noting)
 
     def observe(self, q: QTensor, exact: Callable[[], Tensor]) -> QTensor:
         """Note which codes are in use, now and then; returns ``q``.
@@ -199,14 +234,9 @@ class Site(nn.Module):
         """
         if self.watcher is not None:
             self.watcher(self, q, exact())
-        if self.training and self.clock.step % OBSERVE_EVERY == 0 and q.codes.numel():
-            self._note(q.codes)
+        if self.training and self.clock.is_noting and q.codes.numel():
+            self.seen.add(q.codes)
         return q
-
-    def _note(self, codes: Tensor) -> None:
-        low, high = torch.aminmax(codes)
-        self.code_min = low if self.code_min is None else torch.minimum(self.code_min, low)
-        self.code_max = high if self.code_max is None else torch.maximum(self.code_max, high)
 
     def extra_repr(self) -> str:
         return f"{self.name}, {self.spec}"

@@ -61,7 +61,7 @@ class CodedOptimizer(RuleOptimizer):
 
     def key_of(self, handle: nn.Parameter) -> Key:
         """Of the random bits of this step's update."""
-        return Key(self.clock.seed, self._identities[handle], self.clock.step, self.clock.generator)
+        return self.clock.key(self._identities[handle])
 
     def update(self) -> None:
         """One update of every parameter that has a gradient, or none while gradients are gathered."""
@@ -115,5 +115,5 @@ class CodedOptimizer(RuleOptimizer):
     @torch.no_grad()
     def _round_others(self, spec: Quantizer) -> None:
         for parameter, name in self._names.items():
-            key = Key(self.clock.seed, tensor_id(f"{name}/update"), self.clock.step, self.clock.generator)
+            key = self.clock.key(tensor_id(f"{name}/update"))
             parameter.copy_(quantize(parameter, spec, key).dequantize())

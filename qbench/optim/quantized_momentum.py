@@ -140,7 +140,7 @@ class QuantizedMomentumOptimizer(RuleOptimizer):
         quantized_momentum_(
             codes, state["accumulator"], gradient, magnitude, self.gradient_levels(), round(self.rule.momentum * 4),
             self.lr_code(self.rate(members)), int(self.rule.weight.largest_integer),
-            Key(self.clock.seed, identity, self.clock.step, self.clock.generator),
+            self.clock.key(identity),
         )  # fmt: skip
         layer.poison(magnitude)
 

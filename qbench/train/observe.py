@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -192,7 +192,7 @@ def unchanged(built: BuiltCell) -> Iterator[None]:
     state and rates, what sites have noted, the clock, and PyTorch's generators."""
     tensors = [(tensor, tensor.detach().clone()) for tensor in built.state()]
     gradients = [(parameter, parameter.grad) for parameter in built.model.parameters()]
-    sites = [(site, site.code_min, site.code_max) for site in built.converted.sites()]
+    sites = [(site, replace(site.seen)) for site in built.converted.sites()]
     clock, optimizer = built.converted.clock, built.optimizer
     noted = dict(vars(clock))
     rates = [(group, group["lr"]) for group in optimizer.param_groups]
@@ -206,8 +206,9 @@ def unchanged(built: BuiltCell) -> Iterator[None]:
                     tensor.copy_(kept)
             for parameter, gradient in gradients:
                 parameter.grad = gradient
-            for site, low, high in sites:
-                site.code_min, site.code_max, site.watcher = low, high, None
+            for site, seen in sites:
+                vars(site.seen).update(vars(seen))
+                site.watcher = None
             vars(clock).update(noted)
             for group, rate in rates:
                 group["lr"] = rate

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -10,12 +10,14 @@ import torch
 from torch.amp.grad_scaler import GradScaler
 from torch.nn import functional
 
+from qbench.train.replay import Replay, is_allowed
 from qbench.train.schedule import factor
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from qbench.train.build import BuiltCell
+    from qbench.train.tape import Gradients
 
 
 LARGE_BYTES = 2**20
@@ -29,9 +31,12 @@ class TrainStep:
     """The two halves of an optimiser step of a built cell.
 
     They are apart so that the loss can be looked at before it reaches gradients and weights.
+
+    replays: whether steps may come from a tape (:mod:`qbench.train.replay`), with the same results. Their losses are in
+    no graph, and nothing can look into them; on the CPU alone, because a CUDA graph does more for a GPU.
     """
 
-    def __init__(self, built: BuiltCell) -> None:
+    def __init__(self, built: BuiltCell, *, replays: bool = False) -> None:
         self._built = built
         self._settings = built.cell.train
         self._plan = built.plan
@@ -42,6 +47,14 @@ class TrainStep:
         # A scaled gradient is applied only if all of them are finite.
         is_separable = isinstance(built.optimizer, SEPARABLE) and self._scaler is None
         self._large = [p for p in built.converted.parameters() if is_separable and p.nbytes >= LARGE_BYTES]
+        self._replay: Replay | None = None
+        if replays and built.device.type == "cpu" and self._scaler is None and is_allowed():
+            self._replay = Replay(built.model, built.converted.clock, self._loss)
+
+    @property
+    def is_replayed(self) -> bool:
+        """Whether the newest step came from a tape."""
+        return self._replay is not None and self._replay.gradients is not None
 
     def lr_factor(self, step: int) -> float:
         """The schedule's factor at optimiser step ``step``."""
@@ -54,6 +67,9 @@ class TrainStep:
         scale = self.lr_factor(step)
         for group in self._optimizer.param_groups:
             group["lr"] = group["base_lr"] * scale
+        return self._loss(images, labels) if self._replay is None else self._replay.forward(step, images, labels)
+
+    def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
         with self._built.precision():
             logits = self._model(images)
             return functional.cross_entropy(logits.float(), labels, label_smoothing=self._settings.label_smoothing)
@@ -64,28 +80,46 @@ class TrainStep:
         Large weights are updated within the backward pass, with the same result: their gradients would be as large as
         they are, all at once. So this leaves no gradients that could be looked at.
         """
-        with self._applying_early():
-            self.backward(loss)
+        self._differentiate(loss, self._large)
         self.apply()
 
+    def backward(self, loss: Tensor) -> None:
+        """The backward pass alone; gradients are those of the loss times the scaler's scale, where there is one."""
+        self._differentiate(loss, ())
+
+    def _differentiate(self, loss: Tensor, large: Collection[Tensor]) -> None:
+        """The backward pass. large: parameters at whose gradients all that there are are applied and let go of."""
+        replay = self._replay
+        if replay is not None and replay.gradients is not None:
+            self._take(replay.gradients, set(map(id, large)))
+        elif replay is not None and replay.is_recording:
+            with replay.recorded():  # an update would be on the tape
+                loss.backward()  # type: ignore[no-untyped-call]
+        else:
+            with self._applied_early(large):
+                (loss if self._scaler is None else self._scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
+
+    def _take(self, gradients: Gradients, large: Collection[int]) -> None:
+        for parameter, gradient in gradients:
+            assert parameter is not None
+            parameter.grad = gradient
+            del gradient
+            if id(parameter) in large:
+                self._apply_early(parameter)
+
     @contextmanager
-    def _applying_early(self) -> Iterator[None]:
-        """Within the context, apply what gradients there are whenever that of a large parameter is complete."""
-
-        def apply(_: Tensor) -> None:
-            self.apply()
-            self._optimizer.zero_grad(set_to_none=True)
-
-        hooks = [parameter.register_post_accumulate_grad_hook(apply) for parameter in self._large]  # type: ignore[no-untyped-call]
+    def _applied_early(self, large: Collection[Tensor]) -> Iterator[None]:
+        """Within the context, apply what gradients there are whenever autograd has completed one of ``large``."""
+        hooks = [parameter.register_post_accumulate_grad_hook(self._apply_early) for parameter in large]  # type: ignore[no-untyped-call]
         try:
             yield
         finally:
             for hook in hooks:
                 hook.remove()
 
-    def backward(self, loss: Tensor) -> None:
-        """The backward pass alone; gradients are those of the loss times the scaler's scale, where there is one."""
-        (loss if self._scaler is None else self._scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
+    def _apply_early(self, _: Tensor) -> None:
+        self.apply()
+        self._optimizer.zero_grad(set_to_none=True)
 
     def apply(self) -> None:
         """The update of the weights by their gradients."""

@@ -119,7 +119,7 @@ def test_sites_are_left_alone_in_steps_that_nobody_looks_at() -> None:
             module.clock.step = 1
     materialised(model(images())).sum().backward()
     sites = [module for module in model.modules() if isinstance(module, Site)]
-    assert all(site.code_min is None for site in sites)
+    assert all(site.seen.low is None for site in sites)
 
 
 def test_keeps_one_float_per_value() -> None:

@@ -129,7 +129,7 @@ def test_a_failure_inside_is_undone_too(make_cell: MakeCell) -> None:
     assert built.converted.clock.step == 0
     assert not any(built.optimizer.state.values())
     assert all(parameter.grad is None for parameter in built.model.parameters())
-    assert all(site.watcher is None and site.code_min is None for site in built.converted.sites())
+    assert all(site.watcher is None and site.seen.low is None for site in built.converted.sites())
 
 
 def test_nobody_watches_outside_of_the_observed_step(make_cell: MakeCell, all_probes: Chosen) -> None:
