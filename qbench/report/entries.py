@@ -87,6 +87,12 @@ class Entry:
         """What computed beside PyTorch while it was measured, such as ``cpp (avx2)``."""
         return tuple(dict.fromkeys(name for measured in self.rounds.values() for name in measured.kernels))
 
+    @property
+    def is_replayed(self) -> bool | None:
+        """Whether timed training steps came from a tape; None where nothing was measured, or that was not noted."""
+        known = [measured.replayed > 0 for measured in self.rounds.values() if measured.replayed is not None]
+        return any(known) if known else None
+
 
 def check_baseline(baseline: str, entries: Sequence[Entry]) -> None:
     """Raises UnknownNameError for a baseline that was not run, unless it is the usual one: that is left out."""

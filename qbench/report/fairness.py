@@ -107,6 +107,15 @@ def slow_kernels(entry: Entry) -> str | None:
     return "measured on the reference kernels, which are written to be read: not the method's own speed"
 
 
+def unlike_steps(entry: Entry, base: Entry) -> str | None:
+    """Where one of the two was measured in replayed steps and the other one was not; None otherwise."""
+    mine, theirs = entry.is_replayed, base.is_replayed
+    if mine is None or theirs is None or mine is theirs:
+        return None
+    how = {True: "replayed", False: "not replayed"}
+    return f"its timed training steps were {how[mine]} ({base.label}: {how[theirs]})"
+
+
 def crowding(entry: Entry) -> str | None:
     """How much of the CPUs other processes took from the measured rounds (their median); None where it was little."""
     known = [measured.share_taken for measured in entry.rounds.values() if measured.share_taken is not None]

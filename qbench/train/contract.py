@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 NULL_STEPS = 20
 SHORT_STEPS = 4
+REPLAY_STEPS = 8
+"""The first is run, the next two are recorded, the rest may be replayed."""
+
 BATCH = 32
 
 
@@ -92,17 +95,19 @@ class Probe:
 
 @dataclass(frozen=True)
 class Trace:
-    """Losses step by step, and the cell they came from."""
+    """Losses step by step, and the cell they came from. replayed: steps that came from a tape."""
 
     losses: list[float]
     built: BuiltCell
+    replayed: int
 
 
-def run(built: BuiltCell, steps: int, *, disturb: bool = False) -> Trace:
-    """Train ``steps`` steps. disturb: use up PyTorch's global random numbers in between."""
-    step = TrainStep(built)
+def run(built: BuiltCell, steps: int, *, disturb: bool = False, replays: bool = False) -> Trace:
+    """Train ``steps`` steps. disturb: use up PyTorch's global random numbers in between. replays: from a tape, where
+    that can be."""
+    step = TrainStep(built, replays=replays)
     built.model.train()
-    losses = []
+    losses, replayed = list[float](), 0
     with float_kernels(reproducible=True):
         for number, (images, labels) in enumerate(_batches(built, steps)):
             if disturb:
@@ -110,7 +115,8 @@ def run(built: BuiltCell, steps: int, *, disturb: bool = False) -> Trace:
             loss = step.forward(number, images, labels)
             losses.append(float(loss.detach()))
             step.update(loss)
-    return Trace(losses, built)
+            replayed += step.is_replayed
+    return Trace(losses, built, replayed)
 
 
 def _batches(built: BuiltCell, steps: int) -> list[tuple[Tensor, Tensor]]:
@@ -229,6 +235,17 @@ def _agrees(probe: Probe) -> str:
     return f"{' and '.join(probe.arithmetics)}: the same after {SHORT_STEPS} steps"
 
 
+def _replays(probe: Probe) -> str:
+    """Steps from a tape give the same losses and weights, bit for bit."""
+    expected, replayed = (run(build_cell(probe.cell({})), REPLAY_STEPS, replays=replays) for replays in (False, True))
+    if not _same_losses(replayed.losses, expected.losses):
+        raise ContractError("replayed steps give other losses: a layer does more than PyTorch's operators show")
+    both = zip(replayed.built.state(), expected.built.state(), strict=True)
+    if not all(_same(a, b) for a, b in both):
+        raise ContractError("replayed steps give other weights: a layer does more than PyTorch's operators show")
+    return f"{replayed.replayed} of {REPLAY_STEPS} steps replayed"
+
+
 def _trains(probe: Probe) -> str:
     """Losses and weights stay finite."""
     losses = probe.default.losses
@@ -304,6 +321,7 @@ CHECKS: dict[str, Callable[[Probe], str]] = {
     "same start as float32": _same_start,
     "repeatable": _repeatable,
     "arithmetics agree": _agrees,
+    "replayed steps are the same": _replays,
     "trains": _trains,
     "evaluates": _evaluates,
     "survives zeros": _blank,

@@ -68,7 +68,7 @@ class Training:
         self.step = 0
         self._built = built
         self._loader = BatchLoader()
-        self._train_step = TrainStep(built)
+        self._train_step = TrainStep(built, replays=True)
         self._order = OrderHash()
         self._losses = LossLog(built.device)
         self._reporter = Reporter(report)

@@ -65,6 +65,7 @@ def measure_cell(cell: Cell) -> Measurement:
         memory_method=CUDA_METHOD if built.device.type == "cuda" else CPU_METHOD,
         simulated=is_simulated(cell, built.recipe),
         kernels=() if built.recipe.stays_float else in_use(),
+        replayed=bench.num_replayed,
         share_taken=share_taken(before, Reading.now(), torch.get_num_threads()),
     )
 
@@ -78,7 +79,8 @@ def is_simulated(cell: Cell, recipe: Recipe) -> bool:
 
 
 class _Bench:
-    """Runs the steps of a built cell and times each. step: training steps done."""
+    """Runs the steps of a built cell and times each. step: training steps done; num_replayed: those of them that came
+    from a tape, warm-up included."""
 
     def __init__(self, built: BuiltCell, warmup_steps: int, steps: int) -> None:
         self.step = 0
@@ -86,7 +88,10 @@ class _Bench:
         self._built = built
         self._warmup_steps = warmup_steps
         self._steps = steps
-        self._train_step = TrainStep(built)
+        self._timed_step = TrainStep(built, replays=True)
+        # Bytes are those of a step that autograd runs: some steps of every training are, and they hold a little more.
+        self._counted_step = TrainStep(built)
+        self.num_replayed = 0
 
     @property
     def last_loss(self) -> float:
@@ -96,7 +101,7 @@ class _Bench:
     def time_training(self, batches: Sequence[Batch]) -> tuple[float, ...]:
         """Seconds of each timed training step, after the warm-up steps."""
         with float_kernels(reproducible=False):
-            return self._timed(self._train, batches)
+            return self._timed(self._train_timed, batches)
 
     def time_inference(self, batches: Sequence[Batch]) -> tuple[float, ...]:
         """Seconds of each timed inference batch, after the warm-up ones."""
@@ -111,13 +116,13 @@ class _Bench:
         gc.collect()
         if self._built.device.type == "cuda":
             with float_kernels(reproducible=False):
-                return peak_step_bytes_cuda(lambda: self._train(*batch), self._built.device)
+                return peak_step_bytes_cuda(lambda: self._train_counted(*batch), self._built.device)
         held = [*self._built.state(), *self._built.optimizer.state.values(), *batch]
-        return peak_step_bytes(lambda: self._train(*batch), held)
+        return peak_step_bytes(lambda: self._train_counted(*batch), held)
 
     def saved_bytes(self, batch: Batch) -> int:
         """Bytes kept for the backward pass."""
-        return saved_bytes(lambda: self._train_step.forward(self._clock(), *batch), self._built.state())
+        return saved_bytes(lambda: self._counted_step.forward(self._clock(), *batch), self._built.state())
 
     def _timed(self, run: Callable[[Tensor, Tensor], None], batches: Sequence[Batch]) -> tuple[float, ...]:
         endless = cycle(batches)
@@ -132,9 +137,16 @@ class _Bench:
         synchronize(self._built.device)
         return time.perf_counter() - started
 
-    def _train(self, images: Tensor, labels: Tensor) -> None:
-        loss = self._train_step.forward(self._clock(), images, labels)
-        self._train_step.update(loss)
+    def _train_timed(self, images: Tensor, labels: Tensor) -> None:
+        self._train(self._timed_step, images, labels)
+        self.num_replayed += self._timed_step.is_replayed
+
+    def _train_counted(self, images: Tensor, labels: Tensor) -> None:
+        self._train(self._counted_step, images, labels)
+
+    def _train(self, train_step: TrainStep, images: Tensor, labels: Tensor) -> None:
+        loss = train_step.forward(self._clock(), images, labels)
+        train_step.update(loss)
         self._loss = loss.detach()
         self.step += 1
 

@@ -6,14 +6,13 @@ import os
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import chain
 from operator import is_
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor, nn
 
-from qbench.train.tape import Recorder, Tape, UnrepeatableError
+from qbench.train.tape import Recorder, Tape, UnrepeatableError, layout
 
 if TYPE_CHECKING:
     from qbench.nn.site import Clock
@@ -28,6 +27,8 @@ MAX_FAILURES = 3
 CHILDREN = ("_parameters", "_buffers", "_modules")
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 PARAMETER_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
+EVERY_MODULE = frozenset(vars(nn.Module())) - {"training"}
+"""Attributes of modules that are looked at in other ways, or say nothing."""
 
 
 def is_allowed() -> bool:
@@ -119,48 +120,59 @@ class Scene:
     """What decides which operators a step runs, beside the clock: the layout of the batch, and what the modules hold."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._model = model
         modules = dict(model.named_modules())
-        own = [(name, vars(module)) for name, module in modules.items()]
-        self._dicts = own + [(name, vars(module)[part]) for name, module in modules.items() for part in CHILDREN]
         self._hooks = [vars(module)[hooks] for module in modules.values() for hooks in HOOKS]
-        self._held: list[Any] = []
+        self._named = [(name, vars(module)) for name, module in modules.items()]
+        self._named += [(name, vars(module)[part]) for name, module in modules.items() for part in CHILDREN]
+        self._places: list[tuple[dict[str, Any], str]] = []
+        self._objects: list[Any] = []
+        self._tensors: list[Tensor] = []
+        self._numbers: list[int] = []
         self._layout: tuple[object, ...] = ()
 
     def note(self, images: Tensor, labels: Tensor) -> None:
         """Remember how it is."""
-        self._held, self._layout = self._now(), _layout(images, labels)
+        self._places = [(held, key) for _, held in self._named for key in held if key not in EVERY_MODULE]
+        self._objects = self._held()
+        self._tensors = [x for x in self._objects if isinstance(x, Tensor)]
+        self._numbers, self._layout = self._placed(), _layout(images, labels)
 
     def is_as_noted(self, images: Tensor, labels: Tensor) -> bool:
         """Whether it still is so."""
-        return self._layout == _layout(images, labels) and not any(self._hooks) and self._is_held()
+        return self._layout == _layout(images, labels) and not any(self._hooks) and self._is_same()
 
     def trained(self) -> list[nn.Parameter]:
         """The parameters that get a gradient."""
-        return [p for p in self._model.parameters() if p.requires_grad]
+        return list(dict.fromkeys(x for x in self._tensors if isinstance(x, nn.Parameter) and x.requires_grad))
 
     def require_unchanged(self) -> None:
         """Raises :class:`UnrepeatableError` where a step did what is not on its tape, or somebody looks on."""
         if any(self._hooks) or any(getattr(p, hooks) for p in self.trained() for hooks in PARAMETER_HOOKS):
             raise UnrepeatableError("modules or parameters have hooks")
-        if not self._is_held():
+        if not self._is_same():
             raise UnrepeatableError(f"a step changes {self._changed()}")
 
-    def _is_held(self) -> bool:
-        now = self._now()
-        return len(now) == len(self._held) and all(map(is_, now, self._held))
+    def _is_same(self) -> bool:
+        return all(map(is_, self._held(), self._objects)) and self._placed() == self._numbers
 
-    def _now(self) -> list[Any]:
-        """The very objects that the modules hold: a number set anew is another one, which is to err on the safe side."""
-        held = list(chain.from_iterable(attributes.values() for _, attributes in self._dicts))
-        held += [p.requires_grad for p in self._model.parameters()]
-        return held
+    def _held(self) -> list[Any]:
+        """The very objects that the modules hold: a number set anew is another one, which errs on the safe side."""
+        return [held.get(key, self) for held, key in self._places]
+
+    def _placed(self) -> list[int]:
+        """Where parameters and buffers lie, which of them are trained, and how much each module holds."""
+        tensors = self._tensors
+        numbers = [*map(Tensor.data_ptr, tensors), *(x.requires_grad for x in tensors)]
+        return [*numbers, *(len(held) for _, held in self._named)]
 
     def _changed(self) -> str:
         """The name of an attribute that is not what it was."""
-        names = [f"{name}.{key}".lstrip(".") for name, attributes in self._dicts for key in attributes]
-        changed = (name for name, a, b in zip(names, self._now(), self._held, strict=False) if a is not b)
-        return next(changed, "the modules")
+        pairs = zip(self._places, self._held(), self._objects, strict=True)
+        changed = next((place for place, now, before in pairs if now is not before), None)
+        if changed is None:
+            return "what a module holds"
+        module = next(name for name, held in self._named if held is changed[0])
+        return f"{module}.{changed[1]}".lstrip(".")
 
 
 class Traces:
@@ -190,4 +202,4 @@ def _generators() -> tuple[object, ...]:
 
 
 def _layout(*batch: Tensor) -> tuple[object, ...]:
-    return tuple((x.shape, x.stride(), x.dtype, x.device) for x in batch)
+    return tuple(layout(x)[1:] for x in batch)

@@ -16,16 +16,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.weak import WeakTensorKeyDictionary
+from torch.utils.weak import WeakIdKeyDictionary
 
 from qbench.kernels import library
 from qbench.kernels.random import MASK
 
-ALIASES = frozenset([torch.ops.aten.detach.default, torch.ops.aten.alias.default])
-"""Other names for a tensor, of use to autograd alone."""
-
 UNFORESEEABLE = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
-"""Tags of operators whose results tell Python something of a tensor's values."""
+"""Tags of operators whose results, or their shapes, depend on a tensor's values."""
 
 IMAGES, LABELS = 0, 1
 """Places of the batch."""
@@ -99,10 +96,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.entries: list[Entry | Yielded] = []
         self.operands: list[Any] = []
         self.keys: list[RandomKey] = []
-        # Not held here: a tensor of the step dies as it would have, and its memory with it.
-        self._places = WeakTensorKeyDictionary()
+        # By storage, which is not held here: the step's memory is freed as it would have been.
+        self._places = WeakIdKeyDictionary()
         for tensor in (images, labels):
-            self._places[tensor] = self._new(None)
+            self._made(tensor)
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
@@ -114,13 +111,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         operands = tuple(self._place_of(x) for x in (*args, *kwargs.values()))
         function = self._own(func, args, operands) if func.namespace == library.NAMESPACE else func
         result = func(*args, **kwargs)
-        if func in ALIASES:
-            self._places[result] = operands[0]
-            return result
-        if any(tag in func.tags for tag in UNFORESEEABLE):
-            self.refusal = f"{func} tells Python what is in a tensor"
+        results = self._results(func, result)
         has_effects = func._schema.is_mutable or torch.Tag.nondeterministic_seeded in func.tags
-        self.entries.append(Entry(function, operands, tuple(kwargs), self._results(func, result), has_effects))
+        if has_effects or results not in operands:  # else another name for the same memory
+            self.entries.append(Entry(function, operands, tuple(kwargs), results, has_effects))
         return result
 
     def yield_loss(self, loss: Tensor) -> None:
@@ -133,7 +127,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._yield(parameter.grad, parameter)
 
     def _yield(self, tensor: Tensor, parameter: Tensor | None) -> None:
-        place = self._places.get(tensor)
+        place = self._known(tensor)
         if place is None:
             self.refusal = "the loss or a gradient comes from no operator"
         else:
@@ -146,10 +140,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _place_of(self, x: Any) -> Place:
         """Where the operand ``x`` is; one that no operator made is there from the start."""
         if isinstance(x, Tensor):
-            place = self._places.get(x)
+            place = self._known(x)
             if place is None:
-                place = self._places[x] = self._new(x)
-            return int(place)
+                place = self._made(x)
+                self.operands[place] = x
+            return place
         if isinstance(x, (list, tuple)) and any(isinstance(item, Tensor) for item in x):
             entry = Entry(listed, tuple(self._place_of(item) for item in x), results=self._new(None))
             self.entries.append(entry)
@@ -159,19 +154,22 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _results(self, func: Any, result: Any) -> Place | tuple[Place, ...] | None:
         if result is None:
             return None
-        if isinstance(result, Tensor):
-            return self._made(result)
-        if isinstance(result, (list, tuple)) and all(isinstance(x, Tensor) or x is None for x in result):
-            return tuple(self._new(None) if x is None else self._made(x) for x in result)
-        self.refusal = f"{func} gives Python a {type(result).__name__}"
-        return None
+        results = result if isinstance(result, (list, tuple)) else (result,)
+        is_told = any(tag in func.tags for tag in UNFORESEEABLE)
+        if is_told or not all(x is None or isinstance(x, Tensor) for x in results):
+            self.refusal = f"{func} tells Python what is in a tensor"
+            return None
+        places = tuple(self._new(None) if x is None else self._made(x) for x in results)
+        return places[0] if isinstance(result, Tensor) else places
+
+    def _known(self, x: Tensor) -> Place | None:
+        """The place of what lies where ``x`` does."""
+        places: dict[object, Place] = self._places.get(x.untyped_storage(), {})
+        return places.get(layout(x))
 
     def _made(self, x: Tensor) -> Place:
-        """The place of a result: its operand's, where the operator returns that."""
-        place = self._places.get(x)
-        if place is None:
-            place = self._places[x] = self._new(None)
-        return int(place)
+        """The place of a result; that of an operand in whose memory it lies in the same way."""
+        return self._places.setdefault(x.untyped_storage(), {}).setdefault(layout(x), self._new(None))  # type: ignore[no-any-return]
 
     def _own(self, func: Any, args: Sequence[Any], operands: Sequence[Place]) -> Callable[..., Any]:
         """The function behind one of qbench's operators, whose random keys are noted."""
@@ -203,16 +201,21 @@ def _name(entry: Entry | Yielded | None) -> str:
     return str(entry.function) if isinstance(entry, Entry) else "out" if entry is None else "on to a gradient"
 
 
+def layout(x: Tensor) -> tuple[object, ...]:
+    """How ``x`` lies in its storage."""
+    return x.storage_offset(), x.shape, x.stride(), x.dtype, x.device
+
+
 def listed(*tensors: Tensor) -> list[Tensor]:
     """Operands that an operator takes as one list."""
     return list(tensors)
 
 
 def _is_same(a: Any, b: Any) -> bool:
-    """Whether two operands are: tensors if they are one, all else if it is equal."""
-    if a is b:
-        return True
-    if type(a) is not type(b) or isinstance(a, Tensor):
+    """Whether two operands are: tensors if they lie in the same memory, all else if it is equal."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return a.data_ptr() == b.data_ptr() and layout(a) == layout(b)
+    if type(a) is not type(b):
         return False
     return repr(a) == repr(b) if isinstance(a, float) else bool(a == b)
 

@@ -53,6 +53,7 @@ class StepSpec:
     compiler: str = ""
     channels_last: bool = True
     random_bits: Literal["philox", "hash"] = "philox"
+    replays: bool = False
 
     def data(self) -> dict[str, Any]:
         """As JSON takes it."""
@@ -65,7 +66,7 @@ class TrainingStep:
     def __init__(self, spec: StepSpec) -> None:
         self.built = build(spec)
         self.steps = 0
-        self._train_step = TrainStep(self.built)
+        self._train_step = TrainStep(self.built, replays=spec.replays)
         self._batches = random_batches(spec, self.built)
         self._endless = cycle(self._batches)
         self._loss = torch.tensor(math.nan)

@@ -129,3 +129,10 @@ class _Understated(Symmetric):
     @property
     def bound_bits(self) -> int:
         return 2
+
+
+@method("secretive", null={})
+def secretive() -> Recipe:
+    """Turns to something else later, by a count of its own."""
+    passes = count(1)
+    return _recipe(lambda head, x, y: y if next(passes) < 5 else y * 0.5)

@@ -21,6 +21,7 @@ BROKEN = [
     ("notnull", "null options change nothing", "null options change the loss at step 0: "),
     ("noisy", "repeatable", "two runs with one seed differ"),
     ("partial", "arithmetics agree", "simulated arithmetic gives other losses than integer"),
+    ("secretive", "replayed steps are the same", "replayed steps give other losses"),
     ("divergent", "trains", "the loss is not finite within 4 steps"),
     ("poisonous", "trains", "a weight or buffer is not finite after training"),
     ("restless", "evaluates", "evaluation changes seen"),

@@ -1,0 +1,543 @@
+"""Replayed steps are those that PyTorch would have run, bit for bit; and what cannot be replayed is not."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from qbench import Recipe, find_method
+from qbench.cell import Cell, Outcome, ProbeChoice
+from qbench.nn import ConvNormAct, convert
+from qbench.nn.site import Clock
+from qbench.recipe import BatchRenorm, Norm
+from qbench.train import replay as replay_module
+from qbench.train import step as step_module
+from qbench.train.build import BuiltCell, build_cell
+from qbench.train.loop import train_cell
+from qbench.train.measure import measure_cell
+from qbench.train.memory import peak_step_bytes
+from qbench.train.replay import VARIABLE, Replay
+from qbench.train.settings import MeasureSettings, OptimizerSettings
+from qbench.train.step import TrainStep
+from qbench.train.tape import Recorder, Tape, UnrepeatableError
+from tests.recorded_steps import CONFIGURATIONS
+
+MakeCell = Callable[..., Cell]
+STEPS = 7
+BATCH = 32
+UNRECORDED = 3
+"""The first step notes its codes, the next two are recorded."""
+
+FOLLOWING_THE_CLOCK = [("fixed_point", {"rounding": "nearest", "norm": "renorm"})]
+METHODS = [*CONFIGURATIONS, ("fp32", {}), ("bf16", {})]
+
+
+@dataclass
+class Steps:
+    """What some steps left. losses: as text, bit for bit. replayed: how many came from a tape."""
+
+    built: BuiltCell
+    losses: list[str]
+    replayed: int
+    refusal: str
+
+    def state(self) -> list[Tensor]:
+        """All that training changes, and what the network says then."""
+        optimizer = [x for state in self.built.optimizer.state.values() for x in state.values()]
+        self.built.model.eval()
+        with torch.no_grad():
+            outputs = self.built.converted.predict(batch_of(self.built, 0)[0])
+        self.built.model.train()
+        return [*self.built.state(), *(x for x in optimizer if isinstance(x, Tensor)), outputs]
+
+
+def batch_of(built: BuiltCell, number: int) -> tuple[Tensor, Tensor]:
+    indices = torch.arange(number * BATCH, (number + 1) * BATCH).numpy()
+    return built.to_device(*built.dataset.train.batch(indices, None))
+
+
+def train(cell: Cell, *, replays: bool, steps: int = STEPS, change: Callable[[BuiltCell, int], None] | None = None) -> Steps:
+    """change: made before each step."""
+    built = build_cell(cell)
+    built.model.train()
+    step, losses, replayed = TrainStep(built, replays=replays), [], 0
+    for number in range(steps):
+        if change is not None:
+            change(built, number)
+        loss = step.forward(number, *batch_of(built, number))
+        losses.append(repr(loss.item()))
+        step.update(loss)
+        replayed += step.is_replayed
+    return Steps(built, losses, replayed, "" if step._replay is None else step._replay.refusal)
+
+
+def assert_same(a: Steps, b: Steps) -> None:
+    assert a.losses == b.losses
+    for x, y in zip(a.state(), b.state(), strict=True):
+        assert torch.equal(x.nan_to_num(), y.nan_to_num())
+
+
+@pytest.mark.parametrize("arithmetic", ["integer", "simulated"])
+@pytest.mark.parametrize(("method", "options"), METHODS)
+def test_replayed_steps_are_the_same(
+    method: str, options: dict[str, object], arithmetic: str, make_cell: MakeCell
+) -> None:
+    cell = make_cell(method, options, arithmetic=arithmetic)
+    expected, steps = train(cell, replays=False), train(cell, replays=True)
+    assert_same(steps, expected)
+    assert expected.replayed == 0
+    if (method, options) in FOLLOWING_THE_CLOCK:
+        assert (steps.replayed, steps.refusal) == (0, "what a step computes follows the clock")
+    elif arithmetic == "simulated" and steps.refusal:
+        assert steps.replayed == 0 and "tells Python what is in a tensor" in steps.refusal
+    else:
+        assert (steps.replayed, steps.refusal) == (STEPS - UNRECORDED, "")
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+@pytest.mark.parametrize("method", ["fp32", "banner8", "wageubn", "sr"])
+def test_large_weights_are_updated_early_in_a_replay_too(
+    method: str, name: str, make_cell: MakeCell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(step_module, "LARGE_BYTES", 1)
+    cell = make_cell(method, optimizer=OptimizerSettings(name=name, lr=0.01), arithmetic="integer")  # type: ignore[arg-type]
+    expected, steps = train(cell, replays=False), train(cell, replays=True)
+    assert_same(steps, expected)
+    assert steps.replayed == STEPS - UNRECORDED
+    left = [sum(p.grad is not None for p in steps.built.model.parameters()) for steps in (expected, steps)]
+    assert left[0] == left[1] and (left[0] == 0) == (method in ("fp32", "banner8"))
+
+
+@pytest.mark.parametrize("method", ["fp32", "banner8", "graham", "wageubn", "wage"])
+def test_a_replayed_step_holds_no_more_bytes(method: str, make_cell: MakeCell) -> None:
+    peaks = []
+    for replays in (False, True):
+        built = build_cell(make_cell(method, arithmetic="integer"))
+        built.model.train()
+        step, batch, number = TrainStep(built, replays=replays), batch_of(built, 0), 0
+
+        def one_step(step: TrainStep = step, batch: tuple[Tensor, Tensor] = batch) -> None:
+            nonlocal number
+            step.update(step.forward(number, *batch))
+            number += 1
+
+        for _ in range(UNRECORDED):
+            one_step()
+        peaks.append(peak_step_bytes(one_step, [*built.state(), *built.optimizer.state.values(), *batch]))
+        assert step.is_replayed is replays
+    assert peaks[1] <= 1.02 * peaks[0]  # of two tensors that end with one operator, another may be let go first
+
+
+def outcome_of(cell: Cell, monkeypatch: pytest.MonkeyPatch, setting: str) -> Outcome:
+    monkeypatch.setenv(VARIABLE, setting)
+    outcome = train_cell(cell, lambda _: None)
+    curve = tuple(row.model_copy(update={"wall_s": 0.0}) for row in outcome.curve)
+    return outcome.model_copy(update={"wall_s": 0.0, "curve": curve})
+
+
+@pytest.mark.parametrize("method", ["banner8", "wageubn", "sr"])
+def test_a_whole_training_says_the_same(method: str, make_cell: MakeCell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accuracies, losses, the manifest of codes seen, which grows in the 51st step, and what probes observe between the
+    epochs, whose watchers a tape knows nothing of."""
+    probes = (ProbeChoice(name="sqnr"),) if method == "banner8" else ()
+    cell = make_cell(method, arithmetic="integer", epochs=3, max_steps_per_epoch=20, probes=probes)
+    counted = []
+    play = Tape.play
+    monkeypatch.setattr(Tape, "play", lambda self, *batch: counted.append(1) or play(self, *batch))
+    expected = outcome_of(cell, monkeypatch, "off")
+    assert not counted
+    assert outcome_of(cell, monkeypatch, "on") == expected
+    assert len(counted) == 60 - UNRECORDED - 1
+
+
+def test_a_measurement_says_how_many_steps_were_replayed(
+    make_cell: MakeCell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = make_cell("banner8", arithmetic="integer", epochs=10, measure=MeasureSettings(steps=5, warmup_steps=3))
+    figures = measure_cell(cell)
+    monkeypatch.setenv(VARIABLE, "off")
+    plain = measure_cell(cell)
+    assert (figures.replayed, plain.replayed) == (5, 0)
+    assert (figures.peak_train_bytes, figures.saved_bytes) == (plain.peak_train_bytes, plain.saved_bytes)
+
+
+class Net(nn.Module):
+    """Two blocks, and ``change`` of what is between them."""
+
+    def __init__(self, change: Callable[[Net, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first, self.second = ConvNormAct(3, 8, 3), ConvNormAct(8, 8, 3)
+        self.last = nn.Linear(8, 4)
+        self.change = change
+        self.passes = 0
+        self.last_seen: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.second(self.change(self, self.first(x)))
+        return self.last(y.mean((2, 3)))  # type: ignore[no-any-return]
+
+
+class OwnLoop:
+    """Steps of one's own model; ``run`` gives the loss and all gradients."""
+
+    def __init__(self, change: Callable[[Net, Tensor], Tensor], recipe: Recipe | str, *, replays: bool) -> None:
+        torch.manual_seed(0)
+        recipe = find_method(recipe).build({}) if isinstance(recipe, str) else recipe
+        self.converted = convert(Net(change), recipe)
+        self.model = self.converted.model
+        self.replay = Replay(self.model, self.converted.clock, self._loss) if replays else None
+        self.generator = torch.Generator().manual_seed(1)
+        self.step = 0
+        self.replayed = 0
+
+    def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        return functional.cross_entropy(self.model(images), labels)
+
+    def batch(self, size: int = 6) -> tuple[Tensor, Tensor]:
+        return torch.randn(size, 3, 8, 8, generator=self.generator), torch.arange(size) % 4
+
+    def run(self, batch: tuple[Tensor, Tensor] | None = None) -> list[Tensor]:
+        self.model.zero_grad(set_to_none=True)
+        self.converted.clock.step = self.step
+        batch = batch or self.batch()
+        loss = self._loss(*batch) if self.replay is None else self.replay.forward(self.step, *batch)
+        if self.replay is not None and self.replay.gradients is not None:
+            self.replayed += 1
+            for parameter, gradient in self.replay.gradients:
+                assert parameter is not None
+                parameter.grad = gradient
+        elif self.replay is not None and self.replay.is_recording:
+            with self.replay.recorded():
+                loss.backward()  # type: ignore[no-untyped-call]
+        else:
+            loss.backward()  # type: ignore[no-untyped-call]
+        self.step += 1
+        return [loss.detach(), *(p.grad.clone() for p in self.model.parameters() if p.grad is not None)]
+
+
+def dropped(net: Net, y: Tensor) -> Tensor:
+    return functional.dropout(y, 0.3)
+
+
+def changed_in_place(net: Net, y: Tensor) -> Tensor:
+    z = y.clone()
+    z.mul_(0.5)[:, 0] += 1
+    return z.transpose(2, 3).contiguous().transpose(2, 3)
+
+
+def joined(net: Net, y: Tensor) -> Tensor:
+    return torch.cat([y[:, :4], torch.stack([y, y * 0.5]).sum(0)[:, 4:]], 1)
+
+
+def recomputed(net: Net, y: Tensor) -> Tensor:
+    return checkpoint(net.second, y, use_reentrant=False)  # type: ignore[no-any-return]
+
+
+def hooked(net: Net, y: Tensor) -> Tensor:
+    z = y * 1.0
+    z.register_hook(lambda g: g * 0.5)
+    return z
+
+
+@pytest.mark.parametrize("recipe", ["banner8", "wageubn", "graham", "fp32"])
+@pytest.mark.parametrize("change", [dropped, changed_in_place, joined, recomputed, hooked])
+def test_what_a_model_of_ones_own_does_between_is_replayed(
+    change: Callable[[Net, Tensor], Tensor], recipe: str
+) -> None:
+    """Random numbers of PyTorch's generator among them: a replay draws them anew."""
+    results = []
+    for replays in (False, True):
+        loop = OwnLoop(change, recipe, replays=replays)
+        torch.manual_seed(5)
+        results.append([loop.run() for _ in range(STEPS)])
+        assert loop.replayed == (STEPS - UNRECORDED if replays else 0)
+    for a, b in zip(*results, strict=True):
+        assert len(a) == len(b) > 4 and all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def branching(net: Net, y: Tensor) -> Tensor:
+    return y * 2.0 if y.sum() > 0 else y
+
+
+def counting(net: Net, y: Tensor) -> Tensor:
+    net.passes += 1
+    return y
+
+
+def remembering(net: Net, y: Tensor) -> Tensor:
+    net.last_seen = y.detach()
+    return y
+
+
+def drawing(net: Net, y: Tensor) -> Tensor:
+    return y * (1 + random.random())
+
+
+def drawing_rarely(net: Net, y: Tensor) -> Tensor:
+    return y * 2.0 if random.random() < 1e-9 else y
+
+
+def drawing_with_numpy(net: Net, y: Tensor) -> Tensor:
+    return y * 2.0 if np.random.rand() < 1e-9 else y  # noqa: NPY002
+
+
+def of_dynamic_shape(net: Net, y: Tensor) -> Tensor:
+    return y + y[y > 0].mean()
+
+
+def from_numpy(net: Net, y: Tensor) -> Tensor:
+    return y * torch.from_numpy(np.full(1, y.numel(), np.float32))
+
+
+@pytest.mark.parametrize("recipe", ["banner8", "fp32"])
+@pytest.mark.parametrize(
+    ("change", "refusal"),
+    [
+        (branching, "tells Python what is in a tensor"),
+        (counting, "a step changes passes"),
+        (remembering, "a step changes last_seen"),
+        (drawing, "a step draws random numbers in Python"),
+        (drawing_rarely, "a step draws random numbers in Python"),
+        (drawing_with_numpy, "a step draws random numbers in Python"),
+        (of_dynamic_shape, "tells Python what is in a tensor"),
+        (from_numpy, "changes from step to step"),
+    ],
+)
+def test_what_is_more_than_operators_is_not_replayed(
+    change: Callable[[Net, Tensor], Tensor], refusal: str, recipe: str
+) -> None:
+    random.seed(0)
+    loop = OwnLoop(change, recipe, replays=True)
+    for _ in range(2 * replay_module.MAX_FAILURES + 2):
+        loop.run()
+    assert loop.replay is not None
+    assert refusal in loop.replay.refusal and loop.replayed == 0
+    assert not loop.replay.is_recording  # it was given up
+
+
+def test_what_follows_the_clock_is_not_replayed() -> None:
+    loop = OwnLoop(changed_in_place, Recipe(norm=BatchRenorm()), replays=True)
+    for _ in range(5):
+        loop.run()
+    assert loop.replay is not None
+    assert (loop.replay.refusal, loop.replayed) == ("what a step computes follows the clock", 0)
+
+
+def with_hook(loop: OwnLoop) -> None:
+    loop.model.first.register_forward_hook(lambda *_: None)
+
+
+def with_gradient_hook(loop: OwnLoop) -> None:
+    loop.model.last.weight.register_hook(lambda g: g * 2)
+
+
+@pytest.mark.parametrize("change", [with_hook, with_gradient_hook])
+def test_nobody_who_looks_on_is_left_out(change: Callable[[OwnLoop], None]) -> None:
+    loop = OwnLoop(changed_in_place, "banner8", replays=True)
+    change(loop)
+    for _ in range(5):
+        loop.run()
+    assert loop.replay is not None
+    assert (loop.replay.refusal, loop.replayed) == ("modules or parameters have hooks", 0)
+
+
+def freeze(loop: OwnLoop) -> None:
+    loop.model.first.norm.weight.requires_grad_(False)
+
+
+def replace_values(loop: OwnLoop) -> None:
+    weight = loop.model.last.weight
+    weight.data = weight.data * 2
+
+
+def replace_parameter(loop: OwnLoop) -> None:
+    loop.model.last.weight = nn.Parameter(loop.model.last.weight.detach() * 2)
+
+
+def replace_buffer(loop: OwnLoop) -> None:
+    norm = loop.model.first.norm
+    norm.running_mean = norm.running_mean + 1
+
+
+def add_module(loop: OwnLoop) -> None:
+    loop.model.first.add_module("extra", nn.Identity())
+
+
+def watch(loop: OwnLoop) -> None:
+    for site in loop.converted.sites():
+        site.watcher = lambda *_: None
+
+
+def add_hook(loop: OwnLoop) -> None:
+    loop.model.last.register_forward_hook(lambda module, x, y: y * 2)
+
+
+def change_setting(loop: OwnLoop) -> None:
+    loop.model.change = joined
+
+
+@pytest.mark.parametrize(
+    "change",
+    [freeze, replace_values, replace_parameter, replace_buffer, add_module, watch, add_hook, change_setting],
+)
+def test_a_tape_ends_where_the_model_is_no_longer_the_same(change: Callable[[OwnLoop], None]) -> None:
+    """And the results are those of the changed model, in the step behind the change already."""
+    results = []
+    for replays in (False, True):
+        loop = OwnLoop(changed_in_place, "banner8", replays=replays)
+        before = [loop.run() for _ in range(5)]
+        change(loop)
+        after = [loop.run() for _ in range(4)]
+        results.append([*before, *after])
+        if replays:
+            assert loop.replay is not None
+            has_hooks = change is add_hook
+            assert loop.replayed == 2 + (0 if has_hooks else 2)
+    for a, b in zip(*results, strict=True):
+        assert len(a) == len(b) and all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_another_batch_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A last batch that is smaller, and images that lie otherwise in memory."""
+    results = []
+    for replays in (False, True):
+        loop = OwnLoop(changed_in_place, "banner8", replays=replays)
+        outcomes = [loop.run() for _ in range(4)]
+        outcomes.append(loop.run(loop.batch(5)))
+        images, labels = loop.batch()
+        outcomes.append(loop.run((images.contiguous(memory_format=torch.channels_last), labels)))
+        results.append(outcomes)
+        assert loop.replayed == int(replays)
+    for a, b in zip(*results, strict=True):
+        assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_steps_that_note_their_codes_are_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qbench.nn.site.OBSERVE_EVERY", 5)
+    loops = [OwnLoop(changed_in_place, "banner8", replays=replays) for replays in (False, True)]
+    for loop in loops:
+        for _ in range(12):
+            loop.run()
+    assert loops[1].replayed == 12 - 3 - 2
+    manifests = [loop.converted.manifest() for loop in loops]
+    assert manifests[0] == manifests[1]
+
+
+def test_a_step_that_is_not_finished_is_forgotten() -> None:
+    """A forward pass alone, recorded or replayed, leaves nothing behind."""
+    results = []
+    for replays in (False, True):
+        loop = OwnLoop(changed_in_place, "banner8", replays=replays)
+        for number in range(8):
+            if number in (2, 6):
+                loop.converted.clock.step = loop.step
+                batch = loop.batch()
+                _ = loop._loss(*batch) if loop.replay is None else loop.replay.forward(loop.step, *batch)
+            result = loop.run()
+        results.append(result)
+        assert loop.replayed == (8 - UNRECORDED if replays else 0)
+    assert all(torch.equal(x, y) for x, y in zip(*results, strict=True))
+
+
+def recorded(step: int, function: Callable[[Tensor, Tensor], Tensor], images: Tensor) -> Recorder:
+    labels = torch.zeros(2)
+    with Recorder(step, images, labels) as recorder:
+        loss = function(images, labels)
+    recorder.yield_loss(loss)
+    return recorder
+
+
+def tape_of(function: Callable[[Tensor, Tensor], Tensor]) -> Tape:
+    return Tape(*(recorded(step, function, torch.randn(2, 3)) for step in (1, 2)))
+
+
+def test_a_tape_runs_what_is_needed_and_no_more() -> None:
+    def function(x: Tensor, _: Tensor) -> Tensor:
+        x.exp()  # of no use to anybody
+        y = x.detach().view(3, 2).view(2, 3)  # of which the first view is another tensor
+        return (y * 2).sum()
+
+    tape, images = tape_of(function), torch.randn(2, 3)
+    (parameter, loss), *others = list(tape.play(3, images, torch.zeros(2)))
+    assert (parameter, others) == (None, []) and torch.equal(loss, (images * 2).sum())
+    assert len(tape) == 4
+
+
+def test_a_tape_keeps_effects_and_their_order() -> None:
+    total = torch.zeros(3)
+
+    def function(x: Tensor, _: Tensor) -> Tensor:
+        first = total.clone()
+        total.add_(x[0])
+        total.view(3)[1:].mul_(0.5)
+        return (first * 10 + total).sum()
+
+    tape = tape_of(function)
+    total.zero_()
+    expected = torch.zeros(3)
+    for _ in range(3):
+        images = torch.randn(2, 3)
+        ((_, loss),) = list(tape.play(3, images, torch.zeros(2)))
+        first = expected.clone()
+        expected += images[0]
+        expected[1:] *= 0.5
+        assert torch.equal(loss, (first * 10 + expected).sum()) and torch.equal(total, expected)
+
+
+def test_a_tape_lets_go_of_tensors_as_soon_as_nobody_reads_them() -> None:
+    import weakref
+
+    storages: list[weakref.ref[Any]] = []
+
+    class Watched(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            alive.append(sum(ref() is not None for ref in storages))
+            result = func(*args, **(kwargs or {}))
+            storages.append(weakref.ref(result.untyped_storage()))
+            return result
+
+    alive: list[int] = []
+    tape = tape_of(lambda x, _: x.exp().exp().exp().exp().sum())
+    batch = torch.randn(2, 3), torch.zeros(2)
+    with Watched():
+        list(tape.play(3, *batch))
+    assert alive == [0, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("functions", "message"),
+    [
+        ((lambda x, y: x.exp().sum(), lambda x, y: x.sin().sum()), "one step runs aten.exp.default where the next one"),
+        ((lambda x, y: x.sum(), lambda x, y: x.exp().sum()), "one step runs aten.sum.default where the next one runs"),
+        ((lambda x, y: (x * 2).sum(), lambda x, y: (x * 3).sum()), "an operand of aten.mul.Tensor changes"),
+        ((lambda x, y: (x * 2).sum(), lambda x, y: (x * 2.0).sum()), "an operand of aten.mul.Tensor changes"),
+        ((lambda x, y: x, lambda x, y: x), ""),
+        ((lambda x, y: torch.equal(x, y) or x.sum(),) * 2, "tells Python what is in a tensor"),
+    ],
+)
+def test_steps_that_differ_make_no_tape(
+    functions: tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]], message: str
+) -> None:
+    first, second = (recorded(step, f, torch.randn(2, 3)) for step, f in enumerate(functions, start=1))
+    if not message:
+        Tape(first, second)
+        return
+    with pytest.raises(UnrepeatableError, match=message):
+        Tape(first, second)
+
+
+def test_the_clock_knows_who_asked_it() -> None:
+    clock = Clock()
+    clock.step = 3
+    assert clock.key(7).step == 3 and not clock.is_noting and clock.readings == 0
+    assert clock.step == 3 and clock.progress == 1.0
+    assert clock.readings == 2
