@@ -36,7 +36,7 @@ class CupyDriver:
         The stream is looked up every time: a kernel on another stream would be missing from a graph being captured.
         """
         index = _index(launch.device)
-        before = runtime.getDevice()
+        before = torch.cuda.current_device()
         runtime.setDevice(index)  # also where it is the current one already: a thread of autograd's has no context yet
         try:
             function = self._function(index, launch.kernel, launch.shared_bytes)
@@ -46,8 +46,8 @@ class CupyDriver:
                 function.ptr, *launch.grid, launch.threads, 1, 1, launch.shared_bytes, stream, parameters, 0
             )
         finally:
-            if before != index:
-                runtime.setDevice(before)
+            if before != index:  # through PyTorch, which makes no context on a device that nothing uses
+                torch.cuda._maybe_exchange_device(before)
 
     def multiprocessors(self, device: torch.device) -> int:
         """As the device reports it."""

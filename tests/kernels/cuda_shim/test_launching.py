@@ -64,11 +64,15 @@ class FakeCupy(ModuleType):
             funcSetAttribute=lambda *arguments: self.asked.append(("attribute", *arguments)),
             CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES=8,
         )
-        self.runtime = SimpleNamespace(getDevice=lambda: self.current, setDevice=self.set_device)
+        self.runtime = SimpleNamespace(setDevice=self.set_device)
         self.cuda = ModuleType("cupy.cuda")
         self.cuda.__dict__.update(driver=self.driver, runtime=self.runtime, nvrtc=None, Module=self.module)
 
     def set_device(self, index: int) -> None:
+        self.asked.append(("context", index))
+        self.current = index
+
+    def exchange_device(self, index: int) -> None:
         self.current = index
 
     def module(self) -> Any:
@@ -100,7 +104,8 @@ def cupy(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCupy]:
     monkeypatch.setattr(
         driver_module, "machine_code", lambda kernel, capability: code(kernel.upper(), bytes([capability]))
     )
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: fake.current)
+    monkeypatch.setattr(torch.cuda, "_maybe_exchange_device", fake.exchange_device)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9, index))
     monkeypatch.setattr(torch._C, "_cuda_getCurrentRawStream", lambda index: 1000 + index, raising=False)
     yield fake
@@ -118,6 +123,7 @@ def test_launches_on_the_current_stream_of_the_device(cupy: FakeCupy) -> None:
     (run,) = cupy.found("run")
     assert run[:5] == (1, "PACK_BITS", [5, 2, 1, 256, 1, 1], 16, 1001)
     assert cupy.current == 3
+    assert cupy.found("context") == [(1,)]  # CUDA makes one on every device that is set
 
 
 def test_a_device_without_index_is_the_current_one(cupy: FakeCupy) -> None:
