@@ -8,8 +8,11 @@ import time
 from pathlib import Path
 
 import gpu
+import gpu_roofline
 import gpu_training
 import pytest
+
+from qbench.kernels import cuda
 
 
 @pytest.mark.slow
@@ -77,6 +80,14 @@ def test_a_side_that_fails_leaves_the_others(steps_before: int, monkeypatch: pyt
     found = bench.results["sides"]
     assert found["failing"]["error"] == "RuntimeError: no kernel"
     assert [name for name in found if "images_per_s" in found[name]] == ["first", "last"]
+
+
+def test_the_peak_kernel_compiles() -> None:
+    if cuda._why_no_compiler():
+        pytest.skip("CuPy or NVRTC is not installed")
+    code = gpu_roofline.peak_code(90)
+    assert code.name == "mma_peak" and code.binary.startswith(b"\x7fELF")
+    assert gpu_roofline.SOURCE.read_text().count(f"PRODUCTS = {gpu_roofline.PEAK_PRODUCTS};") == 1
 
 
 def test_shares_add_up_to_the_budget() -> None:

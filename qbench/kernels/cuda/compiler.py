@@ -47,7 +47,12 @@ def folder() -> Path:
 def compiled(kernel: str, capability: int) -> Code:
     """The same, always compiled."""
     file = FILES[kernel]
-    program = nvrtc.createProgram(source(file), f"{file}.cu", (), ())
+    return translated(source(file), f"{file}.cu", kernel, capability)
+
+
+def translated(text: str, file: str, kernel: str, capability: int) -> Code:
+    """A kernel of any source text, with the options of all. file: what error messages call it."""
+    program = nvrtc.createProgram(text, file, (), ())
     try:
         nvrtc.addNameExpression(program, kernel)
         try:
