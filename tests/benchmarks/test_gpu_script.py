@@ -82,6 +82,29 @@ def test_a_side_that_fails_leaves_the_others(steps_before: int, monkeypatch: pyt
     assert [name for name in found if "images_per_s" in found[name]] == ["first", "last"]
 
 
+@pytest.mark.slow
+def test_a_side_that_takes_all_the_time_leaves_those_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    sides = [gpu_training.Side(name, gpu_training.float32) for name in ("first", "endless")]
+    monkeypatch.setattr(gpu_training, "SIDES", sides)
+    run = gpu_training.Step.run
+
+    def endless(step: gpu_training.Step) -> None:
+        if step._side.name == "endless":
+            raise gpu.OutOfTimeError
+        run(step)
+
+    monkeypatch.setattr(gpu_training.Step, "run", endless)
+    bench = gpu.Bench(gpu.torch.device("cpu"), tiny=True)
+    with pytest.raises(gpu.OutOfTimeError):
+        gpu_training.measure(bench)
+    assert bench.results["sides"]["first"]["images_per_s"] > 0
+
+
+def test_compiling_is_tried_last() -> None:
+    assert [side.compiled for side in gpu_training.SIDES].index(True) == len(gpu_training.SIDES) - 1
+    assert gpu_training.SIDES[-1].name == gpu_training.BASELINE
+
+
 def test_the_peak_kernel_compiles() -> None:
     if cuda._why_no_compiler():
         pytest.skip("CuPy or NVRTC is not installed")
