@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -80,6 +81,18 @@ def test_a_side_that_fails_leaves_the_others(steps_before: int, monkeypatch: pyt
     found = bench.results["sides"]
     assert found["failing"]["error"] == "RuntimeError: no kernel"
     assert [name for name in found if "images_per_s" in found[name]] == ["first", "last"]
+
+
+@pytest.mark.parametrize("can_write", [True, False])
+def test_sections_share_compiled_kernels(can_write: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if cuda._why_no_compiler():
+        pytest.skip("CuPy or NVRTC is not installed")
+    own = tmp_path / "own"
+    if not can_write:
+        own.write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(own))
+    gpu.share_kernels(gpu.Bench(gpu.torch.device("cuda"), tiny=True), "spare")
+    assert os.environ["XDG_CACHE_HOME"] == (str(own) if can_write else "spare")
 
 
 @pytest.mark.slow

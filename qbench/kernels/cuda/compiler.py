@@ -40,8 +40,15 @@ def machine_code(kernel: str, capability: int) -> Code:
 
 def folder() -> Path:
     """Where machine code is kept: ``$XDG_CACHE_HOME/qbench/cuda``, or ``~/.cache/qbench/cuda``."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "qbench" / "cuda"
+    return Path(os.environ.get("XDG_CACHE_HOME") or _home() / ".cache") / "qbench" / "cuda"
+
+
+def _home() -> Path:
+    """The user's, or what no folder can be made in: in a container a user may have none."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path(os.devnull)
 
 
 def compiled(kernel: str, capability: int) -> Code:

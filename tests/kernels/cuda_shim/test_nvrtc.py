@@ -100,6 +100,17 @@ def test_machine_code_needs_no_place_to_be_kept(nvrtc: Any, tmp_path: Path, monk
     assert compiler.machine_code("pack_bits", 80).name == "pack_bits"
 
 
+def test_machine_code_needs_no_home(nvrtc: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler = importlib.import_module("qbench.kernels.cuda.compiler")
+
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(compiler.Path, "home", nowhere)
+    assert compiler.machine_code("pack_bits", 80).name == "pack_bits"
+
+
 def test_devices_newer_than_the_compiler_get_intermediate_code(nvrtc: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     compiler = importlib.import_module("qbench.kernels.cuda.compiler")
     monkeypatch.setattr(compiler.nvrtc, "getSupportedArchs", lambda: (80, 86, 90))
