@@ -233,7 +233,8 @@ class Step:
         self.converted.clock.step += 1
 
     def captured(self) -> torch.cuda.CUDAGraph:
-        """One step as a graph, after steps on a stream beside PyTorch's own, as a capture wants it."""
+        """One step as a graph, after steps on the stream of the capture, where PyTorch's libraries then have what they
+        need, and what autograd has kept of them is at home."""
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -241,7 +242,7 @@ class Step:
         torch.cuda.current_stream().wait_stream(stream)
         self.optimizer.zero_grad(set_to_none=True)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, stream=stream):
             self.run()
         return graph
 
