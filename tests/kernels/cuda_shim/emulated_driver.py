@@ -22,7 +22,9 @@ from qbench.kernels.cuda.launch import Argument, Double, Launch
 from qbench.kernels.cuda.sources import FILES, KERNELS, source
 
 HEADER = Path(__file__).parent / "emulation.h"
-FLAGS = ("-O1", "-std=c++17", "-shared", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-w")
+FLAGS = (
+    "-O1", "-std=c++17", "-shared", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-w", "-fsanitize=alignment",
+)  # fmt: skip
 PAGE = mmap.PAGESIZE
 VECTOR = 16
 CANARY = 0xA5

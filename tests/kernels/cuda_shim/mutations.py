@@ -57,6 +57,7 @@ MUTATIONS = [
         ("row below the image read", "(u32)row < (u32)problem.height", "(u32)row <= (u32)problem.height"),
         ("left of the image read", "(u32)column < (u32)problem.width", "column < problem.width"),
         ("padding not filled", "is_inside ? fill : 0", "0u"),
+        ("quads stored anywhere", "live == 4 && is_packed(target)", "live == 4"),
         ("filters beyond the last read", "i * COPY_ROWS < live_filters", "i * COPY_ROWS <= live_filters"),
         ("next tap too late", "column >= columns", "column > columns"),
         ("taps of a row counted wrong", "++column_tap == taps_across", "column_tap++ == taps_across"),
@@ -372,6 +373,7 @@ MUTATIONS = [
     ),
     *_of(
         "line_gradient", "conv2d_weight_grad_line",
+        ("quads loaded anywhere", "live == 4 && is_packed(source)", "live == 4"),
         ("extremes past the last", "if (j >= count) return extreme;", ";"),
         ("every second part", "first += PART", "first += 2 * PART"),
         ("no barrier behind a part", "__syncthreads();  // all are done with the part before", ";"),

@@ -175,7 +175,7 @@ def vectors(fill: Fill) -> tuple[Any, ...]:
 
 def unaligned(case: Case) -> list[Any]:
     """A case's arguments in memory that starts between two vectors."""
-    return [_moved(value) if isinstance(value, Tensor) and value.dim() > 1 else value for value in case.arguments()]
+    return [_moved(value) if isinstance(value, Tensor) and value.dim() else value for value in case.arguments()]
 
 
 def _moved(x: Tensor) -> Tensor:

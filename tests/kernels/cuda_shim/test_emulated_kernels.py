@@ -51,16 +51,10 @@ def test_is_the_same_on_devices_of_any_size(multiprocessors: int, build_folder: 
     assert failures([*large, *TILES[:6]], driver) == {}
 
 
-@pytest.mark.parametrize(
-    "op",
-    [
-        "encode_affine", "affine_view", "direct_gradient", "sgd_on_grid_", "conv2d", "conv2d_weight_grad",
-        "conv2d_weight_grad_line", "matmul",
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("op", OPS)
 def test_takes_memory_that_starts_anywhere(op: str, build_folder: Path) -> None:
     driver = EmulatedDriver(build_folder)
-    assert [wrong(case, driver, unaligned(case)) for case in cases_of(op)[-2:]] == ["", ""]
+    assert not any(wrong(case, driver, unaligned(case)) for case in cases_of(op)[-2:])
 
 
 @pytest.mark.parametrize("op", ["moments", "level_gradient_sums", "direct_gradient_sums"])
