@@ -29,11 +29,14 @@ def check_device(name: str) -> str:
     """The device to use: ``name`` (``cpu``, ``cuda``, ``cuda:1``), or the best there is for ``auto``.
 
     Raises :class:`DeviceError` where this machine does not have it, and InputError where the environment asks for
-    kernels that it does not have: every cell would fail of them, in a process of its own.
+    kernels that it does not have, or for what qbench does not know: every cell would fail of it, in a process of its
+    own.
     """
     from qbench.kernels.backends import check_environment
+    from qbench.train.replay import is_allowed
 
     check_environment()
+    is_allowed()
     if name == "cpu":
         return name
     found = re.fullmatch(r"auto|cuda(?::(\d+))?", name)

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -35,9 +35,7 @@ class Clock:
     readings: how often it was asked for the step itself or the progress, as schedules do.
     """
 
-    def __init__(
-        self, seed: int = 0, step: int = 0, total_steps: int = 1, generator: Generator = "philox"
-    ) -> None:
+    def __init__(self, seed: int = 0, step: int = 0, total_steps: int = 1, generator: Generator = "philox") -> None:
         self.seed = seed
         self.total_steps = total_steps
         self.generator: Generator = generator

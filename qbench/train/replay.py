@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor, nn
 
+from qbench.errors import InputError
 from qbench.train.tape import Recorder, Tape, UnrepeatableError, layout
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from qbench.train.tape import Gradients
 
 VARIABLE = "QBENCH_REPLAY"
-"""Environment variable; ``off``: every step is run as PyTorch runs it."""
+"""Environment variable: ``on``, the default, or ``off``, where every step is run as PyTorch runs it."""
 
 MAX_FAILURES = 3
 """After so many recordings that gave no tape, or tapes that no longer held, a training goes on without."""
@@ -32,8 +33,11 @@ EVERY_MODULE = frozenset(vars(nn.Module())) - {"training"}
 
 
 def is_allowed() -> bool:
-    """Whether the environment lets steps be replayed."""
-    return os.environ.get(VARIABLE) != "off"
+    """Whether the environment lets steps be replayed. Raises InputError where it says neither yes nor no."""
+    setting = os.environ.get(VARIABLE) or "on"
+    if setting not in ("on", "off"):
+        raise InputError(f"{VARIABLE}={setting}: choose on or off")
+    return setting == "on"
 
 
 class Replay:
@@ -117,12 +121,12 @@ class Replay:
 
 
 class Scene:
-    """What decides which operators a step runs, beside the clock: the layout of the batch, and what the modules hold."""
+    """What decides which operators a step runs, beside the clock: how the batch lies, and what the modules hold."""
 
     def __init__(self, model: nn.Module) -> None:
         modules = dict(model.named_modules())
         self._hooks = [vars(module)[hooks] for module in modules.values() for hooks in HOOKS]
-        self._named = [(name, vars(module)) for name, module in modules.items()]
+        self._named: list[tuple[str, dict[str, Any]]] = [(name, module.__dict__) for name, module in modules.items()]
         self._named += [(name, vars(module)[part]) for name, module in modules.items() for part in CHILDREN]
         self._places: list[tuple[dict[str, Any], str]] = []
         self._objects: list[Any] = []
@@ -197,7 +201,7 @@ class Traces:
 
 
 def _generators() -> tuple[object, ...]:
-    name, keys, position, *gauss = np.random.get_state(legacy=True)  # noqa: NPY002 - others' code may draw from it
+    name, keys, position, *gauss = np.random.get_state(legacy=True)
     return random.getstate(), name, keys.tobytes(), position, *gauss  # type: ignore[union-attr]
 
 

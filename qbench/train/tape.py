@@ -1,5 +1,5 @@
-"""A training step as a tape: the operators that it ran, one after another, to be run again for another batch without the
-modules, the layers' Python and autograd's graph between them.
+"""A training step as a tape: the operators that it ran, one after another, to be run again for another batch without
+the modules, the layers' Python and autograd's graph between them.
 
 A CUDA graph does this for a GPU. Operators, their order and their operands are those of the step that was recorded, so
 the results are the same bit for bit; what is run again are operators, not instructions of a processor.
@@ -7,7 +7,7 @@ the results are the same bit for bit; what is run again are operators, not instr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from operator import itemgetter
@@ -97,7 +97,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.operands: list[Any] = []
         self.keys: list[RandomKey] = []
         # By storage, which is not held here: the step's memory is freed as it would have been.
-        self._places = WeakIdKeyDictionary()
+        self._places: MutableMapping[torch.UntypedStorage, dict[object, Place]] = WeakIdKeyDictionary()
         for tensor in (images, labels):
             self._made(tensor)
 
@@ -164,12 +164,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _known(self, x: Tensor) -> Place | None:
         """The place of what lies where ``x`` does."""
-        places: dict[object, Place] = self._places.get(x.untyped_storage(), {})
-        return places.get(layout(x))
+        return self._places.get(x.untyped_storage(), {}).get(layout(x))
 
     def _made(self, x: Tensor) -> Place:
         """The place of a result; that of an operand in whose memory it lies in the same way."""
-        return self._places.setdefault(x.untyped_storage(), {}).setdefault(layout(x), self._new(None))  # type: ignore[no-any-return]
+        return self._places.setdefault(x.untyped_storage(), {}).setdefault(layout(x), self._new(None))
 
     def _own(self, func: Any, args: Sequence[Any], operands: Sequence[Place]) -> Callable[..., Any]:
         """The function behind one of qbench's operators, whose random keys are noted."""
@@ -266,7 +265,8 @@ class Tape:
             _run(stretch.instructions, operands)
             if stretch.yielded is not None:
                 handed_out = stretch.yielded.parameter, operands[stretch.yielded.place]
-                _let_go(stretch.dead, operands)
+                for place in stretch.dead:
+                    operands[place] = None
                 yield handed_out
                 del handed_out
 
@@ -281,12 +281,8 @@ def _run(instructions: Sequence[Instruction], operands: list[Any]) -> None:
             for place, one in zip(results, result, strict=True):
                 operands[place] = one
         del result
-        _let_go(dead, operands)
-
-
-def _let_go(dead: Sequence[Place], operands: list[Any]) -> None:
-    for place in dead:
-        operands[place] = None
+        for place in dead:
+            operands[place] = None
 
 
 def _stretches(entries: Sequence[Entry | Yielded]) -> Iterator[Stretch]:

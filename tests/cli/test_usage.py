@@ -11,6 +11,7 @@ from verbs import NOT_ROOT, qbench, refused
 
 from qbench import __version__
 from qbench.kernels import backends, cpu
+from qbench.train import replay
 
 VERBS = ("run", "show", "table", "plot", "list", "check", "data sample", "data prepare", "data info", "doctor")
 
@@ -107,9 +108,10 @@ def test_results_without_permission_are_refused(finished_run: Path, verb: str, c
         (backends.VARIABLE, "fastest", "QBENCH_KERNELS=fastest: choose one of reference, numba, cpp"),
         (cpu.ISA_VARIABLE, "sse9", "QBENCH_ISA=sse9: unknown; choose one of scalar, "),
         (cpu.LIBRARY_VARIABLE, "none.so", "none.so does not exist: look at QBENCH_NATIVE_LIBRARY"),
+        (replay.VARIABLE, "maybe", "QBENCH_REPLAY=maybe: choose on or off"),
     ],
 )
-def test_kernels_that_are_not_there_are_refused_once_and_nothing_is_written(
+def test_what_the_environment_asks_for_and_is_not_there_is_refused_once_and_nothing_is_written(
     arguments: tuple[str, ...], variable: str, value: str, message: str, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, forget_kernels: Callable[[], None],
 ) -> None:  # fmt: skip

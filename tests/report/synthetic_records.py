@@ -90,6 +90,7 @@ def make_measure(
     simulated: bool = True,
     kernels: Sequence[str] = (),
     taken: Sequence[float | None] | None = None,
+    replayed: int | None = None,
     peak: int = 9_000_000,
     model: int = 311_000,
     run: str = "run1",
@@ -102,7 +103,7 @@ def make_measure(
             status=Status.OK, batch_size=64, train_step_s=(ms / 1000,) * 3, infer_step_s=(ms / 4000,) * 3,
             peak_train_bytes=peak, saved_bytes=peak // 2, model_bytes=model, optimizer_bytes=2 * model,
             memory_method="live tensor storage", simulated=simulated, kernels=tuple(kernels), run=run,
-            round=index, share_taken=None if taken is None else taken[index],
+            round=index, share_taken=None if taken is None else taken[index], replayed=replayed,
         )
         for index, ms in enumerate(train_ms)
     )  # fmt: skip

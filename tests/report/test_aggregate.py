@@ -323,3 +323,25 @@ def test_a_busy_machine_is_told(taken: tuple[float | None, ...] | None, note: st
     baseline, row = method_table(records, measures).rows
     assert not [told for told in baseline.notes if "busy" in told]
     assert [told for told in row.notes if "busy" in told] == ([] if note is None else [note])
+
+
+@pytest.mark.parametrize(
+    ("of_baseline", "replayed", "note"),
+    [
+        (10, 10, None),
+        (10, 7, None),
+        (0, 0, None),
+        (10, 0, "its timed training steps were not replayed (fp32: replayed)"),
+        (0, 10, "its timed training steps were replayed (fp32: not replayed)"),
+        (None, 10, None),  # measured before it was noted
+        (10, None, None),
+    ],
+)
+def test_a_method_whose_steps_cannot_be_replayed_is_told(
+    of_baseline: int | None, replayed: int | None, note: str | None
+) -> None:
+    records = [make_record(label, 0, 99.0) for label in ("fp32", "banner8")]
+    measures = [make_measure("fp32", replayed=of_baseline), make_measure("banner8", replayed=replayed)]
+    baseline, row = method_table(records, measures).rows
+    assert not [told for told in baseline.notes if "replayed" in told]
+    assert [told for told in row.notes if "replayed" in told] == ([] if note is None else [note])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from qbench import Recipe, find_method
 from qbench.cell import Cell, Outcome, ProbeChoice
 from qbench.nn import ConvNormAct, convert
 from qbench.nn.site import Clock
-from qbench.recipe import BatchRenorm, Norm
+from qbench.recipe import BatchRenorm
 from qbench.train import replay as replay_module
 from qbench.train import step as step_module
 from qbench.train.build import BuiltCell, build_cell
@@ -65,14 +65,11 @@ def batch_of(built: BuiltCell, number: int) -> tuple[Tensor, Tensor]:
     return built.to_device(*built.dataset.train.batch(indices, None))
 
 
-def train(cell: Cell, *, replays: bool, steps: int = STEPS, change: Callable[[BuiltCell, int], None] | None = None) -> Steps:
-    """change: made before each step."""
+def train(cell: Cell, *, replays: bool) -> Steps:
     built = build_cell(cell)
     built.model.train()
     step, losses, replayed = TrainStep(built, replays=replays), [], 0
-    for number in range(steps):
-        if change is not None:
-            change(built, number)
+    for number in range(STEPS):
         loss = step.forward(number, *batch_of(built, number))
         losses.append(repr(loss.item()))
         step.update(loss)
@@ -159,9 +156,7 @@ def test_a_whole_training_says_the_same(method: str, make_cell: MakeCell, monkey
     assert len(counted) == 60 - UNRECORDED - 1
 
 
-def test_a_measurement_says_how_many_steps_were_replayed(
-    make_cell: MakeCell, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_measurement_says_how_many_steps_were_replayed(make_cell: MakeCell, monkeypatch: pytest.MonkeyPatch) -> None:
     cell = make_cell("banner8", arithmetic="integer", epochs=10, measure=MeasureSettings(steps=5, warmup_steps=3))
     figures = measure_cell(cell)
     monkeypatch.setenv(VARIABLE, "off")
@@ -287,7 +282,7 @@ def drawing_rarely(net: Net, y: Tensor) -> Tensor:
 
 
 def drawing_with_numpy(net: Net, y: Tensor) -> Tensor:
-    return y * 2.0 if np.random.rand() < 1e-9 else y  # noqa: NPY002
+    return y * 2.0 if np.random.rand() < 1e-9 else y
 
 
 def of_dynamic_shape(net: Net, y: Tensor) -> Tensor:
