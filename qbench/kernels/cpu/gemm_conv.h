@@ -47,31 +47,49 @@ struct ConvJob {
         fill(images + p.a.digits * plane, SLACK / static_cast<std::int64_t>(sizeof(A)), A{0});
     }
 
-    // body(image, row, index of its first output in row_part, prepared pixel of that output's window, outputs)
+    std::int64_t outputs_of_row(const Phase& phase) const {
+        return (job.col[1] < phase.cols ? job.col[1] : phase.cols) - job.col[0];
+    }
+
+    // body(image, row, rows, index of their first output in row_part, prepared pixel of its window, outputs of a row)
     template <class Body>
-    void for_rows(const Phase& phase, const Body& body) {
+    void for_rows(const Phase& phase, std::int64_t at_once, const Body& body) {
         const std::int64_t last_row = job.row[1] < phase.rows ? job.row[1] : phase.rows;
-        const std::int64_t last_col = job.col[1] < phase.cols ? job.col[1] : phase.cols;
-        const std::int64_t cols = last_col - job.col[0];
+        const std::int64_t all = last_row - job.row[0], cols = outputs_of_row(phase), parts = pieces(all, at_once);
         if (cols <= 0) return;
         std::int64_t output = 0;
         for (std::int64_t n = job.image[0]; n < job.image[1]; ++n) {
-            for (std::int64_t y = job.row[0]; y < last_row; ++y, output += cols) {
-                const std::int64_t line = (n - job.image[0]) * image_rows + (y - job.row[0]) * p.step_y;
-                body(n, y, output, line * image_cols, cols);
+            for (std::int64_t part = 0; part < parts; ++part) {
+                const std::int64_t first = all * part / parts, rows = all * (part + 1) / parts - first;
+                const std::int64_t line = (n - job.image[0]) * image_rows + first * p.step_y;
+                body(n, job.row[0] + first, rows, output, line * image_cols, cols);
+                output += rows * cols;
             }
         }
     }
 
-    // body(image, row, first column, its output's index in row_part, prepared element of its window, outputs)
+    // From the first output of a row to that of the next one, in steps between neighbours in prepared pixels.
+    std::int64_t row_pitch() const { return image_cols * p.step_y / p.step_x; }
+
+    // Rows of outputs of a block. Tiles take as long for few rows as for many: those of a small image are read together,
+    // with the pixels between them, whose sums are ignored.
+    std::int64_t rows_at_once(const Phase& phase) const {
+        const std::int64_t cols = outputs_of_row(phase);
+        if (!Isa::planar || cols > tile_rows || image_cols * p.step_y % p.step_x) return 1;
+        return (tile_rows - cols) / row_pitch() + 1;
+    }
+
+    // body(image, row, rows, first column, its output's index in row_part, prepared element of its window, outputs of a
+    // row); several rows are whole ones.
     template <class Body>
     void for_blocks(const Phase& phase, const Body& body) {
-        for_rows(phase, [&](std::int64_t n, std::int64_t y, std::int64_t output, std::int64_t pixel, std::int64_t cols) {
+        for_rows(phase, rows_at_once(phase), [&](std::int64_t n, std::int64_t y, std::int64_t rows, std::int64_t output,
+                                                 std::int64_t pixel, std::int64_t cols) {
             const std::int64_t blocks = pieces(cols, tile_rows);
             for (std::int64_t block = 0; block < blocks; ++block) {
                 const std::int64_t x = cols * block / blocks, end = cols * (block + 1) / blocks;
                 const A* at = images + (pixel + x * p.step_x) * p.channels;
-                body(n, y, job.col[0] + x, output + x, at, end - x);
+                body(n, y, rows, job.col[0] + x, output + x, at, end - x);
             }
         });
     }
@@ -124,7 +142,7 @@ struct ConvJob {
         sum_pixels<Sum>(group);
         const std::int64_t joined = joined_taps(phase);
         if (joined > 1) join_pixels<Sum>(joined);
-        for_rows(phase, [&](auto, auto, std::int64_t output, std::int64_t pixel, std::int64_t cols) {
+        for_rows(phase, 1, [&](auto, auto, auto, std::int64_t output, std::int64_t pixel, std::int64_t cols) {
             sum_windows(phase, joined, static_cast<Sum*>(pixel_sums) + pixel, cols, static_cast<Sum>(-factor),
                         static_cast<Sum*>(row_part) + output);
         });
@@ -180,27 +198,38 @@ struct ConvJob {
         const std::int64_t first = group * p.out_group + column;
         if constexpr (Isa::raw) prepare_columns(phase, place, cols);
         Range<columns>* seen = p.extremes ? &range : nullptr;
-        for_blocks(phase, [&](std::int64_t n, std::int64_t y, std::int64_t x, std::int64_t output, const A* at,
-                              std::int64_t outputs) {
+        const std::int64_t pitch = row_pitch(), row_step = p.out_step_y * p.target.stride[1];
+        for_blocks(phase, [&](std::int64_t n, std::int64_t y, std::int64_t rows, std::int64_t x, std::int64_t output,
+                              const A* at, std::int64_t outputs) {
             at += group * p.in_group;
             std::int64_t place_out = n * p.target.stride[0] + (y * p.out_step_y + phase.out_y) * p.target.stride[1] +
                                      (x * p.out_step_x + phase.out_x) * p.target.stride[2];
-            const std::int64_t step = p.out_step_x * p.target.stride[2];
+            const std::int64_t step = p.out_step_x * p.target.stride[2], tile_height = (rows - 1) * pitch + outputs;
             if (p.narrow) {
-                sum_digits(*phase.chunks, at, packed, digit_step, outputs, vectors);
-                put_tile<Isa>(p.target, place_out, step, first, sums, outputs, cols, seen,
-                              {rows_matter ? static_cast<std::uint32_t*>(row_part) + output : nullptr, column_bits});
+                sum_digits(*phase.chunks, at, packed, digit_step, tile_height, vectors);
             } else {
-                total(phase, at, packed, digit_step, outputs, vectors);
-                if constexpr (Isa::raw) {
-                    const auto* rows = rows_matter ? static_cast<std::int64_t*>(row_part) + output : nullptr;
-                    correct(totals, outputs, cols, columns, Lack<std::int64_t>{rows, column_part});
-                }
-                for (std::int64_t m = 0; m < outputs; ++m, place_out += step) {
-                    put<std::int64_t, columns>(p.target, place_out, first, totals + m * columns, cols, seen);
+                total(phase, at, packed, digit_step, tile_height, vectors);
+            }
+            for (std::int64_t r = 0; r < rows; ++r, place_out += row_step, output += outputs) {
+                const std::int64_t from = r * pitch * columns;
+                if (p.narrow) {
+                    const auto* of_rows = rows_matter ? static_cast<std::uint32_t*>(row_part) + output : nullptr;
+                    put_tile<Isa>(p.target, place_out, step, first, sums + from, outputs, cols, seen,
+                                  {of_rows, column_bits});
+                } else {
+                    const auto* of_rows = rows_matter ? static_cast<std::int64_t*>(row_part) + output : nullptr;
+                    put_wide(place_out, step, first, totals + from, outputs, cols, seen, {of_rows, column_part});
                 }
             }
         });
+    }
+
+    void put_wide(std::int64_t place, std::int64_t step, std::int64_t first, std::int64_t* from, std::int64_t outputs,
+                  std::int64_t cols, Range<columns>* seen, const Lack<std::int64_t>& lack) const {
+        if constexpr (Isa::raw) correct(from, outputs, cols, columns, lack);
+        for (std::int64_t m = 0; m < outputs; ++m, place += step) {
+            put<std::int64_t, columns>(p.target, place, first, from + m * columns, cols, seen);
+        }
     }
 
     // Sums of all digits modulo 2^32.
