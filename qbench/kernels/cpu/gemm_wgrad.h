@@ -82,6 +82,7 @@ struct WgradJob {
             const std::int64_t known = m < last ? m : last;
             offset_of[m] = known / p.in_group * p.dilation_x * p.channels + known % p.in_group;
         }
+        if constexpr (Isa::planar) clear_last_planes();
     }
 
     // Splits the chunk's output rows by image and lays out their segments.
@@ -144,22 +145,32 @@ struct WgradJob {
 
     // Planes of pixels by row of A.
     void spread_planes(const A* part, A* to) {
-        const std::int64_t known = p.taps_x * p.in_group, padded = at.blocks * Isa::rows, plane = at.plane();
-        for (std::int64_t tap = 0; tap < p.taps_x; ++tap) {
-            turn(part + tap * p.dilation_x * p.channels, to + tap * p.in_group * plane, plane);
+        const std::int64_t known = p.taps_x * p.in_group, plane = at.plane();
+        const bool together = p.dilation_x == 1 && p.groups == 1;  // a window's elements lie next to each other
+        const std::int64_t taps = together ? 1 : p.taps_x, length = known / taps;
+        for (std::int64_t tap = 0; tap < taps; ++tap) {
+            turn(part + tap * p.dilation_x * p.channels, to + tap * length * plane, length, plane);
         }
-        for (std::int64_t m = known; m < padded; ++m) fill(to + m * plane, at.line, A{0});
     }
 
-    // A line's pixels to [channel][pixel], with up to 15 pixels more.
-    void turn(const A* from, A* to, std::int64_t plane) const {
+    // Rows of A past the last one, for all chunks. Their sums are ignored.
+    void clear_last_planes() {
+        const std::int64_t known = p.taps_x * p.in_group, padded = at.blocks * Isa::rows, plane = at.plane();
+        for (int digit = 0; digit < p.a.digits; ++digit) {
+            A* const to = inputs + digit * at.blocks * at.block();
+            fill(to + known * plane, (padded - known) * plane, A{0});
+        }
+    }
+
+    // `length` elements of each of a line's pixels to [element][pixel], with up to 15 pixels more.
+    void turn(const A* from, A* to, std::int64_t length, std::int64_t plane) const {
         constexpr std::int64_t SIDE = 16;
         const std::int64_t pixel = p.stride_x * p.channels, pixels = at.line;
-        for (std::int64_t c = 0; c < p.in_group; c += SIDE) {
-            const std::int64_t channels = p.in_group - c < SIDE ? p.in_group - c : SIDE;
+        for (std::int64_t c = 0; c < length; c += SIDE) {
+            const std::int64_t elements = length - c < SIDE ? length - c : SIDE;
             for (std::int64_t x = 0; x < pixels; x += SIDE) {
                 const std::int64_t count = pixels - x < SIDE ? pixels - x : SIDE;
-                Isa::turn(from + x * pixel + c, pixel, count, channels, to + c * plane + x, plane);
+                Isa::turn(from + x * pixel + c, pixel, count, elements, to + c * plane + x, plane);
             }
         }
     }
