@@ -21,6 +21,8 @@ constexpr std::int64_t SLACK = 4096;
 
 constexpr std::int64_t round_up(std::int64_t n, std::int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 constexpr std::int64_t pieces(std::int64_t n, std::int64_t size) { return (n + size - 1) / size; }
+// Bytes, as an odd number of cache lines: at such distances places do not fall into the same sets of a cache.
+constexpr std::int64_t odd_cache_lines(std::int64_t bytes) { return (bytes + 63) / 64 * 64 / 128 * 128 + 64; }
 
 enum Code : std::int32_t { CODE_UINT8, CODE_INT8, CODE_INT16 };
 enum Result : std::int32_t { RESULT_INT32, RESULT_INT64, RESULT_FLOAT32, RESULT_UINT8, RESULT_LINE };
@@ -188,8 +190,6 @@ constexpr std::int64_t WINOGRAD_BLOCKS = 8;
 constexpr std::int64_t WGRAD_TILES = 64, WGRAD_BLOCKS = 8;
 // By which the transform of 4x4 errors multiplies the largest magnitude; see gemm_wgrad_winograd.h.
 constexpr std::int64_t WGRAD_ERROR_GROWTH = 15 * 15;
-// An odd number of cache lines, so that points do not fall into the same sets of a cache.
-constexpr std::int64_t winograd_point_bytes(std::int64_t bytes) { return (bytes + 63) / 64 * 64 / 128 * 128 + 64; }
 
 struct WinogradKernels {
     void (*pack)(const ConvPlan&, std::int64_t panel);
@@ -200,6 +200,7 @@ struct Kernels {
     std::int64_t rows, columns, lanes;   // of a tile; columns of one vector
     std::int64_t unit, depth;            // terms of a unit; units that a segment's length is a multiple of
     std::int64_t element_bytes;
+    std::int64_t chunk_pixels;  // of the weight gradient: whose operands are packed at once
     bool raw;
     bool low_digits_unsigned;  // whether raw low digits of filters or errors are unsigned, which spares their offset
     double pace;           // time of an inner product of one digit each, relative to AVX2's and AVX-512's

@@ -71,7 +71,7 @@ struct ConvJob {
     // From the first output of a row to that of the next one, in steps between neighbours in prepared pixels.
     std::int64_t row_pitch() const { return image_cols * p.step_y / p.step_x; }
 
-    // Rows of outputs of a block. Tiles take as long for few rows as for many: those of a small image are read together,
+    // Rows of outputs of a block. Tiles take as long for few rows as for many: a small image has them read together,
     // with the pixels between them, whose sums are ignored.
     std::int64_t rows_at_once(const Phase& phase) const {
         const std::int64_t cols = outputs_of_row(phase);

@@ -21,6 +21,11 @@
 
 #include "gemm_line.h"
 
+// A panel of errors and a block of inputs then fit the first cache, which is half as large again where there are tiles.
+// Those are so fast that the way of the sums from memory and back, once for each chunk, takes longer than a small one.
+template <class Isa>
+constexpr std::int64_t CHUNK_PIXELS = Isa::planar ? 512 : 256;
+
 template <class Isa>
 constexpr Kernels kernels_of(double pace = 1, double filter_cost = 16, const Kernels* words = nullptr) {
     Kernels k{};
@@ -33,6 +38,7 @@ constexpr Kernels kernels_of(double pace = 1, double filter_cost = 16, const Ker
     k.unit = Isa::unit;
     k.depth = Isa::depth;
     k.element_bytes = sizeof(typename Isa::A);
+    k.chunk_pixels = CHUNK_PIXELS<Isa>;
     k.raw = Isa::raw;
     k.low_digits_unsigned = Isa::low_digits_unsigned;
     k.pack = pack_task<Isa>;

@@ -24,7 +24,8 @@ struct WgradLayout {
         return most < p.chunk_rows ? most : p.chunk_rows;
     }
 
-    std::int64_t plane() const { return round_up(lines * line + Isa::depth * Isa::unit, 64); }  // of one row of A
+    // Of one row of A. A tile reads at as many places as it has rows, which may not fall into the same sets of a cache.
+    std::int64_t plane() const { return odd_cache_lines(lines * line + Isa::depth * Isa::unit); }
     std::int64_t block() const { return plane() * Isa::rows; }
 };
 

@@ -89,7 +89,7 @@ struct WinogradJob {
         down = job.row[1] - job.row[0];
         tiles = (job.image[1] - job.image[0]) * down * across;
         line = (OUTPUTS * across + 2) * p.channels;
-        point = winograd_point_bytes(tiles * p.channels * 2) / 2;
+        point = odd_cache_lines(tiles * p.channels * 2) / 2;
         sums = static_cast<std::int32_t*>(scratch);
         outputs = sums + WINOGRAD_BLOCKS * POINTS * tile;
         inputs = reinterpret_cast<std::int16_t*>(outputs + WINOGRAD_BLOCKS * OUTPUTS * OUTPUTS * tile);

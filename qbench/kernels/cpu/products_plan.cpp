@@ -182,7 +182,7 @@ void PlannedConv::find_winograd_jobs(const Kernels& kernels, const WinogradForm&
     plan.jobs = jobs.data();
     plan.job_count = static_cast<std::int64_t>(jobs.size());
     const std::int64_t image = (form.outputs * rows_each + 2) * (form.outputs * across + 2) * plan.channels;
-    const std::int64_t point = winograd_point_bytes(images_each * rows_each * row / points);
+    const std::int64_t point = odd_cache_lines(images_each * rows_each * row / points);
     const std::int64_t of_tile = (form.points + form.outputs * form.outputs) * kernels.columns * 4;
     plan.scratch_bytes = WINOGRAD_BLOCKS * kernels.rows * of_tile + points * point + image * kernels.element_bytes + 2 * SLACK;
 }

@@ -7,8 +7,6 @@
 namespace qbench {
 namespace {
 
-// Pixels whose operands are packed at once: a panel of errors and a block of inputs then fit the first cache.
-constexpr std::int64_t CHUNK_PIXELS = 256;
 // Jobs with sums of their own for all filters would otherwise take more memory than this, and more time to clear and
 // to add up than jobs that share the filters and prepare the same inputs.
 constexpr std::int64_t SUM_BYTES = 16 << 20;
@@ -118,7 +116,7 @@ void set_parts(WgradPlan& p, const Kernels& kernels, int threads) {
     const std::int64_t each = std::max<std::int64_t>(1, SUM_BYTES / std::max<std::int64_t>(1, bytes));
     p.parts_rows = std::max<std::int64_t>(1, std::min<std::int64_t>({threads, rows, each}));
     p.parts_panels = std::min(pieces(threads, p.parts_rows), size.panels * p.groups);
-    p.chunk_rows = std::max<std::int64_t>(1, std::min(CHUNK_PIXELS / std::max<std::int64_t>(1, p.out_w), rows));
+    p.chunk_rows = std::max<std::int64_t>(1, std::min(kernels.chunk_pixels / std::max<std::int64_t>(1, p.out_w), rows));
 }
 
 // Memory of all jobs' sums.
