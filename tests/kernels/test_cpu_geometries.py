@@ -79,6 +79,11 @@ MUTATIONS = {
     ),
     "high digits in 32 bits": Mutation("gemm_conv.h", "outputs, 8 * (da + db));", "outputs, 0);", ("products_amx",)),
     "results in 32 bits": Mutation("products.cpp", "largest <= INT32_MAX / p.a.bound", "true", ("products",)),
+    "rows of a tile": Mutation("gemm_conv.h", "r * pitch * columns", "r * outputs * columns", ("products_amx",)),
+    "rows of a tile with a stride": Mutation("gemm_conv.h", "* p.step_y / p.step_x;", "* p.step_y;", ("products_amx",)),
+    "carries of a unit's bytes": Mutation(
+        "gemm_pack.h", "((word ^ add) & HIGH)", "(word & HIGH)", ("products_avxvnni",)
+    ),
     "part of a row": Mutation("gemm_finish.h", "of_columns + of_row", "of_columns", ("products_avxvnni",)),
     "part of a rest's columns": Mutation(
         "gemm_finish.h", "{lack.rows, lack.columns + done}", "{lack.rows, lack.columns}", ("products_avxvnni",)

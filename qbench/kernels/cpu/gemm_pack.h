@@ -41,6 +41,18 @@ QBENCH_INLINE void zip_columns_of(const T* from, std::int64_t term_stride, std::
     zip_units<Isa, SHIFT>(from, term_stride, cols, offset, to);
 }
 
+// Words of four bytes, `stride` bytes apart, plus an offset of each byte.
+inline void copy_units(const void* from, std::int64_t stride, std::int64_t count, std::uint8_t offset, void* to) {
+    constexpr Word EACH = 0x01010101, HIGH = 0x80 * EACH;
+    const Word add = offset * EACH;
+    for (std::int64_t i = 0; i < count; ++i) {
+        Word word;
+        __builtin_memcpy(&word, static_cast<const char*>(from) + i * stride, sizeof word);
+        word = ((word & ~HIGH) + (add & ~HIGH)) ^ ((word ^ add) & HIGH);  // no byte carries into the next one
+        __builtin_memcpy(static_cast<char*>(to) + i * sizeof word, &word, sizeof word);
+    }
+}
+
 // `terms` terms (at most a unit) of `cols` columns that lie next to each other: [column][term], zero where there is none.
 template <class Isa, class T>
 QBENCH_INLINE void zip_terms(const T* from, std::int64_t term_stride, std::int64_t terms, std::int64_t cols,
@@ -64,6 +76,11 @@ QBENCH_INLINE void zip_terms(const T* from, std::int64_t term_stride, std::int64
 template <class Isa, class T>
 void zip_columns(const T* from, std::int64_t term_stride, std::int64_t column_stride, std::int64_t terms,
                  std::int64_t cols, const Recode& rule, typename Isa::B* to) {
+    if constexpr (Isa::raw && sizeof(T) == 1) {  // a unit of a column is one word there already
+        if (terms == Isa::unit && term_stride == 1) {
+            return copy_units(from, column_stride, cols, static_cast<std::uint8_t>(rule.add), to);
+        }
+    }
     for (std::int64_t c = 0; c < cols; ++c, from += column_stride) {
         for (std::int64_t j = 0; j < terms; ++j) {
             to[c * Isa::unit + j] = static_cast<typename Isa::B>(recoded(from[j * term_stride], rule));
