@@ -35,7 +35,7 @@ WARNING = """
 * {reason}
 *
 * qbench works without them, but integer arithmetic on the CPU is many times slower.
-* Install a C++17 compiler with OpenMP (g++ >= 10 or clang++ >= 14 with libomp), then
+* Install a C++17 compiler with OpenMP (g++ >= 11 or clang++ >= 14 with libomp), then
 * install qbench again. `qbench doctor` shows which kernels are in use.
 ****************************************************************************************
 """
