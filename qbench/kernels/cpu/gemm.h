@@ -136,6 +136,7 @@ struct WgradPlan : Geometry {
     Operand a, b;                                  // input, error
     std::int64_t in_group, out_group;              // channels and filters of a group
     std::int64_t chunk_rows, parts_rows, parts_panels;
+    bool starts_afresh;                            // whether a job's first products take the place of its sums
     std::int64_t limit;                            // pixels that an int32 sum may take, 0 for no limit
     std::int64_t winograd_tiles;                   // tiles of errors whose sums are recovered, 0 for the direct product
 };

@@ -53,6 +53,7 @@ struct WgradJob {
     const WgradLayout<Isa> at;
     const WgradSums& sums;
     std::int64_t panels, first_panel, last_panel, pending = 0;  // pixels in the int32 sums
+    bool is_fresh = false;  // whether there are no sums yet
     bool in_parts = false;  // whether the chunk has more pixels than int32 sums take
     Slice* slices;
     std::int64_t slice_count = 0;
@@ -370,7 +371,7 @@ struct WgradJob {
                             add_parts(a, b, db, of_row, vectors, sums.wide + to);
                         } else {
                             Isa::Tiles::packed(a, at.plane(), b, p.b.digit_signed[db], of_row, slice_count, vectors,
-                                               sums.narrow + to, false);
+                                               sums.narrow + to, is_fresh);
                         }
                     }
                 }
@@ -429,8 +430,9 @@ struct WgradJob {
         first_panel = all * j / p.parts_panels;
         last_panel = all * (j + 1) / p.parts_panels;
         Isa::Tiles::begin();
-        const std::int64_t last = rows * (i + 1) / p.parts_rows;
-        for (std::int64_t begin = rows * i / p.parts_rows; begin < last; begin += p.chunk_rows) {
+        const std::int64_t start = rows * i / p.parts_rows, last = rows * (i + 1) / p.parts_rows;
+        for (std::int64_t begin = start; begin < last; begin += p.chunk_rows) {
+            is_fresh = p.starts_afresh && begin == start;
             chunk(begin, begin + p.chunk_rows < last ? begin + p.chunk_rows : last);
         }
         Isa::Tiles::end();

@@ -116,6 +116,7 @@ void set_parts(WgradPlan& p, const Kernels& kernels, int threads) {
     const std::int64_t each = std::max<std::int64_t>(1, SUM_BYTES / std::max<std::int64_t>(1, bytes));
     p.parts_rows = std::max<std::int64_t>(1, std::min<std::int64_t>({threads, rows, each}));
     p.parts_panels = std::min(pieces(threads, p.parts_rows), size.panels * p.groups);
+    p.starts_afresh = !p.limit && !p.winograd_tiles && rows > 0;
     p.chunk_rows = std::max<std::int64_t>(1, std::min(kernels.chunk_pixels / std::max<std::int64_t>(1, p.out_w), rows));
 }
 
@@ -136,10 +137,13 @@ class Parts {
         }
     }
 
-    // The sums of a job, all 0.
-    const WgradSums& cleared(std::int64_t job) const {
-        std::memset(sums_[job].narrow, 0, static_cast<std::size_t>(each_));
-        return sums_[job];
+    // The sums of a job, all 0 but those that the job's first products take the place of.
+    const WgradSums& cleared(const WgradPlan& p, std::int64_t job) const {
+        const WgradSums& sums = sums_[job];
+        char* const all = reinterpret_cast<char*>(sums.narrow);
+        char* const first = p.starts_afresh ? reinterpret_cast<char*>(sums.row_sums) : all;
+        std::memset(first, 0, static_cast<std::size_t>(all + each_ - first));
+        return sums;
     }
 
     const WgradSums* all() const { return sums_.data(); }
@@ -164,7 +168,7 @@ void weight_gradient(const Kernels& level, int threads, const Call& call, const 
     const auto job = p.winograd_tiles ? kernels.wgrad_winograd : kernels.wgrad;
     const std::int64_t bytes = p.winograd_tiles ? kernels.wgrad_winograd_scratch(p) : kernels.wgrad_scratch(p);
     in_jobs(threads, p.parts_rows * p.parts_panels,
-            [&](std::int64_t part) { job(p, part, scratch(USE_JOB, bytes), parts.cleared(part)); });
+            [&](std::int64_t part) { job(p, part, scratch(USE_JOB, bytes), parts.cleared(p, part)); });
     in_jobs(threads, size.panels * p.groups,
             [&](std::int64_t panel) { kernels.wgrad_reduce(p, parts.all(), target, panel); });
 }
