@@ -33,6 +33,11 @@ Gradients = Iterator[tuple[Tensor | None, Tensor]]
 Place = int
 """Where a tape keeps an operand: a tensor of the step, or anything that is the same in every step."""
 
+Layouts = dict[tuple[object, ...], Place]
+"""The places of tensors in one storage, by how they lie in it."""
+
+ADD, ADD_IN_PLACE = torch.ops.aten.add.Tensor, torch.ops.aten.add_.Tensor
+
 
 class UnrepeatableError(Exception):
     """A step cannot be run again from a tape. Its message says why."""
@@ -86,7 +91,8 @@ class RandomKey(NamedTuple):
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Records every operator of a training step that runs while it is active.
 
-    refusal: why the step cannot be run again from its tape; empty where it can.
+    refusal: why the step cannot be run again from its tape; empty where it can. beside: for the place of a tensor, all
+    places in the same storage.
     """
 
     def __init__(self, step: int, images: Tensor, labels: Tensor) -> None:
@@ -97,7 +103,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.operands: list[Any] = []
         self.keys: list[RandomKey] = []
         # By storage, which is not held here: the step's memory is freed as it would have been.
-        self._places: MutableMapping[torch.UntypedStorage, dict[object, Place]] = WeakIdKeyDictionary()
+        self._places: MutableMapping[torch.UntypedStorage, Layouts] = WeakIdKeyDictionary()
+        self.beside: dict[Place, Layouts] = {}
         for tensor in (images, labels):
             self._made(tensor)
 
@@ -168,7 +175,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _made(self, x: Tensor) -> Place:
         """The place of a result; that of an operand in whose memory it lies in the same way."""
-        return self._places.setdefault(x.untyped_storage(), {}).setdefault(layout(x), self._new(None))
+        layouts = self._places.setdefault(x.untyped_storage(), {})
+        place = layouts.setdefault(layout(x), self._new(None))
+        self.beside[place] = layouts
+        return place
 
     def _own(self, func: Any, args: Sequence[Any], operands: Sequence[Place]) -> Callable[..., Any]:
         """The function behind one of qbench's operators, whose random keys are noted."""
@@ -248,7 +258,7 @@ class Tape:
         require_same(first, second)
         self._operands = list(second.operands)
         self._keys = list(second.keys)
-        self._stretches = list(_stretches(second.entries))
+        self._stretches = list(_stretches(second.entries, second.beside))
 
     def __len__(self) -> int:
         """How many operators it runs."""
@@ -285,16 +295,17 @@ def _run(instructions: Sequence[Instruction], operands: list[Any]) -> None:
             operands[place] = None
 
 
-def _stretches(entries: Sequence[Entry | Yielded]) -> Iterator[Stretch]:
+def _stretches(entries: Sequence[Entry | Yielded], beside: dict[Place, Layouts]) -> Iterator[Stretch]:
     """The entries that are needed, cut behind each that hands something out."""
     needed = _needed(entries)
+    dead = _dead(needed)
     instructions = list[Instruction]()
-    for entry, dead in zip(needed, _dead(needed), strict=True):
+    for entry, places in zip(_in_place(needed, beside), dead, strict=True):
         if isinstance(entry, Yielded):
-            yield Stretch(instructions, entry, dead)
+            yield Stretch(instructions, entry, places)
             instructions = []
         else:
-            instructions.append(_instruction(entry, dead))
+            instructions.append(_instruction(entry, places))
     yield Stretch(instructions, None, ())
 
 
@@ -308,14 +319,47 @@ def _needed(entries: Sequence[Entry | Yielded]) -> list[Entry | Yielded]:
     return found[::-1]
 
 
+def _last_readings(entries: Sequence[Entry | Yielded]) -> dict[Place, int]:
+    """For each place, the number of the last entry that reads it, or that makes it where none does."""
+    return {place: number for number, entry in enumerate(entries) for place in (*entry.made, *entry.operands)}
+
+
 def _dead(entries: Sequence[Entry | Yielded]) -> list[tuple[Place, ...]]:
     """For each entry, the places that entries made and no later one reads."""
-    made = {place for entry in entries for place in entry.made}
-    last = {place: number for number, entry in enumerate(entries) for place in (*entry.made, *entry.operands)}
-    dead: list[list[Place]] = [[] for _ in entries]
-    for place in made:
+    last, dead = _last_readings(entries), list[list[Place]]([] for _ in entries)
+    for place in {place for entry in entries for place in entry.made}:
         dead[last[place]].append(place)
     return [tuple(places) for places in dead]
+
+
+def _in_place(entries: Sequence[Entry | Yielded], beside: dict[Place, Layouts]) -> Iterator[Entry | Yielded]:
+    """The entries, with sums in the memory of a term that nobody reads again where they would lie as it does. So
+    autograd adds up gradients as long as nobody looks on; a recorder does."""
+    last = _last_readings(entries)
+    made = {place for entry in entries for place in entry.made}
+    handed_out = {entry.place for entry in entries if isinstance(entry, Yielded)}
+    for place in last:
+        if place not in made or place in handed_out:
+            last[place] = len(entries)  # others hold it
+
+    for number, entry in enumerate(entries):
+        is_sum = isinstance(entry, Entry) and entry.function is ADD and not entry.names
+        yield _sum_in_place(entry, number, last, beside) if is_sum else entry  # type: ignore[arg-type]
+
+
+def _sum_in_place(entry: Entry, number: int, last: dict[Place, int], beside: dict[Place, Layouts]) -> Entry:
+    first, second, *others = entry.operands
+    for term, other in ((first, second), (second, first)):
+        places = beside.get(term, {}).values()
+        is_free = other not in places and all(last.get(place, number) <= number for place in places)
+        if is_free and _lies(term, beside) == _lies(entry.made[0], beside):
+            return entry._replace(function=ADD_IN_PLACE, operands=(term, other, *others))
+    return entry
+
+
+def _lies(place: Place, beside: dict[Place, Layouts]) -> tuple[object, ...]:
+    """How the tensor at ``place`` lies in its storage, but for where it begins; empty for what is no tensor."""
+    return next((lies[1:] for lies, here in beside.get(place, {}).items() if here == place), ())
 
 
 def _instruction(entry: Entry, dead: tuple[Place, ...]) -> Instruction:

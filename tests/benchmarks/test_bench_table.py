@@ -86,8 +86,8 @@ def test_best_of_a_group_and_paired_speedup() -> None:
 
 def test_baselines_are_tried_eager_and_compiled_in_both_layouts() -> None:
     assert [side.label for side in baseline_sides(RESNET20, "bf16")] == [
-        "bf16 eager channels-last",
-        "bf16 eager channels-first",
+        "bf16 replayed channels-last",
+        "bf16 replayed channels-first",
         "bf16 compiled channels-last",
         "bf16 compiled channels-first",
     ]

@@ -508,6 +508,81 @@ def test_a_tape_lets_go_of_tensors_as_soon_as_nobody_reads_them() -> None:
     assert alive == [0, 1, 1, 1, 1]
 
 
+def functions_of(tape: Tape) -> list[str]:
+    return [str(i.function) for stretch in tape._stretches for i in stretch.instructions]
+
+
+def twice(x: Tensor, _: Tensor) -> Tensor:
+    z = x.exp()
+    return z + z
+
+
+def two_views(x: Tensor, _: Tensor) -> Tensor:
+    z = x.exp()
+    return z[:, :2] + z[:, 1:]
+
+
+def read_again(x: Tensor, _: Tensor) -> Tensor:
+    z = x.exp()
+    return (z + x) * z
+
+
+def read_as_a_view(x: Tensor, _: Tensor) -> Tensor:
+    z = x.exp()
+    return (z + x) * z.view(6).view(2, 3)
+
+
+def read_in_part(x: Tensor, _: Tensor) -> Tensor:
+    z = x.exp()
+    part = z[0]
+    return (z + x) * part
+
+
+CONSTANT = torch.ones(2, 3)
+IN_PLACE = [
+    (lambda x, y: x.exp() + x.sin(), 1),
+    (lambda x, y: (x.exp() + x.sin()) + (x.cos() + x), 3),
+    (lambda x, y: x + CONSTANT, 0),  # neither is the step's own
+    (lambda x, y: x + x.exp(), 1),  # the second term is
+    (lambda x, y: x.exp() + CONSTANT[:1], 1),
+    (lambda x, y: x.exp()[:1] + x.exp(), 1),  # only the second lies as the sum does
+    (lambda x, y: x.t().exp().t() + CONSTANT, 1),
+    (lambda x, y: x.exp() + 1, 1),
+    (lambda x, y: torch.add(x.exp(), x.sin(), alpha=2), 0),  # not the same with the terms exchanged
+    (lambda x, y: x.exp() + torch.ones(2, 3, dtype=torch.float64), 1),
+    (twice, 0),
+    (two_views, 0),
+    (read_again, 0),
+    (read_as_a_view, 0),
+    (read_in_part, 0),
+]
+
+
+@pytest.mark.parametrize(("function", "count"), IN_PLACE)
+def test_sums_take_the_memory_of_a_term_that_nobody_reads_again(
+    function: Callable[[Tensor, Tensor], Tensor], count: int
+) -> None:
+    tape, images = tape_of(lambda x, y: function(x, y).sum()), torch.randn(2, 3)
+    ((_, loss),) = list(tape.play(3, images, torch.zeros(2)))
+    assert torch.equal(loss, function(images, images).sum()) and torch.equal(CONSTANT, torch.ones(2, 3))
+    assert sum("add_" in name for name in functions_of(tape)) == count
+
+
+def test_what_was_handed_out_is_not_written_over() -> None:
+    labels = torch.zeros(2)
+    recorders = []
+    for step in (1, 2):
+        images = torch.randn(2, 3)
+        with Recorder(step, images, labels) as recorder:
+            loss = images.exp()
+            recorder.yield_loss(loss)
+            recorder.yield_loss(loss + images)
+        recorders.append(recorder)
+    images = torch.randn(2, 3)
+    (_, first), (_, second) = list(Tape(*recorders).play(3, images, labels))
+    assert torch.equal(first, images.exp()) and torch.equal(second, images.exp() + images)
+
+
 @pytest.mark.parametrize(
     ("functions", "message"),
     [
