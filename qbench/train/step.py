@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from qbench.train.build import BuiltCell
-    from qbench.train.tape import Gradients
+    from qbench.train.replay.tape import Gradients
 
 
 LARGE_BYTES = 2**20

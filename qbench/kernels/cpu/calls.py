@@ -7,9 +7,10 @@ calls them has checked types, shapes and memory layout.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -88,6 +89,38 @@ SIGNATURES = {
 """Arguments of each function, but for the number of threads and of the instruction set that all of them end with."""
 
 
+class NativeCall(NamedTuple):
+    """A call of the library that can be made again. pointers: the addresses among its arguments, each as the list or
+    array that holds it and the index there. steps: the indices of arguments that are the step of a random key. check:
+    takes what the function returns and raises where that is an error."""
+
+    function: Callable[..., Any]
+    arguments: list[Any]
+    pointers: list[tuple[Any, int]]
+    steps: list[int]
+    check: Callable[[int], None] | None = None
+
+
+_noted: list[NativeCall] | None = None
+
+
+@contextmanager
+def noting() -> Iterator[list[NativeCall]]:
+    """Within the context, every call of the library goes into the list."""
+    global _noted  # noqa: PLW0603 - the library's calls are one stream
+    before, _noted = _noted, []
+    try:
+        yield _noted
+    finally:
+        _noted = before
+
+
+def note(make: Callable[[], NativeCall]) -> None:
+    """Put the call that ``make`` describes into the list, where somebody wants one."""
+    if _noted is not None:
+        _noted.append(make())
+
+
 @cache
 def _function(library: ctypes.CDLL, name: str) -> Callable[..., None]:
     function: Any = getattr(library, f"qbench_{name}")
@@ -98,7 +131,17 @@ def _function(library: ctypes.CDLL, name: str) -> Callable[..., None]:
 
 def call(name: str, *arguments: float | ctypes.Array[Any] | None) -> None:
     """Call ``qbench_<name>`` with these arguments on PyTorch's number of threads."""
-    _function(cpu.library(), name)(*arguments, torch.get_num_threads(), ISA_NUMBERS[cpu.isa()])
+    function = _function(cpu.library(), name)
+    all_arguments = [*arguments, torch.get_num_threads(), ISA_NUMBERS[cpu.isa()]]
+    function(*all_arguments)
+    note(lambda: _described(name, function, all_arguments))
+
+
+def _described(name: str, function: Callable[..., None], arguments: list[Any]) -> NativeCall:
+    letters = SIGNATURES[name].split()
+    pointers = [(arguments, i) for i, letter in enumerate(letters) if letter == "p" and isinstance(arguments[i], int)]
+    keys = [i for i, letter in enumerate(letters) if letter == "u"]
+    return NativeCall(function, arguments, pointers, keys[2::3])  # of seed, tensor, step
 
 
 def pointer(x: Tensor | None) -> int | None:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import ctypes
 import struct
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from qbench.kernels import cpu
-from qbench.kernels.cpu.calls import call, number
+from qbench.kernels.cpu.calls import NativeCall, call, note, number
 from qbench.kernels.reference.products import Geometry, sum_type
 
 CODES = {torch.uint8: 0, torch.int8: 1, torch.int16: 2}
@@ -26,6 +26,9 @@ CALL = struct.Struct("=40q")
 """struct Call of products.h: two factors of 9 numbers, the result's 6, the geometry's 16."""
 LINE = struct.Struct("=5q")
 """struct CallLine of products.h."""
+
+ADDRESSES = (0, 1, 2, 9, 10, 11, 18, 21, 22, 23), (0, 1, 2, 3)
+"""Which of their numbers are addresses."""
 
 DONE, ZERO_POINT, LEVEL, MEMORY = range(4)
 
@@ -306,7 +309,7 @@ def _functions(library: ctypes.CDLL) -> dict[str, Callable[..., int]]:
     names = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad", "conv2d_weight_grad_line")
     functions: dict[str, Any] = {name: getattr(library, f"qbench_{name}") for name in names}
     for name, function in functions.items():
-        function.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_char_p, *[ctypes.c_char_p] * name.endswith("_line")]
+        function.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_void_p, *[ctypes.c_void_p] * name.endswith("_line")]
         function.restype = ctypes.c_int
     return functions
 
@@ -334,7 +337,20 @@ def multiply(
     packed = [CALL.pack(*first.words(), *second.words(), *target, *geometry)]
     if line is not None:
         packed.append(LINE.pack(*line))
-    status = _functions(cpu.library())[name](cpu.level(), torch.get_num_threads(), *packed)
+    function, how = _functions(cpu.library())[name], (cpu.level(), torch.get_num_threads())
+    _require_done(name, function(*how, *packed))
+    note(lambda: _described(name, function, how, packed))
+
+
+def _described(
+    name: str, function: Callable[..., int], how: Sequence[int], packed: Sequence[bytes]
+) -> NativeCall:  # fmt: skip
+    arrays = [(ctypes.c_int64 * (len(words) // 8)).from_buffer_copy(words) for words in packed]
+    pointers = [(array, i) for array, places in zip(arrays, ADDRESSES, strict=False) for i in places]
+    return NativeCall(function, [*how, *arrays], pointers, [], partial(_require_done, name))
+
+
+def _require_done(name: str, status: int) -> None:
     if status == DONE:
         return
     if status == ZERO_POINT:

@@ -1,16 +1,9 @@
-"""A training step as a tape: the operators that it ran, one after another, to be run again for another batch without
-the modules, the layers' Python and autograd's graph between them.
-
-A CUDA graph does this for a GPU. Operators, their order and their operands are those of the step that was recorded, so
-the results are the same bit for bit; what is run again are operators, not instructions of a processor.
-"""
+"""Records the operators of a training step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, MutableMapping, Sequence
 from itertools import zip_longest
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 import torch
@@ -27,16 +20,11 @@ UNFORESEEABLE = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape
 IMAGES, LABELS = 0, 1
 """Places of the batch."""
 
-Gradients = Iterator[tuple[Tensor | None, Tensor]]
-"""(None, loss) first, then each (parameter, gradient)."""
-
 Place = int
 """Where a tape keeps an operand: a tensor of the step, or anything that is the same in every step."""
 
 Layouts = dict[tuple[object, ...], Place]
 """The places of tensors in one storage, by how they lie in it."""
-
-ADD, ADD_IN_PLACE = torch.ops.aten.add.Tensor, torch.ops.aten.add_.Tensor
 
 
 class UnrepeatableError(Exception):
@@ -227,158 +215,3 @@ def _is_same(a: Any, b: Any) -> bool:
     if type(a) is not type(b):
         return False
     return repr(a) == repr(b) if isinstance(a, float) else bool(a == b)
-
-
-class Instruction(NamedTuple):
-    """An entry made ready. pick: its operands from among all; dead: places that nothing reads from then on."""
-
-    function: Callable[..., Any]
-    pick: Callable[[list[Any]], Sequence[Any]]
-    results: Place | tuple[Place, ...] | None
-    dead: tuple[Place, ...]
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """Instructions, what is handed out behind them, and the places that nothing reads from then on. Nothing is handed
-    out behind the last ones."""
-
-    instructions: list[Instruction]
-    yielded: Yielded | None
-    dead: tuple[Place, ...]
-
-
-class Tape:
-    """A step that was recorded twice, without what has no effect on loss, gradients and buffers.
-
-    Raises :class:`UnrepeatableError` where the two differ in more than the batch and the step of random keys.
-    """
-
-    def __init__(self, first: Recorder, second: Recorder) -> None:
-        require_same(first, second)
-        self._operands = list(second.operands)
-        self._keys = list(second.keys)
-        self._stretches = list(_stretches(second.entries, second.beside))
-
-    def __len__(self) -> int:
-        """How many operators it runs."""
-        return sum(len(stretch.instructions) for stretch in self._stretches)
-
-    def play(self, step: int, images: Tensor, labels: Tensor) -> Gradients:
-        """Run the step numbered ``step`` on a batch of the recorded shapes, as far as the results are asked for: first
-        (None, loss), then each (parameter, gradient) as soon as that is complete."""
-        operands = self._operands.copy()
-        operands[IMAGES], operands[LABELS] = images, labels
-        for place, seed, tensor, generator in self._keys:
-            operands[place] = [seed, tensor, step & MASK, generator]
-        for stretch in self._stretches:
-            _run(stretch.instructions, operands)
-            if stretch.yielded is not None:
-                handed_out = stretch.yielded.parameter, operands[stretch.yielded.place]
-                for place in stretch.dead:
-                    operands[place] = None
-                yield handed_out
-                del handed_out
-
-
-@torch.no_grad()
-def _run(instructions: Sequence[Instruction], operands: list[Any]) -> None:
-    for function, pick, results, dead in instructions:
-        result = function(*pick(operands))
-        if isinstance(results, int):
-            operands[results] = result
-        elif results is not None:
-            for place, one in zip(results, result, strict=True):
-                operands[place] = one
-        del result
-        for place in dead:
-            operands[place] = None
-
-
-def _stretches(entries: Sequence[Entry | Yielded], beside: dict[Place, Layouts]) -> Iterator[Stretch]:
-    """The entries that are needed, cut behind each that hands something out."""
-    needed = _needed(entries)
-    dead = _dead(needed)
-    instructions = list[Instruction]()
-    for entry, places in zip(_in_place(needed, beside), dead, strict=True):
-        if isinstance(entry, Yielded):
-            yield Stretch(instructions, entry, places)
-            instructions = []
-        else:
-            instructions.append(_instruction(entry, places))
-    yield Stretch(instructions, None, ())
-
-
-def _needed(entries: Sequence[Entry | Yielded]) -> list[Entry | Yielded]:
-    """Those with effects, and those whose results others need."""
-    wanted, found = set[Place](), list[Entry | Yielded]()
-    for entry in reversed(entries):
-        if entry.has_effects or wanted.intersection(entry.made):
-            wanted.update(entry.operands)
-            found.append(entry)
-    return found[::-1]
-
-
-def _last_readings(entries: Sequence[Entry | Yielded]) -> dict[Place, int]:
-    """For each place, the number of the last entry that reads it, or that makes it where none does."""
-    return {place: number for number, entry in enumerate(entries) for place in (*entry.made, *entry.operands)}
-
-
-def _dead(entries: Sequence[Entry | Yielded]) -> list[tuple[Place, ...]]:
-    """For each entry, the places that entries made and no later one reads."""
-    last, dead = _last_readings(entries), list[list[Place]]([] for _ in entries)
-    for place in {place for entry in entries for place in entry.made}:
-        dead[last[place]].append(place)
-    return [tuple(places) for places in dead]
-
-
-def _in_place(entries: Sequence[Entry | Yielded], beside: dict[Place, Layouts]) -> Iterator[Entry | Yielded]:
-    """The entries, with sums in the memory of a term that nobody reads again where they would lie as it does. So
-    autograd adds up gradients as long as nobody looks on; a recorder does."""
-    last = _last_readings(entries)
-    made = {place for entry in entries for place in entry.made}
-    handed_out = {entry.place for entry in entries if isinstance(entry, Yielded)}
-    for place in last:
-        if place not in made or place in handed_out:
-            last[place] = len(entries)  # others hold it
-
-    for number, entry in enumerate(entries):
-        is_sum = isinstance(entry, Entry) and entry.function is ADD and not entry.names
-        yield _sum_in_place(entry, number, last, beside) if is_sum else entry  # type: ignore[arg-type]
-
-
-def _sum_in_place(entry: Entry, number: int, last: dict[Place, int], beside: dict[Place, Layouts]) -> Entry:
-    first, second, *others = entry.operands
-    for term, other in ((first, second), (second, first)):
-        places = beside.get(term, {}).values()
-        is_free = other not in places and all(last.get(place, number) <= number for place in places)
-        if is_free and _lies(term, beside) == _lies(entry.made[0], beside):
-            return entry._replace(function=ADD_IN_PLACE, operands=(term, other, *others))
-    return entry
-
-
-def _lies(place: Place, beside: dict[Place, Layouts]) -> tuple[object, ...]:
-    """How the tensor at ``place`` lies in its storage, but for where it begins; empty for what is no tensor."""
-    return next((lies[1:] for lies, here in beside.get(place, {}).items() if here == place), ())
-
-
-def _instruction(entry: Entry, dead: tuple[Place, ...]) -> Instruction:
-    function = _by_name(entry.function, entry.names) if entry.names else entry.function
-    return Instruction(function, _picker(entry.operands), entry.results, dead)
-
-
-def _picker(places: tuple[Place, ...]) -> Callable[[list[Any]], Sequence[Any]]:
-    """A function from all operands to those at ``places``."""
-    if len(places) > 1:
-        return itemgetter(*places)
-    return lambda operands: [operands[place] for place in places]
-
-
-def _by_name(function: Callable[..., Any], names: Sequence[str]) -> Callable[..., Any]:
-    """``function`` whose last arguments have names."""
-
-    def call(*operands: Any) -> Any:
-        split = len(operands) - len(names)
-        return function(*operands[:split], **dict(zip(names, operands[split:], strict=True)))
-
-    return call

@@ -1,123 +1,24 @@
-"""Training steps from tapes: which steps are recorded, and when a tape may stand for a step."""
+"""What decides which operators a step runs, beside its operands: whether a tape may stand for it."""
 
 from __future__ import annotations
 
-import os
 import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from operator import is_
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor, nn
 
-from qbench.errors import InputError
-from qbench.train.tape import Recorder, Tape, UnrepeatableError, layout
+from qbench.train.replay.recorder import UnrepeatableError, layout
 
 if TYPE_CHECKING:
     from qbench.nn.site import Clock
-    from qbench.train.tape import Gradients
-
-VARIABLE = "QBENCH_REPLAY"
-"""Environment variable: ``on``, the default, or ``off``, where every step is run as PyTorch runs it."""
-
-MAX_FAILURES = 3
-"""After so many recordings that gave no tape, or tapes that no longer held, a training goes on without."""
 
 CHILDREN = ("_parameters", "_buffers", "_modules")
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 PARAMETER_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 EVERY_MODULE = frozenset(vars(nn.Module())) - {"training"}
 """Attributes of modules that are looked at in other ways, or say nothing."""
-
-
-def is_allowed() -> bool:
-    """Whether the environment lets steps be replayed. Raises InputError where it says neither yes nor no."""
-    setting = os.environ.get(VARIABLE) or "on"
-    if setting not in ("on", "off"):
-        raise InputError(f"{VARIABLE}={setting}: choose on or off")
-    return setting == "on"
-
-
-class Replay:
-    """The steps of one training: run as always, recorded, or replayed.
-
-    Two steps are recorded, because what is the same in both is all that a tape can hold. From then on the tape stands
-    for every step but those in which more happens than is on it: where sites note their codes, and where the modules
-    or the batch are not what they were. refusal: why there is no tape; empty where there is one or may yet be.
-    gradients: (parameter, its gradient), each as soon as it is complete, where the newest loss came from the tape; else
-    None.
-
-    forward: from a batch to its loss, in the graph.
-    """
-
-    def __init__(self, model: nn.Module, clock: Clock, forward: Callable[[Tensor, Tensor], Tensor]) -> None:
-        self.refusal = ""
-        self.gradients: Gradients | None = None
-        self._forward = forward
-        self._clock = clock
-        self._scene = Scene(model)
-        self._traces = Traces(clock)
-        self._first: Recorder | None = None
-        self._recorder: Recorder | None = None
-        self._tape: Tape | None = None
-        self._failures = 0
-
-    def forward(self, step: int, images: Tensor, labels: Tensor) -> Tensor:
-        """The loss of the step numbered ``step``."""
-        self.gradients = self._recorder = None
-        if self._failures == MAX_FAILURES or self._clock.is_noting:
-            return self._forward(images, labels)
-        if not self._scene.is_as_noted(images, labels):
-            if self._tape is not None or self._first is not None:
-                self._fail("the model or the shape of the batch changes between steps")
-            self._scene.note(images, labels)
-        if self._tape is not None:
-            self.gradients = self._tape.play(step, images, labels)
-            return next(self.gradients)[1]
-        self._traces.note()
-        self._recorder = Recorder(step, images, labels)
-        with self._recorder:
-            loss = self._forward(images, labels)
-        self._recorder.yield_loss(loss)
-        return loss
-
-    @property
-    def is_recording(self) -> bool:
-        """Whether the forward pass of the newest loss was recorded, so that its backward pass has to be."""
-        return self._recorder is not None
-
-    @contextmanager
-    def recorded(self) -> Iterator[None]:
-        """The context of a backward pass that belongs on a tape."""
-        recorder, self._recorder = self._recorder, None
-        assert recorder is not None
-        hooks = [p.register_post_accumulate_grad_hook(recorder.yield_gradient) for p in self._scene.trained()]  # type: ignore[no-untyped-call]
-        try:
-            with recorder:
-                yield
-        finally:
-            for hook in hooks:
-                hook.remove()
-        try:
-            self._take(recorder)
-        except UnrepeatableError as error:
-            self._fail(str(error))
-
-    def _take(self, recorder: Recorder) -> None:
-        """A step was recorded from its beginning to its end."""
-        self._traces.require_none()
-        self._scene.require_unchanged()
-        if self._first is None:
-            self._first = recorder
-        else:
-            self._tape, self._first, self.refusal = Tape(self._first, recorder), None, ""
-
-    def _fail(self, why: str) -> None:
-        self.refusal = why
-        self._failures += 1
-        self._first = self._tape = None
 
 
 class Scene:

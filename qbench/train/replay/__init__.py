@@ -1,0 +1,9 @@
+"""Training steps that are recorded and replayed.
+
+recorder: the operators of a step. tape: the step from its operators. native: its kernels as calls of the C++ library on
+memory laid out beforehand. scene: what else decides about a step. steps: which steps are replayed.
+"""
+
+from qbench.train.replay.steps import VARIABLE, Replay, is_allowed
+
+__all__ = ["VARIABLE", "Replay", "is_allowed"]
