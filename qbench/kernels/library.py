@@ -194,16 +194,15 @@ _PLAIN = {torch.Tensor, torch.nn.Parameter, torch.dtype, type(None), bool, int, 
 """Types of arguments that a kernel takes as they are. A subclass of tensors may have no memory of its own."""
 
 
+def is_watched() -> bool:
+    """Whether something records, transforms or times the operators that are called. PyTorch has no public question for
+    it; without the private ones the answer is yes."""
+    return _num_dispatch_modes() > 0 or _is_profiled() or _are_transforms_active()
+
+
 def _is_needed() -> bool:
-    """Whether PyTorch's dispatcher has more to do than to find the kernel: something records, transforms or watches the
-    calls. PyTorch has no public question for it; without the private ones the answer is yes."""
-    return (
-        torch.is_grad_enabled()
-        or _num_dispatch_modes() > 0
-        or _is_profiled()
-        or _are_transforms_active()
-        or torch.compiler.is_dynamo_compiling()
-    )
+    """Whether PyTorch's dispatcher has more to do than to find the kernel."""
+    return torch.is_grad_enabled() or is_watched() or torch.compiler.is_dynamo_compiling()
 
 
 def _operator(name: str) -> Callable[..., Any]:

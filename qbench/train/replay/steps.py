@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from qbench.errors import InputError
+from qbench.train.replay.native import NativeTape
 from qbench.train.replay.recorder import Recorder, UnrepeatableError
 from qbench.train.replay.scene import Scene, Traces
-from qbench.train.replay.tape import Tape
 
 if TYPE_CHECKING:
     from qbench.nn.site import Clock
@@ -54,7 +54,7 @@ class Replay:
         self._traces = Traces(clock)
         self._first: Recorder | None = None
         self._recorder: Recorder | None = None
-        self._tape: Tape | None = None
+        self._tape: NativeTape | None = None
         self._failures = 0
 
     def forward(self, step: int, images: Tensor, labels: Tensor) -> Tensor:
@@ -105,7 +105,7 @@ class Replay:
         if self._first is None:
             self._first = recorder
         else:
-            self._tape, self._first, self.refusal = Tape(self._first, recorder), None, ""
+            self._tape, self._first, self.refusal = NativeTape(self._first, recorder), None, ""
 
     def _fail(self, why: str) -> None:
         self.refusal = why

@@ -16,7 +16,17 @@ import torch
 from torch import Tensor
 
 from qbench.kernels.random import MASK
-from qbench.train.replay.recorder import IMAGES, LABELS, Entry, Layouts, Place, Recorder, Yielded, require_same
+from qbench.train.replay.recorder import (
+    IMAGES,
+    LABELS,
+    Entry,
+    Layouts,
+    Place,
+    RandomKey,
+    Recorder,
+    Yielded,
+    require_same,
+)
 
 ADD, ADD_IN_PLACE = torch.ops.aten.add.Tensor, torch.ops.aten.add_.Tensor
 
@@ -61,15 +71,16 @@ class Tape:
     def play(self, step: int, images: Tensor, labels: Tensor) -> Gradients:
         """Run the step numbered ``step`` on a batch of the recorded shapes, as far as the results are asked for: first
         (None, loss), then each (parameter, gradient) as soon as that is complete."""
-        return played(self._stretches, self.filled(step, images, labels))
+        return played(self._stretches, filled(self.operands, self.keys, step, images, labels))
 
-    def filled(self, step: int, images: Tensor, labels: Tensor) -> list[Any]:
-        """The operands of a step as far as they are there from the start."""
-        operands = self.operands.copy()
-        operands[IMAGES], operands[LABELS] = images, labels
-        for place, seed, tensor, generator in self.keys:
-            operands[place] = [seed, tensor, step & MASK, generator]
-        return operands
+
+def filled(operands: Sequence[Any], keys: Sequence[RandomKey], step: int, images: Tensor, labels: Tensor) -> list[Any]:
+    """The operands of a step that are there from the start: what is the same in all, the batch and random keys."""
+    result = list(operands)
+    result[IMAGES], result[LABELS] = images, labels
+    for place, seed, tensor, generator in keys:
+        result[place] = [seed, tensor, step & MASK, generator]
+    return result
 
 
 class Instruction(NamedTuple):
