@@ -85,6 +85,7 @@ class Training:
             validation = self.evaluate(self._built.dataset.validation, "validation") if is_due else None
             self.curve.append(self._row(epoch, train_loss, validation, time.perf_counter() - started))
             if self._observer is not None:
+                self._train_step.rest()
                 self._observer.observe(self._train_step, self.step - 1)
         test = self.evaluate(self._built.dataset.test, "test")
         self._reporter.send(self._progress(epochs - 1))
@@ -107,6 +108,7 @@ class Training:
 
     def evaluate(self, split: Split, name: str) -> Evaluation:
         """The figures on ``split``, called ``name`` in messages. Raises :class:`DivergedError`."""
+        self._train_step.rest()
         self._built.model.eval()
         try:
             with torch.no_grad():

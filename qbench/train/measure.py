@@ -105,6 +105,7 @@ class _Bench:
 
     def time_inference(self, batches: Sequence[Batch]) -> tuple[float, ...]:
         """Seconds of each timed inference batch, after the warm-up ones."""
+        self._timed_step.rest()
         self._built.model.eval()
         with torch.no_grad(), float_kernels(reproducible=False):
             seconds = self._timed(self._infer, batches)

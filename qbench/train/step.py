@@ -134,6 +134,11 @@ class TrainStep:
         if self._scaler is not None:
             self._scaler.unscale_(self._optimizer)
 
+    def rest(self) -> None:
+        """Take no memory until the next step: something else comes in between."""
+        if self._replay is not None:
+            self._replay.rest()
+
     def forked(self) -> TrainStep:
         """Another one of the same cell, whose gradient scaler starts in this one's state and leaves it alone."""
         fork = TrainStep(self._built)

@@ -7,7 +7,7 @@ that do not live at the same time share bytes: then no address changes from step
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
@@ -117,17 +117,22 @@ class NativeTape(Tape):
     def __init__(self, first: Recorder, second: Recorder) -> None:
         super().__init__(first, second)
         self._program: Program | None = None
-        self._conditions: tuple[object, ...] = ()
+        self._conditions: Conditions | None = None
 
     def play(self, step: int, images: Tensor, labels: Tensor) -> Gradients:
         """As :meth:`Tape.play`."""
         if library.is_watched():
             return super().play(step, images, labels)
-        if not self._conditions:
+        if self._conditions is None:
             return self._watched(step, images, labels)
-        if self._program is None or self._conditions != _conditions():
+        if self._program is None or not self._conditions.hold():
             return super().play(step, images, labels)
         return self._program.play(step, images, labels)
+
+    def rest(self) -> None:
+        """Take no memory until the next step."""
+        if self._program is not None:
+            self._program.rest()
 
     def _watched(self, step: int, images: Tensor, labels: Tensor) -> Gradients:
         """Play it once and learn what its kernels are."""
@@ -137,12 +142,25 @@ class NativeTape(Tape):
             for number, (entry, dead) in enumerate(zip(self.entries, self.dead, strict=True))
         )
         yield from played(list(stretches(parts, self.dead)), filled(self.operands, self.keys, step, images, labels))
-        self._program, self._conditions = Program(self, kernels) if kernels else None, _conditions()
+        self._program = Program(self, kernels) if kernels else None
+        self._conditions = Conditions({NAMES[cast(Entry, self.entries[number]).function] for number in kernels})
 
 
-def _conditions() -> tuple[object, ...]:
-    """What the library's calls are made for, beside the step: threads, instruction set, and that it was chosen."""
-    return torch.get_num_threads(), cpu.isa() if cpu.available() else "", tuple(backends.CHOSEN.values())
+class Conditions:
+    """What the library's calls were made for: a number of threads, an instruction set, and that it was chosen for
+    ``names``."""
+
+    def __init__(self, names: Collection[str]) -> None:
+        self._chosen = {(name, "cpu"): backends.CHOSEN[name, "cpu"] for name in names}
+        self._level = self._now()
+
+    def hold(self) -> bool:
+        """Whether all is as it was."""
+        is_chosen = all(backends.CHOSEN.get(place) is function for place, function in self._chosen.items())
+        return is_chosen and self._now() == self._level
+
+    def _now(self) -> tuple[int, str]:
+        return torch.get_num_threads(), cpu.isa() if self._chosen else ""
 
 
 class Watched(NamedTuple):
@@ -215,6 +233,8 @@ class Program:
         self._beside = tape.beside
         self._offsets, size = arranged(_spans(tape, kernels))
         self._arena = torch.empty(size, dtype=torch.uint8)
+        self._size, self._begins = size, self._arena.data_ptr()
+        self._pointers: list[tuple[Pointer, int]] = []
         made = {place for entry in tape.entries for place in entry.made}
         later = {IMAGES, LABELS, *(key.place for key in tape.keys)}
         # Places whose operand is the same in every step.
@@ -230,9 +250,24 @@ class Program:
 
     def play(self, step: int, images: Tensor, labels: Tensor) -> Gradients:
         """As :meth:`Tape.play`."""
+        self._awake()
         for arguments, index in self._steps:
             arguments[index] = step & MASK
         return played(self._stretches, filled(self._operands, self._keys, step, images, labels))
+
+    def rest(self) -> None:
+        """Take no memory until the next step."""
+        self._arena.untyped_storage().resize_(0)
+
+    def _awake(self) -> None:
+        """Take the arena's memory again, which may lie elsewhere. All its tensors share one storage."""
+        storage = self._arena.untyped_storage()
+        if storage.nbytes() == 0:
+            storage.resize_(self._size)
+        if storage.data_ptr() != self._begins:
+            self._begins = storage.data_ptr()
+            for pointer, offset in self._pointers:
+                pointer.words[pointer.at] = self._begins + offset
 
     def _part(self, entry: Entry | Yielded, kernel: Kernel | None, dead: Dead) -> Part | Yielded | None:
         """What stands for ``entry``; None where it was done once and for all."""
@@ -261,7 +296,8 @@ class Program:
         for pointer in kernel.pointers:
             offset = self._offsets.get(id(self._beside[pointer.place]))
             if offset is not None:
-                pointer.words[pointer.at] = self._arena.data_ptr() + offset + pointer.in_storage
+                pointer.words[pointer.at] = self._begins + offset + pointer.in_storage
+                self._pointers.append((pointer, offset + pointer.in_storage))
             elif pointer.place not in self._fixed:
                 changing.append(pointer)
         makes = [result for result in kernel.results if result.place not in self._fixed]

@@ -76,6 +76,11 @@ class Replay:
         self._recorder.yield_loss(loss)
         return loss
 
+    def rest(self) -> None:
+        """Take no memory until the next step."""
+        if self._tape is not None:
+            self._tape.rest()
+
     @property
     def is_recording(self) -> bool:
         """Whether the forward pass of the newest loss was recorded, so that its backward pass has to be."""
