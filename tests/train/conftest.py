@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +12,9 @@ import torch
 from qbench.catalog import find_method
 from qbench.cell import Cell
 from qbench.train.settings import MeasureSettings, OptimizerSettings, TrainSettings
+
+# Steps that several tests share are a module beside them.
+sys.path.insert(0, str(Path(__file__).parent))
 
 MakeCell = Callable[..., Cell]
 

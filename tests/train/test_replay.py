@@ -5,39 +5,34 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from drawn_networks import DrawnNetwork
+from own_loop import UNRECORDED, Net, OwnLoop, changed_in_place, dropped, hooked, joined, recomputed
+from recorded_steps import CONFIGURATIONS
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 from qbench import Recipe, find_method
 from qbench.cell import Cell, Outcome, ProbeChoice
-from qbench.nn import ConvNormAct, convert
 from qbench.nn.site import Clock
-from qbench.recipe import BatchRenorm
+from qbench.optim import build_optimizer
+from qbench.recipe import BatchRenorm, LayerScale
 from qbench.train import step as step_module
 from qbench.train.build import BuiltCell, build_cell
 from qbench.train.loop import train_cell
 from qbench.train.measure import measure_cell
 from qbench.train.memory import peak_step_bytes
-from qbench.train.replay import VARIABLE, Replay
+from qbench.train.replay import VARIABLE
 from qbench.train.replay import steps as replay_module
-from qbench.train.replay.recorder import Recorder, UnrepeatableError
-from qbench.train.replay.tape import Tape
+from qbench.train.replay.native import NativeTape
 from qbench.train.settings import MeasureSettings, OptimizerSettings
 from qbench.train.step import TrainStep
-from tests.recorded_steps import CONFIGURATIONS
 
 MakeCell = Callable[..., Cell]
 STEPS = 7
 BATCH = 32
-UNRECORDED = 3
-"""The first step notes its codes, the next two are recorded."""
-
 FOLLOWING_THE_CLOCK = [("fixed_point", {"rounding": "nearest", "norm": "renorm"})]
 METHODS = [*CONFIGURATIONS, ("fp32", {}), ("bf16", {})]
 
@@ -149,8 +144,8 @@ def test_a_whole_training_says_the_same(method: str, make_cell: MakeCell, monkey
     probes = (ProbeChoice(name="sqnr"),) if method == "banner8" else ()
     cell = make_cell(method, arithmetic="integer", epochs=3, max_steps_per_epoch=20, probes=probes)
     counted = []
-    play = Tape.play
-    monkeypatch.setattr(Tape, "play", lambda self, *batch: counted.append(1) or play(self, *batch))
+    play = NativeTape.play
+    monkeypatch.setattr(NativeTape, "play", lambda self, *batch: counted.append(1) or play(self, *batch))
     expected = outcome_of(cell, monkeypatch, "off")
     assert not counted
     assert outcome_of(cell, monkeypatch, "on") == expected
@@ -164,84 +159,6 @@ def test_a_measurement_says_how_many_steps_were_replayed(make_cell: MakeCell, mo
     plain = measure_cell(cell)
     assert (figures.replayed, plain.replayed) == (5, 0)
     assert (figures.peak_train_bytes, figures.saved_bytes) == (plain.peak_train_bytes, plain.saved_bytes)
-
-
-class Net(nn.Module):
-    """Two blocks, and ``change`` of what is between them."""
-
-    def __init__(self, change: Callable[[Net, Tensor], Tensor]) -> None:
-        super().__init__()
-        self.first, self.second = ConvNormAct(3, 8, 3), ConvNormAct(8, 8, 3)
-        self.last = nn.Linear(8, 4)
-        self.change = change
-        self.passes = 0
-        self.last_seen: Tensor | None = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.second(self.change(self, self.first(x)))
-        return self.last(y.mean((2, 3)))  # type: ignore[no-any-return]
-
-
-class OwnLoop:
-    """Steps of one's own model; ``run`` gives the loss and all gradients."""
-
-    def __init__(self, change: Callable[[Net, Tensor], Tensor], recipe: Recipe | str, *, replays: bool) -> None:
-        torch.manual_seed(0)
-        recipe = find_method(recipe).build({}) if isinstance(recipe, str) else recipe
-        self.converted = convert(Net(change), recipe)
-        self.model = self.converted.model
-        self.replay = Replay(self.model, self.converted.clock, self._loss) if replays else None
-        self.generator = torch.Generator().manual_seed(1)
-        self.step = 0
-        self.replayed = 0
-
-    def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        return functional.cross_entropy(self.model(images), labels)
-
-    def batch(self, size: int = 6) -> tuple[Tensor, Tensor]:
-        return torch.randn(size, 3, 8, 8, generator=self.generator), torch.arange(size) % 4
-
-    def run(self, batch: tuple[Tensor, Tensor] | None = None) -> list[Tensor]:
-        self.model.zero_grad(set_to_none=True)
-        self.converted.clock.step = self.step
-        batch = batch or self.batch()
-        loss = self._loss(*batch) if self.replay is None else self.replay.forward(self.step, *batch)
-        if self.replay is not None and self.replay.gradients is not None:
-            self.replayed += 1
-            for parameter, gradient in self.replay.gradients:
-                assert parameter is not None
-                parameter.grad = gradient
-        elif self.replay is not None and self.replay.is_recording:
-            with self.replay.recorded():
-                loss.backward()  # type: ignore[no-untyped-call]
-        else:
-            loss.backward()  # type: ignore[no-untyped-call]
-        self.step += 1
-        return [loss.detach(), *(p.grad.clone() for p in self.model.parameters() if p.grad is not None)]
-
-
-def dropped(net: Net, y: Tensor) -> Tensor:
-    return functional.dropout(y, 0.3)
-
-
-def changed_in_place(net: Net, y: Tensor) -> Tensor:
-    z = y.clone()
-    z.mul_(0.5)[:, 0] += 1
-    return z.transpose(2, 3).contiguous().transpose(2, 3)
-
-
-def joined(net: Net, y: Tensor) -> Tensor:
-    return torch.cat([y[:, :4], torch.stack([y, y * 0.5]).sum(0)[:, 4:]], 1)
-
-
-def recomputed(net: Net, y: Tensor) -> Tensor:
-    return checkpoint(net.second, y, use_reentrant=False)  # type: ignore[no-any-return]
-
-
-def hooked(net: Net, y: Tensor) -> Tensor:
-    z = y * 1.0
-    z.register_hook(lambda g: g * 0.5)
-    return z
 
 
 @pytest.mark.parametrize("recipe", ["banner8", "wageubn", "graham", "fp32"])
@@ -402,7 +319,7 @@ def test_a_tape_ends_where_the_model_is_no_longer_the_same(change: Callable[[Own
         assert len(a) == len(b) and all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
-def test_another_batch_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_batch_is_run() -> None:
     """A last batch that is smaller, and images that lie otherwise in memory."""
     results = []
     for replays in (False, True):
@@ -444,171 +361,27 @@ def test_a_step_that_is_not_finished_is_forgotten() -> None:
     assert all(torch.equal(x, y) for x, y in zip(*results, strict=True))
 
 
-def recorded(step: int, function: Callable[[Tensor, Tensor], Tensor], images: Tensor) -> Recorder:
-    labels = torch.zeros(2)
-    with Recorder(step, images, labels) as recorder:
-        loss = function(images, labels)
-    recorder.yield_loss(loss)
-    return recorder
-
-
-def tape_of(function: Callable[[Tensor, Tensor], Tensor]) -> Tape:
-    return Tape(*(recorded(step, function, torch.randn(2, 3)) for step in (1, 2)))
-
-
-def test_a_tape_runs_what_is_needed_and_no_more() -> None:
-    def function(x: Tensor, _: Tensor) -> Tensor:
-        x.exp()  # of no use to anybody
-        y = x.detach().view(3, 2).view(2, 3)  # of which the first view is another tensor
-        return (y * 2).sum()
-
-    tape, images = tape_of(function), torch.randn(2, 3)
-    (parameter, loss), *others = list(tape.play(3, images, torch.zeros(2)))
-    assert (parameter, others) == (None, []) and torch.equal(loss, (images * 2).sum())
-    assert len(functions_of(tape)) == 4
-
-
-def test_a_tape_keeps_effects_and_their_order() -> None:
-    total = torch.zeros(3)
-
-    def function(x: Tensor, _: Tensor) -> Tensor:
-        first = total.clone()
-        total.add_(x[0])
-        total.view(3)[1:].mul_(0.5)
-        return (first * 10 + total).sum()
-
-    tape = tape_of(function)
-    total.zero_()
-    expected = torch.zeros(3)
-    for _ in range(3):
-        images = torch.randn(2, 3)
-        ((_, loss),) = list(tape.play(3, images, torch.zeros(2)))
-        first = expected.clone()
-        expected += images[0]
-        expected[1:] *= 0.5
-        assert torch.equal(loss, (first * 10 + expected).sum()) and torch.equal(total, expected)
-
-
-def test_a_tape_lets_go_of_tensors_as_soon_as_nobody_reads_them() -> None:
-    import weakref
-
-    storages: list[weakref.ref[Any]] = []
-
-    class Watched(torch.utils._python_dispatch.TorchDispatchMode):
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            alive.append(sum(ref() is not None for ref in storages))
-            result = func(*args, **(kwargs or {}))
-            storages.append(weakref.ref(result.untyped_storage()))
-            return result
-
-    alive: list[int] = []
-    tape = tape_of(lambda x, _: x.exp().exp().exp().exp().sum())
-    batch = torch.randn(2, 3), torch.zeros(2)
-    with Watched():
-        list(tape.play(3, *batch))
-    assert alive == [0, 1, 1, 1, 1]
-
-
-def functions_of(tape: Tape) -> list[str]:
-    return [str(i.function) for stretch in tape._stretches for i in stretch.parts]
-
-
-def twice(x: Tensor, _: Tensor) -> Tensor:
-    z = x.exp()
-    return z + z
-
-
-def two_views(x: Tensor, _: Tensor) -> Tensor:
-    z = x.exp()
-    return z[:, :2] + z[:, 1:]
-
-
-def read_again(x: Tensor, _: Tensor) -> Tensor:
-    z = x.exp()
-    return (z + x) * z
-
-
-def read_as_a_view(x: Tensor, _: Tensor) -> Tensor:
-    z = x.exp()
-    return (z + x) * z.view(6).view(2, 3)
-
-
-def read_in_part(x: Tensor, _: Tensor) -> Tensor:
-    z = x.exp()
-    part = z[0]
-    return (z + x) * part
-
-
-CONSTANT = torch.ones(2, 3)
-IN_PLACE = [
-    (lambda x, y: x.exp() + x.sin(), 1),
-    (lambda x, y: (x.exp() + x.sin()) + (x.cos() + x), 3),
-    (lambda x, y: x + CONSTANT, 0),  # neither is the step's own
-    (lambda x, y: x + x.exp(), 1),  # the second term is
-    (lambda x, y: x.exp() + CONSTANT[:1], 1),
-    (lambda x, y: x.exp()[:1] + x.exp(), 1),  # only the second lies as the sum does
-    (lambda x, y: x.t().exp().t() + CONSTANT, 1),
-    (lambda x, y: x.exp() + 1, 1),
-    (lambda x, y: torch.add(x.exp(), x.sin(), alpha=2), 0),  # not the same with the terms exchanged
-    (lambda x, y: x.exp() + torch.ones(2, 3, dtype=torch.float64), 1),
-    (twice, 0),
-    (two_views, 0),
-    (read_again, 0),
-    (read_as_a_view, 0),
-    (read_in_part, 0),
-]
-
-
-@pytest.mark.parametrize(("function", "count"), IN_PLACE)
-def test_sums_take_the_memory_of_a_term_that_nobody_reads_again(
-    function: Callable[[Tensor, Tensor], Tensor], count: int
-) -> None:
-    tape, images = tape_of(lambda x, y: function(x, y).sum()), torch.randn(2, 3)
-    ((_, loss),) = list(tape.play(3, images, torch.zeros(2)))
-    assert torch.equal(loss, function(images, images).sum()) and torch.equal(CONSTANT, torch.ones(2, 3))
-    assert sum("add_" in name for name in functions_of(tape)) == count
-
-
-def test_what_was_handed_out_is_not_written_over() -> None:
-    labels = torch.zeros(2)
-    recorders = []
-    for step in (1, 2):
-        images = torch.randn(2, 3)
-        with Recorder(step, images, labels) as recorder:
-            loss = images.exp()
-            recorder.yield_loss(loss)
-            recorder.yield_loss(loss + images)
-        recorders.append(recorder)
-    images = torch.randn(2, 3)
-    (_, first), (_, second) = list(Tape(*recorders).play(3, images, labels))
-    assert torch.equal(first, images.exp()) and torch.equal(second, images.exp() + images)
-
-
-@pytest.mark.parametrize(
-    ("functions", "message"),
-    [
-        ((lambda x, y: x.exp().sum(), lambda x, y: x.sin().sum()), "one step runs aten.exp.default where the next one"),
-        ((lambda x, y: x.sum(), lambda x, y: x.exp().sum()), "one step runs aten.sum.default where the next one runs"),
-        ((lambda x, y: (x * 2).sum(), lambda x, y: (x * 3).sum()), "an operand of aten.mul.Tensor changes"),
-        ((lambda x, y: (x * 2).sum(), lambda x, y: (x * 2.0).sum()), "an operand of aten.mul.Tensor changes"),
-        ((lambda x, y: x, lambda x, y: x), ""),
-        ((lambda x, y: torch.equal(x, y) or x.sum(),) * 2, "tells Python what is in a tensor"),
-    ],
-)
-def test_steps_that_differ_make_no_tape(
-    functions: tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]], message: str
-) -> None:
-    first, second = (recorded(step, f, torch.randn(2, 3)) for step, f in enumerate(functions, start=1))
-    if not message:
-        Tape(first, second)
-        return
-    with pytest.raises(UnrepeatableError, match=message):
-        Tape(first, second)
-
-
 def test_the_clock_knows_who_asked_it() -> None:
     clock = Clock()
     clock.step = 3
     assert clock.key(7).step == 3 and not clock.is_noting and clock.readings == 0
     assert clock.step == 3 and clock.progress == 1.0
     assert clock.readings == 2
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("method", "options"), METHODS, ids=str)
+def test_drawn_networks_are_replayed(method: str, options: dict[str, object], seed: int) -> None:
+    recipe = find_method(method).build(options)
+    network = DrawnNetwork(seed, bare_norms=not isinstance(recipe.norm, LayerScale))
+    results = []
+    for replays in (False, True):
+        loop = OwnLoop(network, recipe, replays=replays)
+        optimizer = build_optimizer(loop.converted, recipe, OptimizerSettings(lr=0.05, momentum=0.9))
+        torch.manual_seed(seed)
+        for _ in range(6):
+            results.append(loop.run())
+            optimizer.step()
+        results.append([t.clone() for t in loop.model.state_dict().values()])
+    for a, b in zip(results[:7], results[7:], strict=True):
+        assert len(a) == len(b) and all(torch.equal(x.nan_to_num(), y.nan_to_num()) for x, y in zip(a, b, strict=True))

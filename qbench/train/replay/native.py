@@ -19,7 +19,7 @@ from qbench.kernels import backends, cpu, library
 from qbench.kernels.cpu.calls import NativeCall, noting
 from qbench.kernels.random import MASK
 from qbench.train.replay.arena import Span, arranged
-from qbench.train.replay.recorder import IMAGES, LABELS, Entry, Place, Recorder, Yielded, listed
+from qbench.train.replay.recorder import EMPTY, IMAGES, LABELS, Entry, Place, Recorder, Yielded, listed
 from qbench.train.replay.tape import (
     Dead,
     Gradients,
@@ -33,10 +33,6 @@ from qbench.train.replay.tape import (
     ready,
     store,
     stretches,
-)
-
-ALLOCATIONS = frozenset(
-    [torch.ops.aten.empty.memory_format, torch.ops.aten.empty_like.default, torch.ops.aten.empty_strided.default]
 )
 
 NAMES: Mapping[Callable[..., Any], str] = {function: name for name, function in vars(library.ops).items()}
@@ -200,7 +196,7 @@ class _Allocating(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        self.is_all &= func in ALLOCATIONS
+        self.is_all &= func in EMPTY
         return func(*args, **(kwargs or {}))
 
 
@@ -244,7 +240,7 @@ class Program:
             if offset is not None:
                 self._operands[result.place] = result.within(self._arena, offset)
                 self._fixed.add(result.place)
-        entries = in_place(tape.entries, tape.beside, self._fixed)
+        entries = in_place(tape.entries, tape.beside, self._fixed | tape.given)
         parts = [self._part(entry, kernels.get(n), tape.dead[n]) for n, entry in enumerate(entries)]
         self._stretches = [merged(stretch) for stretch in stretches(parts, tape.dead)]
 

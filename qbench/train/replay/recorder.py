@@ -27,13 +27,18 @@ Layouts = dict[tuple[object, ...], Place]
 """The places of tensors in one storage, by how they lie in it."""
 
 
+EMPTY = (torch.ops.aten.empty.memory_format, torch.ops.aten.empty_like.default, torch.ops.aten.empty_strided.default)
+"""Operators that do nothing but to allocate."""
+
+
 class UnrepeatableError(Exception):
     """A step cannot be run again from a tape. Its message says why."""
 
 
 class Entry(NamedTuple):
     """An operator that was called. operands: the places of its arguments, those that have a name last; results: of what
-    it returns, a place for one tensor, places for several, None for nothing."""
+    it returns, a place for one tensor, places for several, None for nothing. has_effects: it changes its operands or
+    draws random numbers, or may, for all that its schema says: batch norm's hides that it moves the statistics."""
 
     function: Callable[..., Any]
     operands: tuple[Place, ...]
@@ -107,9 +112,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         function = self._own(func, args, operands) if func.namespace == library.NAMESPACE else func
         result = func(*args, **kwargs)
         results = self._results(func, result)
-        has_effects = func._schema.is_mutable or torch.Tag.nondeterministic_seeded in func.tags
-        if has_effects or results not in operands:  # else another name for the same memory
-            self.entries.append(Entry(function, operands, tuple(kwargs), results, has_effects))
+        is_kernel = func.namespace == library.NAMESPACE and not func._schema.is_mutable
+        is_view = func.is_view or func in EMPTY
+        if not is_view or results not in operands:  # else another name for the same memory
+            self.entries.append(Entry(function, operands, tuple(kwargs), results, not (is_kernel or is_view)))
         return result
 
     def yield_loss(self, loss: Tensor) -> None:

@@ -65,7 +65,8 @@ class Tape:
         self.beside = second.beside
         self.entries = _needed(second.entries)
         self.dead = _dead(self.entries)
-        summed = in_place(self.entries, self.beside)
+        self.given = {IMAGES, LABELS, *(place for place, x in enumerate(self.operands) if isinstance(x, Tensor))}
+        summed = in_place(self.entries, self.beside, self.given)
         self._stretches = list(stretches(map(ready, summed, self.dead), self.dead))
 
     def play(self, step: int, images: Tensor, labels: Tensor) -> Gradients:
@@ -169,18 +170,14 @@ def _dead(entries: Sequence[Entry | Yielded]) -> list[tuple[Place, ...]]:
 
 
 def in_place(
-    entries: Sequence[Entry | Yielded], beside: dict[Place, Layouts], held: Collection[Place] = ()
+    entries: Sequence[Entry | Yielded], beside: dict[Place, Layouts], held: Collection[Place]
 ) -> Iterator[Entry | Yielded]:
     """The entries, with sums in the memory of a term that nobody reads again where they would lie as it does. So
-    autograd adds up gradients as long as nobody looks on; a recorder does. held: places whose memory is not to be
-    taken."""
+    autograd adds up gradients as long as nobody looks on; a recorder does. held: places whose memory somebody else
+    holds."""
     last = last_readings(entries)
-    made = {place for entry in entries for place in entry.made}
-    handed_out = {entry.place for entry in entries if isinstance(entry, Yielded)}
-    for place in last:
-        if place not in made or place in handed_out or place in held:
-            last[place] = len(entries)  # others hold it
-
+    last.update((place, len(entries)) for place in held)
+    last.update((entry.place, len(entries)) for entry in entries if isinstance(entry, Yielded))
     for number, entry in enumerate(entries):
         is_sum = isinstance(entry, Entry) and entry.function is ADD and not entry.names
         yield _sum_in_place(entry, number, last, beside) if is_sum else entry  # type: ignore[arg-type]
