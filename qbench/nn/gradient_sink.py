@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
 from weakref import ref
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from qbench.kernels import passes
 from qbench.kernels.checks import GRADIENT_CODES, dense
+from qbench.kernels.constants import constant
 from qbench.kernels.pooling import Pooled
 from qbench.quant.qtensor import QTensor
 
@@ -147,10 +147,4 @@ def sent(gradient: Tensor, sink: GradientSink | None) -> Tensor | None:
 
 def placeholder(shape: torch.Size, device: torch.device, value: float = torch.nan) -> Tensor:
     """A float32 tensor of one number under any shape: an autograd output whose values are elsewhere."""
-    return _constant(value, device).expand(shape)
-
-
-@cache
-@torch.inference_mode(False)  # kept beyond the mode of whoever asks first
-def _constant(value: float, device: torch.device) -> Tensor:
-    return torch.full((), value, device=device)
+    return constant(value, device).expand(shape)

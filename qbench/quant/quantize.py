@@ -17,8 +17,8 @@ from torch import Tensor
 from qbench.kernels import encoding
 from qbench.kernels.blocks import encode_ranged
 from qbench.kernels.checks import require_type
+from qbench.kernels.constants import constant
 from qbench.kernels.random import Key, stochastic_round
-from qbench.kernels.reference.encode import number
 from qbench.quant.formats import (
     Affine,
     Binary,
@@ -91,7 +91,7 @@ def _symmetric_channels(spec: Symmetric, x: Tensor, key: Key) -> QTensor:
     top = spec.largest_integer
     shape = (*x.shape[:1], *[1] * (x.dim() - 1))
     largest = x.abs().reshape(x.shape[0], -1).amax(1).view(shape) if x.numel() else x.new_zeros(shape)
-    scale = largest / number(top, x)  # CUDA would multiply by a Python number's reciprocal
+    scale = largest / constant(top, x.device)  # CUDA would multiply by a Python number's reciprocal
     scale = torch.where(scale < torch.finfo(scale.dtype).tiny, 1.0, scale)
     scale = torch.where(scale.isfinite(), scale, torch.nan)
     y = (x / scale).nan_to_num(0.0)
@@ -102,7 +102,7 @@ def _symmetric_channels(spec: Symmetric, x: Tensor, key: Key) -> QTensor:
 @_encode.register
 def _direct(spec: Direct, x: Tensor, key: Key, limits: Range | None) -> QTensor:
     top = spec.largest_integer
-    return _scaled(spec, x, number(2.0 ** (1 - spec.bits), x), "fixed", 1.0, (-top, top), key)
+    return _scaled(spec, x, constant(2.0 ** (1 - spec.bits), x.device), "fixed", 1.0, (-top, top), key)
 
 
 @_encode.register
@@ -130,13 +130,13 @@ def _constant(spec: Constant, x: Tensor, key: Key, limits: Range | None) -> QTen
 @_encode.register
 def _binary(spec: Binary, x: Tensor, key: Key, limits: Range | None) -> QTensor:
     assert spec.scale != "glorot", "a glorot scale is resolved per layer before anything is quantised"
-    codes, scale = encoding.encode_binary(x, number(spec.scale, x), random_bits(spec, key))
+    codes, scale = encoding.encode_binary(x, constant(spec.scale, x.device), random_bits(spec, key))
     return QTensor(codes, scale, None, spec)
 
 
 @_encode.register
 def _fixed_point(spec: FixedPoint, x: Tensor, key: Key, limits: Range | None) -> QTensor:
-    half, step = spec.largest_integer, number(2.0**-spec.fraction_bits, x)
+    half, step = spec.largest_integer, constant(2.0**-spec.fraction_bits, x.device)
     return _scaled(spec, x, step, "fixed", 1.0, (-half, half - 1), key, nearest="half_up")
 
 
