@@ -169,13 +169,13 @@ class Watched(NamedTuple):
 
     def run(self, operands: list[Any]) -> None:
         """Call the operator."""
-        name = NAMES.get(self.entry.function)
-        if name is None:
+        function = backends.CHOSEN.get((NAMES.get(self.entry.function, ""), "cpu"))
+        if function is None:
             cast(Part, ready(self.entry, self.dead)).run(operands)
             return
         arguments = [operands[place] for place in self.entry.operands]
         with noting() as calls, _Allocating() as mode:
-            result = backends.CHOSEN[name, "cpu"](*arguments)
+            result = function(*arguments)
         store(result, self.entry.results, operands)
         made = {place: operands[place] for place in self.entry.made}
         read = {p: x for p, x in zip(self.entry.operands, arguments, strict=True) if isinstance(x, Tensor)}

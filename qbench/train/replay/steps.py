@@ -77,7 +77,8 @@ class Replay:
         return loss
 
     def rest(self) -> None:
-        """Take no memory until the next step."""
+        """Take no memory until the next step; one that is under way is over."""
+        self.gradients = None
         if self._tape is not None:
             self._tape.rest()
 
