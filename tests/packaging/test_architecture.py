@@ -32,7 +32,7 @@ def test_the_example_prints_what_the_page_shows() -> None:
 
 
 def test_files_that_the_page_names_are_there() -> None:
-    named = set(re.findall(r"`((?:nn|kernels)/[\w/.]*)`", PAGE))
+    named = set(re.findall(r"`((?:nn|kernels|train|optim)/[\w/.]*)`", PAGE))
     assert named
     assert [name for name in sorted(named) if not (ROOT / "qbench" / name).exists()] == []
 
