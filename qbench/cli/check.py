@@ -25,12 +25,12 @@ def check(
     Runs the contract suite on a method, built-in or your own. Exit code 1 if it breaks a promise.
     """
     from qbench.catalog import find_method
-    from qbench.kernels.backends import check_environment
     from qbench.report.text import clean
     from qbench.suite.entries import build_recipe
     from qbench.train.contract import check_method
+    from qbench.variables import check_variables
 
-    check_environment()
+    check_variables()
     found = find_method(method)
     build_recipe(found, {})  # what gives no recipe is bad input, not a method that breaks a promise
     print(clean(f"{found.name}: {found.summary}"))

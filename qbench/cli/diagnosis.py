@@ -89,13 +89,14 @@ def _random_bits() -> Fact:
 def _kernels() -> Iterator[Fact]:
     """Which implementations of the integer kernels this machine has, and which one serves each kernel."""
     from qbench.kernels import backends
+    from qbench.variables import check_variables
 
     for implementation, label in IMPLEMENTATIONS.items():
         yield Fact(label, _presence(implementation))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", backends.KernelWarning)  # what it would say is in the facts below
-            backends.check_environment()  # as every run does
+            check_variables()  # as every run does
             rows = backends.report()
     except Exception as error:  # a forced choice that this machine does not have, for example
         yield Fact("kernels", f"NOT USABLE: {error}", is_fault=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from qbench.environment import num_cores
 from qbench.errors import DeviceError, InputError
+from qbench.variables import check_variables
 
 if TYPE_CHECKING:
     from qbench.suite import Suite
@@ -28,15 +29,10 @@ class Allotment:
 def check_device(name: str) -> str:
     """The device to use: ``name`` (``cpu``, ``cuda``, ``cuda:1``), or the best there is for ``auto``.
 
-    Raises :class:`DeviceError` where this machine does not have it, and InputError where the environment asks for
-    kernels that it does not have, or for what qbench does not know: every cell would fail of it, in a process of its
-    own.
+    Raises :class:`DeviceError` where this machine does not have it, and InputError where an environment variable asks
+    for what is not here.
     """
-    from qbench.kernels.backends import check_environment
-    from qbench.train.replay import is_allowed
-
-    check_environment()
-    is_allowed()
+    check_variables()
     if name == "cpu":
         return name
     found = re.fullmatch(r"auto|cuda(?::(\d+))?", name)

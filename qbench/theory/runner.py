@@ -132,10 +132,10 @@ def run_theory(
     worker: the command of an experiment's process. Ctrl-C stops the processes, keeps what is finished and returns.
     Raises InputError for a directory, or kernels, that cannot be used.
     """
-    from qbench.kernels.backends import check_environment
+    from qbench.variables import check_variables
 
     began = time.monotonic()
-    check_environment()
+    check_variables()
     allotment = allot("cpu", jobs, threads)
     run = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
     facts = {**environment(), "jobs": allotment.jobs, "worker_threads": allotment.threads}
