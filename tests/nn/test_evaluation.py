@@ -12,12 +12,12 @@ from torch.nn import functional
 
 from qbench import Recipe, Symmetric
 from qbench.catalog import find_method
+from qbench.kernels.constants import constant
 from qbench.kernels.random import Key
 from qbench.nn import Converted, convert
 from qbench.nn.blocks import Branch, ConvNormAct, LinearNormAct
 from qbench.nn.convert import QuantizedConvNormAct, QuantizedLinearNormAct
 from qbench.nn.deferred import Deferred, materialised
-from qbench.nn.gradient_sink import _constant
 from qbench.nn.layers import QuantizedLayer
 from qbench.nn.norms.base import rows_of
 from qbench.nn.remembered import Remembered
@@ -401,7 +401,7 @@ class Pooled(nn.Module):
 @pytest.mark.parametrize("trains", [True, False])
 @pytest.mark.parametrize("method", METHODS)
 def test_inference_mode_changes_nothing_then_or_later(method: str, trains: bool) -> None:
-    for cached in (level_table, decision_points, _constant):
+    for cached in (level_table, decision_points, constant):
         cached.cache_clear()
     recipe = find_method(method).build({})
     nets = [convert(copy.deepcopy(net), recipe) for net in [Pooled()] * 2]
