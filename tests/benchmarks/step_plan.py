@@ -21,8 +21,7 @@ class Shape:
     """A model and the size of its batches. targets: (method, baseline) -> bounds, on a CPU with AMX.
 
     steps: timed in one turn. compilers: backends of torch.compile for the baselines; empty: eager execution, replayed
-    as a training does it, which is never slower. layouts:
-    memory formats of the baselines, whether channels-last.
+    as in a training. layouts: memory formats of the baselines, whether channels-last.
     """
 
     name: str

@@ -3,8 +3,7 @@
 The bare loop is what a good engineer would write for this one job: the whole data set as one normalised and padded
 tensor, crops by index, the same model, memory format, optimiser and schedule, the loss read at every step. It uses
 nothing of qbench but the model and the data. The harness replays no steps here, which would make up for what it costs.
-Epochs of the two alternate, so that what slows the machine slows both,
-and the ratio is taken pair by pair.
+Epochs of the two alternate, so that what slows the machine slows both, and the ratio is taken pair by pair.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from own_loop import UNRECORDED, OwnLoop, changed_in_place
 
 from qbench.kernels import backends, cpu
 from qbench.train.replay.arena import Span, arranged
-from qbench.train.replay.native import NativeKernels
+from qbench.train.replay.native import NativeKernels, Program
 
 needs_library = pytest.mark.skipif(not cpu.available(), reason="the C++ kernels are not here")
 
@@ -36,6 +36,13 @@ class Counted:
         before = self.calls
         run()
         return self.calls - before
+
+
+def program_of(replayed: OwnLoop) -> Program:
+    assert replayed.replay is not None and replayed.replay._tape is not None
+    program = replayed.replay._tape._program
+    assert program is not None
+    return program
 
 
 def same_everywhere(loops: Sequence[OwnLoop]) -> bool:
@@ -110,13 +117,12 @@ def test_who_watches_operators_sees_them(loops: tuple[OwnLoop, OwnLoop, Counted]
 @needs_library
 def test_the_arena_is_given_back_and_may_return_elsewhere(loops: tuple[OwnLoop, OwnLoop, Counted]) -> None:
     plain, replayed, _ = loops
-    assert replayed.replay is not None and replayed.replay._tape is not None
-    program = replayed.replay._tape._program
-    assert program is not None
+    program = program_of(replayed)
     size = program._arena.untyped_storage().nbytes()
     assert size > 0
     begins, blocks = set(), []
     for _ in range(4):
+        assert replayed.replay is not None
         replayed.replay.rest()
         assert program._arena.untyped_storage().nbytes() == 0
         blocks.append(torch.empty(size, dtype=torch.uint8))  # takes its place
@@ -142,9 +148,7 @@ def test_gradients_and_losses_are_ones_own(loops: tuple[OwnLoop, OwnLoop, Counte
 @needs_library
 def test_an_error_of_a_native_kernel_is_raised(loops: tuple[OwnLoop, OwnLoop, Counted]) -> None:
     plain, replayed, _ = loops
-    assert replayed.replay is not None and replayed.replay._tape is not None
-    program = replayed.replay._tape._program
-    assert program is not None
+    program = program_of(replayed)
     parts = [part for stretch in program._stretches for part in stretch.parts if isinstance(part, NativeKernels)]
     call = next(call for part in parts for call in part.calls if call.check is not None)
     level, call.arguments[0] = call.arguments[0], 99
