@@ -33,7 +33,7 @@ class TrainStep:
     They are apart so that the loss can be looked at before it reaches gradients and weights.
 
     replays: whether steps may come from a tape (:mod:`qbench.train.replay`), with the same results. Their losses are in
-    no graph, and nothing can look into them; on the CPU alone, because a CUDA graph does more for a GPU.
+    no graph, and nothing can look into them. On the CPU alone.
     """
 
     def __init__(self, built: BuiltCell, *, replays: bool = False) -> None:

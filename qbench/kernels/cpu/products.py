@@ -28,7 +28,7 @@ LINE = struct.Struct("=5q")
 """struct CallLine of products.h."""
 
 ADDRESSES = (0, 1, 2, 9, 10, 11, 18, 21, 22, 23), (0, 1, 2, 3)
-"""Which of their numbers are addresses."""
+"""Which numbers of a struct Call and of a struct CallLine are addresses."""
 
 DONE, ZERO_POINT, LEVEL, MEMORY = range(4)
 
@@ -342,9 +342,7 @@ def multiply(
     note(lambda: _described(name, function, how, packed))
 
 
-def _described(
-    name: str, function: Callable[..., int], how: Sequence[int], packed: Sequence[bytes]
-) -> NativeCall:  # fmt: skip
+def _described(name: str, function: Callable[..., int], how: Sequence[int], packed: Sequence[bytes]) -> NativeCall:
     arrays = [(ctypes.c_int64 * (len(words) // 8)).from_buffer_copy(words) for words in packed]
     pointers = [(array, i) for array, places in zip(arrays, ADDRESSES, strict=False) for i in places]
     return NativeCall(function, [*how, *arrays], pointers, [], partial(_require_done, name))
