@@ -76,6 +76,14 @@ def require_number(x: Tensor, name: str) -> None:
         raise ValueError(f"{name} must be one number (0 dimensions), got shape {tuple(x.shape)}")
 
 
+def require_extent(x: Tensor, name: str) -> None:
+    """Raise unless ``x`` is a largest magnitude, 0-d float32, or a range, [smallest, largest]."""
+    if x.dtype != torch.float32:
+        raise TypeError(f"{name} must be float32, got {x.dtype}")
+    if x.dim() and x.shape != (2,):
+        raise ValueError(f"{name} must be one number (0 dimensions) or a range [2], got shape {tuple(x.shape)}")
+
+
 def require_like(x: Tensor, name: str, other: Tensor, other_name: str) -> None:
     """Raise ValueError unless the two have one shape."""
     if x.shape != other.shape:

@@ -78,11 +78,8 @@ def encode_error_pair(
     """(codes, scale, zero, wide codes, wide scale)."""
     line = (codes, slope, offset, False)
     extremes = parts.view_extremes(*line, at, values)
-    low, high = _ends(extremes)
-    narrow = parts.encode_affine_view(*line, low, high, bits, True, key, at, values)
-    wide = parts.encode_scaled_view(
-        *line, torch.maximum(-low, high), "linear", top, -top, top, rounding, wide_key, dtype, at, values
-    )
+    narrow = parts.encode_affine_view(*line, *_ends(extremes), bits, True, key, at, values)
+    wide = parts.encode_scaled_view(*line, extremes, "linear", top, -top, top, rounding, wide_key, dtype, at, values)
     return *narrow, *wide
 
 

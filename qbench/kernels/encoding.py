@@ -16,7 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from qbench.kernels.checks import Draws, dense, require_number, require_type, words
+from qbench.kernels.checks import Draws, dense, require_extent, require_number, require_type, words
 from qbench.kernels.library import ops
 from qbench.kernels.reference import encode as reference
 
@@ -74,18 +74,19 @@ def encode_scaled(
 ) -> tuple[Tensor, Tensor]:
     """Signed codes clip(round(x / scale), low, high) in ``dtype`` and the scale.
 
-    magnitude: 0-d float32. kind: ``fixed``, scale = magnitude; ``linear``, scale = magnitude / divisor, 1 where that is
-    below the smallest normal float32; ``power``, scale = P / divisor with P = 2^round(log2 magnitude), 1 for 0.
+    magnitude: 0-d float32, or a range [2], whose larger magnitude is meant. kind: ``fixed``, scale = magnitude (0-d);
+    ``linear``, scale = magnitude / divisor, 1 where that is below the smallest normal float32; ``power``, scale =
+    P / divisor with P = 2^round(log2 magnitude), 1 for 0.
     low, high: may be infinite; they are limited to what ``dtype`` (int8, int16, int32) holds and to +-2^24.
     rounding: ``nearest``, ``half_up`` or ``stochastic``; a key goes with the last and with nothing else.
 
     Raises TypeError for another type, ValueError for another kind or rounding.
     """
     require_type(x, "x", torch.float32)
-    require_number(magnitude, "magnitude")
     check_scaled(kind, rounding, key, dtype)
+    check_magnitude(magnitude, kind)
     result: tuple[Tensor, Tensor] = ops.encode_scaled(
-        dense(x), magnitude, kind, divisor, low, high, rounding, words(key), dtype
+        dense(x), dense(magnitude), kind, divisor, low, high, rounding, words(key), dtype
     )
     return result
 
@@ -104,18 +105,24 @@ def check_scaled(kind: str, rounding: str, key: Draws, dtype: torch.dtype) -> No
         raise TypeError(f"codes must be int8, int16 or int32, got {dtype}")
 
 
+def check_magnitude(magnitude: Tensor, kind: str) -> None:
+    """Raise unless a scale of this kind can come from ``magnitude``."""
+    (require_number if kind == "fixed" else require_extent)(magnitude, "magnitude")
+
+
 def encode_flag(x: Tensor, magnitude: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     """WAGEUBN's flag format (Yang et al. 2020): a coarse grid of unit Sc = P / 2^(bits - 1), and one 2^(bits - 1) times
-    finer for |x| < Sc; P = 2^round(log2 magnitude).
+    finer for |x| < Sc; P = 2^round(log2 magnitude). magnitude: 0-d float32, or a range [2], whose larger magnitude is
+    meant.
 
     Returns int16 codes in fine units, clip(round(x / Sc), +-(2^(bits - 1) - 1)) * 2^(bits - 1) or
     round(x / Sc * 2^(bits - 1)), and the scale Sc / 2^(bits - 1). bits: at most 8. Rounds to nearest.
     """
     require_type(x, "x", torch.float32)
-    require_number(magnitude, "magnitude")
+    require_extent(magnitude, "magnitude")
     if not 1 <= bits <= MOST_FLAG_BITS:
         raise ValueError(f"bits must be from 1 to {MOST_FLAG_BITS}, got {bits}")
-    result: tuple[Tensor, Tensor] = ops.encode_flag(dense(x), magnitude, bits)
+    result: tuple[Tensor, Tensor] = ops.encode_flag(dense(x), dense(magnitude), bits)
     return result
 
 

@@ -212,6 +212,10 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return _flat(x, shape, torch.float64), _flat(x, shape, torch.float64), _flat(x, shape), _flat(x, shape)
 
 
+def move_average_(average: Tensor, value: Tensor, weight: float) -> None:
+    return None
+
+
 def encode_normalised_levels(x: Tensor, mean: Tensor, inverse: Tensor, thresholds: Tensor) -> Tensor:
     return image(x, x.shape, torch.uint8)
 

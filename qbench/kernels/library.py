@@ -102,6 +102,7 @@ SCHEMAS = {
         f"str rounding, int[]? wide_key, ScalarType dtype) -> ({', '.join(['Tensor'] * 5)})"
     ),
     "moments": "(Tensor x) -> (Tensor, Tensor, Tensor, Tensor)",
+    "move_average_": "(Tensor(a!) average, Tensor value, float weight) -> ()",
     "encode_normalised_levels": "(Tensor x, Tensor mean, Tensor inverse, Tensor thresholds) -> Tensor",
     "level_view": f"({LEVELS}, Tensor? trunk) -> (Tensor, Tensor, Tensor)",
     "level_gradient_sums": f"(Tensor g, {LEVELS}) -> Tensor",

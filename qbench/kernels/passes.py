@@ -33,7 +33,7 @@ from qbench.kernels.checks import (
     require_type,
     words,
 )
-from qbench.kernels.encoding import check_scaled, checked_table, checked_thresholds
+from qbench.kernels.encoding import check_magnitude, check_scaled, checked_table, checked_thresholds
 from qbench.kernels.library import ops
 
 
@@ -98,9 +98,9 @@ def encode_scaled_view(
     """:func:`~qbench.kernels.encoding.encode_scaled` of a view of uint8 codes; ``at`` and ``values`` as in
     :func:`encode_affine_view`. Returns codes in ``dtype`` and the scale."""
     slope, offset = _line(codes, slope, offset)
-    require_number(magnitude, "magnitude")
     check_scaled(kind, rounding, key, dtype)
-    at, values = _replaced(at, values, codes)
+    check_magnitude(magnitude, kind)
+    at, values, magnitude = *_replaced(at, values, codes), dense(magnitude)
     result: tuple[Tensor, Tensor] = ops.encode_scaled_view(
         dense(codes), slope, offset, relu, magnitude, kind, divisor, low, high, rounding, words(key), dtype, at, values
     )
@@ -205,6 +205,23 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     require_rows(x, "x", torch.float32)
     result: tuple[Tensor, Tensor, Tensor, Tensor] = ops.moments(dense(x))
     return result
+
+
+def move_average_(average: Tensor, value: Tensor, weight: float) -> None:
+    """Move a running average in place: average + weight * (value - average), or the same from the other end, value -
+    (1 - weight) * (value - average), where ``weight`` is 1/2 or more: at 1 it is the value.
+
+    average: float32, dense; value: float32 or float64 of its shape, rounded to float32 first. weight: of the value,
+    from 0 to 1. Each operation is rounded to float32.
+    """
+    require_type(average, "average", torch.float32)
+    require_type(value, "value", torch.float32, torch.float64)
+    require_like(value, "value", average, "average")
+    require_dense(average, "average")
+    if not 0 <= weight <= 1:
+        raise ValueError(f"weight must be from 0 to 1, got {weight}")
+    ops.move_average_(average, dense(value), weight)
+    increment_version([average])
 
 
 def encode_normalised_levels(x: Tensor, mean: Tensor, inverse: Tensor, thresholds: Tensor) -> Tensor:

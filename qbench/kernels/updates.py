@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-from qbench.kernels.checks import Draws, require_like, require_number, require_type, words
+from qbench.kernels.checks import Draws, dense, require_extent, require_like, require_type, words
 from qbench.kernels.library import ops
 
 STOCHASTIC = ("stochastic", "binary_stochastic")
@@ -111,19 +111,28 @@ def quantized_momentum_(
     accumulator = momentum_quarters * round(accumulator / 4) + g (half to even);
     weight = clip(weight - lr_code * accumulator, +-limit).
 
-    weight: int32 in units of 2^-23; accumulator: int32 in units of 2^-14; grad: float32; magnitude: 0-d float32, the
-    largest magnitude of ``grad``. lr_code: in units of 2^-9; limit: in units of 2^-23. weight and accumulator change.
+    weight: int32 in units of 2^-23; accumulator: int32 in units of 2^-14; grad: float32; magnitude: the largest
+    magnitude of ``grad``, 0-d float32, or its range [2]. lr_code: in units of 2^-9; limit: in units of 2^-23. weight
+    and accumulator change.
     """
     require_type(weight, "weight", torch.int32)
     require_type(accumulator, "accumulator", torch.int32)
-    require_number(magnitude, "magnitude")
+    require_extent(magnitude, "magnitude")
     _check_dense(weight, "weight")
     _check_layout(accumulator, "accumulator", weight, "weight")
     _check_state(grad, "grad", weight, "weight")
     if not 1 <= levels <= 2**24 or not 0 <= limit < 2**31:
         raise ValueError(f"levels must be from 1 to 2^24 and limit from 0 below 2^31, got {levels} and {limit}")
     ops.quantized_momentum_(
-        weight, accumulator, _aligned(grad, weight), magnitude, levels, momentum_quarters, lr_code, limit, words(key)
+        weight,
+        accumulator,
+        _aligned(grad, weight),
+        dense(magnitude),
+        levels,
+        momentum_quarters,
+        lr_code,
+        limit,
+        words(key),
     )
     increment_version([weight, accumulator])
 

@@ -40,7 +40,7 @@ from qbench.nn.uncompiled import uncompiled
 from qbench.nn.views import DirectView, Held, Source
 from qbench.quant.formats import Affine, Binary, Direct, Quantizer
 from qbench.quant.qtensor import QTensor
-from qbench.quant.ranges import Range
+from qbench.quant.ranges import Range, pair_of
 from qbench.recipe import Arithmetic, Recipe
 
 Value = Tensor | QTensor
@@ -403,7 +403,7 @@ def encode_view(site: Site, view: Source) -> Operand:
     if not is_plain or view.table is not None or extremes is None:
         return operand(site(view.values()[0]))
     assert isinstance(spec, Affine)
-    return Recomputed(view, (spec, site.limits(extremes), site.key))
+    return Recomputed(view, (spec, pair_of(site.limits(extremes)), site.key))
 
 
 def product_of(layer: nn.Conv2d | nn.Linear, arithmetic: Arithmetic) -> Product:

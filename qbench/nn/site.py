@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from qbench.kernels.encoding import extremes
+from qbench.kernels.passes import move_average_
 from qbench.kernels.pooling import Pooled
 from qbench.kernels.random import Generator, Key
 from qbench.nn.deferred import defer, materialised, parted, sink_of
@@ -22,7 +23,7 @@ from qbench.nn.views import Held
 from qbench.quant.formats import Affine, Quantizer
 from qbench.quant.qtensor import QTensor
 from qbench.quant.quantize import quantize
-from qbench.quant.ranges import Range, measure_range, pair_of, poisoned
+from qbench.quant.ranges import measure_range, poisoned
 
 OBSERVE_EVERY = 50
 """Steps between observations of the codes in use; observing costs one pass over each tensor."""
@@ -123,7 +124,7 @@ class Site(nn.Module):
     @torch.no_grad()
     def encode_again(self, x: Tensor) -> QTensor:
         """The codes that ``x`` got in training, unobserved; only where :attr:`is_repeatable`."""
-        return quantize(x, self.spec, self.key, pair_of(self._range_of(x, None)) if self.is_tracked else None)
+        return quantize(x, self.spec, self.key, self._range_of(x, None) if self.is_tracked else None)
 
     @property
     def is_repeatable(self) -> bool:
@@ -149,17 +150,16 @@ class Site(nn.Module):
         if found is None:
             x = values()
             tracked = self._range_of(x, measured) if self.is_tracked else None
-            limits = self._known_limits(measured) if tracked is None else pair_of(tracked)
+            limits = self._known_limits(measured) if tracked is None else tracked
             found = known[self.spec] = quantize(x, self.spec, self.key, limits), tracked
         q, tracked = found
         if tracked is not None:
             self.limits(tracked)
         return q
 
-    def _known_limits(self, measured: Tensor | None) -> Range | None:
+    def _known_limits(self, measured: Tensor | None) -> Tensor | None:
         """The range to quantise with that follows from a tensor's extremes, if they are known."""
-        is_known = measured is not None and getattr(self.spec, "takes_extremes", True)
-        return pair_of(cast(Tensor, measured)) if is_known else None
+        return measured if getattr(self.spec, "takes_extremes", True) else None
 
     def draw(self, x: Tensor) -> QTensor:
         """``x`` rounded at random: one member of an ensemble, always the same for one ``clock.draw``."""
@@ -189,8 +189,8 @@ class Site(nn.Module):
         """Whether the range to quantise with is known without the tensor: a tracked one, in evaluation."""
         return self.is_tracked and not self.training
 
-    def limits(self, measured: Tensor) -> Range:
-        """The range to quantise with, given the batch's own [2]; moves a tracked range towards it in training.
+    def limits(self, measured: Tensor) -> Tensor:
+        """The range [2] to quantise with, given the batch's own; moves a tracked range towards it in training.
 
         A fixed range is NaN where ``measured`` is not finite: codes cannot say that a tensor is not. Raises
         RuntimeError in evaluation where no range was ever seen.
@@ -198,14 +198,14 @@ class Site(nn.Module):
         if self.has_fixed_range:
             if self.may_lack_range:
                 self._require_range()
-            return pair_of(poisoned(self.tracked, measured))
+            return poisoned(self.tracked, measured)
         if self.is_tracked:
             missing = self.tracked.isnan() if self.may_lack_range else None
-            self.tracked.lerp_(measured, 1 - cast(Affine, self.spec).old_weight)
+            move_average_(self.tracked, measured, 1 - cast(Affine, self.spec).old_weight)
             if missing is not None:
                 self.tracked.copy_(torch.where(missing, measured, self.tracked))
                 self.may_lack_range = False
-        return pair_of(measured)
+        return measured
 
     def _require_range(self) -> None:
         if self.tracked.isnan().any():

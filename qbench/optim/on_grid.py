@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from qbench.kernels.checks import dense
+from qbench.kernels.encoding import extremes
 from qbench.kernels.random import Key
 from qbench.kernels.updates import adam_on_grid_, sgd_on_grid_
 from qbench.nn import Converted
@@ -23,7 +24,6 @@ from qbench.optim.base import OptimizerConfig, group, quantized_layers, suite_op
 from qbench.optim.coded import CodedOptimizer
 from qbench.quant.formats import Binary, Direct, FixedPoint, Quantizer
 from qbench.quant.quantize import quantize
-from qbench.quant.ranges import largest_magnitude
 from qbench.recipe import OnGrid
 
 ADAM_EPS = 1e-8
@@ -104,7 +104,7 @@ class OnGridOptimizer(CodedOptimizer):
             self._adam(codes, gradient, self.state[handle], members, place)
         else:
             self._sgd(codes, gradient, self.state[handle], members, place)
-        layer.poison(largest_magnitude(gradient))
+        layer.poison(extremes(gradient))
 
     def _sgd(
         self, codes: Tensor, gradient: Tensor, state: dict[str, Any], members: dict[str, Any], place: tuple[Any, ...]

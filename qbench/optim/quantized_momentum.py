@@ -21,6 +21,7 @@ from torch.optim import Optimizer
 
 from qbench.errors import InputError
 from qbench.kernels.checks import dense
+from qbench.kernels.encoding import extremes
 from qbench.kernels.random import Key
 from qbench.kernels.updates import quantized_momentum_
 from qbench.nn import Converted
@@ -31,7 +32,6 @@ from qbench.optim.base import OptimizerConfig, RuleOptimizer, group, is_weight, 
 from qbench.quant.formats import Direct, Quantizer
 from qbench.quant.qtensor import QTensor
 from qbench.quant.quantize import quantize
-from qbench.quant.ranges import largest_magnitude
 from qbench.recipe import QuantizedMomentum
 
 INITIAL_WEIGHT = Direct(16)
@@ -136,13 +136,13 @@ class QuantizedMomentumOptimizer(RuleOptimizer):
         state = self.state[handle]
         if not state:
             state["accumulator"] = torch.zeros_like(codes)
-        magnitude = largest_magnitude(gradient)
+        extent = extremes(gradient)
         quantized_momentum_(
-            codes, state["accumulator"], gradient, magnitude, self.gradient_levels(), round(self.rule.momentum * 4),
+            codes, state["accumulator"], gradient, extent, self.gradient_levels(), round(self.rule.momentum * 4),
             self.lr_code(self.rate(members)), int(self.rule.weight.largest_integer),
             self.clock.key(identity),
         )  # fmt: skip
-        layer.poison(magnitude)
+        layer.poison(extent)
 
     def _update_values(self, parameters: list[nn.Parameter], members: dict[str, Any]) -> None:
         """All of a group in one: they are many small vectors, and every operation is by element."""

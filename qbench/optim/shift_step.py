@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from qbench.kernels.checks import dense
-from qbench.kernels.encoding import encode_scaled
+from qbench.kernels.encoding import encode_scaled, extremes
 from qbench.kernels.random import Key
 from qbench.nn import Converted
 from qbench.nn.layers import QuantizedLayer
@@ -26,7 +26,6 @@ from qbench.optim.coded import CodedOptimizer
 from qbench.quant.formats import Direct
 from qbench.quant.qtensor import QTensor
 from qbench.quant.quantize import code_type, quantize
-from qbench.quant.ranges import largest_magnitude
 from qbench.recipe import ShiftStep
 
 
@@ -71,13 +70,13 @@ class ShiftStepOptimizer(CodedOptimizer):
         codes = layer.weight_codes
         assert codes is not None and handle.grad is not None
         gradient = dense(handle.grad)
-        magnitude = largest_magnitude(gradient)
-        layer.poison(magnitude)
+        extent = extremes(gradient)
+        layer.poison(extent)
         eta = shift_rate(members["lr"])
         if eta == 0:
             return
         steps, _ = encode_scaled(
-            gradient, magnitude, "power", eta, -math.inf, math.inf, "stochastic", self.key_of(handle), torch.int32
+            gradient, extent, "power", eta, -math.inf, math.inf, "stochastic", self.key_of(handle), torch.int32
         )
         limit = int(self._master.largest_integer)
         codes.copy_((codes.to(torch.int32) - steps).clamp_(-limit, limit))

@@ -34,14 +34,15 @@ from qbench.quant.formats import (
 )
 from qbench.quant.levels import decision_points, level_table
 from qbench.quant.qtensor import QTensor
-from qbench.quant.ranges import Range, largest_magnitude, measure_range
+from qbench.quant.ranges import measure_range, pair_of
 
 
-def quantize(x: Tensor, spec: Quantizer, key: Key, limits: Range | None = None) -> QTensor:
+def quantize(x: Tensor, spec: Quantizer, key: Key, limits: Tensor | None = None) -> QTensor:
     """Encode ``x`` (float32, any shape) in the format ``spec``.
 
-    key: of the random bits, used by stochastic formats only. limits: the range to use instead of the tensor's own,
-    where the format has one scale that depends on it. Returns codes of ``x``'s shape in the format's ``code_dtype``.
+    key: of the random bits, used by stochastic formats only. limits: the range to use instead of the tensor's own
+    (float32 [2], smallest and largest), where the format has one scale that depends on it. Returns codes of ``x``'s
+    shape in the format's ``code_dtype``.
     Raises TypeError for another type, ValueError for a single number in a format with a scale per channel.
     """
     require_type(x, "x", torch.float32)
@@ -51,7 +52,7 @@ def quantize(x: Tensor, spec: Quantizer, key: Key, limits: Range | None = None) 
 
 
 @singledispatch
-def _encode(spec: Quantizer, x: Tensor, key: Key, limits: Range | None) -> QTensor:
+def _encode(spec: Quantizer, x: Tensor, key: Key, limits: Tensor | None) -> QTensor:
     """A new format registers its function here."""
     raise TypeError(f"no quantizer for {type(spec).__name__}")
 
@@ -67,11 +68,11 @@ def code_type(spec: Quantizer) -> torch.dtype:
 
 
 @_encode.register
-def _affine(spec: Affine, x: Tensor, key: Key, limits: Range | None) -> QTensor:
+def _affine(spec: Affine, x: Tensor, key: Key, limits: Tensor | None) -> QTensor:
     if limits is None and spec.takes_extremes:
         codes, scale, zero_point, _ = encode_ranged(x, spec.bits, spec.scheme == "zero_point", random_bits(spec, key))
         return QTensor(codes, scale, zero_point, spec)
-    low, high = limits if limits is not None else measure_range(spec, x)
+    low, high = measure_range(spec, x) if limits is None else pair_of(limits)
     codes, scale, zero_point = encoding.encode_affine(
         x, low, high, spec.bits, spec.scheme == "zero_point", random_bits(spec, key)
     )
@@ -79,11 +80,11 @@ def _affine(spec: Affine, x: Tensor, key: Key, limits: Range | None) -> QTensor:
 
 
 @_encode.register
-def _symmetric(spec: Symmetric, x: Tensor, key: Key, limits: Range | None) -> QTensor:
+def _symmetric(spec: Symmetric, x: Tensor, key: Key, limits: Tensor | None) -> QTensor:
     top = spec.largest_integer
     if spec.granularity == "channel":
         return _symmetric_channels(spec, x, key)
-    return _scaled(spec, x, _magnitude(x, limits), "linear", top, (-top, top), key)
+    return _scaled(spec, x, _extent(x, limits), "linear", top, (-top, top), key)
 
 
 def _symmetric_channels(spec: Symmetric, x: Tensor, key: Key) -> QTensor:
@@ -100,61 +101,61 @@ def _symmetric_channels(spec: Symmetric, x: Tensor, key: Key) -> QTensor:
 
 
 @_encode.register
-def _direct(spec: Direct, x: Tensor, key: Key, limits: Range | None) -> QTensor:
+def _direct(spec: Direct, x: Tensor, key: Key, limits: Tensor | None) -> QTensor:
     top = spec.largest_integer
     return _scaled(spec, x, constant(2.0 ** (1 - spec.bits), x.device), "fixed", 1.0, (-top, top), key)
 
 
 @_encode.register
-def _shift(spec: Shift, x: Tensor, key: Key, limits: Range | None) -> QTensor:
+def _shift(spec: Shift, x: Tensor, key: Key, limits: Tensor | None) -> QTensor:
     top = spec.largest_integer
-    return _scaled(spec, x, _magnitude(x, limits), "power", 2.0 ** (spec.bits - 1), (-top, top), key)
+    return _scaled(spec, x, _extent(x, limits), "power", 2.0 ** (spec.bits - 1), (-top, top), key)
 
 
 @_encode.register
-def _flag(spec: Flag, x: Tensor, key: Key, limits: Range | None) -> QTensor:
+def _flag(spec: Flag, x: Tensor, key: Key, limits: Tensor | None) -> QTensor:
     # Codes count the fine grid, R / 2^(2k - 2); a flagged value is a multiple of 2^(k-1).
-    codes, scale = encoding.encode_flag(x, _magnitude(x, limits), spec.bits)
+    codes, scale = encoding.encode_flag(x, _extent(x, limits), spec.bits)
     return QTensor(codes, scale, None, spec)
 
 
 @_encode.register
-def _constant(spec: Constant, x: Tensor, key: Key, limits: Range | None) -> QTensor:
+def _constant(spec: Constant, x: Tensor, key: Key, limits: Tensor | None) -> QTensor:
     top = spec.largest_integer
-    q = _scaled(spec, x, _magnitude(x, limits), "power", float(spec.levels), (-top, top), key)
+    q = _scaled(spec, x, _extent(x, limits), "power", float(spec.levels), (-top, top), key)
     assert q.scale is not None
     # The tensor's own scale is discarded, except where it says that the tensor is not finite.
     return QTensor(q.codes, q.scale * 0 + 2.0 ** (1 - spec.grid_bits), None, spec)
 
 
 @_encode.register
-def _binary(spec: Binary, x: Tensor, key: Key, limits: Range | None) -> QTensor:
+def _binary(spec: Binary, x: Tensor, key: Key, limits: Tensor | None) -> QTensor:
     assert spec.scale != "glorot", "a glorot scale is resolved per layer before anything is quantised"
     codes, scale = encoding.encode_binary(x, constant(spec.scale, x.device), random_bits(spec, key))
     return QTensor(codes, scale, None, spec)
 
 
 @_encode.register
-def _fixed_point(spec: FixedPoint, x: Tensor, key: Key, limits: Range | None) -> QTensor:
+def _fixed_point(spec: FixedPoint, x: Tensor, key: Key, limits: Tensor | None) -> QTensor:
     half, step = spec.largest_integer, constant(2.0**-spec.fraction_bits, x.device)
     return _scaled(spec, x, step, "fixed", 1.0, (-half, half - 1), key, nearest="half_up")
 
 
 @_encode.register
-def _float(spec: Float, x: Tensor, key: Key, limits: Range | None) -> QTensor:
+def _float(spec: Float, x: Tensor, key: Key, limits: Tensor | None) -> QTensor:
     return QTensor(x.to(code_type(spec)), None, None, spec)
 
 
 @_encode.register
-def _levels(spec: Levels, x: Tensor, key: Key, limits: Range | None) -> QTensor:
+def _levels(spec: Levels, x: Tensor, key: Key, limits: Tensor | None) -> QTensor:
     codes = encoding.encode_levels(x, decision_points(spec, x.device))
     table = level_table(spec, x.device)
     return QTensor(codes, None, None, spec, torch.where(encoding.extremes(x)[0].isnan(), torch.nan, table))
 
 
-def _magnitude(x: Tensor, limits: Range | None) -> Tensor:
-    """max |x|, of the limits where they are given."""
-    return largest_magnitude(x) if limits is None else torch.maximum(-limits[0], limits[1])
+def _extent(x: Tensor, limits: Tensor | None) -> Tensor:
+    """The range, of the tensor where none is given."""
+    return encoding.extremes(x) if limits is None else limits
 
 
 def _scaled(

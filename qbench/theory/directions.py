@@ -15,7 +15,6 @@ from qbench.kernels.random import Key
 from qbench.quant.formats import Affine
 from qbench.quant.qtensor import QTensor
 from qbench.quant.quantize import quantize
-from qbench.quant.ranges import Range
 from qbench.theory.findings import Estimate
 
 Array = NDArray[np.float64]
@@ -37,7 +36,7 @@ def magnitude_quantizer(x: Tensor, bits: int, largest: Tensor) -> QTensor:
     2^(bits + 1) levels: ``bits`` does not count the sign. Values beyond +-largest take the outermost levels.
     """
     step = largest / 2**bits
-    limits: Range = (step / 2 - largest, largest - step / 2)
+    limits = torch.stack([step / 2 - largest, largest - step / 2])
     return quantize(x, Affine(bits + 1, scheme="min_offset"), Key(0, 0, 0), limits)
 
 

@@ -14,9 +14,9 @@ extern "C" {
 void qbench_extremes(const float*, i64, float*, int, int);
 void qbench_encode_affine(const float*, i64, const float*, const float*, int, int, u32, u32, u32, int, void*, float*,
                           float*, int, int);
-void qbench_encode_scaled(const float*, i64, const float*, int, double, double, double, int, u32, u32, u32, int, void*,
-                          float*, int, int);
-void qbench_encode_flag(const float*, i64, const float*, int, i16*, float*, int, int);
+void qbench_encode_scaled(const float*, i64, const float*, i64, int, double, double, double, int, u32, u32, u32, int,
+                          void*, float*, int, int);
+void qbench_encode_flag(const float*, i64, const float*, i64, int, i16*, float*, int, int);
 void qbench_encode_binary(const float*, i64, const float*, u32, u32, u32, int, i8*, float*, int, int);
 void qbench_encode_levels(const float*, i64, i64, const float*, const float*, const float*, i64, u8*, int, int);
 void qbench_look_up(const u8*, i64, const float*, i64, float*, int, int);
@@ -55,8 +55,8 @@ void qbench_sgd_on_grid(void*, int, i64, const float*, float*, double, double, d
                         int, u32, u32, u32, int, int);
 void qbench_adam_on_grid(void*, int, i64, const float*, float*, float*, double, double, double, double, double, double,
                          double, double, double, int, u32, u32, u32, int, int);
-void qbench_quantized_momentum(i32*, i32*, i64, const float*, const float*, i64, i64, i64, i64, u32, u32, u32, int, int,
-                               int);
+void qbench_quantized_momentum(i32*, i32*, i64, const float*, const float*, i64, i64, i64, i64, i64, u32, u32, u32, int,
+                               int, int);
 void qbench_max_pool(const float*, i64, i64, const i64*, float*, u8*, int, int);
 void qbench_max_pool_view(const u8*, i64, i64, const i64*, const float*, i64, const float*, const float*, int, float*, u8*,
                           int, int);
@@ -146,7 +146,7 @@ void encoders(i64 n, bool awkward) {
         auto codes32 = room<i32>(n);
         void* const out[] = {codes8.data(), codes16.data(), codes32.data()};
         for (int type = INT8; type <= INT32; ++type)
-            qbench_encode_scaled(x.data(), n, &magnitude, 1, 90.0, -INFINITY, INFINITY, rule, 1, 2, 3, type,
+            qbench_encode_scaled(x.data(), n, &magnitude, 1, 1, 90.0, -INFINITY, INFINITY, rule, 1, 2, 3, type,
                                  out[type - 1], &scale[0], THREADS, isa);
         digest.add_all(codes8);
         digest.add_all(codes16);
@@ -159,7 +159,7 @@ void encoders(i64 n, bool awkward) {
     {
         Digest digest;
         auto codes = room<i16>(n);
-        qbench_encode_flag(x.data(), n, &magnitude, 8, codes.data(), &scale[0], THREADS, isa);
+        qbench_encode_flag(x.data(), n, &magnitude, 1, 8, codes.data(), &scale[0], THREADS, isa);
         digest.add_all(codes);
         digest.print("flag " + input);
     }
@@ -370,8 +370,8 @@ void updates(i64 n) {
     const float magnitude = 1.3f;
     for (i32& value : weight) value = static_cast<i32>(random_word()) >> 8;
     for (i32& value : accumulator) value = static_cast<i32>(random_word()) >> 18;
-    qbench_quantized_momentum(weight.data(), accumulator.data(), n, grad.data(), &magnitude, 128, 1, 26, 8388607, 1, 2, 3,
-                              0, THREADS, isa);
+    qbench_quantized_momentum(weight.data(), accumulator.data(), n, grad.data(), &magnitude, 1, 128, 1, 26, 8388607, 1, 2,
+                              3, 0, THREADS, isa);
     digest.add_all(weight);
     digest.add_all(accumulator);
     digest.print("momentum " + std::to_string(n));

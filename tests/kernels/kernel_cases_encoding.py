@@ -147,6 +147,22 @@ MAGNITUDES = (
     3 * 2.0**-149, 6e-39, math.inf, math.nan,
 )  # fmt: skip
 """Around the half-way point between two powers of two, and around the ends of float32."""
+RANGES = (
+    (-3.0, 2.0), (-2.0, 3.0), (0.5, 3.0), (-3.0, -0.5), (-0.0, 0.0), (math.nan, 1.0), (-1.0, math.nan),
+    (-math.inf, 1.0), (-1.0, math.inf), (-3.4e38, 3.4e38),
+)  # fmt: skip
+"""Either end is larger, of either sign, or says that something is not finite."""
+
+
+def with_range(build: Callable[[], tuple[Any, ...]], place: int) -> Iterator[tuple[str, Callable[[], tuple[Any, ...]]]]:
+    """Names and operands: those of ``build`` with a range in place of the magnitude."""
+
+    def ranged(range_: tuple[float, float]) -> tuple[Any, ...]:
+        operands = build()
+        return *operands[:place], torch.tensor(range_), *operands[place + 1 :]
+
+    for range_ in RANGES:
+        yield f"range-{range_[0]:g}-{range_[1]:g}", partial(ranged, range_)
 
 
 def _scaled_cases() -> Iterator[Case]:
@@ -171,6 +187,15 @@ def _scaled_cases() -> Iterator[Case]:
         yield Case("encode_flag", f"{name}-{bits}", partial(flagged, name, bits))
     # With 1 bit the two grids differ at the border itself.
     yield Case("encode_flag", "ties-1", partial(flagged, "ties", 1))
+
+
+def _range_cases() -> Iterator[Case]:
+    for name, build in with_range(partial(flagged, "normal-2d", 8), 1):
+        yield Case("encode_flag", name, build)
+    for kind in ("linear", "power"):
+        build = partial(scaled, "normal-2d", None, kind, 100.0, -127.0, 127.0, "nearest", None, I8)
+        for name, ranged in with_range(build, 1):
+            yield Case("encode_scaled", f"{kind}-{name}", ranged)
 
 
 def _drawn_cases() -> Iterator[Case]:
@@ -246,4 +271,4 @@ def levels(name: str, count: int) -> tuple[Any, ...]:
     return x, thresholds.sort().values
 
 
-CASES = (*_affine_cases(), *_scaled_cases(), *_drawn_cases(), *_other_cases())
+CASES = (*_affine_cases(), *_scaled_cases(), *_range_cases(), *_drawn_cases(), *_other_cases())

@@ -9,7 +9,7 @@ from itertools import product
 from typing import Any
 
 import torch
-from kernel_cases_encoding import KEYS, with_values
+from kernel_cases_encoding import KEYS, with_range, with_values
 from kernel_matrix import Case, generator, image, integers, normal, number
 from torch import Tensor
 
@@ -142,6 +142,26 @@ def level_gradient(shape: tuple[int, ...], relu: bool, size: int) -> tuple[Any, 
     return (normal(shape, seed=32), *levels(shape, relu, size), *three)
 
 
+AVERAGED = {
+    "float32": lambda: normal((37,), seed=41),
+    "float64": lambda: normal((37,), seed=42).double() / 3,
+    "far": lambda: normal((37,), seed=43) * 1e30,
+    "not-finite": lambda: with_values(normal((37,), seed=44), math.nan, math.inf, -math.inf),
+    "beyond-float32": lambda: torch.tensor([1e39, -1e39, 1e-46, 1 / 3], dtype=torch.float64),
+    "none": lambda: torch.empty(0),
+}
+
+
+def moved(name: str, weight: float) -> tuple[Any, ...]:
+    value = AVERAGED[name]()
+    return normal(tuple(value.shape), seed=46), value, weight
+
+
+def _averages() -> Iterator[Case]:
+    for name, weight in product(AVERAGED, (0.0, 0.003, 0.1, math.nextafter(0.5, 0), 0.5, 0.9, 1.0)):
+        yield Case("move_average_", f"{name}-{weight!r}", partial(moved, name, weight))
+
+
 def _statistics() -> Iterator[Case]:
     for label, shape in SHAPES.items():
         rows = math.prod(shape) // shape[1] if shape[1] else shape[0]
@@ -236,6 +256,9 @@ def _poisoned() -> Iterator[Case]:
     yield from _joined(lost)
     yield Case("apply_mask", "nan", lambda: (lost.clone(), torch.full((15,), 255, dtype=torch.uint8)))
     yield Case("apply_mask", "masked-nan", lambda: (lost.clone(), torch.zeros(15, dtype=torch.uint8)))
+    build = partial(scaled_of_view, SHAPES["4d"], True, "power", "nearest", None, torch.int8, True)
+    for name, ranged in with_range(build, 4):
+        yield Case("encode_scaled_view", name, ranged)
     for points in (1, 3):
         yield Case("encode_scaled_view", f"nan-at-{points}", partial(nan_point, points))
 
@@ -365,4 +388,4 @@ def _pooling() -> Iterator[Case]:
             yield Case("max_pool2d_backward", f"{name}-{fill}", partial(pooled_back, name, fill))
 
 
-CASES = (*_statistics(), *_views(), *_poisoned(), *_levels(), *_packing(), *_pooling())
+CASES = (*_averages(), *_statistics(), *_views(), *_poisoned(), *_levels(), *_packing(), *_pooling())

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from kernel_cases_encoding import DRAWN, HASH, PHILOX, at_the_draw, with_values
+from kernel_cases_encoding import DRAWN, HASH, PHILOX, at_the_draw, with_range, with_values
 from kernel_matrix import Case, generator, image, integers, normal, number
 from torch import Tensor
 
@@ -160,6 +160,8 @@ def _cases() -> Iterator[Case]:
         yield Case("quantized_momentum_", f"levels-{levels}", partial(momentum, shape, PHILOX, levels))
     for magnitude in (0.0, 1.0, 2.0**-130, 3e38, math.inf, math.nan):
         yield Case("quantized_momentum_", f"magnitude-{magnitude:g}", partial(momentum, shape, None, 128, magnitude))
+    for name, ranged in with_range(partial(momentum, shape, PHILOX), 3):
+        yield Case("quantized_momentum_", name, ranged)
     yield Case("quantized_momentum_", "limit", partial(momentum, shape, PHILOX, 128, None, 2**20))
     yield Case("quantized_momentum_", "largest", partial(momentum, shape, PHILOX, 2**24, None, 2**31 - 1, 511))
     yield Case("quantized_momentum_", "not-finite", partial(momentum, shape, PHILOX, 128, 2.0, bad=True))

@@ -90,9 +90,9 @@ def of_encoding(draw: Random) -> Iterator[Drawn]:
     yield "extremes", (x,), 0
     yield "encode_affine", (x, low, high, draw.choice((8, 5, 12)), True, key), 0
     for kind, dtype, top in (("linear", S8, 127.0), ("power", S16, 32767.0), ("fixed", torch.int32, 2.0**24)):
-        magnitude = number(2.0**-7) if kind == "fixed" else magnitude_of(x)
+        magnitude = number(2.0**-7) if kind == "fixed" else draw.choice((magnitude_of, extremes))(x)
         yield "encode_scaled", (x, magnitude, kind, top, -top, top, rounding, key, dtype), 0
-    yield "encode_flag", (x, magnitude_of(x), 8), 0
+    yield "encode_flag", (x, draw.choice((magnitude_of, extremes))(x), 8), 0
     yield "encode_binary", (x, magnitude_of(x), key), 0
     yield "encode_levels", (x, passes.table_of(15)), 0
     yield "look_up", (codes, table), 0
@@ -116,6 +116,8 @@ def of_views(draw: Random) -> Iterator[Drawn]:
     yield "join_gradients", passes.joined(shape, draw.choice((S8, S16)), **wanted), 0
     yield "view_gradient_extremes", passes.gradient(shape, relu), 0
     yield "encode_view_gradient_", passes.encoded_gradient(shape, relu, key), 0
+    value = normal((shape[1],), seed=draw.randint(0, 999))
+    yield "move_average_", (normal((shape[1],)), draw.choice((value, value.double() / 3)), draw.random()), 0
     yield "moments", (normal(shape, seed=draw.randint(0, 999)),), passes.SUMS_TOLERANCE
     yield "encode_normalised_levels", passes.normalised(shape, draw.choice((1, 15, 255))), 0
     yield "level_view", (*passes.levels(shape, relu, size), passes.trunk_of(shape, trunk)), 0

@@ -80,6 +80,7 @@ def calls_on(shape: tuple[int, ...]) -> dict[str, tuple[Any, ...]]:
         "view_gradient_extremes": (g, codes, slope, offset, True),
         "encode_view_gradient_": (g, codes, slope, offset, True, low, high, 8, True, key),
         "moments": (x,),
+        "move_average_": (offset.clone(), slope, 0.1),
         "encode_normalised_levels": (x, offset, slope, thresholds),
         "level_view": (few, table, slope, offset, True, x),
         "level_gradient_sums": (g, few, table, slope, offset, True),

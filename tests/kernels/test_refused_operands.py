@@ -88,6 +88,10 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: scaled(rounding="stochastic"), ValueError, "a key goes with stochastic rounding"),
     (lambda: scaled(key=KEY), ValueError, "a key goes with stochastic rounding"),
     (lambda: scaled(dtype=U8), TypeError, "codes must be int8, int16 or int32"),
+    (lambda: scaled(magnitude=THREE), ValueError, "magnitude must be one number .* or a range \\[2\\]"),
+    (lambda: scaled(magnitude=THREE[:2], kind="fixed"), ValueError, "must be one number \\(0 dimensions\\), got"),
+    (lambda: scaled(magnitude=ONE.double()), TypeError, "magnitude must be float32, got torch.float64"),
+    (lambda: encoding.encode_flag(F, THREE, 8), ValueError, "magnitude must be one number .* or a range"),
     (lambda: encoding.encode_flag(F, ONE, 9), ValueError, "bits must be from 1 to 8"),
     (lambda: encoding.encode_binary(F, THREE), ValueError, "scale must be one number"),
     (lambda: encoding.encode_levels(F, torch.zeros(256)), ValueError, "at most 255"),
@@ -113,6 +117,11 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: passes.apply_mask(F, torch.zeros(11, dtype=U8)), ValueError, "has 12 bytes"),
     (lambda: passes.view_gradient_extremes(F[:1], C, THREE, THREE, True), ValueError, "g has shape"),
     (lambda: passes.moments(C), TypeError, "x must be float32"),
+    (lambda: passes.move_average_(THREE.double(), THREE, 0.1), TypeError, "average must be float32"),
+    (lambda: passes.move_average_(THREE, THREE.int(), 0.1), TypeError, "value must be float32 or float64"),
+    (lambda: passes.move_average_(THREE, ONE, 0.1), ValueError, "value has shape \\(\\) but average has \\(3,\\)"),
+    (lambda: passes.move_average_(F[:, 0, 0], F[:, 0, 0], 0.1), ValueError, "average is overwritten, so it must be"),
+    (lambda: passes.move_average_(THREE, THREE, 1.1), ValueError, "weight must be from 0 to 1, got 1.1"),
     (lambda: direct_view(x=C), TypeError, "x must be float32"),
     (lambda: direct_view(x=F[0]), ValueError, "x must be \\[N, C\\]"),
     (lambda: direct_view(slope=THREE[:2]), ValueError, "slope must have one value per channel"),
@@ -186,8 +195,14 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
 ]  # fmt: skip
 
 
-def scaled(kind: str = "linear", rounding: str = "nearest", key: Key | None = None, dtype: torch.dtype = S8) -> Any:
-    return encoding.encode_scaled(F, ONE, kind, 127.0, -127.0, 127.0, rounding, key, dtype)
+def scaled(
+    kind: str = "linear",
+    rounding: str = "nearest",
+    key: Key | None = None,
+    dtype: torch.dtype = S8,
+    magnitude: torch.Tensor = ONE,
+) -> Any:
+    return encoding.encode_scaled(F, magnitude, kind, 127.0, -127.0, 127.0, rounding, key, dtype)
 
 
 def far_apart(name: str) -> Any:

@@ -196,7 +196,7 @@ def test_power_of_two_grids_are_idempotent_unless_the_maximum_was_clipped(spec: 
 @quick
 @given(x=tensors(16.0))
 def test_affine_is_idempotent_on_one_range(spec: Affine, x: Tensor) -> None:
-    limits = (x.min(), x.max())
+    limits = torch.stack([x.min(), x.max()])
     once = quantize(x, spec, KEY, limits)
     twice = quantize(once.dequantize(), spec, KEY, limits)
     # min_offset's zero point is no integer: a value half a step away from two codes may fall either way.

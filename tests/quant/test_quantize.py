@@ -209,7 +209,7 @@ def test_affine_keeps_real_zero_as_a_code() -> None:
 
 def test_given_limits_are_used_instead_of_the_tensors_own() -> None:
     x = torch.tensor([-5.0, 0.0, 5.0])
-    q = quantize(x, Affine(8), KEY, (torch.tensor(-1.0), torch.tensor(1.0)))
+    q = quantize(x, Affine(8), KEY, torch.tensor([-1.0, 1.0]))
     assert q.scale is not None
     assert float(q.scale) == 2 / 256
     assert q.codes.tolist() == [0, 128, 255]
@@ -221,7 +221,7 @@ MEASURED = [spec for spec in FORMATS if isinstance(spec, FROM_DATA) and getattr(
 @pytest.mark.parametrize("spec", MEASURED, ids=str)
 def test_extremes_that_are_known_already_give_the_same_codes(spec: Quantizer) -> None:
     x = torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(0)) - 1.5
-    measured, given = quantize(x, spec, KEY), quantize(x, spec, KEY, (x.min(), x.max()))
+    measured, given = quantize(x, spec, KEY), quantize(x, spec, KEY, torch.stack([x.min(), x.max()]))
     assert torch.equal(measured.codes, given.codes)
     assert torch.equal(measured.dequantize(), given.dequantize())
 

@@ -97,9 +97,7 @@ QBENCH_EXPORT void qbench_encode_error_pair(
     encode_error(
         codes, n, channels, slope, offset, at, values, count, bits, seed, tensor, step, generator, narrow, scale, zero,
         ends, threads, isa);
-    // As torch.maximum(-low, high): a NaN goes through.
-    const float magnitude = std::isnan(ends[0]) || -ends[0] > ends[1] ? -ends[0] : ends[1];
     qbench_encode_scaled_view(
-        codes, n, channels, slope, offset, 0, &magnitude, LINEAR, top, -top, top, rule, wide_seed, wide_tensor,
+        codes, n, channels, slope, offset, 0, ends, 2, LINEAR, top, -top, top, rule, wide_seed, wide_tensor,
         wide_step, type, at, values, count, wide, wide_scale, threads, isa);
 }

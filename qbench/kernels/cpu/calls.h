@@ -34,6 +34,6 @@ QBENCH_EXPORT void qbench_encode_affine_view(
     float* scale, float* zero, int threads, int isa);
 QBENCH_EXPORT void qbench_encode_scaled_view(
     const qbench::u8* codes, qbench::i64 n, qbench::i64 channels, const float* slope, const float* offset, int relu,
-    const float* magnitude, int kind, double divisor, double low, double high, int rule, qbench::u32 seed,
-    qbench::u32 tensor, qbench::u32 step, int type, const qbench::i64* at, const float* values, qbench::i64 count,
+    const float* magnitude, qbench::i64 numbers, int kind, double divisor, double low, double high, int rule,
+    qbench::u32 seed, qbench::u32 tensor, qbench::u32 step, int type, const qbench::i64* at, const float* values, qbench::i64 count,
     void* out, float* scale, int threads, int isa);

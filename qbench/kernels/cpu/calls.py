@@ -36,7 +36,7 @@ VIEW = "p l l p p i"  # codes, elements, channels, slope, offset, relu
 KEY = "u u u i"  # seed, tensor, step, generator
 RANDOM = "u u u"
 AFFINE = f"p p i i {KEY}"  # low, high, bits, integer zero point
-SCALED = f"p i d d d i {RANDOM} i"  # magnitude, kind, divisor, low, high, rule, key, type
+SCALED = f"p l i d d d i {RANDOM} i"  # magnitude, its numbers, kind, divisor, low, high, rule, key, type
 DIRECT = "p l l p p d d p p i"  # x, rows, channels, mean, inverse, unit, top, slope, offset, relu
 GRID = f"d d d i {RANDOM}"  # scale, low, high, rule, key
 REPLACED = "p p l"  # at, values, count
@@ -46,7 +46,7 @@ SIGNATURES = {
     "affine_parameters": "p p i i p p",
     "encode_affine": f"p l {AFFINE} p p p",
     "encode_scaled": f"p l {SCALED} p p",
-    "encode_flag": "p l p i p p",
+    "encode_flag": "p l p l i p p",
     "encode_binary": f"p l p {KEY} p p",
     "encode_levels": "p l l p p p l p",
     "look_up": "p l p l p",
@@ -62,6 +62,7 @@ SIGNATURES = {
     "level_gradient": "p p l l p l p p i p p p p",
     "chunk_statistics": "p l l l p p p p p",
     "moments": "p l l p p p p",
+    "move_average": "p l p i d",
     "level_gradient_sums": "p p l l p l p p i p",
     "direct_line": "l p p p p p d d p p p p p p p",
     "direct_gradient_line": "l p l d p p p p p p p p p",
@@ -71,7 +72,7 @@ SIGNATURES = {
     "direct_gradient": f"p i p {DIRECT} p p p p p",
     "sgd_on_grid": f"p i l p p d d d i i {GRID}",
     "adam_on_grid": f"p i l p p p d d d d d d {GRID}",
-    "quantized_momentum": f"p p l p p l l l l {KEY}",
+    "quantized_momentum": f"p p l p p l l l l l {KEY}",
     "range_line": "p p p l l l p p p p d d i p p p p p p p",
     "range_gradient_line": "p l l l p p p p p p d p p p p p p p p p p p",
     "encode_ranged": f"p l i i {KEY} p p p p",

@@ -23,6 +23,12 @@ float scale_of(float magnitude, int kind, float divisor) {
     return usable((kind == POWER ? power_of_two(magnitude) : magnitude) / divisor);
 }
 
+float scale_of(const float* extent, i64 numbers, int kind, float divisor) {
+    if (numbers == 1) return scale_of(*extent, kind, divisor);
+    const float below = std::fabs(extent[0]), above = std::fabs(extent[1]);
+    return scale_of(std::isnan(below) || below > above ? below : above, kind, divisor);
+}
+
 void set_affine(EncodeJob& job, float low, float high, int bits, bool integer_zero_point) {
     const float steps = std::ldexp(1.0f, bits), top = steps - 1;
     if (integer_zero_point) {
@@ -93,25 +99,26 @@ QBENCH_EXPORT void qbench_encode_affine(
 }
 
 QBENCH_EXPORT void qbench_encode_scaled(
-    const float* x, i64 n, const float* magnitude, int kind, double divisor, double low, double high, int rule, u32 seed,
-    u32 tensor, u32 step, int type, void* codes, float* scale, int threads, int isa) {
+    const float* x, i64 n, const float* magnitude, i64 numbers, int kind, double divisor, double low, double high,
+    int rule, u32 seed, u32 tensor, u32 step, int type, void* codes, float* scale, int threads, int isa) {
     EncodeJob job;
     job.x = x;
     job.key = {seed, tensor, step};
     job.rule = rule;
     job.out = codes;
-    job.scale = scale_of(*magnitude, kind, static_cast<float>(divisor));
+    job.scale = scale_of(magnitude, numbers, kind, static_cast<float>(divisor));
     set_limits(job, low, high, type);
     *scale = encode_all(job, n, threads, isa) ? NAN : job.scale;
 }
 
 QBENCH_EXPORT void qbench_encode_flag(
-    const float* x, i64 n, const float* magnitude, int bits, i16* codes, float* scale, int threads, int isa) {
+    const float* x, i64 n, const float* magnitude, i64 numbers, int bits, i16* codes, float* scale, int threads,
+    int isa) {
     const float steps = std::ldexp(1.0f, bits - 1);
     EncodeJob job;
     job.x = x;
     job.out = codes;
-    const float fine = scale_of(*magnitude, POWER, steps * steps);
+    const float fine = scale_of(magnitude, numbers, POWER, steps * steps);
     job.scale = fine * steps;
     job.high = steps - 1;
     job.low = -job.high;

@@ -15,6 +15,8 @@ float usable(float scale);
 float power_of_two(float largest);
 
 float scale_of(float magnitude, int kind, float divisor);
+// extent: a magnitude, or two numbers, a range, whose larger magnitude is meant.
+float scale_of(const float* extent, i64 numbers, int kind, float divisor);
 
 // Scale, zero point and limits of the affine codes of [low, high].
 void set_affine(EncodeJob& job, float low, float high, int bits, bool integer_zero_point);

@@ -44,8 +44,8 @@ def encode_scaled(
     """Codes, scale."""
     codes, scale = torch.empty_like(x, dtype=dtype), number()
     call(
-        "encode_scaled", x.data_ptr(), x.numel(), magnitude.data_ptr(), KINDS.index(kind), divisor, low, high,
-        *rule_and_key(rounding, key), TYPES.index(dtype), codes.data_ptr(), scale.data_ptr(),
+        "encode_scaled", x.data_ptr(), x.numel(), magnitude.data_ptr(), magnitude.numel(), KINDS.index(kind), divisor,
+        low, high, *rule_and_key(rounding, key), TYPES.index(dtype), codes.data_ptr(), scale.data_ptr(),
     )  # fmt: skip
     return codes, scale
 
@@ -53,7 +53,10 @@ def encode_scaled(
 def encode_flag(x: Tensor, magnitude: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     """Codes, scale."""
     codes, scale = torch.empty_like(x, dtype=torch.int16), number()
-    call("encode_flag", x.data_ptr(), x.numel(), magnitude.data_ptr(), bits, codes.data_ptr(), scale.data_ptr())
+    call(
+        "encode_flag", x.data_ptr(), x.numel(), magnitude.data_ptr(), magnitude.numel(), bits, codes.data_ptr(),
+        scale.data_ptr(),
+    )  # fmt: skip
     return codes, scale
 
 

@@ -123,9 +123,9 @@ QBENCH_EXPORT void qbench_encode_affine_view(
 
 QBENCH_EXPORT void qbench_encode_scaled_view(
     const u8* codes, i64 n, i64 channels, const float* slope, const float* offset, int relu, const float* magnitude,
-    int kind, double divisor, double low, double high, int rule, u32 seed, u32 tensor, u32 step, int type, const i64* at,
-    const float* values, i64 count, void* out, float* scale, int threads, int isa) {
-    *scale = scale_of(*magnitude, kind, static_cast<float>(divisor));
+    i64 numbers, int kind, double divisor, double low, double high, int rule, u32 seed, u32 tensor, u32 step, int type,
+    const i64* at, const float* values, i64 count, void* out, float* scale, int threads, int isa) {
+    *scale = scale_of(magnitude, numbers, kind, static_cast<float>(divisor));
     if (!n) return;
     ViewTables tables(slope, offset, channels, 1);
     EncodeJob job = encode_job(codes, tables, relu, {seed, tensor, step}, out);

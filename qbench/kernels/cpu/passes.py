@@ -70,7 +70,8 @@ def encode_scaled_view(
     slope, offset, at, values = _contiguous(slope, offset, at, values)
     encoded, scale = torch.empty_like(codes, dtype=dtype), number()
     call(
-        "encode_scaled_view", *_view(codes, slope, offset, relu), magnitude.data_ptr(), KINDS.index(kind), divisor,
+        "encode_scaled_view", *_view(codes, slope, offset, relu), magnitude.data_ptr(), magnitude.numel(),
+        KINDS.index(kind), divisor,
         low, high, *rule_and_key(rounding, key), TYPES.index(dtype), *_replaced(at, values), encoded.data_ptr(),
         scale.data_ptr(),
     )  # fmt: skip
@@ -165,6 +166,11 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         highs.data_ptr(),
     )  # fmt: skip
     return mean, variance, lows, highs
+
+
+def move_average_(average: Tensor, value: Tensor, weight: float) -> None:
+    """In place."""
+    call("move_average", average.data_ptr(), average.numel(), value.data_ptr(), value.dtype == torch.float64, weight)
 
 
 def encode_normalised_levels(x: Tensor, mean: Tensor, inverse: Tensor, thresholds: Tensor) -> Tensor:

@@ -154,6 +154,18 @@ QBENCH_EXPORT void qbench_chunk_statistics(
 }
 
 // mean, variance, lows, highs [channels].
+// Of a few channels: one thread, and no vectors of our own.
+QBENCH_EXPORT void qbench_move_average(
+    float* average, i64 n, const void* values, int is_double, double given_weight, int, int) {
+    const float weight = static_cast<float>(given_weight), rest = static_cast<float>(1 - given_weight);
+    for (i64 i = 0; i < n; ++i) {
+        const float value =
+            is_double ? static_cast<float>(static_cast<const double*>(values)[i]) : static_cast<const float*>(values)[i];
+        const float step = value - average[i];
+        average[i] = given_weight < 0.5 ? average[i] + weight * step : value - rest * step;
+    }
+}
+
 QBENCH_EXPORT void qbench_moments(
     const float* x, i64 rows, i64 channels, double* mean, double* variance, float* lows, float* highs, int threads,
     int isa) {

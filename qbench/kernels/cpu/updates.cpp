@@ -59,14 +59,14 @@ QBENCH_EXPORT void qbench_adam_on_grid(
 }
 
 QBENCH_EXPORT void qbench_quantized_momentum(
-    i32* weight, i32* accumulator, i64 n, const float* grad, const float* magnitude, i64 levels, i64 momentum_quarters,
-    i64 lr_code, i64 limit, u32 seed, u32 tensor, u32 step, int generator, int threads, int isa) {
+    i32* weight, i32* accumulator, i64 n, const float* grad, const float* magnitude, i64 numbers, i64 levels,
+    i64 momentum_quarters, i64 lr_code, i64 limit, u32 seed, u32 tensor, u32 step, int generator, int threads, int isa) {
     constexpr i64 AT_ONCE = 64 * GRAIN;
     const Loops& loops = loops_for(isa);
     const MomentumJob job = {weight, accumulator, momentum_quarters, lr_code, limit};
     EncodeJob encode;
     encode.x = grad;
-    encode.scale = scale_of(*magnitude, POWER, static_cast<float>(levels));
+    encode.scale = scale_of(magnitude, numbers, POWER, static_cast<float>(levels));
     encode.low = static_cast<float>(1 - levels);
     encode.high = static_cast<float>(levels - 1);
     encode.rule = drawing_rule(generator);

@@ -71,5 +71,5 @@ def quantized_momentum_(
     """In place on weight and accumulator."""
     call(
         "quantized_momentum", weight.data_ptr(), accumulator.data_ptr(), weight.numel(), grad.data_ptr(),
-        magnitude.data_ptr(), levels, momentum_quarters, lr_code, limit, *drawing(key),
+        magnitude.data_ptr(), magnitude.numel(), levels, momentum_quarters, lr_code, limit, *drawing(key),
     )  # fmt: skip

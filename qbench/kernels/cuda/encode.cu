@@ -33,16 +33,17 @@ extern "C" __global__ void prepare_affine(const float* low, const float* high, f
 
 // The scale that the encoder divides by, and the scale that is reported, which a NaN element makes NaN. Two places,
 // because an encoder that read a NaN left by another block would give other codes than one that did not.
-extern "C" __global__ void prepare_scaled(const float* magnitude, i64 kind, float divisor, float* scale,
-                                          float* reported) {
+extern "C" __global__ void prepare_scaled(const float* magnitude, i64 numbers, i64 kind, float divisor,
+                                          float* scale, float* reported) {
     if (threadIdx.x) return;
-    *scale = *reported = scale_of(*magnitude, (int)kind, divisor);
+    *scale = *reported = scale_of(magnitude, numbers, (int)kind, divisor);
 }
 
 // The unit of the coarse grid, and that of the fine one, which is reported.
-extern "C" __global__ void prepare_flag(const float* magnitude, float steps, float* unit, float* reported) {
+extern "C" __global__ void prepare_flag(const float* magnitude, i64 numbers, float steps, float* unit,
+                                        float* reported) {
     if (threadIdx.x) return;
-    *reported = scale_of(*magnitude, POWER, steps * steps);
+    *reported = scale_of(magnitude, numbers, POWER, steps * steps);
     *unit = *reported * steps;
 }
 

@@ -77,7 +77,7 @@ def encode_scaled(
 def scale_of(magnitude: Tensor, kind: str, divisor: float) -> tuple[Tensor, Tensor]:
     """The scale to divide by, and the same to hand out, which a NaN among the elements turns into NaN."""
     scale, reported = number(magnitude.device), number(magnitude.device)
-    arguments = (magnitude, SCALE_KINDS[kind], float(divisor), scale, reported)
+    arguments = (magnitude, magnitude.numel(), SCALE_KINDS[kind], float(divisor), scale, reported)
     launch("prepare_scaled", 1, *arguments, device=magnitude.device, threads=32)
     return scale, reported
 
@@ -86,7 +86,7 @@ def encode_flag(x: Tensor, magnitude: Tensor, bits: int) -> tuple[Tensor, Tensor
     """Codes in units of the fine grid: fine where |x| is below the coarse unit, coarse from there."""
     codes, steps = dense(x.shape, torch.int16, x.device), 2.0 ** (bits - 1)
     unit, reported = number(x.device), number(x.device)
-    launch("prepare_flag", 1, magnitude, steps, unit, reported, device=x.device, threads=32)
+    launch("prepare_flag", 1, magnitude, magnitude.numel(), steps, unit, reported, device=x.device, threads=32)
     grid = flat_grid(x.numel(), x.device)
     launch("encode_flag", grid, x, x.numel(), unit, reported, steps, codes, device=x.device)
     return codes, reported

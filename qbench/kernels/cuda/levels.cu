@@ -75,6 +75,14 @@ extern "C" __global__ void finish_moments(const Moments* partials, i64 parts, i6
     highs[channel] = result.high;
 }
 
+template <typename T>
+__global__ void move_average(float* average, i64 count, const T* values, float weight, float rest, i64 from_average) {
+    for (i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += (i64)gridDim.x * blockDim.x) {
+        const float value = (float)values[i], step = subtract(value, average[i]);
+        average[i] = from_average ? add(average[i], multiply(weight, step)) : subtract(value, multiply(rest, step));
+    }
+}
+
 extern "C" __global__ void encode_normalised_levels(const float* x, i64 count, i64 channels, const float* mean,
                                                     const float* inverse, const float* thresholds, i64 num_thresholds,
                                                     u8* codes) {

@@ -33,6 +33,14 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return mean, variance, lows, highs
 
 
+def move_average_(average: Tensor, value: Tensor, weight: float) -> None:
+    """Moved in place; value: float32 or float64."""
+    count, device = average.numel(), average.device
+    kernel = f"move_average<{'double' if value.dtype == torch.float64 else 'float'}>"
+    arguments = (average, count, value, float(weight), float(1 - weight), weight < 0.5)
+    launch(kernel, flat_grid(count, device), *arguments, device=device)
+
+
 def encode_normalised_levels(x: Tensor, mean: Tensor, inverse: Tensor, thresholds: Tensor) -> Tensor:
     """Codes of (x - mean) * inverse per channel."""
     codes, device = dense(x.shape, torch.uint8, x.device), x.device

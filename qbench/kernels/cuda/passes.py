@@ -5,6 +5,7 @@ from qbench.kernels.cuda.levels import (
     level_gradient,
     level_gradient_sums,
     moments,
+    move_average_,
 )
 from qbench.kernels.cuda.views import (
     affine_view,
@@ -32,6 +33,7 @@ __all__ = [
     "level_gradient_sums",
     "level_view",
     "moments",
+    "move_average_",
     "view_extremes",
     "view_gradient_extremes",
 ]

@@ -31,6 +31,13 @@ DEVICE float scale_of(float magnitude, int kind, float divisor) {
     return usable(divide(power_of_two(magnitude), divisor));
 }
 
+// extent: a magnitude, or two numbers, a range, whose larger magnitude is meant.
+DEVICE float scale_of(const float* extent, i64 numbers, int kind, float divisor) {
+    if (numbers == 1) return scale_of(*extent, kind, divisor);
+    const float below = fabsf(extent[0]), above = fabsf(extent[1]);
+    return scale_of(is_nan(below) || below > above ? below : above, kind, divisor);
+}
+
 struct AffineParameters {
     float scale, zero;
 };

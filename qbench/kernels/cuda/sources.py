@@ -45,6 +45,7 @@ KERNELS: dict[str, tuple[str, ...]] = {
     ),
     "levels": (
         "finish_moments", "encode_normalised_levels", "finish_level_gradient_sums", "level_gradient",
+        *_instances("move_average", ("float", "double")),
         *_instances("partial_moments", ("1", "4")), *_instances("partial_level_gradient_sums", ("1", "4")),
     ),
     "direct": (

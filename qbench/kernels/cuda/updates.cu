@@ -96,10 +96,10 @@ DEVICE i64 quarter(i64 a) {
 }
 
 extern "C" __global__ void quantized_momentum(i32* weight, i32* accumulator, const float* grad, i64 count,
-                                              const float* magnitude, float levels, i64 quarters, i64 lr_code,
-                                              i64 limit, i64 rounding, i64 seed, i64 tensor, i64 step) {
+                                              const float* magnitude, i64 numbers, float levels, i64 quarters,
+                                              i64 lr_code, i64 limit, i64 rounding, i64 seed, i64 tensor, i64 step) {
     const Rounder rounder(rounding, seed, tensor, step);
-    const float unit = scale_of(*magnitude, POWER, levels), top = subtract(levels, 1.0f);
+    const float unit = scale_of(magnitude, numbers, POWER, levels), top = subtract(levels, 1.0f);
     struct Item {
         Quad<i32> weight, accumulator;
         Quad<float> gradient;

@@ -86,6 +86,6 @@ def quantized_momentum_(
     """One step of WAGEUBN's momentum on int32 weights (units of 2^-23) and accumulators (units of 2^-14)."""
     launch(
         "quantized_momentum", flat_grid(weight.numel(), weight.device),
-        weight, accumulator, grad, weight.numel(), magnitude, float(levels), momentum_quarters, lr_code, limit,
-        *draw_if(key), device=weight.device,
+        weight, accumulator, grad, weight.numel(), magnitude, magnitude.numel(), float(levels), momentum_quarters,
+        lr_code, limit, *draw_if(key), device=weight.device,
     )  # fmt: skip

@@ -71,7 +71,11 @@ def encode_scaled(
 
 def scale_of(magnitude: Tensor, kind: str, divisor: float) -> Tensor:
     """The scale of signed codes, NaN where it is not finite: ``fixed`` magnitude; ``linear`` magnitude / divisor, 1
-    below the smallest normal number; ``power`` 2^round(log2 magnitude) / divisor, 1 below it too."""
+    below the smallest normal number; ``power`` 2^round(log2 magnitude) / divisor, 1 below it too.
+
+    magnitude: 0-d, or a range [2], whose larger magnitude is meant.
+    """
+    magnitude = magnitude.abs().max() if magnitude.dim() else magnitude
     if kind == "fixed":
         return finite_or_nan(magnitude)
     if kind == "linear":

@@ -135,6 +135,17 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return mean, (rows.double() - mean).square().mean(0), rows.amin(0), rows.amax(0)
 
 
+def move_average_(average: Tensor, value: Tensor, weight: float) -> None:
+    """average + weight * (value - average), from the other end where ``weight`` is 1/2 or more; each operation rounded
+    to float32, ``value`` first."""
+    value = value.float()
+    step = value - average
+    if weight < 0.5:
+        average.copy_(average + encode.number(weight, average) * step)
+    else:
+        average.copy_(value - encode.number(1 - weight, average) * step)
+
+
 def encode_normalised_levels(x: Tensor, mean: Tensor, inverse: Tensor, thresholds: Tensor) -> Tensor:
     """:func:`encode_levels` of (x - mean) * inverse per channel, each operation rounded to float32."""
     return encode.encode_levels((x - _channels(mean, x)) * _channels(inverse, x), thresholds)

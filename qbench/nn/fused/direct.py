@@ -123,7 +123,7 @@ class DirectBlock:
         """The norm of ``y`` as vectors. Moves the running statistics."""
         norm = self.norm
         mean, variance, _, _ = passes.moments(y)
-        norm.track(mean.float(), variance.float())
+        norm.track(mean, variance)
         line = self._line(mean, variance)
 
         def normalised() -> Tensor:

@@ -88,7 +88,7 @@ class LevelBlock:
         """Levels of the normalised ``y``, and 1 / sigma float32 [C]. Moves the running statistics."""
         mean, variance, _, _ = passes.moments(y)
         count = y.numel() // max(y.shape[1], 1)
-        self.norm.track(mean.float(), (variance * (count / max(count - 1, 1))).float())
+        self.norm.track(mean, variance * (count / max(count - 1, 1)))
         inverse = torch.rsqrt(variance + self.norm.eps).float()
         codes = passes.encode_normalised_levels(y, mean.float(), inverse, decision_points(self.spec, y.device))
         q = QTensor(codes, None, None, self.spec, level_table(self.spec, y.device))

@@ -139,7 +139,7 @@ class RangeBlock:
         a = layer.observed(layer.encode_activation(token, view))
         w = cast(QTensor, layer.encode_weight())
         assert isinstance(a, QTensor) and a.scale is not None
-        q = layer.product.forward_encoded(a, w, cast(Affine, site.format), site.limits(a.scale))
+        q = layer.product.forward_encoded(a, w, cast(Affine, site.format), pair_of(site.limits(a.scale)))
         assert q.scale is not None
         parameters = (norm.weight, norm.bias, norm.running_mean, norm.running_scale, site.tracked)
         sources = (*parameters, layer.weight, *layer.weight_buffers())
@@ -174,7 +174,7 @@ class RangeBlock:
         extremes: of ``y``. relu: whether a ReLU follows at once.
         """
         norm, (site, _) = self.norm, self.sites
-        spec, (low, high) = cast(Affine, site.format), site.limits(extremes)
+        spec, (low, high) = cast(Affine, site.format), pair_of(site.limits(extremes))
         rows = y.numel() // y.shape[1]
         chunks = num_chunks(norm.spec.chunks, rows)
         constant = range_constant(norm.spec.constant, rows // chunks)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from qbench.kernels.passes import move_average_
+
 FloatNorm = nn.BatchNorm1d | nn.BatchNorm2d
 
 
@@ -67,4 +69,8 @@ class BatchStatistics(nn.Module):
 
     def track(self, mean: Tensor, scale: Tensor) -> None:
         """Move the running statistics towards this batch's: mean and scale [C], which carry no gradient."""
-        torch._foreach_lerp_([self.running_mean, self.running_scale], [mean, scale], self.momentum)
+        for average, value in ((self.running_mean, mean), (self.running_scale, scale)):
+            if average.dtype == torch.float32:
+                move_average_(average, value, self.momentum)
+            else:  # a model in another type, which float modules alone serve
+                average.lerp_(value.to(average.dtype), self.momentum)

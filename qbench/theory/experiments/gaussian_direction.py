@@ -16,7 +16,6 @@ from qbench.kernels.random import Key
 from qbench.quant.formats import Affine, Binary, Direct
 from qbench.quant.qtensor import QTensor
 from qbench.quant.quantize import quantize
-from qbench.quant.ranges import Range
 from qbench.theory.directions import (
     Levels,
     cosine,
@@ -98,7 +97,7 @@ def gaussian_direction(
     return Findings(answers=tuple(answers), pictures=(_picture(bits, cosines, vectors, count),))
 
 
-def _quantized(scheme: Scheme, bits: int, x: Tensor, limits: Range | None) -> tuple[QTensor, int]:
+def _quantized(scheme: Scheme, bits: int, x: Tensor, limits: Tensor | None) -> tuple[QTensor, int]:
     """``x`` in one of the schemes, and how many levels it has. limits: in place of the vector's own range."""
     if scheme == "affine":
         spec = Affine(bits, scheme="min_offset")
@@ -130,7 +129,7 @@ def _combined(cosines: Sequence[Estimate]) -> Estimate:
 
 def _table_answer(scheme: Scheme, bits: int, x: Tensor) -> Iterator[Answer]:
     if (scheme, bits) in TABLE:
-        q, _ = _quantized(scheme, bits, x, (torch.tensor(-LARGEST), torch.tensor(LARGEST)))
+        q, _ = _quantized(scheme, bits, x, torch.tensor([-LARGEST, LARGEST]))
         yield equals(
             f"cosine, {NAMES[scheme]}", f"M = {bits}, range \N{PLUS-MINUS SIGN}{LARGEST} s", cosine(x, q.dequantize()),
             TABLE[scheme, bits], MEASURED, extra=_TABLE_TOLERANCE, because="for a range that is known to two digits",

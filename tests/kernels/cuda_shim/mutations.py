@@ -156,6 +156,11 @@ MUTATIONS = [
         ("zero is negative", "value >= 0.0f", "value > 0.0f", "NEAREST ? value >= 0.0f"),
     ),
     *_of(
+        "encode", "encode_scaled encode_flag",
+        ("the upper end alone", "is_nan(below) || below > above ? below : above", "above"),
+        ("NaN of the lower end", "is_nan(below) || below > above", "below > above"),
+    ),
+    *_of(
         "encode", "extremes",
         ("lanes left out", "low = fminf(low, __shfl_xor_sync(ALL_LANES, low, distance));", ";"),
         ("NaN of one lane", "has_nan = __any_sync(ALL_LANES, has_nan);", ";"),
@@ -221,7 +226,10 @@ MUTATIONS = [
          "use(partials, items[u], row + u * tile.row_step);"),
     ),
     *_of(
-        "levels", "moments level_gradient_sums level_gradient encode_normalised_levels",
+        "levels", "moments move_average_ level_gradient_sums level_gradient encode_normalised_levels",
+        ("average from the wrong end", "from_average ? add", "!from_average ? add"),
+        ("float64 values not rounded first", "step = subtract(value, average[i])",
+         "step = (float)(values[i] - average[i])"),
         ("variance between parts lost",
          "difference * difference * (count * other.count / (count + other.count))", "0.0"),
         ("last row not seen", "row + tile.row_step >= range.end", "row + tile.row_step > range.end"),
