@@ -128,7 +128,7 @@ SCHEMAS = {
         f"int step, float weight_decay, {GRID}) -> ()"
     ),
     "quantized_momentum_": (
-        "(Tensor(a!) weight, Tensor(b!) accumulator, Tensor grad, Tensor magnitude, int levels, "
+        "(Tensor(a!) weight, Tensor(b!) accumulator, Tensor(c!) scale, Tensor grad, float weight_decay, int levels, "
         "int momentum_quarters, int lr_code, int limit, int[]? key) -> ()"
     ),
     "pack_bits": "(Tensor codes, int bits) -> Tensor",

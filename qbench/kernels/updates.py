@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-from qbench.kernels.checks import Draws, dense, require_extent, require_like, require_type, words
+from qbench.kernels.checks import Draws, require_like, require_number, require_type, words
 from qbench.kernels.library import ops
 
 STOCHASTIC = ("stochastic", "binary_stochastic")
@@ -97,8 +97,9 @@ def adam_on_grid_(
 def quantized_momentum_(
     weight: Tensor,
     accumulator: Tensor,
+    scale: Tensor,
     grad: Tensor,
-    magnitude: Tensor,
+    weight_decay: float,
     levels: int,
     momentum_quarters: int,
     lr_code: int,
@@ -107,17 +108,18 @@ def quantized_momentum_(
 ) -> None:
     """WAGEUBN's update (Yang et al. 2020) in integers, which never rounds but the gradient and the old accumulator:
 
-    g = clip(round(grad / (P / levels)), +-(levels - 1)), P = 2^round(log2 magnitude);
+    d = grad + weight_decay * (weight * scale);
+    g = clip(round(d / (P / levels)), +-(levels - 1)), P = 2^round(log2 max |d|);
     accumulator = momentum_quarters * round(accumulator / 4) + g (half to even);
     weight = clip(weight - lr_code * accumulator, +-limit).
 
-    weight: int32 in units of 2^-23; accumulator: int32 in units of 2^-14; grad: float32; magnitude: the largest
-    magnitude of ``grad``, 0-d float32, or its range [2]. lr_code: in units of 2^-9; limit: in units of 2^-23. weight
-    and accumulator change.
+    weight: int32 in units of 2^-23; scale: that unit, 0-d float32; accumulator: int32 in units of 2^-14; grad: float32.
+    lr_code: in units of 2^-9; limit: in units of 2^-23. weight and accumulator change; the scale becomes NaN, for good,
+    where d is not finite, because integers cannot say so.
     """
     require_type(weight, "weight", torch.int32)
     require_type(accumulator, "accumulator", torch.int32)
-    require_extent(magnitude, "magnitude")
+    require_number(scale, "scale")
     _check_dense(weight, "weight")
     _check_layout(accumulator, "accumulator", weight, "weight")
     _check_state(grad, "grad", weight, "weight")
@@ -126,15 +128,16 @@ def quantized_momentum_(
     ops.quantized_momentum_(
         weight,
         accumulator,
+        scale,
         _aligned(grad, weight),
-        dense(magnitude),
+        weight_decay,
         levels,
         momentum_quarters,
         lr_code,
         limit,
         words(key),
     )
-    increment_version([weight, accumulator])
+    increment_version([weight, accumulator, scale])
 
 
 def _check_codes(codes: Tensor, scale: float, rounding: str, key: Draws) -> None:

@@ -20,8 +20,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from qbench.errors import InputError
-from qbench.kernels.checks import dense
-from qbench.kernels.encoding import extremes
 from qbench.kernels.random import Key
 from qbench.kernels.updates import quantized_momentum_
 from qbench.nn import Converted
@@ -128,21 +126,15 @@ class QuantizedMomentumOptimizer(RuleOptimizer):
         layer = self._layers[handle]
         codes, gradient = layer.weight_codes, handle.grad
         assert codes is not None and gradient is not None
-        gradient = dense(gradient)  # autograd leaves it row-major, codes are channels-last
-        if members["weight_decay"]:
-            master = layer.master
-            assert master is not None
-            gradient = gradient + members["weight_decay"] * master.dequantize()
+        assert layer.weight_scale is not None
         state = self.state[handle]
         if not state:
             state["accumulator"] = torch.zeros_like(codes)
-        extent = extremes(gradient)
         quantized_momentum_(
-            codes, state["accumulator"], gradient, extent, self.gradient_levels(), round(self.rule.momentum * 4),
-            self.lr_code(self.rate(members)), int(self.rule.weight.largest_integer),
+            codes, state["accumulator"], layer.weight_scale, gradient, members["weight_decay"], self.gradient_levels(),
+            round(self.rule.momentum * 4), self.lr_code(self.rate(members)), int(self.rule.weight.largest_integer),
             self.clock.key(identity),
         )  # fmt: skip
-        layer.poison(extent)
 
     def _update_values(self, parameters: list[nn.Parameter], members: dict[str, Any]) -> None:
         """All of a group in one: they are many small vectors, and every operation is by element."""

@@ -154,7 +154,7 @@ class Inputs:
     def of_weights(self) -> dict[str, tuple[float, Call]]:
         codes, m, v = torch.zeros_like(self.x, dtype=torch.int8), torch.zeros_like(self.x), torch.zeros_like(self.x)
         weight = torch.zeros_like(self.x, dtype=torch.int32)
-        accumulator, magnitude = torch.zeros_like(weight), torch.tensor(1.0)
+        accumulator, unit = torch.zeros_like(weight), torch.tensor(2.0**-23)
         grid = {"scale": 0.01, "low": -127.0, "high": 127.0, "rounding": "stochastic", "key": KEYS["Philox"]}
         sgd = {"lr": 0.1, "weight_decay": 1e-4, "mu": 0.9, "nesterov": False, "first": False}
         adam = {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "step": 3, "weight_decay": 0.0}
@@ -162,9 +162,9 @@ class Inputs:
             "SGD on int8, Philox": (14, lambda: updates.sgd_on_grid_(codes, self.g, m, **sgd, **grid)),
             "Adam on int8, Philox": (22, lambda: updates.adam_on_grid_(codes, self.g, m, v, **adam, **grid)),
             "quantised momentum, Philox": (
-                20,
+                28,
                 lambda: updates.quantized_momentum_(
-                    weight, accumulator, self.g, magnitude, 128, 1, 26, 2**23 - 1, KEYS["Philox"]
+                    weight, accumulator, unit, self.g, 1e-4, 128, 1, 26, 2**23 - 1, KEYS["Philox"]
                 ),
             ),
         }

@@ -55,7 +55,7 @@ void qbench_sgd_on_grid(void*, int, i64, const float*, float*, double, double, d
                         int, u32, u32, u32, int, int);
 void qbench_adam_on_grid(void*, int, i64, const float*, float*, float*, double, double, double, double, double, double,
                          double, double, double, int, u32, u32, u32, int, int);
-void qbench_quantized_momentum(i32*, i32*, i64, const float*, const float*, i64, i64, i64, i64, i64, u32, u32, u32, int,
+void qbench_quantized_momentum(i32*, i32*, float*, i64, const float*, double, i64, i64, i64, i64, u32, u32, u32, int,
                                int, int);
 void qbench_max_pool(const float*, i64, i64, const i64*, float*, u8*, int, int);
 void qbench_max_pool_view(const u8*, i64, i64, const i64*, const float*, i64, const float*, const float*, int, float*, u8*,
@@ -367,10 +367,10 @@ void updates(i64 n) {
     }
     Digest digest;
     auto weight = room<i32>(n), accumulator = weight;
-    const float magnitude = 1.3f;
+    float scale = 1.0f / 8388608;
     for (i32& value : weight) value = static_cast<i32>(random_word()) >> 8;
     for (i32& value : accumulator) value = static_cast<i32>(random_word()) >> 18;
-    qbench_quantized_momentum(weight.data(), accumulator.data(), n, grad.data(), &magnitude, 1, 128, 1, 26, 8388607, 1, 2,
+    qbench_quantized_momentum(weight.data(), accumulator.data(), &scale, n, grad.data(), 1e-3, 128, 1, 26, 8388607, 1, 2,
                               3, 0, THREADS, isa);
     digest.add_all(weight);
     digest.add_all(accumulator);

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
-from kernel_cases_encoding import DRAWN, HASH, PHILOX, at_the_draw, with_range, with_values
+from kernel_cases_encoding import DRAWN, HASH, PHILOX, at_the_draw, with_values
 from kernel_matrix import Case, generator, image, integers, normal, number
 from torch import Tensor
 
@@ -106,28 +107,40 @@ def momentum(
     shape: tuple[int, ...],
     key: list[int] | None,
     levels: int = 128,
-    magnitude: float | None = None,
     limit: int = 2**23 - 1,
     lr_code: int = 26,
-    bad: bool = False,
+    *,
+    decay: float = 1e-3,
+    factor: float = 1.0,
+    values: tuple[float, ...] = (),
 ) -> tuple[Any, ...]:
-    gradient = normal(shape, seed=62)
-    if bad:
-        gradient = with_values(gradient, math.nan, math.inf)
-    largest = float(gradient.abs().max()) if gradient.numel() else 0.0
+    gradient = normal(shape, seed=62) * factor
+    if values:
+        gradient = with_values(gradient, *values)
     weight = image(torch.randint(-(2**23), 2**23, shape, generator=generator(65)).int())
     accumulator = image(torch.randint(-700, 701, shape, generator=generator(66)).int())
-    return (
-        weight,
-        accumulator,
-        gradient,
-        number(largest if magnitude is None else magnitude),
-        levels,
-        1,
-        lr_code,
-        limit,
-        key,
-    )
+    return weight, accumulator, number(2.0**-23), gradient, decay, levels, 1, lr_code, limit, key
+
+
+def poisoned(shape: tuple[int, ...], decay: float) -> tuple[Any, ...]:
+    operands = momentum(shape, PHILOX, decay=decay)
+    operands[2].fill_(math.nan)
+    return operands
+
+
+def _momentum_cases(shape: tuple[int, ...]) -> Iterator[Case]:
+    for factor, decay in product((0.0, 1.0, 2.0**-130, 3e37), (0.0, 1e-4, 3e38)):
+        build = partial(momentum, shape, None, factor=factor, decay=decay)
+        yield Case("quantized_momentum_", f"{factor:g}-{decay:g}", build)
+    for name, key in (("nearest", None), ("philox", PHILOX)):
+        for values in ((math.nan,), (math.inf,), (-math.inf,), (math.inf, -math.inf), (math.nan, math.inf)):
+            label = "-".join(map(str, values))
+            yield Case("quantized_momentum_", f"{label}-{name}", partial(momentum, shape, key, values=values))
+    for decay in (0.0, 1e-3):
+        yield Case("quantized_momentum_", f"poisoned-{decay:g}", partial(poisoned, shape, decay))
+    yield Case("quantized_momentum_", "limit", partial(momentum, shape, PHILOX, 128, 2**20))
+    yield Case("quantized_momentum_", "largest", partial(momentum, shape, PHILOX, 2**24, 2**31 - 1, 511))
+    yield Case("quantized_momentum_", "long", partial(momentum, (70_001,), PHILOX))
 
 
 def _cases() -> Iterator[Case]:
@@ -158,13 +171,7 @@ def _cases() -> Iterator[Case]:
         yield Case("adam_on_grid_", f"not-finite-{name}", partial(adam, shape, kind, rounding, key, bad=True))
     for levels in (1, 2, 100, 128, 2**15):
         yield Case("quantized_momentum_", f"levels-{levels}", partial(momentum, shape, PHILOX, levels))
-    for magnitude in (0.0, 1.0, 2.0**-130, 3e38, math.inf, math.nan):
-        yield Case("quantized_momentum_", f"magnitude-{magnitude:g}", partial(momentum, shape, None, 128, magnitude))
-    for name, ranged in with_range(partial(momentum, shape, PHILOX), 3):
-        yield Case("quantized_momentum_", name, ranged)
-    yield Case("quantized_momentum_", "limit", partial(momentum, shape, PHILOX, 128, None, 2**20))
-    yield Case("quantized_momentum_", "largest", partial(momentum, shape, PHILOX, 2**24, None, 2**31 - 1, 511))
-    yield Case("quantized_momentum_", "not-finite", partial(momentum, shape, PHILOX, 128, 2.0, bad=True))
+    yield from _momentum_cases(shape)
 
 
 CASES = tuple(_cases())

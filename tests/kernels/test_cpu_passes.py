@@ -91,7 +91,7 @@ def calls_on(shape: tuple[int, ...]) -> dict[str, tuple[Any, ...]]:
         "direct_gradient": (g, None, *direct, slope, offset, slope),
         "sgd_on_grid_": (weights, g, x, 0.1, 1e-3, 0.9, True, False, *grid, key),
         "adam_on_grid_": (weights, g, x, x.abs(), 0.1, 0.9, 0.99, 1e-8, 3, 1e-3, *grid, other),
-        "quantized_momentum_": (master, state, g, scale, 128, 1, 26, 2**23 - 1, key),
+        "quantized_momentum_": (master, state, scale.clone(), g, 1e-3, 128, 1, 26, 2**23 - 1, key),
         "pack_bits": (codes & 7, 3),
         "unpack_bits": (integers(((x.numel() * 3 + 7) // 8,), torch.uint8, seed=11), 3, list(shape)),
         "max_pool2d": (x, [3, 3], [2, 2], [1, 1]),

@@ -196,16 +196,17 @@ def test_binary_updates_stay_binary(rounding: str) -> None:
 
 
 def test_quantized_momentum_in_fractions() -> None:
-    weight, accumulator, grad, magnitude, dr, quarters, lr_code, limit, _ = momentum((33, 5), None)
-    power = 2.0 ** round(math.log2(float(magnitude)))
+    weight, accumulator, scale, grad, decay, dr, quarters, lr_code, limit, _ = momentum((33, 5), None)
+    decayed = grad + torch.tensor(decay) * (weight.float() * scale)
+    power = 2.0 ** round(math.log2(float(decayed.abs().max())))
     expected = []
-    flat = zip(weight.flatten().tolist(), accumulator.flatten().tolist(), grad.flatten().tolist(), strict=True)
+    flat = zip(*(x.flatten().tolist() for x in (weight, accumulator, decayed)), strict=True)
     for w, a, g in flat:
         step = min(max(round(Fraction(g) * dr / Fraction(power)), 1 - dr), dr - 1)
         kept = Fraction(quarters, 4) * round(Fraction(a, 2**14) * 2**12) / 2**12 + Fraction(step, 2**14)
         moved = Fraction(w, 2**23) - Fraction(lr_code, 2**9) * kept
         expected.append((min(max(moved, -Fraction(limit, 2**23)), Fraction(limit, 2**23)), kept))
-    updates.quantized_momentum_(weight, accumulator, grad, magnitude, dr, quarters, lr_code, limit, None)
+    updates.quantized_momentum_(weight, accumulator, scale, grad, decay, dr, quarters, lr_code, limit, None)
     assert [Fraction(w, 2**23) for w in weight.flatten().tolist()] == [w for w, _ in expected]
     assert [Fraction(a, 2**14) for a in accumulator.flatten().tolist()] == [a for _, a in expected]
 

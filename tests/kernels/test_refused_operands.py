@@ -271,7 +271,7 @@ def sgd(
 
 
 def momentum(levels: int) -> None:
-    updates.quantized_momentum_(C.int(), C.int(), F, ONE, levels, 1, 26, 2**23)
+    updates.quantized_momentum_(C.int(), C.int(), ONE.clone(), F, 0.0, levels, 1, 26, 2**23)
 
 
 @pytest.mark.parametrize(("call", "error", "message"), WRONG, ids=[message for _, _, message in WRONG])

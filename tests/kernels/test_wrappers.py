@@ -318,6 +318,8 @@ def test_what_is_changed_in_place_counts_as_changed(op: str) -> None:
 def test_what_is_changed_in_place_must_be_dense(op: str) -> None:
     arguments = fullest_arguments(op)
     for name in written_by(op):
+        if not arguments[name].dim():
+            continue  # one number
         strided = torch.stack([arguments[name], arguments[name]], dim=-1)[..., 0]
         with pytest.raises(ValueError, match=f"^{name} .*must (be dense|have one memory layout)"):
             WRAPPERS[op](**{**arguments, name: strided})

@@ -34,6 +34,7 @@ struct DirectJob {
 // Codes out = clip(round(value / scale + zero), low, high); the values are x, or the view of `codes` or of `direct`.
 struct EncodeJob {
     const float* x = nullptr;
+    i64 x_from = 0;  // the element that stands first in `x`
     const u8* codes = nullptr;
     const DirectJob* direct = nullptr;
     const float *slope = nullptr, *offset = nullptr;
@@ -136,6 +137,8 @@ struct UpdateJob {
 
 struct MomentumJob {
     i32 *weight = nullptr, *accumulator = nullptr;
+    const float* grad = nullptr;
+    float scale = 1, weight_decay = 0;
     i64 momentum_quarters = 0, lr_code = 0, limit = 0;
 };
 
@@ -192,6 +195,7 @@ struct Loops {
     void (*encode_at)(const EncodeJob&, const i64* at, Range);
     void (*sgd)(const UpdateJob&, Range);
     void (*adam)(const UpdateJob&, Range);
+    void (*decayed)(const MomentumJob&, float* out, Range);
     void (*momentum)(const MomentumJob&, const i32* gradient, Range);
     void (*max_pool_backward)(const PoolJob&, Range);
     void (*pool_keys)(const KeysJob&);

@@ -18,6 +18,6 @@ const Loops LOOPS = {
     encode,          encode_flag,     decode,     extremes,          apply_mask, join_gradients,
     view,            gradient_extremes, encode_gradient, level_gradient, column_ends, column_statistics,
     moments,         gradient_sums,   encode_levels, look_up,        encode_at,  sgd,
-    adam,            momentum,        max_pool_backward, pool_keys, pool_bytes, pool_floats,
-    encode_direct,   direct_view,     direct_sums, direct_gradient,
+    adam,            decayed,         momentum,   max_pool_backward, pool_keys,  pool_bytes,
+    pool_floats,     encode_direct,   direct_view,     direct_sums, direct_gradient,
 };

@@ -5,10 +5,11 @@
 template <class V>
 struct Plain {
     const float* x;
+    i64 from;
 
-    explicit Plain(const EncodeJob& job) : x(job.x) {}
+    explicit Plain(const EncodeJob& job) : x(job.x), from(job.x_from) {}
     QBENCH_INLINE void seek(i64) {}
-    QBENCH_INLINE typename V::F next(i64 i) { return V::load(x + i); }
+    QBENCH_INLINE typename V::F next(i64 i) { return V::load(x + (i - from)); }
 };
 
 // Where an element stands among the channels, for tables of `period` channels that go on for one vector more.

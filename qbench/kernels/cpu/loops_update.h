@@ -106,6 +106,15 @@ void adam(const UpdateJob& job, Range range) {
     adam_by_rule<i8>(job, range);
 }
 
+// Gradients with the weights' decay; out[0] belongs to the first element of the range.
+void decayed(const MomentumJob& given, float* out, Range range) {
+    const MomentumJob job = given;
+    const i32* const weight = job.weight + range.begin;
+    const float* const grad = job.grad + range.begin;
+    for (i64 i = 0, count = range.end - range.begin; i < count; ++i)
+        out[i] = grad[i] + job.weight_decay * ((float)weight[i] * job.scale);
+}
+
 // Integers throughout: a loop that the compiler vectorises. The accumulator wraps at 32 bits; the weight's new value is
 // exact in a double before it is clipped. gradient[0] belongs to the first element of the range.
 void momentum(const MomentumJob& given, const i32* gradient, Range range) {

@@ -23,6 +23,25 @@ UpdateJob grid_job(
     return job;
 }
 
+constexpr i64 AT_ONCE = 16 * GRAIN;  // values that stay in the cache between the passes over them
+
+template <class Body>
+void in_pieces(Range range, const Body& body) {
+    for (i64 i = range.begin; i < range.end; i += AT_ONCE) body(Range{i, i + AT_ONCE < range.end ? i + AT_ONCE : range.end});
+}
+
+Extremes decayed_extremes(const MomentumJob& job, i64 n, int threads, int isa) {
+    return extremes_of(threads, n, isa, [&](const Loops& loops, Range range) {
+        Extremes all = no_extremes();
+        float values[AT_ONCE];
+        in_pieces(range, [&](Range part) {
+            loops.decayed(job, values, part);
+            all = joined(all, loops.extremes(values, {0, part.end - part.begin}));
+        });
+        return all;
+    });
+}
+
 }  // namespace
 
 QBENCH_EXPORT void qbench_sgd_on_grid(
@@ -58,29 +77,34 @@ QBENCH_EXPORT void qbench_adam_on_grid(
     for_elements(threads, n, isa, [&](const Loops& loops, Range range) { loops.adam(job, range); });
 }
 
+// scale becomes NaN where a decayed gradient is not finite.
 QBENCH_EXPORT void qbench_quantized_momentum(
-    i32* weight, i32* accumulator, i64 n, const float* grad, const float* magnitude, i64 numbers, i64 levels,
+    i32* weight, i32* accumulator, float* scale, i64 n, const float* grad, double weight_decay, i64 levels,
     i64 momentum_quarters, i64 lr_code, i64 limit, u32 seed, u32 tensor, u32 step, int generator, int threads, int isa) {
-    constexpr i64 AT_ONCE = 64 * GRAIN;
-    const Loops& loops = loops_for(isa);
-    const MomentumJob job = {weight, accumulator, momentum_quarters, lr_code, limit};
+    const MomentumJob job = {weight, accumulator, grad, *scale, static_cast<float>(weight_decay), momentum_quarters,
+                             lr_code, limit};
+    float ends[2];
+    finish_extremes(decayed_extremes(job, n, threads, isa), n, ends);
+    *scale += ends[0] * 0 + ends[1] * 0;
     EncodeJob encode;
-    encode.x = grad;
-    encode.scale = scale_of(magnitude, numbers, POWER, static_cast<float>(levels));
+    encode.scale = scale_of(ends, 2, POWER, static_cast<float>(levels));
     encode.low = static_cast<float>(1 - levels);
     encode.high = static_cast<float>(levels - 1);
     encode.rule = drawing_rule(generator);
     encode.key = {seed, tensor, step};
     encode.type = INT32;
+    const Loops& loops = loops_for(isa);
     in_parallel(threads, n, GRAIN, [&](int, Range range) {
+        float values[AT_ONCE];
         i32 gradient[AT_ONCE];
         EncodeJob mine = encode;
+        mine.x = values;
         mine.out = gradient;
-        for (i64 i = range.begin; i < range.end; i += AT_ONCE) {
-            const Range part = {i, i + AT_ONCE < range.end ? i + AT_ONCE : range.end};
-            mine.out_from = i;
+        in_pieces(range, [&](Range part) {
+            mine.x_from = mine.out_from = part.begin;
+            loops.decayed(job, values, part);
             in_groups(loops, part, [&](const Loops& here, Range elements) { here.encode(mine, elements); });
             loops.momentum(job, gradient, part);
-        }
+        });
     });
 }

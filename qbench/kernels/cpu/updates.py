@@ -60,16 +60,17 @@ def adam_on_grid_(
 def quantized_momentum_(
     weight: Tensor,
     accumulator: Tensor,
+    scale: Tensor,
     grad: Tensor,
-    magnitude: Tensor,
+    weight_decay: float,
     levels: int,
     momentum_quarters: int,
     lr_code: int,
     limit: int,
     key: Sequence[int] | None,
 ) -> None:
-    """In place on weight and accumulator."""
+    """In place on weight, accumulator and scale."""
     call(
-        "quantized_momentum", weight.data_ptr(), accumulator.data_ptr(), weight.numel(), grad.data_ptr(),
-        magnitude.data_ptr(), magnitude.numel(), levels, momentum_quarters, lr_code, limit, *drawing(key),
+        "quantized_momentum", weight.data_ptr(), accumulator.data_ptr(), scale.data_ptr(), weight.numel(),
+        grad.data_ptr(), weight_decay, levels, momentum_quarters, lr_code, limit, *drawing(key),
     )  # fmt: skip

@@ -54,7 +54,7 @@ KERNELS: dict[str, tuple[str, ...]] = {
         *_instances("partial_direct_gradient_sums", ("1", "4"), GRADIENTS), *_instances("direct_gradient", GRADIENTS),
     ),
     "updates": (
-        "quantized_momentum",
+        "decayed_extremes", "quantized_momentum", "poison",
         *_instances("sgd_on_grid", ("i8", "i16")), *_instances("adam_on_grid", ("i8", "i16")),
     ),
     "range_norm": ("range_line", "range_gradient_line"),

@@ -1,5 +1,6 @@
 // In-place updates of weights that live on an integer grid. Element i is element i of the memory.
 #include "elements.cuh"
+#include "extremes.cuh"
 #include "random.cuh"
 #include "scales.cuh"
 
@@ -95,25 +96,54 @@ DEVICE i64 quarter(i64 a) {
     return floor + (rest == 3 || (rest == 2 && (floor & 1)));
 }
 
-extern "C" __global__ void quantized_momentum(i32* weight, i32* accumulator, const float* grad, i64 count,
-                                              const float* magnitude, i64 numbers, float levels, i64 quarters,
-                                              i64 lr_code, i64 limit, i64 rounding, i64 seed, i64 tensor, i64 step) {
+// grad + weight_decay * (weight * scale).
+struct Decayed {
+    Quad<i32> weight;
+    Quad<float> gradient;
+
+    DEVICE static Decayed at(const i32* weights, const float* grad, i64 first, int live) {
+        return {Quad<i32>::of(weights, first, live), Quad<float>::of(grad, first, live)};
+    }
+
+    DEVICE float of(int j, float scale, float weight_decay) const {
+        return add(gradient.element[j], multiply(weight_decay, multiply((float)weight.element[j], scale)));
+    }
+};
+
+extern "C" __global__ void decayed_extremes(const i32* weight, const float* grad, const float* scale, float weight_decay,
+                                            i64 count, float* target) {
+    Extremes extremes;
+    const float unit = *scale;
+    auto load = [&](i64 first, int live) { return Decayed::at(weight, grad, first, live); };
+    for_each_quad(count, load, [&](const Decayed& item, i64, int live) {
+#pragma unroll
+        for (int j = 0; j < 4; ++j)
+            if (j < live) extremes.include(item.of(j, unit, weight_decay));
+    });
+    extremes.publish(target);
+}
+
+// extent: what decayed_extremes found, of at least one weight.
+extern "C" __global__ void quantized_momentum(i32* weight, const float* grad, const float* scale, float weight_decay,
+                                              i32* accumulator, i64 count, const float* extent, float levels,
+                                              i64 quarters, i64 lr_code, i64 limit, i64 rounding, i64 seed, i64 tensor,
+                                              i64 step) {
     const Rounder rounder(rounding, seed, tensor, step);
-    const float unit = scale_of(magnitude, numbers, POWER, levels), top = subtract(levels, 1.0f);
+    const float unit = scale_of(extent, 2, POWER, levels), top = subtract(levels, 1.0f), weight_unit = *scale;
     struct Item {
-        Quad<i32> weight, accumulator;
-        Quad<float> gradient;
+        Decayed decayed;
+        Quad<i32> accumulator;
     };
     auto load = [&](i64 first, int live) {
-        return Item{Quad<i32>::of(weight, first, live), Quad<i32>::of(accumulator, first, live),
-                    Quad<float>::of(grad, first, live)};
+        return Item{Decayed::at(weight, grad, first, live), Quad<i32>::of(accumulator, first, live)};
     };
     for_each_quad(count, load, [&](Item& item, i64 first, int live) {
-        Quad<i32>&w = item.weight, &a = item.accumulator;
+        Quad<i32>&w = item.decayed.weight, &a = item.accumulator;
         const Block words = rounder.words_of_quad(first);
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
-            const float rounded = rounder.round(divide(item.gradient.element[j], unit), words.word[j]);
+            const float gradient = item.decayed.of(j, weight_unit, weight_decay);
+            const float rounded = rounder.round(divide(gradient, unit), words.word[j]);
             a.element[j] = (i32)(quarters * quarter(a.element[j]) + (i64)clipped(rounded, -top, top));
             const i64 moved = w.element[j] - lr_code * a.element[j];
             w.element[j] = (i32)smaller(larger(moved, -limit), limit);
@@ -121,4 +151,10 @@ extern "C" __global__ void quantized_momentum(i32* weight, i32* accumulator, con
         a.store(accumulator, first, live);
         w.store(weight, first, live);
     });
+}
+
+// Behind the update, which reads the scale: NaN from here on where a decayed gradient was not finite.
+extern "C" __global__ void poison(float* scale, const float* extent, i64 count) {
+    if (threadIdx.x || !count) return;
+    *scale = add(*scale, add(multiply(extent[0], 0.0f), multiply(extent[1], 0.0f)));
 }

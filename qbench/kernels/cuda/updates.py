@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from qbench.kernels.cuda.launch import Argument, flat_grid, launch
-from qbench.kernels.cuda.layout import CODE_NAMES, draw, draw_if
+from qbench.kernels.cuda.layout import CODE_NAMES, draw, draw_if, fresh_extremes
 from qbench.kernels.reference.encode import limits_of
 
 BINARY_GRIDS = {"binary": (1, "nearest"), "binary_stochastic": (2, "stochastic")}
@@ -75,8 +75,9 @@ def _grid(
 def quantized_momentum_(
     weight: Tensor,
     accumulator: Tensor,
+    scale: Tensor,
     grad: Tensor,
-    magnitude: Tensor,
+    weight_decay: float,
     levels: int,
     momentum_quarters: int,
     lr_code: int,
@@ -84,8 +85,11 @@ def quantized_momentum_(
     key: Sequence[int] | None,
 ) -> None:
     """One step of WAGEUBN's momentum on int32 weights (units of 2^-23) and accumulators (units of 2^-14)."""
+    count, device = weight.numel(), weight.device
+    grid, decayed, extent = flat_grid(count, device), (weight, grad, scale, float(weight_decay)), fresh_extremes(device)
+    launch("decayed_extremes", grid, *decayed, count, extent, device=device)
     launch(
-        "quantized_momentum", flat_grid(weight.numel(), weight.device),
-        weight, accumulator, grad, weight.numel(), magnitude, magnitude.numel(), float(levels), momentum_quarters,
-        lr_code, limit, *draw_if(key), device=weight.device,
+        "quantized_momentum", grid, *decayed, accumulator, count, extent, float(levels), momentum_quarters, lr_code,
+        limit, *draw_if(key), device=device,
     )  # fmt: skip
+    launch("poison", 1, scale, extent, count, device=device, threads=32)

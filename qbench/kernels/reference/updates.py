@@ -13,6 +13,7 @@ from torch import Tensor
 
 from qbench.kernels.reference.encode import (
     clipped,
+    extremes,
     limits_of,
     number,
     rounded_to_integer,
@@ -102,22 +103,28 @@ def _on_grid(
 def quantized_momentum_(
     weight: Tensor,
     accumulator: Tensor,
+    scale: Tensor,
     grad: Tensor,
-    magnitude: Tensor,
+    weight_decay: float,
     levels: int,
     momentum_quarters: int,
     lr_code: int,
     limit: int,
     key: Sequence[int] | None,
 ) -> None:
-    """g = clip(round(grad / (P / levels)), +-(levels - 1)) with P the power of two nearest to ``magnitude``;
+    """d = grad + weight_decay * (weight * scale);
+    g = clip(round(d / (P / levels)), +-(levels - 1)) with P the power of two nearest to max |d|;
     accumulator = momentum_quarters * round(accumulator / 4) + g;
     weight = clip(weight - lr_code * accumulator, +-limit).
 
-    weight: int32 in units of 2^-23; accumulator: int32 in units of 2^-14; lr_code in units of 2^-9.
+    weight: int32 in units of 2^-23; accumulator: int32 in units of 2^-14; lr_code in units of 2^-9. scale: NaN from
+    here on where d is not finite.
     """
-    unit = scale_of(magnitude, "power", levels)
-    rounded = rounded_to_integer(in_memory(grad) / unit, "nearest" if key is None else "stochastic", key)
+    d = in_memory(grad) + number(weight_decay, grad) * (in_memory(weight).float() * scale)
+    extent = extremes(d)
+    scale.add_((extent * 0).sum())
+    unit = scale_of(extent, "power", levels)
+    rounded = rounded_to_integer(d / unit, "nearest" if key is None else "stochastic", key)
     g = clipped(rounded, 1.0 - levels, levels - 1.0).to(torch.int64)
     memory = in_memory(accumulator)
     memory.copy_(momentum_quarters * _quarter(memory.to(torch.int64)) + g)
