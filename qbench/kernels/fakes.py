@@ -216,6 +216,14 @@ def move_average_(average: Tensor, value: Tensor, weight: float) -> None:
     return None
 
 
+def level_line(mean: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    return tuple(_flat(mean, mean.shape) for _ in range(5))
+
+
+def level_gradient_line(sums: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    return tuple(_flat(sums, sums.shape[1:]) for _ in range(5))
+
+
 def encode_normalised_levels(x: Tensor, mean: Tensor, inverse: Tensor, thresholds: Tensor) -> Tensor:
     return image(x, x.shape, torch.uint8)
 

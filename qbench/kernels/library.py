@@ -103,6 +103,11 @@ SCHEMAS = {
     ),
     "moments": "(Tensor x) -> (Tensor, Tensor, Tensor, Tensor)",
     "move_average_": "(Tensor(a!) average, Tensor value, float weight) -> ()",
+    "level_line": (
+        "(Tensor mean, Tensor variance, Tensor weight, Tensor bias, int rows, float eps) "
+        f"-> ({', '.join(['Tensor'] * 5)})"
+    ),
+    "level_gradient_line": (f"(Tensor sums, int rows, Tensor inverse, Tensor weight) -> ({', '.join(['Tensor'] * 5)})"),
     "encode_normalised_levels": "(Tensor x, Tensor mean, Tensor inverse, Tensor thresholds) -> Tensor",
     "level_view": f"({LEVELS}, Tensor? trunk) -> (Tensor, Tensor, Tensor)",
     "level_gradient_sums": f"(Tensor g, {LEVELS}) -> Tensor",

@@ -14,6 +14,8 @@ one sentence for arguments that do not fit.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
@@ -222,6 +224,59 @@ def move_average_(average: Tensor, value: Tensor, weight: float) -> None:
         raise ValueError(f"weight must be from 0 to 1, got {weight}")
     ops.move_average_(average, dense(value), weight)
     increment_version([average])
+
+
+class LevelLine(NamedTuple):
+    """What :func:`level_line` returns, float32 [C] each."""
+
+    mean: Tensor
+    inverse: Tensor
+    slope: Tensor
+    offset: Tensor
+    unbiased: Tensor
+
+
+class LevelGradientLine(NamedTuple):
+    """What :func:`level_gradient_line` returns: gradients of weight and bias, and a, b, c of :func:`level_gradient`;
+    float32 [C] each."""
+
+    grad_weight: Tensor
+    grad_bias: Tensor
+    a: Tensor
+    b: Tensor
+    c: Tensor
+
+
+def level_line(mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor, rows: int, eps: float) -> LevelLine:
+    """The vectors of a norm on levels (Graham 2017), from a batch's mean and biased variance (float64 [C]) over
+    ``rows`` rows and weight and bias (float32 [C]).
+
+    inverse = 1 / sqrt(variance + eps), slope = weight, offset = bias, NaN where inverse is not finite: such a channel
+    has no levels. unbiased = variance * rows / (rows - 1), or the variance of a single row. In float64 until they are
+    done.
+    """
+    if mean.dim() != 1:
+        raise ValueError(f"mean must have one value per channel, got shape {tuple(mean.shape)}")
+    require_type(mean, "mean", torch.float64)
+    require_type(variance, "variance", torch.float64)
+    require_like(variance, "variance", mean, "mean")
+    weight, bias = (per_channel(values, name, len(mean)) for values, name in ((weight, "weight"), (bias, "bias")))
+    return LevelLine._make(ops.level_line(mean.contiguous(), variance.contiguous(), weight, bias, rows, eps))
+
+
+def level_gradient_line(sums: Tensor, rows: int, inverse: Tensor, weight: Tensor) -> LevelGradientLine:
+    """Gradients of weight and bias and the line of the input's gradient, from the sums S of
+    :func:`level_gradient_sums` over ``rows`` rows.
+
+    In float64: grad_bias = S[0], grad_weight = S[1], a = weight * inverse, b = -a * S[0] / rows, c = -a * S[1] / rows.
+    """
+    require_type(sums, "sums", torch.float64)
+    if sums.dim() != 2 or len(sums) != 2:
+        raise ValueError(f"sums must be [2, C], got shape {tuple(sums.shape)}")
+    inverse, weight = (
+        per_channel(values, name, sums.shape[1]) for values, name in ((inverse, "inverse"), (weight, "weight"))
+    )
+    return LevelGradientLine._make(ops.level_gradient_line(sums.contiguous(), rows, inverse, weight))
 
 
 def encode_normalised_levels(x: Tensor, mean: Tensor, inverse: Tensor, thresholds: Tensor) -> Tensor:

@@ -48,7 +48,10 @@ GROUPS = {
         "extremes", "view_extremes", "view_gradient_extremes", "chunk_statistics", "moments", "level_gradient_sums",
         "direct_gradient_sums",
     ),
-    "vector maths": ("range_line", "range_gradient_line", "direct_line", "direct_gradient_line"),
+    "vector maths": (
+        "range_line", "range_gradient_line", "direct_line", "direct_gradient_line", "level_line", "level_gradient_line",
+        "move_average_",
+    ),
 }  # fmt: skip
 OTHER, UPDATE, REST = "other passes", "update", "rest: PyTorch, Python"
 

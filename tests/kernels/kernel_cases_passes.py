@@ -157,6 +157,31 @@ def moved(name: str, weight: float) -> tuple[Any, ...]:
     return normal(tuple(value.shape), seed=46), value, weight
 
 
+SPECIAL = (math.nan, math.inf, 0.0, 1e-300, 1e300)
+
+
+def norm_vectors(channels: int, rows: int, *, special: bool = False) -> tuple[Any, ...]:
+    mean, variance = (normal((channels,), seed=seed).double() / 3 for seed in (47, 48))
+    if special:
+        mean[: len(SPECIAL)] = variance[: len(SPECIAL)] = torch.tensor(SPECIAL, dtype=torch.float64)
+    return mean, variance.abs(), normal((channels,), seed=49), normal((channels,), seed=50), rows, 1e-5
+
+
+def gradient_vectors(channels: int, rows: int, *, special: bool = False) -> tuple[Any, ...]:
+    sums = normal((2, channels), seed=51).double() * rows / 7
+    if special:
+        sums[:, : len(SPECIAL)] = torch.tensor(SPECIAL, dtype=torch.float64)
+    return sums, rows, normal((channels,), seed=52), normal((channels,), seed=53)
+
+
+def _lines() -> Iterator[Case]:
+    for op, build in (("level_line", norm_vectors), ("level_gradient_line", gradient_vectors)):
+        for channels, rows in product((1, 16, 37), (1, 2, 1000)):
+            yield Case(op, f"{channels}-{rows}", partial(build, channels, rows))
+        yield Case(op, "special", partial(build, 16, 77, special=True))
+        yield Case(op, "no-rows", partial(build, 5, 0))
+
+
 def _averages() -> Iterator[Case]:
     for name, weight in product(AVERAGED, (0.0, 0.003, 0.1, math.nextafter(0.5, 0), 0.5, 0.9, 1.0)):
         yield Case("move_average_", f"{name}-{weight!r}", partial(moved, name, weight))
@@ -388,4 +413,4 @@ def _pooling() -> Iterator[Case]:
             yield Case("max_pool2d_backward", f"{name}-{fill}", partial(pooled_back, name, fill))
 
 
-CASES = (*_averages(), *_statistics(), *_views(), *_poisoned(), *_levels(), *_packing(), *_pooling())
+CASES = (*_lines(), *_averages(), *_statistics(), *_views(), *_poisoned(), *_levels(), *_packing(), *_pooling())

@@ -116,6 +116,8 @@ def of_views(draw: Random) -> Iterator[Drawn]:
     yield "join_gradients", passes.joined(shape, draw.choice((S8, S16)), **wanted), 0
     yield "view_gradient_extremes", passes.gradient(shape, relu), 0
     yield "encode_view_gradient_", passes.encoded_gradient(shape, relu, key), 0
+    yield "level_line", passes.norm_vectors(shape[1], draw.randint(1, 999)), 0
+    yield "level_gradient_line", passes.gradient_vectors(shape[1], draw.randint(1, 999)), 0
     value = normal((shape[1],), seed=draw.randint(0, 999))
     yield "move_average_", (normal((shape[1],)), draw.choice((value, value.double() / 3)), draw.random()), 0
     yield "moments", (normal(shape, seed=draw.randint(0, 999)),), passes.SUMS_TOLERANCE

@@ -64,6 +64,8 @@ SIGNATURES = {
     "moments": "p l l p p p p",
     "move_average": "p l p i d",
     "level_gradient_sums": "p p l l p l p p i p",
+    "level_line": "l p p p p d d p p p p p",
+    "level_gradient_line": "l p l p p p p p p p",
     "direct_line": "l p p p p p d d p p p p p p p",
     "direct_gradient_line": "l p l d p p p p p p p p p",
     "direct_view": f"{DIRECT} p p p",

@@ -173,6 +173,33 @@ def move_average_(average: Tensor, value: Tensor, weight: float) -> None:
     call("move_average", average.data_ptr(), average.numel(), value.data_ptr(), value.dtype == torch.float64, weight)
 
 
+def level_line(
+    mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor, rows: int, eps: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """(mean, inverse, slope, offset, unbiased variance)."""
+    channels = mean.numel()
+    used, inverse, slope, offset, unbiased = (torch.empty(channels) for _ in range(5))
+    call(
+        "level_line", channels, mean.data_ptr(), variance.data_ptr(), weight.data_ptr(), bias.data_ptr(),
+        rows / max(rows - 1, 1), eps, used.data_ptr(), inverse.data_ptr(), slope.data_ptr(), offset.data_ptr(),
+        unbiased.data_ptr(),
+    )  # fmt: skip
+    return used, inverse, slope, offset, unbiased
+
+
+def level_gradient_line(
+    sums: Tensor, rows: int, inverse: Tensor, weight: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """(gradient of the weight, of the bias, and a, b, c of :func:`level_gradient`)."""
+    channels = sums.shape[1]
+    grad_weight, grad_bias, a, b, c = (torch.empty(channels) for _ in range(5))
+    call(
+        "level_gradient_line", channels, sums.data_ptr(), rows, inverse.data_ptr(), weight.data_ptr(),
+        grad_weight.data_ptr(), grad_bias.data_ptr(), a.data_ptr(), b.data_ptr(), c.data_ptr(),
+    )  # fmt: skip
+    return grad_weight, grad_bias, a, b, c
+
+
 def encode_normalised_levels(x: Tensor, mean: Tensor, inverse: Tensor, thresholds: Tensor) -> Tensor:
     """Codes."""
     mean, inverse, thresholds = _contiguous(mean, inverse, thresholds)

@@ -154,6 +154,34 @@ QBENCH_EXPORT void qbench_chunk_statistics(
 }
 
 // mean, variance, lows, highs [channels].
+// correction: from the biased to the unbiased variance. All others [channels].
+QBENCH_EXPORT void qbench_level_line(
+    i64 channels, const double* mean, const double* variance, const float* weight, const float* bias, double correction,
+    double eps, float* used, float* inverse, float* slope, float* offset, float* unbiased, int, int) {
+    for (i64 c = 0; c < channels; ++c) {
+        used[c] = static_cast<float>(mean[c]);
+        inverse[c] = static_cast<float>(1 / std::sqrt(variance[c] + eps));
+        slope[c] = weight[c];
+        offset[c] = bias[c] + 0 * inverse[c];
+        unbiased[c] = static_cast<float>(variance[c] * correction);
+    }
+}
+
+// sums [2, channels]: of m and m * level.
+QBENCH_EXPORT void qbench_level_gradient_line(
+    i64 channels, const double* sums, i64 rows, const float* inverse, const float* weight, float* grad_weight,
+    float* grad_bias, float* a, float* b, float* c, int, int) {
+    const double count = static_cast<double>(rows);
+    for (i64 p = 0; p < channels; ++p) {
+        const double slope = static_cast<double>(weight[p]) * inverse[p];
+        grad_weight[p] = static_cast<float>(sums[channels + p]);
+        grad_bias[p] = static_cast<float>(sums[p]);
+        a[p] = static_cast<float>(slope);
+        b[p] = static_cast<float>(-(slope * sums[p]) / count);
+        c[p] = static_cast<float>(-(slope * sums[channels + p]) / count);
+    }
+}
+
 // Of a few channels: one thread, and no vectors of our own.
 QBENCH_EXPORT void qbench_move_average(
     float* average, i64 n, const void* values, int is_double, double given_weight, int, int) {

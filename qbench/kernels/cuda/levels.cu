@@ -1,5 +1,6 @@
 // Passes over float32 channels-last rows, and over the codes of a grid of levels.
 #include "columns.cuh"
+#include "doubles.cuh"
 #include "levels.cuh"
 #include "view.cuh"
 
@@ -73,6 +74,33 @@ extern "C" __global__ void finish_moments(const Moments* partials, i64 parts, i6
     variance[channel] = result.deviations / result.count;
     lows[channel] = result.low;
     highs[channel] = result.high;
+}
+
+// correction: from the biased to the unbiased variance. All others [channels].
+extern "C" __global__ void level_line(i64 channels, const double* mean, const double* variance, const float* weight,
+                                      const float* bias, double correction, double eps, float* used, float* inverse,
+                                      float* slope, float* offset, float* unbiased) {
+    for_each(channels, [&](i64 c) {
+        used[c] = (float)mean[c];
+        inverse[c] = (float)divide(1.0, __dsqrt_rn(add(variance[c], eps)));
+        slope[c] = weight[c];
+        offset[c] = add(bias[c], multiply(0.0f, inverse[c]));
+        unbiased[c] = (float)multiply(variance[c], correction);
+    });
+}
+
+// sums [2, channels], of level_gradient_sums.
+extern "C" __global__ void level_gradient_line(i64 channels, const double* sums, i64 rows, const float* inverse,
+                                               const float* weight, float* grad_weight, float* grad_bias, float* a,
+                                               float* b, float* c) {
+    for_each(channels, [&](i64 p) {
+        const double count = (double)rows, slope = multiply((double)weight[p], (double)inverse[p]);
+        grad_weight[p] = (float)sums[channels + p];
+        grad_bias[p] = (float)sums[p];
+        a[p] = (float)slope;
+        b[p] = (float)divide(-multiply(slope, sums[p]), count);
+        c[p] = (float)divide(-multiply(slope, sums[channels + p]), count);
+    });
 }
 
 template <typename T>

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from qbench.kernels.cuda.columns import column_grid, column_width
-from qbench.kernels.cuda.launch import flat_grid, launch
+from qbench.kernels.cuda.launch import Double, flat_grid, launch
 from qbench.kernels.cuda.layout import dense, rows_and_channels
 
 MOMENTS_BYTES = 32
@@ -39,6 +39,32 @@ def move_average_(average: Tensor, value: Tensor, weight: float) -> None:
     kernel = f"move_average<{'double' if value.dtype == torch.float64 else 'float'}>"
     arguments = (average, count, value, float(weight), float(1 - weight), weight < 0.5)
     launch(kernel, flat_grid(count, device), *arguments, device=device)
+
+
+def level_line(
+    mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor, rows: int, eps: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """(mean, inverse, slope, offset, unbiased variance)."""
+    channels, device = mean.numel(), mean.device
+    used, inverse, slope, offset, unbiased = (torch.empty(channels, device=device) for _ in range(5))
+    launch(
+        "level_line", flat_grid(channels, device, per_thread=1), channels, mean, variance, weight, bias,
+        Double(rows / max(rows - 1, 1)), Double(eps), used, inverse, slope, offset, unbiased, device=device,
+    )  # fmt: skip
+    return used, inverse, slope, offset, unbiased
+
+
+def level_gradient_line(
+    sums: Tensor, rows: int, inverse: Tensor, weight: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """(gradient of the weight, of the bias, and a, b, c of :func:`level_gradient`)."""
+    channels, device = sums.shape[1], sums.device
+    grad_weight, grad_bias, a, b, c = (torch.empty(channels, device=device) for _ in range(5))
+    launch(
+        "level_gradient_line", flat_grid(channels, device, per_thread=1),
+        channels, sums, rows, inverse, weight, grad_weight, grad_bias, a, b, c, device=device,
+    )  # fmt: skip
+    return grad_weight, grad_bias, a, b, c
 
 
 def encode_normalised_levels(x: Tensor, mean: Tensor, inverse: Tensor, thresholds: Tensor) -> Tensor:

@@ -3,7 +3,9 @@
 from qbench.kernels.cuda.levels import (
     encode_normalised_levels,
     level_gradient,
+    level_gradient_line,
     level_gradient_sums,
+    level_line,
     moments,
     move_average_,
 )
@@ -30,7 +32,9 @@ __all__ = [
     "encode_view_gradient_",
     "join_gradients",
     "level_gradient",
+    "level_gradient_line",
     "level_gradient_sums",
+    "level_line",
     "level_view",
     "moments",
     "move_average_",

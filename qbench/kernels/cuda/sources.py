@@ -44,7 +44,8 @@ KERNELS: dict[str, tuple[str, ...]] = {
         *_instances("encode_view_gradient", ("1", "4")), *_instances("chunk_statistics", ("1", "4")),
     ),
     "levels": (
-        "finish_moments", "encode_normalised_levels", "finish_level_gradient_sums", "level_gradient",
+        "finish_moments", "level_line", "level_gradient_line",
+        "encode_normalised_levels", "finish_level_gradient_sums", "level_gradient",
         *_instances("move_average", ("float", "double")),
         *_instances("partial_moments", ("1", "4")), *_instances("partial_level_gradient_sums", ("1", "4")),
     ),

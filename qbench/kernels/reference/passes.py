@@ -146,6 +146,24 @@ def move_average_(average: Tensor, value: Tensor, weight: float) -> None:
         average.copy_(value - encode.number(1 - weight, average) * step)
 
 
+def level_line(
+    mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor, rows: int, eps: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """(mean, inverse, slope, offset, unbiased variance), in float64 until they are done."""
+    inverse = (1 / (variance + eps).sqrt()).float()
+    return mean.float(), inverse, weight.clone(), bias + 0 * inverse, (variance * (rows / max(rows - 1, 1))).float()
+
+
+def level_gradient_line(
+    sums: Tensor, rows: int, inverse: Tensor, weight: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """(gradient of the weight, of the bias, and a, b, c of :func:`level_gradient`), in float64 until they are done."""
+    count = torch.full((), float(rows), dtype=torch.float64, device=sums.device)
+    a = weight.double() * inverse.double()
+    b, c = -(a * sums[0]) / count, -(a * sums[1]) / count
+    return sums[1].float(), sums[0].float(), a.float(), b.float(), c.float()
+
+
 def encode_normalised_levels(x: Tensor, mean: Tensor, inverse: Tensor, thresholds: Tensor) -> Tensor:
     """:func:`encode_levels` of (x - mean) * inverse per channel, each operation rounded to float32."""
     return encode.encode_levels((x - _channels(mean, x)) * _channels(inverse, x), thresholds)

@@ -84,19 +84,24 @@ class LevelBlock:
             return view.values(materialised(trunk))[0]
         return defer(placeholder(codes.shape, codes.device), view)
 
-    def encode(self, y: Tensor) -> tuple[QTensor, Tensor]:
-        """Levels of the normalised ``y``, and 1 / sigma float32 [C]. Moves the running statistics."""
+    def encode(self, y: Tensor) -> tuple[QTensor, passes.LevelLine]:
+        """Levels of the normalised ``y``, and the norm as vectors. Moves the running statistics."""
+        norm = self.norm
         mean, variance, _, _ = passes.moments(y)
-        count = y.numel() // max(y.shape[1], 1)
-        self.norm.track(mean, variance * (count / max(count - 1, 1)))
-        inverse = torch.rsqrt(variance + self.norm.eps).float()
-        codes = passes.encode_normalised_levels(y, mean.float(), inverse, decision_points(self.spec, y.device))
+        line = passes.level_line(mean, variance, norm.weight.detach(), norm.bias.detach(), rows_in(y), norm.eps)
+        norm.track(line.mean, line.unbiased)
+        codes = passes.encode_normalised_levels(y, line.mean, line.inverse, decision_points(self.spec, y.device))
         q = QTensor(codes, None, None, self.spec, level_table(self.spec, y.device))
 
         def exact() -> Tensor:
-            return from_rows((rows_of(y) - mean.float()) * inverse, y)
+            return from_rows((rows_of(y) - line.mean) * line.inverse, y)
 
-        return self.norm.normalised_site.observe(q, exact), inverse
+        return norm.normalised_site.observe(q, exact), line
+
+
+def rows_in(x: Tensor) -> int:
+    """N * H * W, or N."""
+    return x.numel() // max(x.shape[1], 1)
 
 
 class _LevelBlock(torch.autograd.Function):
@@ -105,12 +110,9 @@ class _LevelBlock(torch.autograd.Function):
         ctx: Any, y: Tensor, gamma: Tensor, beta: Tensor, trunk: Tensor | None, shortcut: Source | None,
         block: LevelBlock, outcome: list[Source],
     ) -> Tensor:  # fmt: skip
-        q, inverse = block.encode(y)
+        q, line = block.encode(y)
         bits = block.spec.bits
-        # A channel that is not finite has no levels; its NaN goes on through the offset.
-        offset = beta + 0 * inverse
-        slope = gamma.clone()  # a later step of the optimiser is none of the values
-        view = View(stored(q.codes, bits), q.codes.shape, bits, slope, offset, block.relu, table=q.table)
+        view = View(stored(q.codes, bits), q.codes.shape, bits, line.slope, line.offset, block.relu, table=q.table)
         mask = None
         if trunk is None:
             outcome.append(view)
@@ -118,22 +120,20 @@ class _LevelBlock(torch.autograd.Function):
             held, mask = added(view, trunk, shortcut)
             outcome.append(held)
         ctx.relu, ctx.shape, ctx.bits = block.relu, q.codes.shape, bits
-        keep(ctx, [], [view.stored, gamma, offset, q.table, inverse, mask])
+        keep(ctx, [], [view.stored, line.slope, line.offset, q.table, line.inverse, mask])
         return placeholder(q.codes.shape, y.device)
 
     @staticmethod
     @differentiable_once
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        _, (packed, gamma, offset, table, inverse, mask) = kept(ctx)
-        view = View(packed, ctx.shape, ctx.bits, gamma, offset, ctx.relu, table=table)
+        _, (packed, slope, offset, table, inverse, mask) = kept(ctx)
+        view = View(packed, ctx.shape, ctx.bits, slope, offset, ctx.relu, table=table)
         codes, g, relu, grad_trunk = view.codes, grads[0], ctx.relu, None
         if mask is not None:
             g = passes.apply_mask(g, mask)[0] if mask.numel() else g
             relu, grad_trunk = False, g
-        line = (codes, table, gamma, offset, relu)
-        grad_bias, grad_weight = passes.level_gradient_sums(g, *line)
-        count = codes.numel() // max(codes.shape[1], 1)
-        through = gamma.double() * inverse.double()
-        mean, pull = -through * grad_bias / count, -through * grad_weight / count
-        grad_y = passes.level_gradient(g, *line, through.float(), mean.float(), pull.float())
-        return grad_y, grad_weight.float(), grad_bias.float(), grad_trunk, None, None, None
+        line = (codes, table, slope, offset, relu)
+        sums = passes.level_gradient_sums(g, *line)
+        found = passes.level_gradient_line(sums, rows_in(codes), inverse, slope)
+        grad_y = passes.level_gradient(g, *line, found.a, found.b, found.c)
+        return grad_y, found.grad_weight, found.grad_bias, grad_trunk, None, None, None

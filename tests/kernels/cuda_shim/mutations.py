@@ -226,10 +226,15 @@ MUTATIONS = [
          "use(partials, items[u], row + u * tile.row_step);"),
     ),
     *_of(
-        "levels", "moments move_average_ level_gradient_sums level_gradient encode_normalised_levels",
-        ("average from the wrong end", "from_average ? add", "!from_average ? add"),
-        ("float64 values not rounded first", "step = subtract(value, average[i])",
-         "step = (float)(values[i] - average[i])"),
+        "levels", "moments move_average_ level_line level_gradient_line level_gradient_sums level_gradient "
+        "encode_normalised_levels",
+        ("no epsilon", "__dsqrt_rn(add(variance[c], eps))", "__dsqrt_rn(variance[c])"),
+        ("a channel without levels is finite", "add(bias[c], multiply(0.0f, inverse[c]))", "bias[c]"),
+        ("gradients exchanged", "b[p] = (float)divide(-multiply(slope, sums[p]), count);",
+         "b[p] = (float)divide(-multiply(slope, sums[channels + p]), count);"),
+        ("always from the value's end", "from_average ? add(average[i], multiply(weight, step)) : "
+         "subtract(value, multiply(rest, step))", "subtract(value, multiply(rest, step))"),
+        ("float64 values not rounded first", "subtract(value, average[i])", "(float)(values[i] - average[i])"),
         ("variance between parts lost",
          "difference * difference * (count * other.count / (count + other.count))", "0.0"),
         ("last row not seen", "row + tile.row_step >= range.end", "row + tile.row_step > range.end"),
