@@ -93,8 +93,7 @@ class TrainStep:
         if replay is not None and replay.gradients is not None:
             self._take(replay.gradients, set(map(id, large)))
         elif replay is not None and replay.is_recording:
-            with replay.recorded():  # an update would be on the tape
-                loss.backward()  # type: ignore[no-untyped-call]
+            replay.backward(loss)  # and no more: an update would be on the tape
         else:
             with self._applied_early(large):
                 (loss if self._scaler is None else self._scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]

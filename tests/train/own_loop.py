@@ -69,8 +69,7 @@ class OwnLoop:
                 assert parameter is not None
                 parameter.grad = gradient
         elif self.replay is not None and self.replay.is_recording:
-            with self.replay.recorded():
-                loss.backward()  # type: ignore[no-untyped-call]
+            self.replay.backward(loss)
         else:
             loss.backward()  # type: ignore[no-untyped-call]
         self.step += 1

@@ -1,7 +1,8 @@
 """Training steps that are recorded and replayed.
 
-recorder: the operators of a step. tape: the step from its operators. native: its kernels as calls of the C++ library on
-memory laid out beforehand. scene: what else decides about a step. steps: which steps are replayed.
+recorder: the operators of a step. asides: what a step does past them. tape: the step from its operators. native: its
+kernels as calls of the C++ library on memory laid out beforehand. scene: what else decides about a step. steps: which
+steps are replayed.
 """
 
 from qbench.train.replay.steps import VARIABLE, Replay, is_allowed

@@ -13,6 +13,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from qbench.kernels import library
 from qbench.kernels.random import MASK
+from qbench.train.replay.asides import Asides
 
 UNFORESEEABLE = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
 """Tags of operators whose results, or their shapes, depend on a tensor's values."""
@@ -98,16 +99,34 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         # By storage, which is not held here: the step's memory is freed as it would have been.
         self._places: MutableMapping[torch.UntypedStorage, Layouts] = WeakIdKeyDictionary()
         self.beside: dict[Place, Layouts] = {}
+        self._asides = Asides()
         for tensor in (images, labels):
             self._made(tensor)
+
+    def __enter__(self) -> Recorder:
+        self._asides.__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        super().__exit__(*exception)  # type: ignore[no-untyped-call]
+        self._asides.__exit__(*exception)
+        self.refusal = self.refusal or self._asides.found
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Run the operator and note it."""
         kwargs = kwargs or {}
-        if func.namespace == "profiler":
+        if self.refusal or func.namespace == "profiler":
             return func(*args, **kwargs)
+        with torch._C.DisableTorchFunction():  # what an operator does with memory is its own affair
+            self._asides.look_at_state()
+            result = self._noted(func, args, kwargs)
+            self._asides.expect_state()
+        return result
+
+    def _noted(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         operands = tuple(self._place_of(x) for x in (*args, *kwargs.values()))
         function = self._own(func, args, operands) if func.namespace == library.NAMESPACE else func
         result = func(*args, **kwargs)
@@ -130,7 +149,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _yield(self, tensor: Tensor, parameter: Tensor | None) -> None:
         place = self._known(tensor)
         if place is None:
-            self.refusal = "the loss or a gradient comes from no operator"
+            self.refusal = self.refusal or "the loss or a gradient comes from no operator"
         else:
             self.entries.append(Yielded(place, parameter))
 
@@ -150,6 +169,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             entry = Entry(listed, tuple(self._place_of(item) for item in x), results=self._new(None))
             self.entries.append(entry)
             return entry.made[0]
+        if isinstance(x, torch.Generator):  # anybody may seed it between two steps
+            self.refusal = "an operator draws from a generator of its own"
         return self._new(list(x) if isinstance(x, (list, tuple)) else x)
 
     def _results(self, func: Any, result: Any) -> Place | tuple[Place, ...] | None:

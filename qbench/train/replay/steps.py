@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
+from torch.autograd.graph import get_gradient_edge
 
 from qbench.errors import InputError
 from qbench.train.replay.native import NativeTape
@@ -87,15 +88,15 @@ class Replay:
         """Whether the forward pass of the newest loss was recorded, so that its backward pass has to be."""
         return self._recorder is not None
 
-    @contextmanager
-    def recorded(self) -> Iterator[None]:
-        """The context of a backward pass that belongs on a tape."""
+    def backward(self, loss: Tensor) -> None:
+        """The backward pass of the newest loss, which belongs on a tape."""
         recorder, self._recorder = self._recorder, None
         assert recorder is not None
         hooks = [p.register_post_accumulate_grad_hook(recorder.yield_gradient) for p in self._scene.trained()]  # type: ignore[no-untyped-call]
         try:
             with recorder:
-                yield
+                # Of a tensor, PyTorch would hide from the recorder the functions that are called on the way.
+                torch.autograd.backward(get_gradient_edge(loss))
         finally:
             for hook in hooks:
                 hook.remove()
