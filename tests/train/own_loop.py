@@ -39,12 +39,12 @@ class OwnLoop:
     """Steps of one's own model; ``run`` gives the loss and all gradients."""
 
     def __init__(
-        self, network: Callable[[Net, Tensor], Tensor] | DrawnNetwork, recipe: Recipe | str, *, replays: bool
+        self, network: Callable[[Net, Tensor], Tensor] | nn.Module, recipe: Recipe | str, *, replays: bool
     ) -> None:
         torch.manual_seed(0)
         recipe = find_method(recipe).build({}) if isinstance(recipe, str) else recipe
         self.image = network.image if isinstance(network, DrawnNetwork) else (3, 8, 8)
-        network = copy.deepcopy(network) if isinstance(network, DrawnNetwork) else Net(network)
+        network = copy.deepcopy(network) if isinstance(network, nn.Module) else Net(network)
         self.converted = convert(network, recipe)
         self.model = self.converted.model
         self.replay = Replay(self.model, self.converted.clock, self._loss) if replays else None

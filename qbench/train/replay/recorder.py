@@ -15,6 +15,9 @@ from qbench.kernels import library
 from qbench.kernels.random import MASK
 from qbench.train.replay.asides import Asides
 
+FOLLOWING_AUTOGRAD = (torch.ops.aten.mkldnn_rnn_layer.default,)
+"""Operators that leave results out where autograd is off, as it is for a tape."""
+
 UNFORESEEABLE = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
 """Tags of operators whose results, or their shapes, depend on a tensor's values."""
 
@@ -129,6 +132,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _noted(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         operands = tuple(self._place_of(x) for x in (*args, *kwargs.values()))
         function = self._own(func, args, operands) if func.namespace == library.NAMESPACE else func
+        if func in FOLLOWING_AUTOGRAD:
+            self.refusal = f"{func} gives something else without autograd"
         result = func(*args, **kwargs)
         results = self._results(func, result)
         is_kernel = func.namespace == library.NAMESPACE and not func._schema.is_mutable
@@ -186,10 +191,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _known(self, x: Tensor) -> Place | None:
         """The place of what lies where ``x`` does."""
+        if x.layout is not torch.strided:
+            return None
         return self._places.get(x.untyped_storage(), {}).get(layout(x))
 
     def _made(self, x: Tensor) -> Place:
         """The place of a result; that of an operand in whose memory it lies in the same way."""
+        if x.layout is not torch.strided:
+            self.refusal = f"a tensor is {x.layout}"  # which may have several storages, or none
+            return self._new(None)
         layouts = self._places.setdefault(x.untyped_storage(), {})
         place = layouts.setdefault(layout(x), self._new(None))
         self.beside[place] = layouts
@@ -226,8 +236,8 @@ def _name(entry: Entry | Yielded | None) -> str:
 
 
 def layout(x: Tensor) -> tuple[object, ...]:
-    """How ``x`` lies in its storage."""
-    return x.storage_offset(), x.shape, x.stride(), x.dtype, x.device
+    """How ``x`` lies in its storage, and how it is read from there."""
+    return x.storage_offset(), x.shape, x.stride(), x.dtype, x.device, x.is_conj(), x.is_neg()
 
 
 def listed(*tensors: Tensor) -> list[Tensor]:
