@@ -294,14 +294,27 @@ def add_hook(loop: OwnLoop) -> None:
     loop.model.last.register_forward_hook(lambda module, x, y: y * 2)
 
 
+def add_gradient_hook(loop: OwnLoop) -> None:
+    loop.model.last.weight.register_hook(lambda g: g * 2)
+
+
+def replace_module(loop: OwnLoop) -> None:
+    """Whose parameters get gradients that no tape before gave."""
+    torch.manual_seed(7)
+    loop.model.last = nn.Linear(8, 4)
+
+
 def change_setting(loop: OwnLoop) -> None:
     loop.model.change = joined
 
 
-@pytest.mark.parametrize(
-    "change",
-    [freeze, replace_values, replace_parameter, replace_buffer, add_module, watch, add_hook, change_setting],
-)
+CHANGES = [
+    freeze, replace_values, replace_parameter, replace_buffer, replace_module, add_module, watch, add_hook,
+    add_gradient_hook, change_setting,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_a_tape_ends_where_the_model_is_no_longer_the_same(change: Callable[[OwnLoop], None]) -> None:
     """And the results are those of the changed model, in the step behind the change already."""
     results = []
@@ -313,10 +326,67 @@ def test_a_tape_ends_where_the_model_is_no_longer_the_same(change: Callable[[Own
         results.append([*before, *after])
         if replays:
             assert loop.replay is not None
-            has_hooks = change is add_hook
+            has_hooks = change in (add_hook, add_gradient_hook)
             assert loop.replayed == 2 + (0 if has_hooks else 2)
     for a, b in zip(*results, strict=True):
         assert len(a) == len(b) and all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_a_hook_of_all_modules_is_called_until_it_is_gone() -> None:
+    def doubled(module: nn.Module, x: object, y: Tensor) -> Tensor | None:
+        return y * 2 if isinstance(module, nn.Linear) else None
+
+    results = []
+    for replays in (False, True):
+        loop = OwnLoop(changed_in_place, "banner8", replays=replays)
+        outcomes = [loop.run() for _ in range(4)]
+        handle = nn.modules.module.register_module_forward_hook(doubled)
+        try:
+            outcomes.append(loop.run())
+        finally:
+            handle.remove()
+        outcomes += [loop.run() for _ in range(4)]
+        results.append(outcomes)
+        assert loop.replayed == (1 + 2 if replays else 0)
+    for a, b in zip(*results, strict=True):
+        assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_a_batch_that_gets_a_gradient_is_run() -> None:
+    """Also behind steps that were replayed."""
+    loop = OwnLoop(changed_in_place, "banner8", replays=True)
+    assert loop.replay is not None
+    for _ in range(5):
+        loop.run()
+    for _ in range(2):
+        images, labels = loop.batch()
+        loop.run((images.requires_grad_(), labels))
+        assert images.grad is not None
+    assert (loop.replayed, loop.replay.refusal) == (2, "the batch gets a gradient")
+
+
+def test_images_and_labels_of_one_storage_are_not_told_apart() -> None:
+    loop = OwnLoop(changed_in_place, "fp32", replays=True)
+    assert loop.replay is not None
+    for _ in range(5):
+        images, labels = loop.batch()
+        memory = torch.cat([images.view(-1).view(torch.int64), labels])
+        loop.run((memory[: -len(labels)].view(torch.float32).view(images.shape), memory[-len(labels) :]))
+    assert (loop.replayed, loop.replay.refusal) == (0, "images and labels share memory")
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
+@pytest.mark.parametrize("compiled", [torch.jit.script, torch.compile])
+def test_a_compiled_module_is_not_recorded(compiled: Callable[[nn.Module], nn.Module]) -> None:
+    """It would run other operators than it does else."""
+    loop = OwnLoop(changed_in_place, "fp32", replays=True)
+    loop.model.last = compiled(loop.model.last)
+    assert loop.replay is not None
+    loop.replay._forward = lambda images, labels: images.sum()  # to compile takes long
+    loop.converted.clock.step = 1  # codes are not noted
+    images, labels = loop.batch()
+    assert loop.replay.forward(1, images, labels) == images.sum()
+    assert (loop.replay.refusal, loop.replay.is_recording) == ("a module is compiled", False)
 
 
 def test_another_batch_is_run() -> None:

@@ -105,6 +105,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._asides = Asides()
         for tensor in (images, labels):
             self._made(tensor)
+        if len(self._places) < 2:
+            self.refusal = "images and labels share memory"
+        if images.requires_grad or labels.requires_grad:
+            self.refusal = "the batch gets a gradient"
 
     def __enter__(self) -> Recorder:
         self._asides.__enter__()

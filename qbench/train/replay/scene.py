@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+import sys
 from operator import is_
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from qbench.train.replay.recorder import UnrepeatableError, layout
@@ -25,37 +27,43 @@ class Scene:
     """What decides which operators a step runs, beside the clock: how the batch lies, and what the modules hold."""
 
     def __init__(self, model: nn.Module) -> None:
-        modules = dict(model.named_modules())
-        self._hooks = [vars(module)[hooks] for module in modules.values() for hooks in HOOKS]
-        self._named: list[tuple[str, dict[str, Any]]] = [(name, module.__dict__) for name, module in modules.items()]
-        self._named += [(name, vars(module)[part]) for name, module in modules.items() for part in CHILDREN]
+        self._model = model
+        self._hooks: list[dict[int, Any]] = []
+        self._named: list[tuple[str, dict[str, Any]]] = []
         self._places: list[tuple[dict[str, Any], str]] = []
         self._objects: list[Any] = []
         self._tensors: list[Tensor] = []
         self._numbers: list[int] = []
         self._layout: tuple[object, ...] = ()
+        self.trained: list[nn.Parameter] = []
 
     def note(self, images: Tensor, labels: Tensor) -> None:
-        """Remember how it is."""
+        """Remember how it is. trained: the parameters that get a gradient."""
+        modules = dict(self._model.named_modules())  # which may be others than the last time
+        self._hooks = [vars(module)[hooks] for module in modules.values() for hooks in HOOKS]
+        self._hooks += [getattr(nn.modules.module, f"_global{hooks}") for hooks in HOOKS]
+        self._named = [(name, module.__dict__) for name, module in modules.items()]
+        self._named += [(name, vars(module)[part]) for name, module in modules.items() for part in CHILDREN]
         self._places = [(held, key) for _, held in self._named for key in held if key not in EVERY_MODULE]
         self._objects = self._held()
         self._tensors = [x for x in self._objects if isinstance(x, Tensor)]
         self._numbers, self._layout = self._placed(), _layout(images, labels)
+        parameters = (x for x in self._tensors if isinstance(x, nn.Parameter) and x.requires_grad)
+        self.trained = list(dict.fromkeys(parameters))
 
     def is_as_noted(self, images: Tensor, labels: Tensor) -> bool:
-        """Whether it still is so."""
-        return self._layout == _layout(images, labels) and not any(self._hooks) and self._is_same()
-
-    def trained(self) -> list[nn.Parameter]:
-        """The parameters that get a gradient."""
-        return list(dict.fromkeys(x for x in self._tensors if isinstance(x, nn.Parameter) and x.requires_grad))
+        """Whether it still is so, and nobody looks on."""
+        return self._layout == _layout(images, labels) and not self._has_hooks() and self._is_same()
 
     def require_unchanged(self) -> None:
         """Raises :class:`UnrepeatableError` where a step did what is not on its tape, or somebody looks on."""
-        if any(self._hooks) or any(getattr(p, hooks) for p in self.trained() for hooks in PARAMETER_HOOKS):
+        if self._has_hooks():
             raise UnrepeatableError("modules or parameters have hooks")
         if not self._is_same():
             raise UnrepeatableError(f"a step changes {self._changed()}")
+
+    def _has_hooks(self) -> bool:
+        return any(self._hooks) or any(getattr(p, hooks) for p in self.trained for hooks in PARAMETER_HOOKS)
 
     def _is_same(self) -> bool:
         return all(map(is_, self._held(), self._objects)) and self._placed() == self._numbers
@@ -107,4 +115,11 @@ def _generators() -> tuple[object, ...]:
 
 
 def _layout(*batch: Tensor) -> tuple[object, ...]:
-    return tuple(layout(x)[1:] for x in batch)
+    return tuple((*layout(x)[1:], x.requires_grad) for x in batch)
+
+
+def is_compiled(model: nn.Module) -> bool:
+    """Whether a module is compiled: it runs operators of its own, and others where somebody records it."""
+    dynamo = sys.modules.get("torch._dynamo")  # which takes seconds to load
+    kinds = (torch.jit.ScriptModule, *([] if dynamo is None else [dynamo.OptimizedModule]))
+    return any(isinstance(m, kinds) or m._compiled_call_impl is not None for m in model.modules())

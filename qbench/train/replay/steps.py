@@ -13,7 +13,7 @@ from torch.autograd.graph import get_gradient_edge
 from qbench.errors import InputError
 from qbench.train.replay.native import NativeTape
 from qbench.train.replay.recorder import Recorder, UnrepeatableError
-from qbench.train.replay.scene import Scene, Traces
+from qbench.train.replay.scene import Scene, Traces, is_compiled
 
 if TYPE_CHECKING:
     from qbench.nn.site import Clock
@@ -49,6 +49,7 @@ class Replay:
     def __init__(self, model: nn.Module, clock: Clock, forward: Callable[[Tensor, Tensor], Tensor]) -> None:
         self.refusal = ""
         self.gradients: Gradients | None = None
+        self._model = model
         self._forward = forward
         self._clock = clock
         self._scene = Scene(model)
@@ -66,6 +67,9 @@ class Replay:
         if not self._scene.is_as_noted(images, labels):
             if self._tape is not None or self._first is not None:
                 self._fail("the model or the shape of the batch changes between steps")
+            if is_compiled(self._model):
+                self._give_up("a module is compiled")
+                return self._forward(images, labels)
             self._scene.note(images, labels)
         if self._tape is not None:
             self.gradients = self._tape.play(step, images, labels)
@@ -92,7 +96,7 @@ class Replay:
         """The backward pass of the newest loss, which belongs on a tape."""
         recorder, self._recorder = self._recorder, None
         assert recorder is not None
-        hooks = [p.register_post_accumulate_grad_hook(recorder.yield_gradient) for p in self._scene.trained()]  # type: ignore[no-untyped-call]
+        hooks = [p.register_post_accumulate_grad_hook(recorder.yield_gradient) for p in self._scene.trained]  # type: ignore[no-untyped-call]
         try:
             with recorder:
                 # Of a tensor, PyTorch would hide from the recorder the functions that are called on the way.
@@ -118,3 +122,7 @@ class Replay:
         self.refusal = why
         self._failures += 1
         self._first = self._tape = None
+
+    def _give_up(self, why: str) -> None:
+        self._fail(why)
+        self._failures = MAX_FAILURES
