@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from qbench.train.replay.contents import class_variables, contents
 from qbench.train.replay.recorder import UnrepeatableError, layout
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ class Scene:
     def __init__(self, model: nn.Module) -> None:
         self._model = model
         self._hooks: list[dict[int, Any]] = []
-        self._named: list[tuple[str, dict[str, Any]]] = []
-        self._places: list[tuple[dict[str, Any], str]] = []
+        self._holders: list[dict[str, Any]] = []
+        self._places: list[tuple[str, dict[str, Any], str]] = []
         self._objects: list[Any] = []
         self._tensors: list[Tensor] = []
         self._numbers: list[int] = []
@@ -42,9 +43,12 @@ class Scene:
         modules = dict(self._model.named_modules())  # which may be others than the last time
         self._hooks = [vars(module)[hooks] for module in modules.values() for hooks in HOOKS]
         self._hooks += [getattr(nn.modules.module, f"_global{hooks}") for hooks in HOOKS]
-        self._named = [(name, module.__dict__) for name, module in modules.items()]
-        self._named += [(name, vars(module)[part]) for name, module in modules.items() for part in CHILDREN]
-        self._places = [(held, key) for _, held in self._named for key in held if key not in EVERY_MODULE]
+        named = [(name, module.__dict__) for name, module in modules.items()]
+        named += [(name, vars(module)[part]) for name, module in modules.items() for part in CHILDREN]
+        self._holders = [held for _, held in named]
+        self._places = [
+            (f"{name}.{key}".lstrip("."), held, key) for name, held in named for key in held if key not in EVERY_MODULE
+        ]
         self._objects = self._held()
         self._tensors = [x for x in self._objects if isinstance(x, Tensor)]
         self._numbers, self._layout = self._placed(), _layout(images, labels)
@@ -70,36 +74,39 @@ class Scene:
 
     def _held(self) -> list[Any]:
         """The very objects that the modules hold: a number set anew is another one, which errs on the safe side."""
-        return [held.get(key, self) for held, key in self._places]
+        return [held.get(key, self) for _, held, key in self._places]
 
     def _placed(self) -> list[int]:
         """Where parameters and buffers lie, which of them are trained, and how much each module holds."""
         tensors = self._tensors
         numbers = [*map(Tensor.data_ptr, tensors), *(x.requires_grad for x in tensors)]
-        return [*numbers, *(len(held) for _, held in self._named)]
+        return [*numbers, *map(len, self._holders)]
 
     def _changed(self) -> str:
         """The name of an attribute that is not what it was."""
-        pairs = zip(self._places, self._held(), self._objects, strict=True)
-        changed = next((place for place, now, before in pairs if now is not before), None)
-        if changed is None:
-            return "what a module holds"
-        module = next(name for name, held in self._named if held is changed[0])
-        return f"{module}.{changed[1]}".lstrip(".")
+        triples = zip(self._places, self._held(), self._objects, strict=True)
+        return next((name for (name, _, _), now, before in triples if now is not before), "what a module holds")
+
+    def contents(self) -> dict[str, bytes]:
+        """Digests of what is within the objects that modules and their classes hold, by name."""
+        held = {name: x for (name, _, _), x in zip(self._places, self._objects, strict=True)}
+        return {name: contents(x) for name, x in (held | class_variables(self._model)).items()}
 
 
 class Traces:
     """What a step leaves beside tensors when Python looks for more than is in its operands: at the clock, as schedules
-    do, or at a generator of random numbers."""
+    do, at a generator of random numbers, or within the objects that modules hold."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, scene: Scene) -> None:
         self._clock = clock
+        self._scene = scene
         self._readings = 0
         self._drawn: tuple[object, ...] = ()
+        self._contents: dict[str, bytes] = {}
 
     def note(self) -> None:
-        """Remember how many there are."""
-        self._readings, self._drawn = self._clock.readings, _generators()
+        """Remember how it is."""
+        self._readings, self._drawn, self._contents = self._clock.readings, _generators(), self._scene.contents()
 
     def require_none(self) -> None:
         """Raises :class:`UnrepeatableError` where there are new ones."""
@@ -107,6 +114,10 @@ class Traces:
             raise UnrepeatableError("what a step computes follows the clock")
         if _generators() != self._drawn:
             raise UnrepeatableError("a step draws random numbers in Python")
+        now = self._scene.contents()
+        changed = next((name for name in now if now[name] != self._contents.get(name)), None)
+        if changed is not None:
+            raise UnrepeatableError(f"a step changes what {changed} holds")
 
 
 def _generators() -> tuple[object, ...]:

@@ -53,7 +53,7 @@ class Replay:
         self._forward = forward
         self._clock = clock
         self._scene = Scene(model)
-        self._traces = Traces(clock)
+        self._traces = Traces(clock, self._scene)
         self._first: Recorder | None = None
         self._recorder: Recorder | None = None
         self._tape: NativeTape | None = None
@@ -111,8 +111,8 @@ class Replay:
 
     def _take(self, recorder: Recorder) -> None:
         """A step was recorded from its beginning to its end."""
-        self._traces.require_none()
         self._scene.require_unchanged()
+        self._traces.require_none()
         if self._first is None:
             self._first = recorder
         else:
