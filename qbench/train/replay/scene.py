@@ -5,17 +5,15 @@ from __future__ import annotations
 import random
 import sys
 from operator import is_
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from qbench.nn.site import Clock, Site
 from qbench.train.replay.contents import class_variables, contents
 from qbench.train.replay.recorder import UnrepeatableError, layout
-
-if TYPE_CHECKING:
-    from qbench.nn.site import Clock
 
 CHILDREN = ("_parameters", "_buffers", "_modules")
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
@@ -31,6 +29,7 @@ class Scene:
         self._model = model
         self._hooks: list[dict[int, Any]] = []
         self._holders: list[dict[str, Any]] = []
+        self._is_watched = False
         self._places: list[tuple[str, dict[str, Any], str]] = []
         self._objects: list[Any] = []
         self._tensors: list[Tensor] = []
@@ -46,6 +45,7 @@ class Scene:
         named = [(name, module.__dict__) for name, module in modules.items()]
         named += [(name, vars(module)[part]) for name, module in modules.items() for part in CHILDREN]
         self._holders = [held for _, held in named]
+        self._is_watched = any(isinstance(m, Site) and m.watcher is not None for m in modules.values())
         self._places = [
             (f"{name}.{key}".lstrip("."), held, key) for name, held in named for key in held if key not in EVERY_MODULE
         ]
@@ -57,17 +57,18 @@ class Scene:
 
     def is_as_noted(self, images: Tensor, labels: Tensor) -> bool:
         """Whether it still is so, and nobody looks on."""
-        return self._layout == _layout(images, labels) and not self._has_hooks() and self._is_same()
+        return self._layout == _layout(images, labels) and not self._is_looked_at() and self._is_same()
 
     def require_unchanged(self) -> None:
         """Raises :class:`UnrepeatableError` where a step did what is not on its tape, or somebody looks on."""
-        if self._has_hooks():
-            raise UnrepeatableError("modules or parameters have hooks")
+        if self._is_looked_at():
+            raise UnrepeatableError("modules or parameters have hooks, or a site is watched")
         if not self._is_same():
             raise UnrepeatableError(f"a step changes {self._changed()}")
 
-    def _has_hooks(self) -> bool:
-        return any(self._hooks) or any(getattr(p, hooks) for p in self.trained for hooks in PARAMETER_HOOKS)
+    def _is_looked_at(self) -> bool:
+        parameters = (getattr(p, hooks) for p in self.trained for hooks in PARAMETER_HOOKS)
+        return self._is_watched or any(self._hooks) or any(parameters)
 
     def _is_same(self) -> bool:
         return all(map(is_, self._held(), self._objects)) and self._placed() == self._numbers
