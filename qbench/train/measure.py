@@ -19,6 +19,7 @@ from qbench.train.build import BuiltCell, build_cell
 from qbench.train.crowding import Reading, share_taken
 from qbench.train.device import float_kernels, synchronize
 from qbench.train.memory import CPU_METHOD, CUDA_METHOD, peak_step_bytes, peak_step_bytes_cuda, saved_bytes
+from qbench.train.replay import MAX_UNSETTLED
 from qbench.train.step import TrainStep
 
 if TYPE_CHECKING:
@@ -31,6 +32,10 @@ MAX_BATCHES = 4
 """Different batches that the timed steps go round: enough that no step repeats the one before it."""
 
 Batch = tuple[Tensor, Tensor]
+
+
+def _always() -> bool:
+    return True
 
 
 def measure_cell(cell: Cell) -> Measurement:
@@ -99,9 +104,9 @@ class _Bench:
         return self._loss.item()
 
     def time_training(self, batches: Sequence[Batch]) -> tuple[float, ...]:
-        """Seconds of each timed training step, after the warm-up steps."""
+        """Seconds of each timed training step, after the warm-up steps and those that are recorded."""
         with float_kernels(reproducible=False):
-            return self._timed(self._train_timed, batches)
+            return self._timed(self._train_timed, batches, lambda: self._timed_step.is_settled)
 
     def time_inference(self, batches: Sequence[Batch]) -> tuple[float, ...]:
         """Seconds of each timed inference batch, after the warm-up ones."""
@@ -125,9 +130,15 @@ class _Bench:
         """Bytes kept for the backward pass."""
         return saved_bytes(lambda: self._counted_step.forward(self._clock(), *batch), self._built.state())
 
-    def _timed(self, run: Callable[[Tensor, Tensor], None], batches: Sequence[Batch]) -> tuple[float, ...]:
+    def _timed(
+        self, run: Callable[[Tensor, Tensor], None], batches: Sequence[Batch], is_settled: Callable[[], bool] = _always
+    ) -> tuple[float, ...]:
         endless = cycle(batches)
         for batch in islice(endless, self._warmup_steps):
+            run(*batch)
+        for batch in islice(endless, MAX_UNSETTLED):
+            if is_settled():
+                break
             run(*batch)
         return tuple(self._seconds(run, batch) for batch in islice(endless, self._steps))
 

@@ -56,6 +56,11 @@ class TrainStep:
         """Whether the newest step came from a tape."""
         return self._replay is not None and self._replay.gradients is not None
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether steps have been as they will be: neither recorded nor the first from a tape."""
+        return self._replay is None or self._replay.is_settled
+
     def lr_factor(self, step: int) -> float:
         """The schedule's factor at optimiser step ``step``."""
         return factor(self._settings.schedule, step, self._plan.total_steps, self._plan.steps_per_epoch)

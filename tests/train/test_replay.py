@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from qbench.cell import Cell, Outcome, ProbeChoice
 from qbench.nn.site import Clock
 from qbench.optim import build_optimizer
 from qbench.recipe import BatchRenorm, LayerScale
+from qbench.train import measure as measure_module
 from qbench.train import step as step_module
 from qbench.train.build import BuiltCell, build_cell
 from qbench.train.loop import train_cell
@@ -157,8 +159,25 @@ def test_a_measurement_says_how_many_steps_were_replayed(make_cell: MakeCell, mo
     figures = measure_cell(cell)
     monkeypatch.setenv(VARIABLE, "off")
     plain = measure_cell(cell)
-    assert (figures.replayed, plain.replayed) == (5, 0)
+    assert (figures.replayed, plain.replayed) == (5 + 1, 0)  # the first one is not timed
     assert (figures.peak_train_bytes, figures.saved_bytes) == (plain.peak_train_bytes, plain.saved_bytes)
+
+
+@pytest.mark.parametrize(("method", "options"), [("fp32", {}), ("banner8", {}), *FOLLOWING_THE_CLOCK])
+def test_no_step_is_timed_that_is_recorded(
+    method: str, options: dict[str, object], make_cell: MakeCell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However few the warm-up steps are: it takes longer than those that follow, and than those of other methods."""
+    timed, seconds = [], measure_module._Bench._seconds
+
+    def noted(bench: measure_module._Bench, *arguments: Any) -> float:
+        timed.append(bench._timed_step.is_settled)
+        return seconds(bench, *arguments)
+
+    monkeypatch.setattr(measure_module._Bench, "_seconds", noted)
+    settings = MeasureSettings(steps=2, warmup_steps=0)
+    measure_cell(make_cell(method, options, arithmetic="integer", epochs=10, measure=settings))
+    assert len(timed) == 2 + 2 and all(timed)
 
 
 @pytest.mark.parametrize("recipe", ["banner8", "wageubn", "graham", "fp32"])

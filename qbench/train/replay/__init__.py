@@ -5,6 +5,6 @@ kernels as calls of the C++ library on memory laid out beforehand. scene: what e
 steps are replayed.
 """
 
-from qbench.train.replay.steps import VARIABLE, Replay, is_allowed
+from qbench.train.replay.steps import MAX_UNSETTLED, VARIABLE, Replay, is_allowed
 
-__all__ = ["VARIABLE", "Replay", "is_allowed"]
+__all__ = ["MAX_UNSETTLED", "VARIABLE", "Replay", "is_allowed"]

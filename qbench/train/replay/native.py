@@ -125,6 +125,11 @@ class NativeTape(Tape):
             return super().play(step, images, labels)
         return self._program.play(step, images, labels)
 
+    @property
+    def is_learned(self) -> bool:
+        """Whether it was played once, so that its kernels are known."""
+        return self._conditions is not None
+
     def rest(self) -> None:
         """Take no memory until the next step."""
         if self._program is not None:

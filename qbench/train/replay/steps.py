@@ -25,6 +25,9 @@ VARIABLE = "QBENCH_REPLAY"
 MAX_FAILURES = 3
 """After so many recordings that gave no tape, or tapes that no longer held, a training goes on without."""
 
+MAX_UNSETTLED = 2 * MAX_FAILURES + 1
+"""Steps after which it is known whether they are replayed, but for those that note their codes."""
+
 
 def is_allowed() -> bool:
     """Whether the environment lets steps be replayed. Raises InputError where it says neither yes nor no."""
@@ -86,6 +89,11 @@ class Replay:
         self.gradients = None
         if self._tape is not None:
             self._tape.rest()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether steps have been as they will be: replayed with all that the first replay learns, or none of them."""
+        return self._failures == MAX_FAILURES or (self._tape is not None and self._tape.is_learned)
 
     @property
     def is_recording(self) -> bool:
