@@ -152,7 +152,7 @@ def test_bf16_saves_less_than_fp32(make_cell: MakeCell, measured: dict[str, Meas
 def test_a_diverging_measurement_gives_no_figures(make_cell: MakeCell) -> None:
     figures = measure_cell(make_cell(optimizer=OptimizerSettings(lr=1e30)))
     assert figures.status is Status.DIVERGED
-    assert "within 7 measured steps" in figures.message, "one to warm up, three until steps are replayed, three timed"
+    assert "within 6 measured steps" in figures.message, "one to warm up, two until steps are replayed, three timed"
     assert figures.train_step_s == ()
 
 

@@ -1,8 +1,8 @@
 """Training steps that are recorded and replayed.
 
-recorder: the operators of a step. asides: what a step does past them. tape: the step from its operators. native: its
-kernels as calls of the C++ library on memory laid out beforehand. scene: what else decides about a step. steps: which
-steps are replayed.
+recorder: the operators of a step. asides, contents: what a step does past them. tape: the step from its operators.
+native: its kernels as calls of the C++ library on memory laid out beforehand. scene: what else decides about a step.
+trial: a tape is tried before it is used. steps: which steps are replayed.
 """
 
 from qbench.train.replay.steps import MAX_UNSETTLED, VARIABLE, Replay, is_allowed

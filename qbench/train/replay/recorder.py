@@ -146,6 +146,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.entries.append(Entry(function, operands, tuple(kwargs), results, not (is_kernel or is_view)))
         return result
 
+    def constants(self) -> list[Tensor]:
+        """The tensors that no operator of the step made, but for the batch."""
+        return [x for x in self.operands if isinstance(x, Tensor)]
+
     def yield_loss(self, loss: Tensor) -> None:
         """Note that ``loss`` is the step's."""
         self._yield(loss, None)

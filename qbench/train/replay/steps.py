@@ -14,6 +14,7 @@ from qbench.errors import InputError
 from qbench.train.replay.native import NativeTape
 from qbench.train.replay.recorder import Recorder, UnrepeatableError
 from qbench.train.replay.scene import Scene, Traces, is_compiled
+from qbench.train.replay.trial import Moment, Trial
 
 if TYPE_CHECKING:
     from qbench.nn.site import Clock
@@ -59,6 +60,7 @@ class Replay:
         self._traces = Traces(clock, self._scene)
         self._first: Recorder | None = None
         self._recorder: Recorder | None = None
+        self._trial: Trial | None = None
         self._tape: NativeTape | None = None
         self._failures = 0
 
@@ -78,6 +80,8 @@ class Replay:
             self.gradients = self._tape.play(step, images, labels)
             return next(self.gradients)[1]
         self._traces.note()
+        if self._first is not None:
+            self._trial = Trial(step, images, labels, Moment([images, labels, *self._first.constants()]))
         self._recorder = Recorder(step, images, labels)
         with self._recorder:
             loss = self._forward(images, labels)
@@ -113,23 +117,25 @@ class Replay:
             for hook in hooks:
                 hook.remove()
         try:
-            self._take(recorder)
+            self._take(recorder, loss)
         except UnrepeatableError as error:
             self._fail(str(error))
 
-    def _take(self, recorder: Recorder) -> None:
+    def _take(self, recorder: Recorder, loss: Tensor) -> None:
         """A step was recorded from its beginning to its end."""
         self._scene.require_unchanged()
         self._traces.require_none()
-        if self._first is None:
+        if self._first is None or self._trial is None:
             self._first = recorder
-        else:
-            self._tape, self._first, self.refusal = NativeTape(self._first, recorder), None, ""
+            return
+        tape, trial = NativeTape(self._first, recorder), self._trial
+        trial.require_repeated(tape, loss)
+        self._tape, self._first, self._trial, self.refusal = tape, None, None, ""
 
     def _fail(self, why: str) -> None:
         self.refusal = why
         self._failures += 1
-        self._first = self._tape = None
+        self._first = self._tape = self._trial = None
 
     def _give_up(self, why: str) -> None:
         self._fail(why)
