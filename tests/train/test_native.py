@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ import torch
 from own_loop import UNRECORDED, OwnLoop, changed_in_place
 
 from qbench.kernels import backends, cpu
+from qbench.kernels.cpu.calls import noting
+from qbench.kernels.encoding import extremes
 from qbench.train.replay.arena import Span, arranged
 from qbench.train.replay.native import NativeKernels, Program
 
@@ -159,6 +162,19 @@ def test_an_error_of_a_native_kernel_is_raised(loops: tuple[OwnLoop, OwnLoop, Co
     replayed.step = plain.step
     replayed.generator.set_state(plain.generator.get_state())
     assert same_everywhere((plain, replayed))
+
+
+@needs_library
+def test_calls_of_another_thread_are_not_noted() -> None:
+    x = torch.arange(5.0)
+    with noting() as calls:
+        other = threading.Thread(target=extremes, args=(x,))
+        other.start()
+        other.join()
+        assert not calls
+        extremes(x)
+    extremes(x)
+    assert len(calls) == 1
 
 
 def test_tensors_of_the_arena_that_live_at_the_same_time_share_no_byte() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -104,24 +105,25 @@ class NativeCall(NamedTuple):
     check: Callable[[int], None] | None = None
 
 
-_noted: list[NativeCall] | None = None
+_noted: ContextVar[list[NativeCall] | None] = ContextVar("calls that are noted", default=None)  # of each thread its own
 
 
 @contextmanager
 def noting() -> Iterator[list[NativeCall]]:
-    """Within the context, every call of the library goes into the list."""
-    global _noted  # noqa: PLW0603 - the library's calls are one stream
-    before, _noted = _noted, []
+    """Within the context, every call of the library in this thread goes into the list."""
+    calls = list[NativeCall]()
+    before = _noted.set(calls)
     try:
-        yield _noted
+        yield calls
     finally:
-        _noted = before
+        _noted.reset(before)
 
 
 def note(make: Callable[[], NativeCall]) -> None:
     """Put the call that ``make`` describes into the list, where somebody wants one."""
-    if _noted is not None:
-        _noted.append(make())
+    calls = _noted.get()
+    if calls is not None:
+        calls.append(make())
 
 
 @cache
