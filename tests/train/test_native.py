@@ -14,6 +14,7 @@ from own_loop import UNRECORDED, OwnLoop, changed_in_place
 from qbench.kernels import backends, cpu
 from qbench.kernels.cpu.calls import noting
 from qbench.kernels.encoding import extremes
+from qbench.nn.site import OBSERVE_EVERY
 from qbench.train.replay.arena import Span, arranged
 from qbench.train.replay.native import NativeKernels, Program
 
@@ -132,6 +133,25 @@ def test_the_arena_is_given_back_and_may_return_elsewhere(loops: tuple[OwnLoop, 
         assert same_everywhere((plain, replayed))
         begins.add(program._arena.untyped_storage().data_ptr())
     assert len(begins) > 1
+
+
+@needs_library
+@pytest.mark.parametrize("is_noting", [True, False])
+def test_a_step_that_is_run_between_has_all_memory(loops: tuple[OwnLoop, OwnLoop, Counted], is_noting: bool) -> None:
+    """One that notes its codes, or in which autograd looks for NaN."""
+    plain, replayed, _ = loops
+    program, sizes = program_of(replayed), []
+    if is_noting:
+        plain.step = replayed.step = OBSERVE_EVERY
+    hook = replayed.model.last.register_forward_pre_hook(
+        lambda *_: sizes.append(program._arena.untyped_storage().nbytes())
+    )
+    with torch.autograd.set_detect_anomaly(not is_noting):
+        assert same_everywhere((plain, replayed))
+    hook.remove()
+    assert sizes == [0]
+    before = replayed.replayed
+    assert same_everywhere((plain, replayed)) and replayed.replayed == before + 1
 
 
 @needs_library

@@ -117,13 +117,13 @@ class NativeTape(Tape):
 
     def play(self, step: int, images: Tensor, labels: Tensor) -> Gradients:
         """As :meth:`Tape.play`."""
-        if library.is_watched():
-            return super().play(step, images, labels)
-        if self._conditions is None:
-            return self._watched(step, images, labels)
-        if self._program is None or not self._conditions.hold():
-            return super().play(step, images, labels)
-        return self._program.play(step, images, labels)
+        if not library.is_watched():
+            if self._conditions is None:
+                return self._watched(step, images, labels)
+            if self._program is not None and self._conditions.hold():
+                return self._program.play(step, images, labels)
+        self.rest()
+        return super().play(step, images, labels)
 
     @property
     def is_learned(self) -> bool:

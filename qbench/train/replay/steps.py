@@ -67,7 +67,8 @@ class Replay:
     def forward(self, step: int, images: Tensor, labels: Tensor) -> Tensor:
         """The loss of the step numbered ``step``."""
         self.gradients = self._recorder = None
-        if self._failures == MAX_FAILURES or self._clock.is_noting:
+        if self._failures == MAX_FAILURES or self._clock.is_noting or torch.is_anomaly_enabled():
+            self.rest()
             return self._forward(images, labels)
         if not self._scene.is_as_noted(images, labels):
             if self._tape is not None or self._first is not None:
