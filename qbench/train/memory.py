@@ -158,15 +158,15 @@ def saved_bytes(forward: Callable[[], Tensor], state: Iterable[Tensor]) -> int:
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         loss = forward()
-    for node in _nodes(loss):
+    for node in nodes(loss):
         note(list(getattr(node, "__dict__", {}).values()))
     # Only now, with every storage still held in ``saved``, does an identity stand for one storage.
     exempt = {id(tensor.untyped_storage()) for tensor in plain_tensors(list(state))}
     return sum(storage.nbytes() for key, storage in saved.items() if key not in exempt)
 
 
-def _nodes(output: Tensor) -> Iterator[object]:
-    """The nodes of the graph behind ``output``."""
+def nodes(output: Tensor) -> Iterator[Any]:
+    """The nodes of autograd's graph behind ``output``."""
     waiting, seen = [output.grad_fn], set()
     while waiting:
         node = waiting.pop()

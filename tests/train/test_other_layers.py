@@ -93,3 +93,40 @@ def test_views_that_are_conjugate_or_negative_are_views_of_their_own(
 ) -> None:
     loop, is_same = outcomes(change, recipe)
     assert is_same and loop.replayed == STEPS - UNRECORDED
+
+
+class Helped(nn.Module):
+    """A loss of its own in the middle, whose gradients are made in the forward pass; and a tensor that is trained by
+    somebody else."""
+
+    def __init__(self, *, has_loss: bool, has_leaf: bool) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 8, 3), nn.Linear(8, 4)
+        self.own = nn.Parameter(torch.ones(8, 1, 1))
+        self.leaf = torch.ones(8, 1, 1, requires_grad=has_leaf)
+        self.has_loss = has_loss
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.first(x) * self.leaf
+        if self.has_loss:
+            (y.detach() * self.own).square().sum().backward()
+        return self.last(y.mean((2, 3)))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("network", "refusal"),
+    [
+        (Helped(has_loss=True, has_leaf=False), "a parameter gets a gradient before the backward pass"),
+        (Helped(has_loss=False, has_leaf=True), "a tensor gets a gradient that is no parameter of a module"),
+    ],
+)
+def test_gradients_that_nobody_is_handed_are_made(network: nn.Module, refusal: str) -> None:
+    loops, results = [OwnLoop(network, "fp32", replays=replays) for replays in (False, True)], []
+    for loop in loops:
+        outcomes = []
+        for _ in range(STEPS):
+            loop.model.leaf.grad = None
+            outcomes += [*loop.run(), loop.model.leaf.grad]
+        results.append([x for x in outcomes if x is not None])
+    assert loop.replay is not None and (loop.replay.refusal, loop.replayed) == (refusal, 0)
+    assert len(results[0]) == len(results[1]) and all(torch.equal(x, y) for x, y in zip(*results, strict=True))

@@ -150,6 +150,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """The tensors that no operator of the step made, but for the batch."""
         return [x for x in self.operands if isinstance(x, Tensor)]
 
+    def parameters(self) -> list[Tensor]:
+        """Those whose gradients the step hands out."""
+        return [entry.parameter for entry in self.entries if isinstance(entry, Yielded) and entry.parameter is not None]
+
     def yield_loss(self, loss: Tensor) -> None:
         """Note that ``loss`` is the step's."""
         self._yield(loss, None)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
 from qbench.errors import InputError
+from qbench.train.memory import nodes
 from qbench.train.replay.native import NativeTape
 from qbench.train.replay.recorder import Recorder, UnrepeatableError
 from qbench.train.replay.scene import Scene, Traces, is_compiled
@@ -126,12 +127,24 @@ class Replay:
         """A step was recorded from its beginning to its end."""
         self._scene.require_unchanged()
         self._traces.require_none()
+        if recorder.refusal:
+            raise UnrepeatableError(recorder.refusal)
+        self._require_all_gradients(recorder, loss)
         if self._first is None or self._trial is None:
             self._first = recorder
             return
         tape, trial = NativeTape(self._first, recorder), self._trial
         trial.require_repeated(tape, loss)
         self._tape, self._first, self._trial, self.refusal = tape, None, None, ""
+
+    def _require_all_gradients(self, recorder: Recorder, loss: Tensor) -> None:
+        """Raises :class:`UnrepeatableError` where one is made that the backward pass does not hand out."""
+        trained, handed_out = set(map(id, self._scene.trained)), set(map(id, recorder.parameters()))
+        leaves = (node.variable for node in nodes(loss) if hasattr(node, "variable"))
+        if not all(id(leaf) in trained for leaf in leaves):
+            raise UnrepeatableError("a tensor gets a gradient that is no parameter of a module")
+        if not all(p.grad is None or id(p) in handed_out for p in self._scene.trained):
+            raise UnrepeatableError("a parameter gets a gradient before the backward pass")
 
     def _fail(self, why: str) -> None:
         self.refusal = why
