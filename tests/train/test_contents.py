@@ -133,7 +133,15 @@ def test_a_generator_of_ones_own_is_not_replayed(generator: random.Random | np.r
 
 def test_objects_that_stay_as_they_are_change_nothing() -> None:
     loop = OwnLoop(CountingNet(lambda: 0), "banner8", replays=True)
-    loop.model.held = [threading.Lock(), torch.Generator(), {"table": np.arange(9)}, {3, 4}, OwnLoop, appended]
+    loop.model.held = [
+        torch.compiler.disable(appended),
+        threading.Lock(),
+        torch.Generator(),
+        {"table": np.arange(9)},
+        {3, 4},
+        OwnLoop,
+        appended,
+    ]
     for _ in range(STEPS):
         loop.run()
     assert loop.replayed == STEPS - UNRECORDED
@@ -154,3 +162,22 @@ def test_contents_follow_what_is_deep_within() -> None:
 def test_a_file_is_never_the_same() -> None:
     with open(__file__, encoding="utf-8") as file:
         assert contents([file]) != contents([file])
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
+@pytest.mark.parametrize("compiled", [torch.compile, torch.jit.script])
+def test_a_compiled_function_is_found_before_anything_is_recorded(compiled: Callable[[object], object]) -> None:
+    """It would run other operators than it does else."""
+    function = compiled(torch.nn.functional.gelu if compiled is torch.compile else half)
+    loop = OwnLoop(CountingNet(lambda: 0), "fp32", replays=True)
+    loop.model.change = lambda net, y: function(y)
+    assert loop.replay is not None
+    loop.replay._forward = lambda images, labels: images.sum()  # to compile takes long
+    loop.converted.clock.step = 1
+    images, labels = loop.batch()
+    assert loop.replay.forward(1, images, labels) == images.sum()
+    assert (loop.replay.refusal, loop.replay.is_recording) == ("a function is compiled", False)
+
+
+def half(x: Tensor) -> Tensor:
+    return x * 0.5

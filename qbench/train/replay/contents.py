@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qbench.train.replay.recorder import UnrepeatableError
+
 KNOWN = {"torch", "numpy", "qbench", *sys.stdlib_module_names}
 """Packages whose functions and classes keep nothing that a step depends on and that is not seen in other ways."""
 
@@ -26,12 +28,16 @@ SIMPLE = (int, float, complex, str, bytes, type(None), Tensor, nn.Module)
 def contents(x: object) -> bytes:
     """A digest of all that ``x`` holds: equal to the one before where nothing of it has changed, and never equal where
     nobody can tell, as of an iterator that does not say how far it is. Tensors, modules and classes count by identity.
+
+    Raises :class:`UnrepeatableError` where a function is compiled.
     """
     if isinstance(x, SIMPLE):
         return b""
     digest = _Digest()
     try:
         _Pickler(digest, protocol=pickle.HIGHEST_PROTOCOL).dump(x)
+    except UnrepeatableError:
+        raise
     except Exception:  # whatever it is that objects raise
         return _unlike_any()
     return digest.value
@@ -41,6 +47,15 @@ def class_variables(model: nn.Module) -> dict[str, object]:
     """By name, what the classes of a model's modules hold: functions, and perhaps a count of all objects."""
     kinds = {kind for module in model.modules() for kind in type(module).__mro__ if not _is_known(kind)}
     return {kind.__qualname__: dict(vars(kind)) for kind in kinds}
+
+
+def require_uncompiled(model: nn.Module) -> None:
+    """Raises :class:`UnrepeatableError` where a module is compiled: it runs operators of its own, and others where
+    somebody records it."""
+    dynamo = sys.modules.get("torch._dynamo")  # which takes seconds to load
+    kinds = (torch.jit.ScriptModule, *([] if dynamo is None else [dynamo.OptimizedModule]))
+    if any(isinstance(m, kinds) or m._compiled_call_impl is not None for m in model.modules()):
+        raise UnrepeatableError("a module is compiled")
 
 
 def _unlike_any() -> bytes:
@@ -64,6 +79,8 @@ class _Pickler(pickle.Pickler):
 
     def persistent_id(self, x: Any) -> int | None:
         """The identity of what counts by it."""
+        if _is_compiled(x):
+            raise UnrepeatableError("a function is compiled")
         is_function = isinstance(x, FunctionType) and not _is_known(x)
         is_opaque = isinstance(x, (Tensor, nn.Module, torch.Generator, ModuleType, type, FunctionType, CodeType))
         return id(x) if is_opaque and not is_function else None
@@ -78,8 +95,13 @@ class _Pickler(pickle.Pickler):
             return object, (), _unlike_any() if isinstance(x, Iterator) else id(x)
 
 
+def _is_compiled(x: object) -> bool:
+    is_wrapped = isinstance(x, FunctionType) and hasattr(x, "_torchdynamo_orig_callable")
+    return isinstance(x, torch.jit.ScriptFunction) or (is_wrapped and not hasattr(x, "_torchdynamo_disable"))
+
+
 def _is_known(x: Any) -> bool:
-    return x.__module__.partition(".")[0] in KNOWN
+    return (x.__module__ or "").partition(".")[0] in KNOWN
 
 
 def _variables(function: FunctionType) -> list[object]:

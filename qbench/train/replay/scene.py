@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import random
-import sys
 from operator import is_
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from qbench.nn.site import Clock, Site
-from qbench.train.replay.contents import class_variables, contents
+from qbench.train.replay.contents import class_variables, contents, require_uncompiled
 from qbench.train.replay.recorder import UnrepeatableError, layout
 
 CHILDREN = ("_parameters", "_buffers", "_modules")
@@ -38,7 +36,11 @@ class Scene:
         self.trained: list[nn.Parameter] = []
 
     def note(self, images: Tensor, labels: Tensor) -> None:
-        """Remember how it is. trained: the parameters that get a gradient."""
+        """Remember how it is. trained: the parameters that get a gradient.
+
+        Raises :class:`UnrepeatableError` where a module is compiled.
+        """
+        require_uncompiled(self._model)
         modules = dict(self._model.named_modules())  # which may be others than the last time
         self._hooks = [vars(module)[hooks] for module in modules.values() for hooks in HOOKS]
         self._hooks += [getattr(nn.modules.module, f"_global{hooks}") for hooks in HOOKS]
@@ -106,7 +108,7 @@ class Traces:
         self._contents: dict[str, bytes] = {}
 
     def note(self) -> None:
-        """Remember how it is."""
+        """Remember how it is. Raises :class:`UnrepeatableError` where a function is compiled."""
         self._readings, self._drawn, self._contents = self._clock.readings, _generators(), self._scene.contents()
 
     def require_none(self) -> None:
@@ -128,10 +130,3 @@ def _generators() -> tuple[object, ...]:
 
 def _layout(*batch: Tensor) -> tuple[object, ...]:
     return tuple((*layout(x)[1:], x.requires_grad) for x in batch)
-
-
-def is_compiled(model: nn.Module) -> bool:
-    """Whether a module is compiled: it runs operators of its own, and others where somebody records it."""
-    dynamo = sys.modules.get("torch._dynamo")  # which takes seconds to load
-    kinds = (torch.jit.ScriptModule, *([] if dynamo is None else [dynamo.OptimizedModule]))
-    return any(isinstance(m, kinds) or m._compiled_call_impl is not None for m in model.modules())

@@ -14,7 +14,7 @@ from qbench.errors import InputError
 from qbench.train.memory import nodes
 from qbench.train.replay.native import NativeTape
 from qbench.train.replay.recorder import Recorder, UnrepeatableError
-from qbench.train.replay.scene import Scene, Traces, is_compiled
+from qbench.train.replay.scene import Scene, Traces
 from qbench.train.replay.trial import Moment, Trial
 
 if TYPE_CHECKING:
@@ -54,7 +54,6 @@ class Replay:
     def __init__(self, model: nn.Module, clock: Clock, forward: Callable[[Tensor, Tensor], Tensor]) -> None:
         self.refusal = ""
         self.gradients: Gradients | None = None
-        self._model = model
         self._forward = forward
         self._clock = clock
         self._scene = Scene(model)
@@ -71,17 +70,33 @@ class Replay:
         if self._failures == MAX_FAILURES or self._clock.is_noting or torch.is_anomaly_enabled():
             self.rest()
             return self._forward(images, labels)
+        try:
+            self._look(images, labels)
+        except UnrepeatableError as error:
+            self._fail(str(error))
+            self._failures = MAX_FAILURES
+            return self._forward(images, labels)
+        return (
+            self._record(step, images, labels) if self._tape is None else self._play(self._tape, step, images, labels)
+        )
+
+    def _look(self, images: Tensor, labels: Tensor) -> None:
+        """Whether the tape holds, and where there is none, how all is before a recording.
+
+        Raises :class:`UnrepeatableError` where there never can be one.
+        """
         if not self._scene.is_as_noted(images, labels):
             if self._tape is not None or self._first is not None:
                 self._fail("the model or the shape of the batch changes between steps")
-            if is_compiled(self._model):
-                self._give_up("a module is compiled")
-                return self._forward(images, labels)
             self._scene.note(images, labels)
-        if self._tape is not None:
-            self.gradients = self._tape.play(step, images, labels)
-            return next(self.gradients)[1]
-        self._traces.note()
+        if self._tape is None:
+            self._traces.note()
+
+    def _play(self, tape: NativeTape, step: int, images: Tensor, labels: Tensor) -> Tensor:
+        self.gradients = tape.play(step, images, labels)
+        return next(self.gradients)[1]
+
+    def _record(self, step: int, images: Tensor, labels: Tensor) -> Tensor:
         if self._first is not None:
             self._trial = Trial(step, images, labels, Moment([images, labels, *self._first.constants()]))
         self._recorder = Recorder(step, images, labels)
@@ -150,7 +165,3 @@ class Replay:
         self.refusal = why
         self._failures += 1
         self._first = self._tape = self._trial = None
-
-    def _give_up(self, why: str) -> None:
-        self._fail(why)
-        self._failures = MAX_FAILURES
