@@ -147,6 +147,19 @@ def test_objects_that_stay_as_they_are_change_nothing() -> None:
     assert loop.replayed == STEPS - UNRECORDED
 
 
+def test_a_setting_deep_within_may_change_between_steps() -> None:
+    results = []
+    for replays in (False, True):
+        torch.manual_seed(0)
+        loop = OwnLoop(CountingNet(partial(sum, [0])), "banner8", replays=replays)
+        before = [loop.run() for _ in range(5)]
+        loop.model.count.args[0][0] = LATE
+        results.append(before + [loop.run() for _ in range(4)])
+        assert loop.replayed == (2 + 2 if replays else 0)
+    for a, b in zip(*results, strict=True):
+        assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
 def test_contents_follow_what_is_deep_within() -> None:
     inner = {"weights": np.zeros(3)}
     outer = [(inner, {1, 2}), SimpleNamespace(inner=inner)]

@@ -45,7 +45,7 @@ def contents(x: object) -> bytes:
 
 def class_variables(model: nn.Module) -> dict[str, object]:
     """By name, what the classes of a model's modules hold: functions, and perhaps a count of all objects."""
-    kinds = {kind for module in model.modules() for kind in type(module).__mro__ if not _is_known(kind)}
+    kinds = {kind for module in model.modules() for kind in type(module).__mro__ if not is_known(kind)}
     return {kind.__qualname__: dict(vars(kind)) for kind in kinds}
 
 
@@ -81,7 +81,7 @@ class _Pickler(pickle.Pickler):
         """The identity of what counts by it."""
         if _is_compiled(x):
             raise UnrepeatableError("a function is compiled")
-        is_function = isinstance(x, FunctionType) and not _is_known(x)
+        is_function = isinstance(x, FunctionType) and not is_known(x)
         is_opaque = isinstance(x, (Tensor, nn.Module, torch.Generator, ModuleType, type, FunctionType, CodeType))
         return id(x) if is_opaque and not is_function else None
 
@@ -100,7 +100,8 @@ def _is_compiled(x: object) -> bool:
     return isinstance(x, torch.jit.ScriptFunction) or (is_wrapped and not hasattr(x, "_torchdynamo_disable"))
 
 
-def _is_known(x: Any) -> bool:
+def is_known(x: Any) -> bool:
+    """Whether a function or class is of a package that hides nothing."""
     return (x.__module__ or "").partition(".")[0] in KNOWN
 
 

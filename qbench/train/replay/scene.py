@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from qbench.nn.site import Clock, Site
-from qbench.train.replay.contents import class_variables, contents, require_uncompiled
+from qbench.train.replay.contents import SIMPLE, class_variables, contents, is_known, require_uncompiled
 from qbench.train.replay.recorder import UnrepeatableError, layout
 
 CHILDREN = ("_parameters", "_buffers", "_modules")
@@ -30,6 +30,8 @@ class Scene:
         self._is_watched = False
         self._places: list[tuple[str, dict[str, Any], str]] = []
         self._objects: list[Any] = []
+        self._of_strangers: list[Any] = []
+        self._digests: list[bytes] = []
         self._tensors: list[Tensor] = []
         self._numbers: list[int] = []
         self._layout: tuple[object, ...] = ()
@@ -52,6 +54,12 @@ class Scene:
             (f"{name}.{key}".lstrip("."), held, key) for name, held in named for key in held if key not in EVERY_MODULE
         ]
         self._objects = self._held()
+        strangers = [
+            m.__dict__ for m in modules.values() if not is_known(type(m))
+        ]  # those of ours change nothing within
+        held = (held[key] for held in strangers for key in held if key not in EVERY_MODULE)
+        self._of_strangers = [x for x in held if not isinstance(x, SIMPLE)]
+        self._digests = list(map(contents, self._of_strangers))
         self._tensors = [x for x in self._objects if isinstance(x, Tensor)]
         self._numbers, self._layout = self._placed(), _layout(images, labels)
         parameters = (x for x in self._tensors if isinstance(x, nn.Parameter) and x.requires_grad)
@@ -59,7 +67,8 @@ class Scene:
 
     def is_as_noted(self, images: Tensor, labels: Tensor) -> bool:
         """Whether it still is so, and nobody looks on."""
-        return self._layout == _layout(images, labels) and not self._is_looked_at() and self._is_same()
+        is_same = self._layout == _layout(images, labels) and not self._is_looked_at() and self._is_same()
+        return is_same and list(map(contents, self._of_strangers)) == self._digests
 
     def require_unchanged(self) -> None:
         """Raises :class:`UnrepeatableError` where a step did what is not on its tape, or somebody looks on."""
