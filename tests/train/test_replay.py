@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -255,6 +256,15 @@ def test_what_is_more_than_operators_is_not_replayed(
     assert loop.replay is not None
     assert refusal in loop.replay.refusal and loop.replayed == 0
     assert not loop.replay.is_recording  # it was given up
+
+
+def test_what_a_module_lets_go_of_is_gone_when_recording_was_given_up() -> None:
+    loop = OwnLoop(remembering, "fp32", replays=True)
+    seen = []
+    for _ in range(2 * replay_module.MAX_FAILURES + 2):
+        loop.run()
+        seen.append(weakref.ref(loop.model.last_seen))
+    assert [ref() is None for ref in seen] == [True] * (len(seen) - 1) + [False]
 
 
 def test_what_follows_the_clock_is_not_replayed() -> None:

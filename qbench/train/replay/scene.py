@@ -25,6 +25,10 @@ class Scene:
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
+        self.forget()
+
+    def forget(self) -> None:
+        """Hold nothing that a module may have let go of."""
         self._hooks: list[dict[int, Any]] = []
         self._holders: list[dict[str, Any]] = []
         self._is_watched = False

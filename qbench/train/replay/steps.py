@@ -67,18 +67,21 @@ class Replay:
     def forward(self, step: int, images: Tensor, labels: Tensor) -> Tensor:
         """The loss of the step numbered ``step``."""
         self.gradients = self._recorder = None
-        if self._failures == MAX_FAILURES or self._clock.is_noting or torch.is_anomaly_enabled():
+        if self._clock.is_noting or torch.is_anomaly_enabled() or not self._may_go_on(images, labels):
             self.rest()
-            return self._forward(images, labels)
-        try:
-            self._look(images, labels)
-        except UnrepeatableError as error:
-            self._fail(str(error))
-            self._failures = MAX_FAILURES
             return self._forward(images, labels)
         return (
             self._record(step, images, labels) if self._tape is None else self._play(self._tape, step, images, labels)
         )
+
+    def _may_go_on(self, images: Tensor, labels: Tensor) -> bool:
+        """Whether a step on this batch may come from the tape, or be recorded where there is none."""
+        try:
+            if self._failures < MAX_FAILURES:
+                self._look(images, labels)
+        except UnrepeatableError as error:
+            self._fail(str(error), for_good=True)
+        return self._failures < MAX_FAILURES
 
     def _look(self, images: Tensor, labels: Tensor) -> None:
         """Whether the tape holds, and where there is none, how all is before a recording.
@@ -88,6 +91,8 @@ class Replay:
         if not self._scene.is_as_noted(images, labels):
             if self._tape is not None or self._first is not None:
                 self._fail("the model or the shape of the batch changes between steps")
+            if self._failures == MAX_FAILURES:
+                return
             self._scene.note(images, labels)
         if self._tape is None:
             self._traces.note()
@@ -161,7 +166,9 @@ class Replay:
         if not all(p.grad is None or id(p) in handed_out for p in self._scene.trained):
             raise UnrepeatableError("a parameter gets a gradient before the backward pass")
 
-    def _fail(self, why: str) -> None:
+    def _fail(self, why: str, *, for_good: bool = False) -> None:
         self.refusal = why
-        self._failures += 1
+        self._failures = MAX_FAILURES if for_good else self._failures + 1
         self._first = self._tape = self._trial = None
+        if self._failures == MAX_FAILURES:
+            self._scene.forget()
