@@ -13,19 +13,20 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 T = TypeVar("T")
 
 _num_steps = 0
-"""Of all optimisers in this process."""
+"""Of all optimisers in this process, and forward passes from tapes."""
 
 
-def _count_step(*_: object) -> None:
-    global _num_steps  # noqa: PLW0603 - PyTorch calls it behind every optimiser's step
+def count_step(*_: object) -> None:
+    """Parameters or buffers change, and perhaps nothing else counts it. PyTorch calls this behind optimisers' steps."""
+    global _num_steps  # noqa: PLW0603 - one count for all that is remembered
     _num_steps += 1
 
 
-register_optimizer_step_post_hook(_count_step)
+register_optimizer_step_post_hook(count_step)
 
 
 class Remembered(Generic[T]):
-    """One value made from tensors, until one of these is another or has changed, or an optimiser has made a step.
+    """One value made from tensors, until one of these is another or has changed, or a step was counted.
 
     PyTorch does not count every change: neither ``weight.data.add_()``, so a forward pass in training forgets, nor
     what a fused optimiser does. A pass that is captured in a CUDA graph ends all remembering: nothing notices when it

@@ -461,6 +461,26 @@ def test_a_step_that_is_not_finished_is_forgotten() -> None:
     assert all(torch.equal(x, y) for x, y in zip(*results, strict=True))
 
 
+@pytest.mark.parametrize("recipe", ["banner8", "wageubn", "fp32"])
+def test_an_evaluation_sees_the_buffers_that_a_forward_pass_left(recipe: str) -> None:
+    """Also where no update follows, behind which evaluations compute everything anew."""
+    results = []
+    for replays in (False, True):
+        loop = OwnLoop(changed_in_place, recipe, replays=replays)
+        for _ in range(5):
+            loop.run()
+        images, outputs = loop.batch()[0], []
+        for _ in range(3):
+            loop.model.eval()
+            with torch.no_grad():
+                outputs.append(loop.converted.predict(images))
+            loop.model.train()
+            loop.run()
+        results.append(outputs)
+        assert not torch.equal(outputs[0], outputs[2])
+    assert all(torch.equal(x, y) for x, y in zip(*results, strict=True))
+
+
 def test_the_clock_knows_who_asked_it() -> None:
     clock = Clock()
     clock.step = 3

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
 from qbench.errors import InputError
+from qbench.nn.remembered import count_step
 from qbench.train.memory import nodes
 from qbench.train.replay.native import NativeTape
 from qbench.train.replay.recorder import Recorder, UnrepeatableError
@@ -98,6 +99,7 @@ class Replay:
             self._traces.note()
 
     def _play(self, tape: NativeTape, step: int, images: Tensor, labels: Tensor) -> Tensor:
+        count_step()  # the kernels move buffers, and no module's forward pass is there to say so
         self.gradients = tape.play(step, images, labels)
         return next(self.gradients)[1]
 
