@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from qbench.errors import CollisionError, PluginError
-from qbench.plugin import Method
+from qbench.plugin import Method, located
 from qbench.registry import Registry, nearest
 
 ENTRY_POINT_GROUP = "qbench.methods"
@@ -84,7 +84,7 @@ def _import_file(path: Path, shown: str) -> ModuleType:
         del sys.modules[module_name]
         if isinstance(error, PluginError):
             raise
-        raise PluginError(f"plugin file {shown} does not import: {type(error).__name__}: {error}") from error
+        raise PluginError(f"plugin file {shown} does not import: {located(error, path)}") from error
     return module
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from traceback import walk_tb
 
 from qbench.errors import InputError, PluginError, UnknownNameError
 from qbench.options import Option, OptionSet, explanation
@@ -96,7 +97,9 @@ class Method:
         except InputError as error:  # of a format or a slot, which do not know whose they are
             raise InputError(f"method '{self.name}' ({self.origin}): {error}") from error
         except SystemExit as error:  # a method does not end the program that asks for its recipe
-            raise PluginError(f"method '{self.name}' ({self.origin}) fails: SystemExit: {error}") from error
+            raise PluginError(
+                f"method '{self.name}' ({self.origin}) fails: {located(error, self.source_file)}"
+            ) from error
         if not isinstance(recipe, Recipe):
             raise PluginError(
                 f"method '{self.name}' ({self.origin}) must return a qbench.Recipe, not {type(recipe).__name__}"
@@ -143,6 +146,13 @@ def method(
         return made
 
     return wrap
+
+
+def located(error: BaseException, file: Path) -> str:
+    """``ValueError: too wide (mine.py, line 3)``: an error, and the last line of ``file`` on the way to it."""
+    lines = [line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == str(file)]
+    where = f" ({file.name}, line {lines[-1]})" if lines else ""
+    return f"{type(error).__name__}: {error}{where}"
 
 
 def _plain(value: object) -> str:

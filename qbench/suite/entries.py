@@ -10,7 +10,7 @@ from typing import Any
 from qbench.catalog import find_method
 from qbench.cell import Plain
 from qbench.errors import InputError, PluginError, SuiteError
-from qbench.plugin import Method
+from qbench.plugin import Method, located
 from qbench.recipe import Recipe
 from qbench.registry import nearest
 from qbench.suite.choices import expand, locate, values_of
@@ -82,7 +82,8 @@ def build_recipe(method: Method, options: Any) -> Recipe:
     except InputError:
         raise
     except Exception as error:
-        raise PluginError(f"method '{method.name}' ({method.origin}) fails: {type(error).__name__}: {error}") from error
+        cause = located(error, method.source_file)
+        raise PluginError(f"method '{method.name}' ({method.origin}) fails: {cause}") from error
 
 
 def read_drafts(node: Node, folder: Path) -> list[Draft]:

@@ -159,13 +159,20 @@ NO_RECIPE = EXAMPLE.replace("-> Recipe", "-> int").replace("return Recipe()", "r
 RAISES = EXAMPLE.replace("    if bits == 32:\n", '    raise KeyError("levels")\n    if bits == 32:\n')
 TWO = EXAMPLE + EXAMPLE.replace("symmetric", "another")
 BAD_FILES = {
-    "module that is missing": ("import no_such_module\n", "does not import: ModuleNotFoundError"),
+    "module that is missing": (
+        "import no_such_module\n",
+        "does not import: ModuleNotFoundError: No module named 'no_such_module' (bad.py, line 1)",
+    ),
     "syntax error": ("def broken(:\n", "does not import: SyntaxError: invalid syntax (bad.py, line 1)"),
-    "a script that exits": ("raise SystemExit(0)\n", "does not import: SystemExit: 0"),
+    "a script that exits": ("raise SystemExit(0)\n", "does not import: SystemExit: 0 (bad.py, line 1)"),
+    "a mistake of a function that is called": (
+        "def broken():\n    return [][1]\n\n\nbroken()\n",
+        "does not import: IndexError: list index out of range (bad.py, line 2)",
+    ),
     "no method": ("from qbench import Recipe\n", "bad.py defines no method; decorate a function"),
     "several methods": (TWO, "bad.py has several methods; name one as file.py:name"),
     "no recipe": (NO_RECIPE, "must return a qbench.Recipe, not int"),
-    "a method that raises": (RAISES, "fails: KeyError: 'levels'"),
+    "a method that raises": (RAISES, "fails: KeyError: 'levels' (bad.py, line 14)"),
     "a name that cannot be printed": (
         EXAMPLE.replace('"symmetric"', '"sym\\x1b[31m"'),
         "): a name is made of letters, digits, '.', '_' and '-'; choose another",
@@ -200,7 +207,7 @@ BAD_FILES = {
     ),
     "a method that exits": (
         EXAMPLE.replace("    if bits == 32:\n", "    raise SystemExit(0)\n    if bits == 32:\n"),
-        "fails: SystemExit: 0",
+        "fails: SystemExit: 0 (bad.py, line 14)",
     ),
     "a type that does not exist": (
         EXAMPLE.replace("-> Recipe", "-> 'Recipes'"),

@@ -155,7 +155,7 @@ MISTAKES = [
     (HEAD + "methods: ['./mine.py:none']\n",
      r"s.yaml:5: .*method 'none' \(.*mine.py:\d+\) must return a qbench.Recipe, not int"),
     (HEAD + "methods: ['./mine.py:broken']\n",
-     r"s.yaml:5: method 'broken' \(.*\) fails: ZeroDivisionError: division by zero"),
+     r"s.yaml:5: method 'broken' \(.*\) fails: ZeroDivisionError: division by zero \(mine.py, line \d+\)"),
 ]  # fmt: skip
 
 
