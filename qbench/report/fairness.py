@@ -117,12 +117,15 @@ def unlike_steps(entry: Entry, base: Entry) -> str | None:
 
 
 def crowding(entry: Entry) -> str | None:
-    """How much of the CPUs other processes took from the measured rounds (their median); None where it was little."""
+    """How much of the CPUs other processes took from the measured rounds (their median); None where it was little.
+
+    In tens of per cent: rows that were disturbed alike share a footnote.
+    """
     known = [measured.share_taken for measured in entry.rounds.values() if measured.share_taken is not None]
     taken = median(known) if known else 0.0
     if taken < MOST_TAKEN:
         return None
-    return f"measured on a busy machine: other processes took {100 * taken:.0f} % of the CPUs from it"
+    return f"measured on a busy machine: other processes took about {10 * round(10 * taken)} % of the CPUs from it"
 
 
 def failures(entry: Entry) -> Iterator[str]:

@@ -310,10 +310,10 @@ def test_nothing_in_nothing_out() -> None:
     ("taken", "note"),
     [
         ((0.0, 0.05, 0.4), None),  # a disturbed round does not move the median
-        ((0.3, 0.05, 0.4), "measured on a busy machine: other processes took 30 % of the CPUs from it"),
+        ((0.3, 0.05, 0.4), "measured on a busy machine: other processes took about 30 % of the CPUs from it"),
         ((0.09, 0.09, 0.09), None),
-        ((0.11, 0.11, 0.11), "measured on a busy machine: other processes took 11 % of the CPUs from it"),
-        ((None, None, 0.5), "measured on a busy machine: other processes took 50 % of the CPUs from it"),
+        ((0.11, 0.11, 0.11), "measured on a busy machine: other processes took about 10 % of the CPUs from it"),
+        ((None, None, 0.5), "measured on a busy machine: other processes took about 50 % of the CPUs from it"),
         (None, None),
     ],
 )
