@@ -12,7 +12,7 @@ from qbench.report.files import write_file
 from qbench.report.grid import Column, Entry, Grid
 from qbench.report.render import FORMATS, find_format, latex, markdown, terminal
 from qbench.report.render.data import tidy
-from qbench.report.text import MISSING, PLUS_MINUS, clean, decimals_of, significant
+from qbench.report.text import MISSING, PLUS_MINUS, clean, counted, decimals_of, significant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,13 +47,13 @@ def render_theory(records: Sequence[ExperimentRecord], format_name: str) -> str:
 
 
 def verdict_line(records: Sequence[ExperimentRecord]) -> str:
-    """``48 of 50 known answers met, 2 missed; 6 figures beside others``."""
+    """``48 of 50 known answers met, 2 MISSED; 6 figures without a verdict``."""
     judged = sum(record.num_judged for record in records)
     missed = sum(record.num_outside for record in records)
     others = sum(len(record.answers) for record in records) - judged
     line = f"{judged - missed} of {judged} known answers met"
     line += f", {missed} MISSED" if missed else ""
-    return line + (f"; {others} figures without a verdict" if others else "")
+    return line + (f"; {counted(others, 'figure')} without a verdict" if others else "")
 
 
 def _grid(record: ExperimentRecord) -> Grid:
