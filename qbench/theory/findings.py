@@ -79,13 +79,16 @@ class Series(Plain):
 
 
 class Panel(Plain):
-    """One pair of axes. level: heights that get a horizontal line, with its label."""
+    """One pair of axes. level: heights that get a horizontal line, with its label.
+
+    x_scale ``names``: the places mean nothing, each series stands at one and its label below it.
+    """
 
     title: str = ""
     x_label: str
     y_label: str
     series: tuple[Series, ...]
-    x_scale: Literal["linear", "log", "log2"] = "linear"
+    x_scale: Literal["linear", "log", "log2", "names"] = "linear"
     y_scale: Literal["linear", "log"] = "linear"
     level: tuple[float, str] | None = None
 

@@ -337,6 +337,28 @@ def test_a_logarithmic_axis_of_an_experiment_is_called_one(x_scale: str, y_scale
     assert axes.get_ylabel() == ("loss" if y_scale == "linear" else "loss (log scale)")
 
 
+def test_names_stand_on_an_axis_that_counts_nothing() -> None:
+    series = tuple(
+        Points(label=name, role="range", x=(float(index),), y=(0.1,), style="points")
+        for index, name in enumerate(("paper, 1 chunk", "code, 16 chunks"))
+    )
+    panel = Panel(x_label="constant and number of chunks", y_label="points", series=series, x_scale="names")
+    with plot_style():
+        (axes,) = draw_theory(Picture(name="range", title="norms", columns=1, panels=(panel,))).axes
+    assert list(axes.get_xticks()) == [0.0, 1.0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["paper,\n1 chunk", "code,\n16 chunks"]
+    assert axes.get_xlabel() == "constant and number of chunks"
+
+
+def test_a_long_title_of_an_experiment_is_not_cut() -> None:
+    panel = Panel(x_label="updates", y_label="share", series=(Points(label="SR", role="sr", x=(1.0,), y=(0.1,)),))
+    picture = Picture(name="noise", title="binary weights that differ " * 4, columns=1, panels=(panel,))
+    with plot_style():
+        figure = draw_theory(picture)
+        title = next(text for text in figure.texts if "binary" in text.get_text())
+        assert title.get_window_extent().x1 < figure.bbox.x1
+
+
 def test_curves_say_what_their_axes_leave_out_or_distort() -> None:
     plain = figure_of("curves", [with_curve(make_record(), val_top1=[70.0, 80, 90, 95, 96])])
     assert "not shown" not in words(plain)

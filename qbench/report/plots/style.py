@@ -8,6 +8,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from qbench.report.plots.fonts import families, no_glyph_warnings
+from qbench.report.plots.names import columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -39,6 +40,7 @@ _DASHES = ("-", "--", ":", "-.")
 # Of the small text above a frame.
 _NOTE_LETTERS = 92
 _NOTE_LINE_POINTS = 10
+_TITLE_LETTER_INCHES = 0.091
 _EPOCH_STEPS = tuple(factor * 10**power for power in range(9) for factor in (1, 2, 5))
 
 
@@ -163,6 +165,11 @@ def above(axes: Axes, x: float, text: str) -> Annotation:
     """Small text above the frame; x: where it begins, in widths of the frame."""
     look: dict[str, Any] = {"fontsize": 8, "color": MUTED, "va": "bottom", "linespacing": 1.1}
     return axes.annotate(text, (x, 1), (0, 4), "axes fraction", "offset points", **look)
+
+
+def title_width(title: str) -> float:
+    """Inches that a picture needs for its title."""
+    return _TITLE_LETTER_INCHES * columns(title)
 
 
 def literal(text: str) -> str:

@@ -19,6 +19,7 @@ from qbench.report.plots.style import (
     new_figure,
     plot_style,
     tidy_axes,
+    title_width,
 )
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ _NOTE_INCHES = 0.3
 
 _MARK_INCHES, _LETTER_INCHES = 0.6, 0.068
 """Of a label in the legend."""
+
+_LEAST_WIDTH = 6.4
 
 _SMALL_FROM = 3
 """Columns from which panels are small."""
@@ -69,7 +72,8 @@ def draw(picture: Picture) -> Figure:
     rows = math.ceil(len(picture.panels) / columns)
     width, height = _PANEL_INCHES if columns < _SMALL_FROM else _SMALL_PANEL_INCHES
     # Room for the title, the note and the legend below.
-    figure = new_figure(max(width * columns, 6.4), height * rows + 1.3)
+    width = max(width * columns, _LEAST_WIDTH, title_width(picture.title))
+    figure = new_figure(width, height * rows + 1.3)
     grid = figure.subplots(rows, columns, squeeze=False, sharex=picture.same_axes, sharey=picture.same_axes)
     styles = _styles(picture)
     for index, axes in enumerate(grid.flat):
@@ -90,7 +94,7 @@ def draw(picture: Picture) -> Figure:
 
 
 def _axis_label(label: str, scale: str) -> str:
-    return literal(label) if scale == "linear" else f"{literal(label)} (log scale)"
+    return f"{literal(label)} (log scale)" if scale.startswith("log") else literal(label)
 
 
 def _styles(picture: Picture) -> Mapping[tuple[str, str], Look]:
@@ -129,6 +133,9 @@ def _set_scales(axes: Axes, panel: Panel) -> None:
         axes.xaxis.set_minor_locator(NullLocator())
     elif panel.x_scale == "log":
         axes.set_xscale("log")
+    elif panel.x_scale == "names":
+        names = [literal(series.label).replace(", ", ",\n") for series in panel.series]
+        axes.set_xticks([series.x[0] for series in panel.series], names)
     if panel.y_scale == "log":
         axes.set_yscale("log")
         low, high = axes.get_ylim()

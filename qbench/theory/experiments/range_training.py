@@ -90,6 +90,7 @@ def _picture(top1: dict[str, list[float]], where: str, seeds: int) -> Picture:
         x_label="constant and number of chunks",
         y_label="accuracy less batch norm's (points)",
         series=tuple(series),
+        x_scale="names",
         level=(0.0, "batch norm"),
     )
     return Picture(

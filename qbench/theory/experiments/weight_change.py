@@ -141,7 +141,7 @@ def _picture(runs: Mapping[str, Sequence[Changes]], where: str) -> Picture:
     return Picture(
         name="weight-change",
         title=f"{where}: binary weights changed in training",
-        note="means over seeds, bars: their range; the learning rate falls after a half and three quarters",
+        note="means over seeds, bands: ± half their range; the learning rate falls after a half and three quarters",
         columns=2,
         panels=(
             Panel(
