@@ -181,6 +181,28 @@ def test_a_long_title_stays_in_the_picture_and_says_what_is_shown() -> None:
         assert title.get_window_extent().x1 < figure.bbox.x1
 
 
+def test_a_title_is_not_cut_where_the_picture_can_be_wider() -> None:
+    for figure in figures([record("fp32", 0, series("drift", "scale_change", "weight", [[None, 0.5]]))]).values():
+        title = next(text for text in figure.texts if text.get_text() == figure.get_suptitle())
+        assert title.get_text() == "resnet8 on digits: change of the quantiser's step since the epoch before"
+        assert title.get_window_extent().x1 < figure.bbox.x1
+
+
+@pytest.mark.parametrize(
+    ("probe", "quantity", "value"),
+    [("clipping", "clipped", 0.0), ("updates", "wanted", 1.0), ("weight_change", "code_since_start", 1.0),
+     ("cosine", "cosine", 1.0), ("cosine", "angle", 0.0)],
+)  # fmt: skip
+def test_no_number_on_an_axis_is_impossible(probe: str, quantity: str, value: float) -> None:
+    found = figures([record("fp32", 0, series(probe, quantity, "update", [[value, value]]))])
+    (axes,) = found[next(name for name in found if name.endswith("-curves"))].axes
+    low, high = axes.get_ylim()
+    assert low < value < high  # the line is not on the frame
+    possible = (-1.0, 1.0) if quantity == "cosine" else (0.0, 1.0)
+    assert value in axes.get_yticks()
+    assert [tick for tick in axes.get_yticks() if not possible[0] <= tick <= possible[1]] == []
+
+
 def test_epochs_of_a_heat_map_are_labelled_first_and_last() -> None:
     found = figures([record("fp32", 0, series("cosine", "cosine", "update", [[0.5] * 20]))])
     numbers = [text.get_text() for text in found["probe-cosine-update"].texts if text.get_text().isdigit()]

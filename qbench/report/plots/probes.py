@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from qbench.cell import Status
 from qbench.probes import find_quantity
 from qbench.probes.base import DATA_PATHS, Quantity, data_path
-from qbench.report.plots.names import columns, room_for, shortened
+from qbench.report.plots.names import columns, room_for
 from qbench.report.plots.scene import NothingToDrawError, Scene, Series
-from qbench.report.plots.style import INK, MUTED, epoch_ticks, label_epochs, literal, new_figure, tidy_axes
+from qbench.report.plots.style import INK, MUTED, epoch_ticks, label_epochs, literal, new_figure, tidy_axes, title_width
 from qbench.report.text import clean
 
 if TYPE_CHECKING:
@@ -36,11 +36,9 @@ _LINE_INCHES = 0.14
 _PATH_INCHES = 0.22
 _GAP_INCHES = 0.09
 _TITLE_INCHES = 0.62
-# Of the colour bar with its numbers, of a whole picture, and of a letter of its title.
+# Of the colour bar with its numbers, and of a whole picture.
 _BAR_INCHES = 1.05
 _LEAST_WIDTH = 6.4
-_TITLE_LETTER_INCHES = 0.091
-_LEAST_WHERE = 8
 
 # The first part of the name of a layer at the network's input (0) or output (2).
 _ENDS = {"stem": 0, "conv1": 0, "bn1": 0, "classifier": 2, "fc": 2}
@@ -126,7 +124,7 @@ def _heat_map(scene: Scene, table: Table, letter: str) -> Figure:
     methods = [series.name for series in scene.series if (values["method"] == series.name).any()]
     layers = {str(path): _network_order(group["layer"]) for path, group in values.groupby("path", sort=False)}
     epochs = range(1, int(values["epoch"].max()) + 1)
-    place = Place.of(methods, layers, epochs)
+    place = Place.of(methods, layers, epochs, _least_width(scene, table))
     figure = place.figure()
     colors, blank = _normalization(table), False
     for path, names in layers.items():
@@ -149,19 +147,20 @@ class Place(NamedTuple):
     """Where everything stands, in inches from the upper left corner: laid out by hand, because settling so many axes
     automatically takes longer than drawing them.
 
-    lefts: of each method's column. tops: of each path's row. rows: layers of each path.
+    lefts: of each method's column. tops: of each path's row. rows: layers of each path. least: width of the picture.
     """
 
     lefts: dict[str, float]
     tops: dict[str, float]
     rows: dict[str, int]
     column: float
+    least: float
 
     @classmethod
-    def of(cls, methods: list[str], layers: Mapping[str, list[str]], epochs: range) -> Place:
+    def of(cls, methods: list[str], layers: Mapping[str, list[str]], epochs: range, least: float) -> Place:
         label = _LETTER_INCHES * max(len(clean(name)) for group in layers.values() for name in group) + 0.15
         # Few panels share the width that the title needs anyway.
-        share = (_LEAST_WIDTH - _BAR_INCHES - label + _GAP_INCHES) / len(methods) - _GAP_INCHES
+        share = (least - _BAR_INCHES - label + _GAP_INCHES) / len(methods) - _GAP_INCHES
         column = max(min(max(len(epochs) * _COLUMN_INCHES, _WIDTHS[0]), _WIDTHS[1]), share)
         lines = max(_wrapped(method).count("\n") + 1 for method in methods)
         lefts = {method: label + i * (column + _GAP_INCHES) for i, method in enumerate(methods)}
@@ -170,7 +169,7 @@ class Place(NamedTuple):
             top += _PATH_INCHES if len(layers) > 1 else 0.0
             tops[path] = top
             top += _ROW_INCHES * len(group) + _GAP_INCHES
-        return cls(lefts, tops, {path: len(group) for path, group in layers.items()}, column)
+        return cls(lefts, tops, {path: len(group) for path, group in layers.items()}, column, least)
 
     @property
     def right(self) -> float:
@@ -186,7 +185,7 @@ class Place(NamedTuple):
 
     def figure(self) -> Figure:
         """An empty one of the right size."""
-        figure = new_figure(max(self.right + _BAR_INCHES, _LEAST_WIDTH), max(self.bottom + 0.5, self.top + 1.6))
+        figure = new_figure(max(self.right + _BAR_INCHES, self.least), max(self.bottom + 0.5, self.top + 1.6))
         figure.set_layout_engine("none")
         return figure
 
@@ -321,17 +320,24 @@ def _title(figure: Figure, scene: Scene, table: Table, what: str, blank: bool) -
         parts.append("light blue: infinite")
     if (values == -math.inf).any():
         parts.append("brown: minus infinity")
-    _head(figure, scene.where, table.quantity.title, "; ".join(parts))
+    _head(figure, scene, table, "; ".join(parts))
 
 
-def _head(figure: Figure, where: str, what: str, note: str) -> None:
-    """Title and note at fixed distances from the upper edge; of a long title, where it was seen is cut."""
+def _head(figure: Figure, scene: Scene, table: Table, note: str) -> None:
+    """Title and note at fixed distances from the upper edge."""
     down = figure.get_figheight()
     look = {"fontsize": 11, "fontweight": "bold", "color": INK}
-    room = int(figure.get_figwidth() / _TITLE_LETTER_INCHES) - columns(f": {what}")
-    title = f"{shortened([where], max(room, _LEAST_WHERE))[0]}: {what}"
-    figure.suptitle(literal(title), x=0.01, y=1 - 0.08 / down, ha="left", va="top", **look)
+    figure.suptitle(literal(_titled(scene, table)), x=0.01, y=1 - 0.08 / down, ha="left", va="top", **look)
     figure.text(0.01, 1 - 0.31 / down, literal(note), fontsize=8, color=MUTED, va="top")
+
+
+def _titled(scene: Scene, table: Table) -> str:
+    return f"{scene.where}: {table.quantity.title}"
+
+
+def _least_width(scene: Scene, table: Table) -> float:
+    """Inches in which the title has room."""
+    return max(_LEAST_WIDTH, title_width(_titled(scene, table)))
 
 
 def _seeds(scene: Scene) -> str:
@@ -353,7 +359,7 @@ def _curves(scene: Scene, table: Table) -> Figure:
     tensors.sort(key=lambda tensor: list(DATA_PATHS).index(tensor[0]))
     across = min(len(tensors), 3)
     rows = math.ceil(len(tensors) / across)
-    width = max(3.3 * across + 2.0, _LEAST_WIDTH) + room_for(series.name for series in scene.series)
+    width = max(3.3 * across + 2.0, _least_width(scene, table)) + room_for(series.name for series in scene.series)
     figure = new_figure(width, 2.7 * rows + 0.6)
     figure.set_layout_engine("constrained", rect=(0, 0, 1, 1 - 0.5 / figure.get_figheight()))
     panels = figure.subplots(rows, across, squeeze=False)
@@ -364,14 +370,14 @@ def _curves(scene: Scene, table: Table) -> Figure:
         part = table.values[table.values["path"] == path]
         for series in scene.series:
             lines.update(_line(axes, part[part["method"] == series.name], series))
-        _finish(axes, f"{letter}: {path}", table.axis, part["epoch"])
+        _finish(axes, f"{letter}: {path}", table, part["epoch"])
     # Not matplotlib's own list, which leaves out names that begin with an underscore.
     names = [series.name for series in scene.series if series.name in lines]
     handles, labels = [lines[name] for name in names], [literal(name) for name in names]
     figure.legend(handles, labels, loc="outside right center", handlelength=2.6)
     infinite = "; infinite values, where nothing is lost, are left out" if _has_infinite(table) else ""
     note = f"median over layers, band: quartiles; {_seeds(scene)}{infinite}"
-    _head(figure, scene.where, table.quantity.title, note)
+    _head(figure, scene, table, note)
     return figure
 
 
@@ -394,10 +400,19 @@ def _line(axes: Axes, part: pd.DataFrame, series: Series) -> dict[str, Line2D]:
     return {series.name: line}
 
 
-def _finish(axes: Axes, title: str, label: str, epochs: pd.Series[int]) -> None:
+def _finish(axes: Axes, title: str, table: Table, epochs: pd.Series[int]) -> None:
     axes.set_title(literal(clean(title)), fontsize=9.5)
     axes.set_xlabel("epoch")
-    axes.set_ylabel(literal(label))
+    axes.set_ylabel(literal(table.axis))
     label_epochs(axes, min(epochs), max(epochs))
     axes.yaxis.set_major_formatter(_plain_numbers())
+    axes.set_yticks(_possible(axes, table.quantity))
     tidy_axes(axes)
+
+
+def _possible(axes: Axes, quantity: Quantity) -> list[float]:
+    """The ticks that the quantity can have: the frame of a share that is 1 throughout goes beyond it."""
+    least, most = quantity.low, 1.0 if quantity.unit == "share" else quantity.high
+    low, high = axes.get_ylim()
+    low, high = low if least is None else max(low, least), high if most is None else min(high, most)
+    return [float(tick) for tick in axes.get_yticks() if low <= tick <= high]
