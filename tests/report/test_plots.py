@@ -467,3 +467,16 @@ def test_labels_do_not_cover_each_other() -> None:
         boxes = [super(type(text), text).get_window_extent() for text in placed]
     overlaps = [a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i]]
     assert fmean(overlaps) == 0
+
+
+def test_a_label_leaves_the_end_of_a_bar_to_be_seen() -> None:
+    with plot_style():
+        figure = new_figure(6, 4)
+        axes = figure.subplots()
+        axes.set(xlim=(0, 10), ylim=(0, 10))
+        label, ends = Label(5, 5, "bf16", "black"), [(5, 5.4), (5.4, 5.0), (4.6, 5.0)]
+        (near,), (clear,) = (place_labels(axes, [label], ends=of) for of in (ends[1:], ends))
+        places = [super(type(text), text).get_window_extent() for text in (near, clear)]
+    end = axes.transData.transform(ends[0])
+    assert places[0].contains(*end)
+    assert not places[1].contains(*end)

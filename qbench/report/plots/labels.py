@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
 _DISTANCES_POINTS = (8, 14, 22, 32, 44, 58)
 _MARKER_POINTS = 6.0
+_END_POINTS = 4.0
 # From this distance on a thin line leads from the label to its point.
 _LEADER_FROM_POINTS = 12
 
@@ -32,14 +33,18 @@ class Label:
     color: str
 
 
-def place_labels(axes: Axes, labels: Sequence[Label], lines: Sequence[Line2D] = ()) -> list[Annotation]:
-    """Write each text beside its point, clear of other texts, markers and the steps of ``lines`` where there is room.
+def place_labels(
+    axes: Axes, labels: Sequence[Label], lines: Sequence[Line2D] = (), ends: Sequence[tuple[float, float]] = ()
+) -> list[Annotation]:
+    """Write each text beside its point, clear of other texts, markers, the steps of ``lines`` and the ``ends`` of bars
+    (in data coordinates) where there is room.
 
     The axes' limits must be final.
     """
     # The layout is settled by drawing once; afterwards texts can be measured in pixels.
     axes.figure.draw_without_rendering()  # type: ignore[union-attr]
-    taken = [_around_marker(axes, label) for label in labels]
+    taken = [_around(axes, label.x, label.y, _MARKER_POINTS) for label in labels]
+    taken += [_around(axes, x, y, _END_POINTS) for x, y in ends]
     taken += [box for line in lines for box in _along(line)]
     placed = []
     for label in labels:
@@ -105,11 +110,12 @@ def _text_box(annotation: Annotation) -> Bbox:
     return Text.get_window_extent(annotation)
 
 
-def _around_marker(axes: Axes, label: Label) -> Bbox:
+def _around(axes: Axes, x: float, y: float, points: float) -> Bbox:
+    """A square around a place in data coordinates; points: from its middle to its sides."""
     from matplotlib.transforms import Bbox
 
-    x, y = axes.transData.transform((label.x, label.y))
-    reach = _MARKER_POINTS * axes.figure.dpi / 72
+    x, y = axes.transData.transform((x, y))
+    reach = points * axes.figure.dpi / 72
     return Bbox.from_extents(x - reach, y - reach, x + reach, y + reach)
 
 

@@ -87,16 +87,16 @@ def _draw(scene: Scene, metric: Metric, title: str, label: str, scale: float) ->
     fronts: list[Line2D] = []
     for simulated in (False, True):
         fronts += _front(axes, _contenders(points, simulated), metric.better, simulated)
-    bars = [bar for point in points if (bar := _bar(axes, point, floor))]
+    bars = [(point.cost, bar) for point in points if (bar := _bar(axes, point, floor))]
     for point in points:
         _mark(axes, point, floor)
     axes.set_xlabel(f"{label} (log scale)" if axes.get_xscale() == "log" else label)
     axes.set_ylabel("top-1 accuracy on the test split [%]")
     axes.set_title(f"{literal(scene.where)}: accuracy against {title}", pad=10)
     tidy_axes(axes)
-    _legend(figure, points, bars, floor)
+    _legend(figure, points, [bar for _, bar in bars], floor)
     labels = [Label(p.cost, max(p.accuracy, floor), literal(_name(p, floor)), p.series.look.text_color) for p in points]
-    place_labels(axes, labels, fronts)
+    place_labels(axes, labels, fronts, [(cost, end) for cost, bar in bars for end in (bar.low, bar.high)])
     return figure
 
 
