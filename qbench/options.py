@@ -148,6 +148,8 @@ def type_name(hint: Any) -> str:
         return " | ".join(map(str, get_args(hint)))
     if origin in {Union, UnionType}:
         return " | ".join(type_name(part) for part in get_args(hint))
+    if origin is tuple:
+        return f"list of {type_name(get_args(hint)[0])}"
     return "none" if hint is NoneType else getattr(hint, "__name__", str(hint))
 
 

@@ -68,7 +68,8 @@ def _method_details(method: Method) -> Iterator[str]:
 def _options(owner: Method | Factory[Any]) -> Iterator[str]:
     """Types and defaults, then what they mean in the owner's words."""
     for option in owner.options:
-        yield f"option {option.name}: {option.type} = {option.default!r}"
+        default = list(option.default) if isinstance(option.default, tuple) else option.default  # as in YAML
+        yield f"option {option.name}: {option.type} = {default!r}"
     if owner.options:
         yield from (clean(line) for line in owner.explanation.splitlines())
 
