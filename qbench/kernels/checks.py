@@ -61,8 +61,15 @@ def words(key: Draws) -> list[int] | None:
     return numbers
 
 
+def require_tensor(x: object, name: str) -> None:
+    """Raise TypeError for anything else, a NumPy array for example, whose types have the same names."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}")
+
+
 def require_type(x: Tensor, name: str, *allowed: torch.dtype) -> None:
     """Raise TypeError unless the elements of ``x`` have one of the types."""
+    require_tensor(x, name)
     if x.dtype not in allowed:
         names = " or ".join(str(dtype).removeprefix("torch.") for dtype in allowed)
         raise TypeError(f"{name} must be {names}, got {str(x.dtype).removeprefix('torch.')}")
@@ -70,6 +77,7 @@ def require_type(x: Tensor, name: str, *allowed: torch.dtype) -> None:
 
 def require_number(x: Tensor, name: str) -> None:
     """Raise unless ``x`` is a 0-d float32 tensor."""
+    require_tensor(x, name)
     if x.dtype != torch.float32:
         raise TypeError(f"{name} must be float32, got {x.dtype}")
     if x.dim():

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from qbench.kernels.checks import Pair, pair, per_channel, require_number
+from qbench.kernels.checks import Pair, pair, per_channel, require_number, require_tensor
 from qbench.kernels.reference.products import output_size
 
 OPERANDS = (torch.uint8, torch.int8, torch.int16)
@@ -37,6 +37,7 @@ def geometry(stride: Pair, padding: Pair, dilation: Pair, groups: int) -> Geomet
 
 
 def _check_operand(x: Tensor, name: str, zero: Tensor | None, dims: int) -> None:
+    require_tensor(x, name)
     if x.dtype not in OPERANDS:
         raise TypeError(f"{name} must be uint8, int8 or int16, got {x.dtype}")
     if x.dim() != dims:

@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from qbench.errors import InputError
 from qbench.nn.activation import relu_for
 from qbench.nn.blocks import Branch, ConvNormAct, LinearNormAct
 from qbench.nn.coded import CodedWeight
@@ -215,8 +216,14 @@ def convert(
     null contract uses to show that the machinery itself changes no number; otherwise such a recipe keeps the model.
     Layers are nn.Conv2d and nn.Linear themselves, and norms nn.BatchNorm1d and 2d; other modules with weights,
     subclasses of these included, stay as they are, and the manifest says so.
-    Raises ValueError where the recipe does not offer ``arithmetic``, InputError for a model that cannot be converted.
+    Raises ValueError where the recipe does not offer ``arithmetic``, InputError for a model that cannot be converted or
+    a method in place of its recipe.
     """
+    if not isinstance(recipe, Recipe):
+        kind = type(recipe).__name__
+        raise InputError(
+            f"convert takes a qbench.Recipe, not {kind}; a method makes one: find_method(NAME).build({{}})"
+        )
     if arithmetic not in recipe.arithmetics:
         raise ValueError(f"the recipe offers {', '.join(recipe.arithmetics)} arithmetic, not {arithmetic}")
     clock = Clock(seed)

@@ -85,6 +85,11 @@ def test_norm_that_lacks_what_the_recipe_takes_over_is_refused(options: dict[str
     convert(model, NEAREST).model(torch.randn(2, 3, 4, 4)).sum().backward()  # it stays as it is
 
 
+def test_a_method_is_no_recipe() -> None:
+    with pytest.raises(InputError, match=r"takes a qbench.Recipe, not Method; a method makes one: .*\.build\({}\)"):
+        convert(nn.Sequential(nn.Linear(2, 2)), find_method("banner8"))  # type: ignore[arg-type]
+
+
 def test_layer_scale_without_its_layer_says_what_to_use() -> None:
     recipe = find_method("wage").build({})
     with pytest.raises(InputError, match=r"none is known before 1; make them one qbench.nn.ConvNormAct"):
