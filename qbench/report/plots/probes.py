@@ -415,4 +415,5 @@ def _possible(axes: Axes, quantity: Quantity) -> list[float]:
     least, most = quantity.low, 1.0 if quantity.unit == "share" else quantity.high
     low, high = axes.get_ylim()
     low, high = low if least is None else max(low, least), high if most is None else min(high, most)
-    return [float(tick) for tick in axes.get_yticks() if low <= tick <= high]
+    slack = 1e-9 * (high - low)  # a tick at 1 may be 1.0000000000000002
+    return [float(tick) for tick in axes.get_yticks() if low - slack <= tick <= high + slack]
