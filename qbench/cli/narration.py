@@ -11,6 +11,7 @@ from qbench.report.text import clean, counted
 
 if TYPE_CHECKING:
     from qbench.cell import Cell, Outcome
+    from qbench.engine.events import RoundStarted
 
 
 def told(event: Event, state: RunState) -> str | None:
@@ -57,7 +58,16 @@ def went_wrong(event: Event) -> bool:
 
 def place(cell: Cell) -> str:
     """``banner8 on resnet8, digits, seed 0``."""
-    return f"{cell.label} on {cell.model}, {cell.dataset}, seed {cell.seed}"
+    return f"{_setting(cell)}, seed {cell.seed}"
+
+
+def round_of(event: RoundStarted | RoundFinished) -> str:
+    """``banner8 on resnet8, digits, round 2 of 3``."""
+    return f"{_setting(event.cell)}, round {event.round + 1} of {event.rounds}"
+
+
+def _setting(cell: Cell) -> str:
+    return f"{cell.label} on {cell.model}, {cell.dataset}"
 
 
 def figures(loss: float | None, top1: float | None) -> str:
@@ -99,7 +109,7 @@ def _result(outcome: Outcome) -> str:
 
 
 def _measured(event: RoundFinished) -> str:
-    measured = f"measured {event.cell.label}, round {event.round + 1} of {event.rounds}"
+    measured = f"measured {round_of(event)}"
     if event.measurement.status is Status.OK:
         return measured
     return f"{measured}: {event.measurement.status}, {event.measurement.message}"

@@ -6,7 +6,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from qbench.cli.narration import figures, headline, told, went_wrong
+from qbench.cli.narration import figures, headline, round_of, told, went_wrong
 from qbench.cli.state import RunState
 from qbench.engine.events import CellProgress, Event, Notice, Preparing, RunStarted
 from qbench.report.text import clean
@@ -117,7 +117,7 @@ def _measuring(state: RunState) -> list[Text]:
     event = state.measuring
     if event is None:
         return []
-    return [Text(clean(f"measuring {event.cell.label}, round {event.round + 1} of {event.rounds}"), no_wrap=True)]
+    return [Text(clean(f"measuring {round_of(event)}"), no_wrap=True)]
 
 
 def _name(cell: Cell) -> Text:

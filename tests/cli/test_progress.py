@@ -142,7 +142,7 @@ def test_live_display_shows_what_runs_and_keeps_what_failed(now: Clock, width: i
     assert "digits: 1 of 3 cells, 0 of 1 measuring rounds, 0:00 elapsed" in text
     assert any(line.startswith(name) for line in text.splitlines())
     assert "epoch 2/5  loss 0.250, top-1 91.50 %" in text
-    assert "measuring r, round 2 of 3" in text
+    assert "measuring r on resnet8, digits, round 2 of 3" in text
 
 
 @pytest.mark.parametrize(("seconds", "written"), [(0.4, "0:00"), (7, "0:07"), (754, "12:34"), (3723, "1:02:03")])
