@@ -152,7 +152,8 @@ def located(error: BaseException, file: Path) -> str:
     """``ValueError: too wide (mine.py, line 3)``: an error, and the last line of ``file`` on the way to it."""
     lines = [line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == str(file)]
     where = f" ({file.name}, line {lines[-1]})" if lines else ""
-    return f"{type(error).__name__}: {error}{where}"
+    said = f": {error}" if str(error) else ""
+    return f"{type(error).__name__}{said}{where}"
 
 
 def _plain(value: object) -> str:

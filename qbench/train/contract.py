@@ -16,6 +16,7 @@ from torch import Tensor
 
 from qbench.cell import Cell
 from qbench.errors import ContractError, InputError, QbenchError, UnknownNameError
+from qbench.plugin import located
 from qbench.train.build import BuiltCell, build_cell
 from qbench.train.device import float_kernels
 from qbench.train.settings import MeasureSettings, OptimizerSettings, ScheduleSettings, TrainSettings
@@ -140,7 +141,7 @@ def _run_check(name: str, check: Callable[[Probe], str], probe: Probe) -> CheckR
     except QbenchError as error:
         return CheckResult(name, False, str(error))
     except Exception as error:
-        return CheckResult(name, False, f"{type(error).__name__}: {error}")
+        return CheckResult(name, False, located(error, probe.method.source_file))
 
 
 def _documented(probe: Probe) -> str:

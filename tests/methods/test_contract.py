@@ -54,6 +54,16 @@ def test_every_promise_is_broken_by_some_method() -> None:
     assert {promise for _, promise, _ in BROKEN} == CHECKS.keys() - {"same start as float32"}
 
 
+def test_a_method_that_raises_is_told_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from qbench import Recipe, method\n\n\ndef change(model):\n    raise MemoryError\n\n\n"
+        '@method("mine", null={})\ndef mine() -> Recipe:\n    """Fails."""\n    return Recipe(transform=change)\n'
+    )
+    results = {result.name: result.detail for result in check_method(find_method(str(file)), str(file))}
+    assert results["trains"] == "MemoryError (mine.py, line 5)"
+
+
 def test_a_check_that_raises_has_failed_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     def raising(error: Exception) -> Callable[[Probe], str]:
         def check(probe: Probe) -> str:
