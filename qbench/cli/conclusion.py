@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from qbench.cli.results import print_drawn, print_grids, print_paths
 from qbench.cli.state import clock
-from qbench.report.text import clean
+from qbench.report.text import clean, counted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from qbench.engine import RunSummary
     from qbench.engine.events import Failure
 
@@ -49,5 +51,12 @@ def _last_line(summary: RunSummary) -> str:
     if summary.interrupted:
         return f"interrupted: {line}; the same command continues where it stopped"
     if summary.failures:
-        return f"{line}; {len(summary.failures)} failed: the same command tries them again"
+        return f"{line}; {_failed(summary.failures)}"
     return line
+
+
+def _failed(failures: Sequence[Failure]) -> str:
+    cells = sum(failure.what == "train" for failure in failures)
+    groups = ((cells, "cell"), (len(failures) - cells, "measuring round"))
+    what = " and ".join(counted(number, word) for number, word in groups if number)
+    return f"{what} failed: the same command tries {'it' if len(failures) == 1 else 'them'} again"

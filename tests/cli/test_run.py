@@ -108,3 +108,20 @@ def test_what_a_failure_says_cannot_move_the_cursor(finished_run: Path, capsys: 
     said = capsys.readouterr().out
     assert "failed: mine on mlp, digits, seed 0: error, RuntimeError:  [2Jgone (log: a.log)\n" in said
     assert "\x1b" not in said
+    assert said.endswith("0 of 1 cells done (0 now) in 0:01; 1 cell failed: the same command tries it again\n")
+
+
+def test_failed_cells_and_failed_rounds_are_counted_apart(
+    finished_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failures = tuple(
+        Failure(what, "mine", "mlp", "digits", seed, Status.OOM, "MemoryError", Path("a.log"))
+        for what, seed in (("train", 0), ("train", 1), ("measure", 0))
+    )
+    summary = RunSummary(
+        suite="digits", run="r", out=finished_run, total=3, done_before=0, finished=1, diverged=0, measured=0,
+        skipped=0, failures=failures, interrupted=False, wall_s=1.0,
+    )  # fmt: skip
+    conclude(summary)
+    said = capsys.readouterr().out
+    assert said.endswith("; 2 cells and 1 measuring round failed: the same command tries them again\n")
