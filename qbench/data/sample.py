@@ -84,7 +84,7 @@ def write_sample_imagenet(
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise DataError(f"{out} is not an empty directory, and a sample never overwrites; choose a new directory")
     # Moved to its place when complete: an interrupted sample leaves no half tree behind.
-    place = writable_dir(out, "the directory of the sample,")
+    place = writable_dir(out, "the sample's directory")
     try:
         with tempfile.TemporaryDirectory(prefix=".sample.", dir=place) as name:
             temporary = Path(name)

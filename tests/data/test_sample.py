@@ -69,7 +69,7 @@ def test_a_file_in_the_way_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=r"the directory of the sample, .*file/out cannot be written to"):
+    with pytest.raises(DataError, match=r"the sample's directory .*file/out cannot be written to"):
         write_sample_imagenet(tmp_path / "file" / "out")
 
 
