@@ -199,7 +199,7 @@ def test_no_number_on_an_axis_is_impossible(probe: str, quantity: str, value: fl
     (axes,) = found[next(name for name in found if name.endswith("-curves"))].axes
     low, high = axes.get_ylim()
     assert low < value < high  # the line is not on the frame
-    possible = (-1.0, 1.0) if quantity == "cosine" else (0.0, 1.0)
+    possible = {"cosine": (-1.0, 1.0), "angle": (0.0, 180.0)}.get(quantity, (0.0, 1.0))
     assert any(tick == pytest.approx(value) for tick in axes.get_yticks())
     assert [tick for tick in axes.get_yticks() if not possible[0] <= tick <= possible[1] + 1e-9] == []
 

@@ -308,6 +308,16 @@ def test_a_closer_view_shows_most_methods() -> None:
     assert len(figure_of("accuracy", together(fp32=99.0, banner8=98.5, r=61.0, sr=61.0, graham=61.0)).axes) == 1
 
 
+@pytest.mark.parametrize("name", ["accuracy", "curves", "speed"])
+@pytest.mark.parametrize("top1", [0.0, 100.0])
+def test_no_axis_names_an_accuracy_below_0_or_above_100(name: str, top1: float) -> None:
+    records = [with_curve(record, val_top1=[top1] * 5) for record in together(fp32=top1, sr=top1)]
+    axes = figure_of(name, records, measured("fp32", "sr")).axes[0]
+    ticks = axes.get_xticks() if name == "accuracy" else axes.get_yticks()
+    assert len(ticks) > 1
+    assert all(0 <= tick <= 100 for tick in ticks)
+
+
 def test_the_numbers_have_their_head_above_them() -> None:
     figure = figure_of("accuracy", small_run()[0])
     title, numbers = text_box(figure, "mean \N{PLUS-MINUS SIGN}"), text_box(figure, "98.93")

@@ -8,7 +8,17 @@ from qbench.report.metrics import TOP1
 from qbench.report.plots.intervals import Bar, bars_note, draw_bar
 from qbench.report.plots.names import room_for
 from qbench.report.plots.scene import NothingToDrawError, Scene, Series, upper_cluster
-from qbench.report.plots.style import ALARM, INK, MUTED, above, head, literal, new_figure, tidy_axes
+from qbench.report.plots.style import (
+    ALARM,
+    INK,
+    MUTED,
+    above,
+    head,
+    keep_possible_ticks,
+    literal,
+    new_figure,
+    tidy_axes,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,6 +54,7 @@ def draw(scene: Scene) -> Figure:
 
 def _panel(axes: Axes, rows: Sequence[Series], shown: Sequence[Series], reference: Series | None) -> list[Bar]:
     axes.set_xlim(*_limits(shown))
+    keep_possible_ticks(axes.xaxis, 0.0, 100.0)
     bars = []
     for y, series in enumerate(rows):
         if y % 2:

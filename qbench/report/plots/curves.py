@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 from qbench.cell import Record, Status
 from qbench.report.plots.names import room_for
 from qbench.report.plots.scene import NothingToDrawError, Scene, Series, curve_values, mean_curve
-from qbench.report.plots.style import head, label_epochs, label_logarithmic, literal, new_figure, tidy_axes
+from qbench.report.plots.style import (
+    head,
+    keep_possible_ticks,
+    label_epochs,
+    label_logarithmic,
+    literal,
+    new_figure,
+    tidy_axes,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +43,7 @@ def draw(scene: Scene) -> Figure:
     lines = _panel(accuracy, shown, "val_top1")
     _panel(loss, shown, "train_loss")
     accuracy.set_ylabel("validation top-1 accuracy [%]")
+    keep_possible_ticks(accuracy.yaxis, 0.0, 100.0)
     loss.set_ylabel("training loss (log scale)" if loss.get_yscale() == "log" else "training loss")
     head(accuracy, f"{literal(scene.where)}: learning curves", _key(shown, accuracy.get_ylim()[0]))
     # Not matplotlib's own list, which leaves out names that begin with an underscore.

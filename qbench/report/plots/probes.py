@@ -10,7 +10,17 @@ from qbench.probes import find_quantity
 from qbench.probes.base import DATA_PATHS, Quantity, data_path
 from qbench.report.plots.names import columns, room_for
 from qbench.report.plots.scene import NothingToDrawError, Scene, Series
-from qbench.report.plots.style import INK, MUTED, epoch_ticks, label_epochs, literal, new_figure, tidy_axes, title_width
+from qbench.report.plots.style import (
+    INK,
+    MUTED,
+    epoch_ticks,
+    keep_possible_ticks,
+    label_epochs,
+    literal,
+    new_figure,
+    tidy_axes,
+    title_width,
+)
 from qbench.report.text import clean
 
 if TYPE_CHECKING:
@@ -406,14 +416,6 @@ def _finish(axes: Axes, title: str, table: Table, epochs: pd.Series[int]) -> Non
     axes.set_ylabel(literal(table.axis))
     label_epochs(axes, min(epochs), max(epochs))
     axes.yaxis.set_major_formatter(_plain_numbers())
-    axes.set_yticks(_possible(axes, table.quantity))
+    most = 1.0 if table.quantity.unit == "share" else table.quantity.high
+    keep_possible_ticks(axes.yaxis, table.quantity.low, most)
     tidy_axes(axes)
-
-
-def _possible(axes: Axes, quantity: Quantity) -> list[float]:
-    """The ticks that the quantity can have: the frame of a share that is 1 throughout goes beyond it."""
-    least, most = quantity.low, 1.0 if quantity.unit == "share" else quantity.high
-    low, high = axes.get_ylim()
-    low, high = low if least is None else max(low, least), high if most is None else min(high, most)
-    slack = 1e-9 * (high - low)  # a tick at 1 may be 1.0000000000000002
-    return [float(tick) for tick in axes.get_yticks() if low - slack <= tick <= high + slack]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 from dataclasses import dataclass
 from textwrap import wrap
@@ -137,6 +138,23 @@ def label_logarithmic(axis: Axis) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(NullLocator())
     axis.set_minor_formatter(NullFormatter())
+
+
+def keep_possible_ticks(axis: Axis, least: float | None, most: float | None) -> None:
+    """No tick on a linear axis below ``least`` or above ``most`` (None: no end), which its quantity cannot have: the
+    frame goes a little beyond."""
+    from matplotlib.ticker import AutoLocator
+
+    class Possible(AutoLocator):
+        """Chosen when drawn, as the room for them is known then."""
+
+        def tick_values(self, vmin: float, vmax: float) -> list[float]:
+            slack = 1e-9 * abs(vmax - vmin)  # a tick at 1 may be 1.0000000000000002
+            low = -math.inf if least is None else least - slack
+            high = math.inf if most is None else most + slack
+            return [float(tick) for tick in super().tick_values(vmin, vmax) if low <= tick <= high]
+
+    axis.set_major_locator(Possible())
 
 
 def label_epochs(axes: Axes, first: int, last: int) -> None:

@@ -10,7 +10,7 @@ from qbench.report.metrics import PEAK_BYTES, TRAIN_SPEED, Direction, Metric
 from qbench.report.plots.intervals import Bar, bars_note, draw_bar
 from qbench.report.plots.labels import Label, place_labels
 from qbench.report.plots.scene import NothingToDrawError, Scene, Series, upper_cluster
-from qbench.report.plots.style import MUTED, label_logarithmic, literal, new_figure, tidy_axes
+from qbench.report.plots.style import MUTED, keep_possible_ticks, label_logarithmic, literal, new_figure, tidy_axes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,6 +92,7 @@ def _draw(scene: Scene, metric: Metric, title: str, label: str, scale: float) ->
         _mark(axes, point, floor)
     axes.set_xlabel(f"{label} (log scale)" if axes.get_xscale() == "log" else label)
     axes.set_ylabel("top-1 accuracy on the test split [%]")
+    keep_possible_ticks(axes.yaxis, 0.0, 100.0)
     axes.set_title(f"{literal(scene.where)}: accuracy against {title}", pad=10)
     tidy_axes(axes)
     _legend(figure, points, [bar for _, bar in bars], floor)
