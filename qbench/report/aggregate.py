@@ -140,7 +140,9 @@ def _cost(metric: Metric, entry: Entry, base: Entry | None) -> Figure | None:
         values = {visit: values[visit] / theirs[visit] for visit in values if theirs.get(visit)}
     if not values:
         return None
-    half_range = (max(values.values()) - min(values.values())) / 2 if len(values) > 1 else None
+    is_unit = metric.relative and entry is base  # 1 in every round
+    has_spread = len(values) > 1 and not is_unit
+    half_range = (max(values.values()) - min(values.values())) / 2 if has_spread else None
     return Figure(median(values.values()), half_range, len(values), entry.is_simulated)
 
 

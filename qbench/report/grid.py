@@ -135,7 +135,7 @@ def _legend(table: MethodTable, metrics: Sequence[Metric], rows: Sequence[Method
     if any(figure.count > 1 and figure.spread is None for figure in differences):
         yield "Equal differences at all seeds give no interval."
     if any(metric.spread == "half_range" and metric.shows_spread for metric in metrics):
-        yield "images/s: median over rounds \N{PLUS-MINUS SIGN} half their range."
+        yield "speeds: median over rounds \N{PLUS-MINUS SIGN} half their range."
     if any(figure.simulated for figure in figures):
         yield SIMULATED
     yield from _kernels(rows)

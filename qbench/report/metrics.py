@@ -110,6 +110,7 @@ TRAIN_SPEED = Metric(
 TRAIN_RATIO = Metric(
     "train_speed_ratio", "training", OVER_BASELINE, "higher", "half_range",
     "training speed over {baseline}'s, round by round", text.ratio, train_images_per_s, relative=True,
+    shows_spread=True,
 )  # fmt: skip
 INFER_SPEED = Metric(
     "infer_images_per_s", "inference", "images/s", "higher", "half_range", "median over rounds ± half their range",
@@ -118,6 +119,7 @@ INFER_SPEED = Metric(
 INFER_RATIO = Metric(
     "infer_speed_ratio", "inference", OVER_BASELINE, "higher", "half_range",
     "inference speed over {baseline}'s, round by round", text.ratio, infer_images_per_s, relative=True,
+    shows_spread=True,
 )  # fmt: skip
 PEAK_BYTES = Metric(
     "peak_train_bytes", "peak memory", "bytes", "lower", "half_range", "largest live tensor storage in a training step",
