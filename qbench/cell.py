@@ -165,6 +165,7 @@ class Measurement(Plain):
         default=None, description="share of the CPUs that other processes took from the measurement"
     )
     replayed: int | None = Field(default=None, description="training steps that came from a tape (QBENCH_REPLAY)")
+    infer_replayed: int | None = Field(default=None, description="inference batches that came from a tape")
     run: str = Field(default="", description="identifier of the qbench run that measured it")
     round: int = Field(default=0, description="rounds of two methods are a pair where run and round are equal")
 

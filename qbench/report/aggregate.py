@@ -191,7 +191,7 @@ def _row_notes(entry: Entry, base: Entry | None) -> Iterator[str]:
         notes += [
             fairness.accuracy_refusal(entry, base),
             fairness.speed_refusal(entry, base),
-            fairness.unlike_steps(entry, base),
+            *fairness.unlike_steps(entry, base),
             fairness.settings_differences(entry, base),
             fairness.environment_differences(entry, base),
         ]

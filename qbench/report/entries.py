@@ -90,8 +90,18 @@ class Entry:
     @property
     def is_replayed(self) -> bool | None:
         """Whether timed training steps came from a tape; None where nothing was measured, or that was not noted."""
-        known = [measured.replayed > 0 for measured in self.rounds.values() if measured.replayed is not None]
-        return any(known) if known else None
+        return _is_any([measured.replayed for measured in self.rounds.values()])
+
+    @property
+    def infers_replayed(self) -> bool | None:
+        """The same of timed inference batches."""
+        return _is_any([measured.infer_replayed for measured in self.rounds.values()])
+
+
+def _is_any(counts: Sequence[int | None]) -> bool | None:
+    """Whether one of the counts is more than 0; None where none is known."""
+    known = [count > 0 for count in counts if count is not None]
+    return any(known) if known else None
 
 
 def check_baseline(baseline: str, entries: Sequence[Entry]) -> None:

@@ -107,13 +107,15 @@ def slow_kernels(entry: Entry) -> str | None:
     return "measured on the reference kernels, which are written to be read: not the method's own speed"
 
 
-def unlike_steps(entry: Entry, base: Entry) -> str | None:
-    """Where one of the two was measured in replayed steps and the other one was not; None otherwise."""
-    mine, theirs = entry.is_replayed, base.is_replayed
-    if mine is None or theirs is None or mine is theirs:
-        return None
-    how = {True: "replayed", False: "not replayed"}
-    return f"its timed training steps were {how[mine]} ({base.label}: {how[theirs]})"
+def unlike_steps(entry: Entry, base: Entry) -> Iterator[str]:
+    """Where one of the two was measured in replayed steps, or inference batches, and the other one was not."""
+    for what, mine, theirs in (
+        ("training steps", entry.is_replayed, base.is_replayed),
+        ("inference batches", entry.infers_replayed, base.infers_replayed),
+    ):
+        if mine is not None and theirs is not None and mine is not theirs:
+            how = {True: "replayed", False: "not replayed"}
+            yield f"its timed {what} were {how[mine]} ({base.label}: {how[theirs]})"
 
 
 def crowding(entry: Entry) -> str | None:

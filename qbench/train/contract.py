@@ -20,7 +20,7 @@ from qbench.plugin import located
 from qbench.train.build import BuiltCell, build_cell
 from qbench.train.device import float_kernels
 from qbench.train.settings import MeasureSettings, OptimizerSettings, ScheduleSettings, TrainSettings
-from qbench.train.step import TrainStep
+from qbench.train.step import InferencePass, TrainStep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,6 +32,9 @@ NULL_STEPS = 20
 SHORT_STEPS = 4
 REPLAY_STEPS = 8
 """The first is run, the next two are recorded, the rest may be replayed."""
+
+INFERENCE_BATCHES = 3
+"""They are run and recorded; seen again, they may be replayed."""
 
 BATCH = 32
 
@@ -237,14 +240,28 @@ def _agrees(probe: Probe) -> str:
 
 
 def _replays(probe: Probe) -> str:
-    """Steps from a tape give the same losses and weights, bit for bit."""
+    """Steps from a tape give the same losses and weights, and forward passes in evaluation the same outputs, bit for
+    bit."""
     expected, replayed = (run(build_cell(probe.cell({})), REPLAY_STEPS, replays=replays) for replays in (False, True))
     if not _same_losses(replayed.losses, expected.losses):
         raise ContractError("replayed steps give other losses: a layer does more than PyTorch's operators show")
     both = zip(replayed.built.state(), expected.built.state(), strict=True)
     if not all(_same(a, b) for a, b in both):
         raise ContractError("replayed steps give other weights: a layer does more than PyTorch's operators show")
+    pairs = zip(*(_inferred(expected.built, replays=replays) for replays in (False, True)), strict=True)
+    if not all(_same(a, b) for a, b in pairs):
+        raise ContractError("replayed inference gives other outputs: a layer does more than PyTorch's operators show")
     return f"{replayed.replayed} of {REPLAY_STEPS} steps replayed"
+
+
+def _inferred(built: BuiltCell, *, replays: bool) -> list[Tensor]:
+    """The outputs for some batches, each seen several times."""
+    built.model.eval()
+    inference = InferencePass(built, replays=replays)
+    with float_kernels(reproducible=True):
+        outputs = [inference.run(images) for images, _ in 2 * _batches(built, INFERENCE_BATCHES)]
+    built.model.train()
+    return outputs
 
 
 def _trains(probe: Probe) -> str:

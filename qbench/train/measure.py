@@ -20,7 +20,7 @@ from qbench.train.crowding import Reading, share_taken
 from qbench.train.device import float_kernels, synchronize
 from qbench.train.memory import CPU_METHOD, CUDA_METHOD, peak_step_bytes, peak_step_bytes_cuda, saved_bytes
 from qbench.train.replay import MAX_UNSETTLED
-from qbench.train.step import TrainStep
+from qbench.train.step import InferencePass, TrainStep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -71,6 +71,7 @@ def measure_cell(cell: Cell) -> Measurement:
         simulated=is_simulated(cell, built.recipe),
         kernels=() if built.recipe.stays_float else in_use(),
         replayed=bench.num_replayed,
+        infer_replayed=bench.num_inferred,
         share_taken=share_taken(before, Reading.now(), torch.get_num_threads()),
     )
 
@@ -84,8 +85,8 @@ def is_simulated(cell: Cell, recipe: Recipe) -> bool:
 
 
 class _Bench:
-    """Runs the steps of a built cell and times each. step: training steps done; num_replayed: those of them that came
-    from a tape, warm-up included."""
+    """Runs the steps of a built cell and times each. step: training steps done; num_replayed, num_inferred: training
+    steps and inference batches that came from a tape, warm-up included."""
 
     def __init__(self, built: BuiltCell, warmup_steps: int, steps: int) -> None:
         self.step = 0
@@ -96,7 +97,7 @@ class _Bench:
         self._timed_step = TrainStep(built, replays=True)
         # Bytes are those of a step that autograd runs: some steps of every training are, and they hold a little more.
         self._counted_step = TrainStep(built)
-        self.num_replayed = 0
+        self.num_replayed = self.num_inferred = 0
 
     @property
     def last_loss(self) -> float:
@@ -109,11 +110,17 @@ class _Bench:
             return self._timed(self._train_timed, batches, lambda: self._timed_step.is_settled)
 
     def time_inference(self, batches: Sequence[Batch]) -> tuple[float, ...]:
-        """Seconds of each timed inference batch, after the warm-up ones."""
+        """Seconds of each timed inference batch, after the warm-up ones and those that are recorded."""
         self._timed_step.rest()
         self._built.model.eval()
-        with torch.no_grad(), float_kernels(reproducible=False):
-            seconds = self._timed(self._infer, batches)
+        timed = InferencePass(self._built, replays=True)
+
+        def infer(images: Tensor, labels: Tensor) -> None:
+            timed.run(images)
+            self.num_inferred += timed.is_replayed
+
+        with float_kernels(reproducible=False):
+            seconds = self._timed(infer, batches, lambda: timed.is_settled)
         self._built.model.train()
         return seconds
 
@@ -161,10 +168,6 @@ class _Bench:
         train_step.update(loss)
         self._loss = loss.detach()
         self.step += 1
-
-    def _infer(self, images: Tensor, labels: Tensor) -> None:
-        with self._built.precision():
-            self._built.converted.predict(images)
 
     def _clock(self) -> int:
         # A measurement may take more steps than a short training has.

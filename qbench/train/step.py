@@ -1,4 +1,4 @@
-"""One optimiser step, the same code when training and when measuring."""
+"""One optimiser step, and one forward pass in evaluation: the same code when training and when measuring."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch.amp.grad_scaler import GradScaler
 from torch.nn import functional
 
-from qbench.train.replay import Replay, is_allowed
+from qbench.train.replay import InferenceReplay, Replay, is_allowed
 from qbench.train.schedule import factor
 
 if TYPE_CHECKING:
@@ -149,3 +149,38 @@ class TrainStep:
         if self._scaler is not None and fork._scaler is not None:
             fork._scaler.load_state_dict(self._scaler.state_dict())
         return fork
+
+
+class InferencePass:
+    """Forward passes of a built cell in evaluation mode, for as long as its parameters and buffers stay as they are.
+
+    replays: as of :class:`TrainStep`.
+    """
+
+    def __init__(self, built: BuiltCell, *, replays: bool = False) -> None:
+        self._built = built
+        self._no_labels = torch.empty(0, dtype=torch.int64)
+        self._replay: InferenceReplay | None = None
+        if replays and built.device.type == "cpu" and is_allowed():
+            self._replay = InferenceReplay(built.model, built.converted.clock, self._predict)
+
+    @torch.no_grad()
+    def run(self, images: Tensor) -> Tensor:
+        """What the model says to ``images``, which lie on the device."""
+        if self._replay is None:
+            return self._predict(images, self._no_labels)
+        return self._replay.forward(self._built.converted.clock.step, images, self._no_labels)
+
+    def _predict(self, images: Tensor, _: Tensor) -> Tensor:
+        with self._built.precision():
+            return self._built.converted.predict(images)
+
+    @property
+    def is_replayed(self) -> bool:
+        """Whether the newest pass came from a tape."""
+        return self._replay is not None and self._replay.is_replayed
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether passes have been as they will be."""
+        return self._replay is None or self._replay.is_settled

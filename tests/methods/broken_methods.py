@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from itertools import count
 from typing import Any
 
@@ -133,6 +134,15 @@ class _Understated(Symmetric):
 
 @method("secretive", null={})
 def secretive() -> Recipe:
-    """Turns to something else later, by a count of its own."""
-    passes = count(1)
-    return _recipe(lambda head, x, y: y if next(passes) < 5 else y * 0.5)
+    """Turns to something else later, by a count that no object of Python holds."""
+    os.environ[_PASSES] = "0"
+    return _recipe(_turning)
+
+
+_PASSES = "SECRETIVE_PASSES"
+
+
+def _turning(head: _Head, x: Tensor, y: Tensor) -> Tensor:
+    passes = int(os.environ[_PASSES]) + 1
+    os.environ[_PASSES] = str(passes)
+    return y if passes < 5 else y * 0.5

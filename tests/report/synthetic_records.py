@@ -91,6 +91,7 @@ def make_measure(
     kernels: Sequence[str] = (),
     taken: Sequence[float | None] | None = None,
     replayed: int | None = None,
+    infer_replayed: int | None = None,
     peak: int = 9_000_000,
     model: int = 311_000,
     run: str = "run1",
@@ -104,6 +105,7 @@ def make_measure(
             peak_train_bytes=peak, saved_bytes=peak // 2, model_bytes=model, optimizer_bytes=2 * model,
             memory_method="live tensor storage", simulated=simulated, kernels=tuple(kernels), run=run,
             round=index, share_taken=None if taken is None else taken[index], replayed=replayed,
+            infer_replayed=infer_replayed,
         )
         for index, ms in enumerate(train_ms)
     )  # fmt: skip

@@ -345,3 +345,15 @@ def test_a_method_whose_steps_cannot_be_replayed_is_told(
     baseline, row = method_table(records, measures).rows
     assert not [told for told in baseline.notes if "replayed" in told]
     assert [told for told in row.notes if "replayed" in told] == ([] if note is None else [note])
+
+
+def test_a_method_whose_inference_cannot_be_replayed_is_told() -> None:
+    records = [make_record(label, 0, 99.0) for label in ("fp32", "banner8")]
+    measures = [
+        make_measure("fp32", replayed=9, infer_replayed=9),
+        make_measure("banner8", replayed=9, infer_replayed=0),
+    ]
+    baseline, row = method_table(records, measures).rows
+    assert not [told for told in baseline.notes if "replayed" in told]
+    notes = [told for told in row.notes if "replayed" in told]
+    assert notes == ["its timed inference batches were not replayed (fp32: replayed)"]

@@ -13,6 +13,7 @@ from qbench.nn import Converted
 from qbench.recipe import Recipe
 from qbench.train import build_cell, measure_cell
 from qbench.train.measure import is_simulated
+from qbench.train.replay import VARIABLE
 from qbench.train.settings import MeasureSettings, OptimizerSettings
 from qbench.train.step import TrainStep
 
@@ -130,9 +131,13 @@ def test_inference_is_timed_in_evaluation_and_without_a_graph(
         return predict(self, images)
 
     monkeypatch.setattr(Converted, "predict", watched)
-    measure_cell(make_cell())
-    warmup_and_steps = 4
-    assert seen == [(False, False)] * warmup_and_steps
+    figures = measure_cell(make_cell())
+    assert seen == [(False, False)] * 3, "one to warm up, two until passes are replayed"
+    assert figures.infer_replayed == len(figures.infer_step_s) == 3
+    monkeypatch.setenv(VARIABLE, "off")
+    figures = measure_cell(make_cell())
+    assert seen[3:] == [(False, False)] * 4, "one to warm up, three timed"
+    assert figures.infer_replayed == 0
 
 
 def test_what_computed_is_told(make_cell: MakeCell) -> None:

@@ -1,4 +1,4 @@
-"""Training steps from tapes: which steps are recorded, and when a tape may stand for a step."""
+"""Training steps and forward passes from tapes: which are recorded, and when a tape may stand for one."""
 
 from __future__ import annotations
 
@@ -130,8 +130,7 @@ class Replay:
 
     def backward(self, loss: Tensor) -> None:
         """The backward pass of the newest loss, which belongs on a tape."""
-        recorder, self._recorder = self._recorder, None
-        assert recorder is not None
+        recorder = self._recorded()
         hooks = [p.register_post_accumulate_grad_hook(recorder.yield_gradient) for p in self._scene.trained]  # type: ignore[no-untyped-call]
         try:
             with recorder:
@@ -140,13 +139,21 @@ class Replay:
         finally:
             for hook in hooks:
                 hook.remove()
+        self._end(recorder, loss)
+
+    def _recorded(self) -> Recorder:
+        recorder, self._recorder = self._recorder, None
+        assert recorder is not None
+        return recorder
+
+    def _end(self, recorder: Recorder, loss: Tensor) -> None:
+        """A step was recorded from its beginning to its end."""
         try:
             self._take(recorder, loss)
         except UnrepeatableError as error:
             self._fail(str(error))
 
     def _take(self, recorder: Recorder, loss: Tensor) -> None:
-        """A step was recorded from its beginning to its end."""
         self._scene.require_unchanged()
         self._traces.require_none()
         if recorder.refusal:
@@ -174,3 +181,37 @@ class Replay:
         self._first = self._tape = self._trial = None
         if self._failures == MAX_FAILURES:
             self._scene.forget()
+
+
+class InferenceReplay(Replay):
+    """Forward passes in evaluation mode, run as always, recorded, or replayed, while parameters and buffers stay as
+    they are: what evaluation remembers of them is on the tape. The first pass, which makes it, is run.
+
+    is_replayed: whether the newest one came from the tape. forward: from a batch to what the model makes of it,
+    without a graph.
+    """
+
+    def __init__(self, model: nn.Module, clock: Clock, forward: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__(model, clock, forward)
+        self.is_replayed = False
+        self._is_first = True
+
+    def forward(self, step: int, images: Tensor, labels: Tensor) -> Tensor:
+        """The model's outcome for ``images``. step: of the clock."""
+        self.is_replayed = False
+        if self._is_first:
+            self._is_first = False
+            return self._forward(images, labels)
+        return super().forward(step, images, labels)
+
+    def _play(self, tape: NativeTape, step: int, images: Tensor, labels: Tensor) -> Tensor:
+        self.is_replayed = True
+        return next(tape.play(step, images, labels))[1]
+
+    def _record(self, step: int, images: Tensor, labels: Tensor) -> Tensor:
+        outcome = super()._record(step, images, labels)
+        self._end(self._recorded(), outcome)
+        return outcome
+
+    def _require_all_gradients(self, recorder: Recorder, loss: Tensor) -> None:
+        """None is made."""
