@@ -68,12 +68,16 @@ class Replay:
     def forward(self, step: int, images: Tensor, labels: Tensor) -> Tensor:
         """The loss of the step numbered ``step``."""
         self.gradients = self._recorder = None
-        if self._clock.is_noting or torch.is_anomaly_enabled() or not self._may_go_on(images, labels):
+        if self._has_to_run() or not self._may_go_on(images, labels):
             self.rest()
             return self._forward(images, labels)
         return (
             self._record(step, images, labels) if self._tape is None else self._play(self._tape, step, images, labels)
         )
+
+    def _has_to_run(self) -> bool:
+        """Whether more happens in this step than is on any tape."""
+        return self._clock.is_noting or torch.is_anomaly_enabled()
 
     def _may_go_on(self, images: Tensor, labels: Tensor) -> bool:
         """Whether a step on this batch may come from the tape, or be recorded where there is none."""
@@ -196,12 +200,13 @@ class InferenceReplay(Replay):
         self.is_replayed = False
         self._is_first = True
 
+    def _has_to_run(self) -> bool:
+        is_first, self._is_first = self._is_first, False
+        return is_first  # codes are noted in training alone
+
     def forward(self, step: int, images: Tensor, labels: Tensor) -> Tensor:
         """The model's outcome for ``images``. step: of the clock."""
         self.is_replayed = False
-        if self._is_first:
-            self._is_first = False
-            return self._forward(images, labels)
         return super().forward(step, images, labels)
 
     def _play(self, tape: NativeTape, step: int, images: Tensor, labels: Tensor) -> Tensor:
