@@ -58,9 +58,8 @@ class Scene:
             (f"{name}.{key}".lstrip("."), held, key) for name, held in named for key in held if key not in EVERY_MODULE
         ]
         self._objects = self._held()
-        strangers = [
-            m.__dict__ for m in modules.values() if not is_known(type(m))
-        ]  # those of ours change nothing within
+        # Modules of packages that are known change nothing within what they hold.
+        strangers = [m.__dict__ for m in modules.values() if not is_known(type(m))]
         held = (held[key] for held in strangers for key in held if key not in EVERY_MODULE)
         self._of_strangers = [x for x in held if not isinstance(x, SIMPLE)]
         self._digests = list(map(contents, self._of_strangers))
