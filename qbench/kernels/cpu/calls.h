@@ -35,5 +35,5 @@ QBENCH_EXPORT void qbench_encode_affine_view(
 QBENCH_EXPORT void qbench_encode_scaled_view(
     const qbench::u8* codes, qbench::i64 n, qbench::i64 channels, const float* slope, const float* offset, int relu,
     const float* magnitude, qbench::i64 numbers, int kind, double divisor, double low, double high, int rule,
-    qbench::u32 seed, qbench::u32 tensor, qbench::u32 step, int type, const qbench::i64* at, const float* values, qbench::i64 count,
-    void* out, float* scale, int threads, int isa);
+    qbench::u32 seed, qbench::u32 tensor, qbench::u32 step, int type, const qbench::i64* at, const float* values,
+    qbench::i64 count, void* out, float* scale, int threads, int isa);
