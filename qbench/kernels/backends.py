@@ -34,7 +34,8 @@ VARIABLE = "QBENCH_KERNELS"
 """Environment variable that forces one of FORCIBLE."""
 
 FAMILIES = (
-    "products", "line_gradient", "encode", "passes", "direct", "updates", "packing", "pooling", "range_norm", "blocks",
+    "products", "line_gradient", "encode", "passes", "direct", "bounded", "updates", "packing", "pooling", "range_norm",
+    "blocks",
 )  # fmt: skip
 MODULES = {
     "cpp": tuple(f"qbench.kernels.cpu.{family}" for family in FAMILIES),

@@ -23,6 +23,11 @@ def _flat(like: Tensor, shape: Sequence[int], dtype: torch.dtype = torch.float32
     return torch.empty(tuple(shape), dtype=dtype, device=like.device)
 
 
+def _bits(like: Tensor) -> Tensor:
+    """A bit for each element."""
+    return _flat(like, ((like.numel() + 7) // 8,), torch.uint8)
+
+
 def _convolved(x: Tensor, w: Tensor, geometry: Sequence[Any]) -> tuple[int, int, int, int]:
     stride, padding, dilation, _ = geometry
     return x.shape[0], w.shape[0], *output_size(x.shape, w.shape, stride, padding, dilation)
@@ -257,6 +262,18 @@ def direct_view(x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
 
 def encode_direct_view(x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     return image(x, x.shape, rest[-1]), _flat(x, ())
+
+
+def bounded_values(y: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return image(y, y.shape, torch.float32), _bits(y), _bits(y)
+
+
+def encode_bounded(y: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return image(y, y.shape, rest[-1]), _flat(y, ()), _bits(y), _bits(y)
+
+
+def encode_bounded_error(g: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    return image(g, g.shape, rest[-1]), _flat(g, ())
 
 
 def direct_gradient_sums(g: Tensor, *rest: Any) -> Tensor:

@@ -2,8 +2,8 @@
 
 Each is declared once, with its schema and the shapes of its results. What computes it is chosen per device at its
 first call by :mod:`qbench.kernels.backends`. The functions of qbench/kernels (products, line_gradient, encoding,
-passes, direct, updates, packing, pooling, blocks) check their arguments and call these; the operators themselves
-compare the devices and trust all else.
+passes, direct, bounded, updates, packing, pooling, blocks) check their arguments and call these; the operators
+themselves compare the devices and trust all else.
 
 Tensors are dense: channels-last with four dimensions, row-major otherwise (the factors of ``matmul`` may have any
 strides). A key is four integers, [seed, tensor, step, generator], or None to round to nearest.
@@ -29,6 +29,7 @@ SCALED = "Tensor magnitude, str kind, float divisor, float low, float high, str 
 REPLACED = "Tensor? at, Tensor? values"
 GRID = "float scale, float low, float high, str rounding, int[]? key"
 LEVELS = "Tensor codes, Tensor table, Tensor slope, Tensor offset, bool relu"
+BOUNDED = "Tensor y, float inverse, Tensor? trunk, Tensor? trunk_scale, bool relu, float limit"
 DIRECT = "Tensor x, Tensor mean, Tensor inverse, float unit, float top, Tensor slope, Tensor offset, bool relu"
 
 SCHEMAS = {
@@ -124,6 +125,14 @@ SCHEMAS = {
     "encode_direct_view": f"({DIRECT}, float scale, float low, float high, ScalarType dtype) -> (Tensor, Tensor)",
     "direct_gradient_sums": f"(Tensor g, Tensor? g_scale, {DIRECT}) -> Tensor",
     "direct_gradient": f"(Tensor g, Tensor? g_scale, {DIRECT}, Tensor a, Tensor b, Tensor c) -> (Tensor, Tensor)",
+    "bounded_values": f"({BOUNDED}) -> (Tensor, Tensor, Tensor)",
+    "encode_bounded": (
+        f"({BOUNDED}, float scale, float low, float high, ScalarType dtype) -> (Tensor, Tensor, Tensor, Tensor)"
+    ),
+    "encode_bounded_error": (
+        "(Tensor g, Tensor? joined, Tensor? joined_scale, Tensor passed, Tensor unclipped, float divisor, float top, "
+        "ScalarType dtype) -> (Tensor, Tensor)"
+    ),
     "sgd_on_grid_": (
         "(Tensor(a!) codes, Tensor grad, Tensor(b!)? momentum, float lr, float weight_decay, float mu, bool nesterov, "
         f"bool first, {GRID}) -> ()"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import kernel_cases_blocks
+import kernel_cases_bounded
 import kernel_cases_direct
 import kernel_cases_encoding
 import kernel_cases_line_gradient
@@ -22,4 +23,5 @@ CASES = (
     *kernel_cases_range_norm.CASES,
     *kernel_cases_blocks.CASES,
     *kernel_cases_direct.CASES,
+    *kernel_cases_bounded.CASES,
 )

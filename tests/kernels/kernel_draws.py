@@ -13,6 +13,7 @@ from random import Random
 from typing import Any
 
 import kernel_cases_blocks as blocks
+import kernel_cases_bounded as bounded
 import kernel_cases_direct as direct
 import kernel_cases_line_gradient as line_gradient
 import kernel_cases_passes as passes
@@ -163,6 +164,14 @@ def of_direct(draw: Random) -> Iterator[Drawn]:
     yield "direct_gradient", direct.gradient(shape, relu, codes), 0
 
 
+def of_bounded(draw: Random) -> Iterator[Drawn]:
+    shape, relu, fill = shape_of(draw), draw.random() < 0.5, draw.choice(bounded.FILLS)
+    trunk, joined, dtype = draw.choice(bounded.TRUNKS), draw.choice(bounded.JOINED), draw.choice(list(bounded.CODES))
+    yield "bounded_values", bounded.bounded(shape, relu, fill, trunk), 0
+    yield "encode_bounded", bounded.encoded(shape, relu, fill, trunk, dtype), 0
+    yield "encode_bounded_error", bounded.error(shape, fill, joined, dtype), 0
+
+
 def of_updates(draw: Random) -> Iterator[Drawn]:
     shape, dtype = shape_of(draw), draw.choice((S8, S16))
     rounding, key = draw.choice(list(updates.ROUNDINGS.values()))
@@ -177,7 +186,7 @@ def chunks_of(draw: Random, shape: tuple[int, ...]) -> int:
     return draw.choice([chunks for chunks in (1, 2, 3, 4, 7, 16) if rows % chunks == 0])
 
 
-FAMILIES = (of_products, of_encoding, of_views, of_blocks, of_direct, of_updates)
+FAMILIES = (of_products, of_encoding, of_views, of_blocks, of_direct, of_bounded, of_updates)
 """The one list that new operators are added to; together they draw every operator."""
 
 

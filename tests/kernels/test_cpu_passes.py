@@ -89,6 +89,9 @@ def calls_on(shape: tuple[int, ...]) -> dict[str, tuple[Any, ...]]:
         "encode_direct_view": (*direct, 2.0**-7, -127.0, 127.0, torch.int8),
         "direct_gradient_sums": (weights, scale, *direct),
         "direct_gradient": (g, None, *direct, slope, offset, slope),
+        "bounded_values": (x, 0.5, weights, scale, True, 0.9),
+        "encode_bounded": (x, 0.5, g, None, False, 0.9, 2.0**-7, -127.0, 127.0, torch.int8),
+        "encode_bounded_error": (g, weights, scale, mask, mask, 128.0, 127.0, torch.int8),
         "sgd_on_grid_": (weights, g, x, 0.1, 1e-3, 0.9, True, False, *grid, key),
         "adam_on_grid_": (weights, g, x, x.abs(), 0.1, 0.9, 0.99, 1e-8, 3, 1e-3, *grid, other),
         "quantized_momentum_": (master, state, scale.clone(), g, 1e-3, 128, 1, 26, 2**23 - 1, key),
@@ -230,7 +233,7 @@ def test_extremes_of_lines_that_are_not_finite(level: str) -> None:
 # --- the loops in a program of their own
 
 DIGEST = "cpu_passes_digest"
-UNITS = ("encode", "passes", "statistics", "direct", "extremes", "updates", "packing", "pooling")
+UNITS = ("encode", "passes", "statistics", "direct", "bounded", "extremes", "updates", "packing", "pooling")
 ISA_UNITS = ("elementwise_scalar", "elementwise_avx2", "elementwise_avx512", "elementwise_neon")
 FLAGS = (*cpu_emulation.FLAGS, "-w", f"-I{SOURCES}")
 

@@ -39,6 +39,7 @@ RANDOM = "u u u"
 AFFINE = f"p p i i {KEY}"  # low, high, bits, integer zero point
 SCALED = f"p l i d d d i {RANDOM} i"  # magnitude, its numbers, kind, divisor, low, high, rule, key, type
 DIRECT = "p l l p p d d p p i"  # x, rows, channels, mean, inverse, unit, top, slope, offset, relu
+BOUNDED = "p l d p i p i d"  # y, elements, inverse, trunk, its type, its scale, relu, limit
 GRID = f"d d d i {RANDOM}"  # scale, low, high, rule, key
 REPLACED = "p p l"  # at, values, count
 
@@ -73,6 +74,9 @@ SIGNATURES = {
     "encode_direct_view": f"{DIRECT} d d d i p p",
     "direct_gradient_sums": f"p i p {DIRECT} p",
     "direct_gradient": f"p i p {DIRECT} p p p p p",
+    "bounded_values": f"{BOUNDED} p p p",
+    "encode_bounded": f"{BOUNDED} d d d i p p p p",
+    "encode_bounded_error": "p l p i p p p d d i p p",
     "sgd_on_grid": f"p i l p p d d d i i {GRID}",
     "adam_on_grid": f"p i l p p p d d d d d d {GRID}",
     "quantized_momentum": f"p p p l p d l l l l {KEY}",

@@ -93,14 +93,8 @@ QBENCH_EXPORT void qbench_encode_direct_view(
     job.scale = *scale;
     job.out = out;
     set_limits(job, low, high, type);
-    bool nan = false;
-    for_elements(threads, n, isa, [&](const Loops& loops, Range range) {
-        if (loops.encode_direct(job, range)) {
-#pragma omp atomic write
-            nan = true;
-        }
-    });
-    if (nan) *scale = NAN;
+    const auto part = [&](const Loops& loops, Range range) { return loops.encode_direct(job, range); };
+    if (any_nan(threads, n, isa, part)) *scale = NAN;
 }
 
 // sums [3, channels]. type: of the gradient's codes, negative for floats.

@@ -57,14 +57,7 @@ void set_limits(EncodeJob& job, double low, double high, int type) {
 }
 
 bool encode_all(const EncodeJob& job, i64 n, int threads, int isa) {
-    bool nan = false;
-    for_elements(threads, n, isa, [&](const Loops& loops, Range range) {
-        if (loops.encode(job, range)) {
-#pragma omp atomic write
-            nan = true;
-        }
-    });
-    return nan;
+    return any_nan(threads, n, isa, [&](const Loops& loops, Range range) { return loops.encode(job, range); });
 }
 
 }  // namespace qbench
@@ -122,14 +115,8 @@ QBENCH_EXPORT void qbench_encode_flag(
     job.scale = fine * steps;
     job.high = steps - 1;
     job.low = -job.high;
-    bool nan = false;
-    for_elements(threads, n, isa, [&](const Loops& loops, Range range) {
-        if (loops.encode_flag(job, range)) {
-#pragma omp atomic write
-            nan = true;
-        }
-    });
-    *scale = nan ? NAN : fine;
+    const auto part = [&](const Loops& loops, Range range) { return loops.encode_flag(job, range); };
+    *scale = any_nan(threads, n, isa, part) ? NAN : fine;
 }
 
 QBENCH_EXPORT void qbench_encode_binary(

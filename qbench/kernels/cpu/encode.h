@@ -42,6 +42,19 @@ Extremes extremes_of(int threads, i64 n, int isa, const Part& part) {
     return all;
 }
 
+// Whether part(loops, range) met a NaN in any range.
+template <class Part>
+bool any_nan(int threads, i64 n, int isa, const Part& part) {
+    bool nan = false;
+    for_elements(threads, n, isa, [&](const Loops& loops, Range range) {
+        if (part(loops, range)) {
+#pragma omp atomic write
+            nan = true;
+        }
+    });
+    return nan;
+}
+
 // out = [min, max]: NaN where one was met, 0 where there was nothing.
 inline void finish_extremes(const Extremes& all, i64 n, float* out) {
     out[0] = all.nan ? NAN : n ? all.low : 0.0f;

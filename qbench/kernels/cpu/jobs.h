@@ -31,12 +31,38 @@ struct DirectJob {
     float* out = nullptr;
 };
 
-// Codes out = clip(round(value / scale + zero), low, high); the values are x, or the view of `codes` or of `direct`.
+// Values y * inverse plus a trunk (none, floats, or codes with a scale where trunk_type names a type), bounded to
+// +-limit, by 0 from below with relu; bits of those whose gradient passes, and of those that were not clipped.
+struct BoundedJob {
+    const float* y = nullptr;
+    float inverse = 1;
+    const void* trunk = nullptr;
+    int trunk_type = -1;
+    float trunk_scale = 1;
+    bool relu = false;
+    float limit = INFINITY;
+    float* value = nullptr;
+    u8 *passed = nullptr, *unclipped = nullptr;
+};
+
+// A gradient g of those values, plus what stands beside it: codes with a scale, or nothing.
+struct BoundedErrorJob {
+    const float* g = nullptr;
+    const void* joined = nullptr;
+    int joined_type = INT8;
+    float joined_scale = 1;
+    const u8 *passed = nullptr, *unclipped = nullptr;
+};
+
+// Codes out = clip(round(value / scale + zero), low, high); the values are x, the view of `codes` or of `direct`, or
+// those of `bounded` or `bounded_error`.
 struct EncodeJob {
     const float* x = nullptr;
     i64 x_from = 0;  // the element that stands first in `x`
     const u8* codes = nullptr;
     const DirectJob* direct = nullptr;
+    const BoundedJob* bounded = nullptr;
+    const BoundedErrorJob* bounded_error = nullptr;
     const float *slope = nullptr, *offset = nullptr;
     i64 period = 1;
     float floor = 0;
@@ -205,6 +231,10 @@ struct Loops {
     void (*direct_view)(const DirectJob&, Range);
     void (*direct_sums)(const SumsJob&, Range);
     Extremes (*direct_gradient)(const DirectJob&, Range);
+    void (*bounded_values)(const BoundedJob&, Range);
+    bool (*encode_bounded)(const EncodeJob&, Range);
+    Extremes (*bounded_error_extremes)(const BoundedErrorJob&, Range);
+    void (*encode_bounded_error)(const EncodeJob&, Range);
 };
 
 extern const Loops scalar_loops;

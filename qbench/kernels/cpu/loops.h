@@ -8,6 +8,7 @@
 #include "loops_view.h"
 #include "loops_statistics.h"
 #include "loops_direct.h"
+#include "loops_bounded.h"
 #include "loops_levels.h"
 #include "loops_update.h"
 #include "loops_pool.h"
@@ -20,4 +21,5 @@ const Loops LOOPS = {
     moments,         gradient_sums,   encode_levels, look_up,        encode_at,  sgd,
     adam,            decayed,         momentum,   max_pool_backward, pool_keys,  pool_bytes,
     pool_floats,     encode_direct,   direct_view,     direct_sums, direct_gradient,
+    bounded_values,  encode_bounded,  bounded_error_extremes, encode_bounded_error,
 };

@@ -40,14 +40,7 @@ struct DirectValues {
     }
 };
 
-// Whether a NaN was met among the values. Signed codes alone, rounded to nearest.
-bool encode_direct(const EncodeJob& job, Range range) {
-    switch (job.type) {
-        case INT8: return encode_range<NEAREST, i8, DirectValues>(job, range);
-        case INT16: return encode_range<NEAREST, i16, DirectValues>(job, range);
-        default: return encode_range<NEAREST, i32, DirectValues>(job, range);
-    }
-}
+bool encode_direct(const EncodeJob& job, Range range) { return encode_near<DirectValues>(job, range); }
 
 template <bool HAS_TRUNK, bool HAS_RELU>
 void direct_view_range(const DirectJob& given, Range range) {

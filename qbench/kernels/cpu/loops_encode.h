@@ -120,6 +120,16 @@ bool encode(const EncodeJob& job, Range range) {
     }
 }
 
+// Signed codes, rounded to nearest. Whether a NaN was met among the values.
+template <template <class> class Source>
+bool encode_near(const EncodeJob& job, Range range) {
+    switch (job.type) {
+        case INT8: return encode_range<NEAREST, i8, Source>(job, range);
+        case INT16: return encode_range<NEAREST, i16, Source>(job, range);
+        default: return encode_range<NEAREST, i32, Source>(job, range);
+    }
+}
+
 template <int RULE, class T>
 void encode_at_range(const EncodeJob& job, const i64* at, Range range) {
     using V = Single;

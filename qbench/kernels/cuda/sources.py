@@ -54,6 +54,11 @@ KERNELS: dict[str, tuple[str, ...]] = {
         *_instances("encode_direct_view", ("i8", "i16", "i32")),
         *_instances("partial_direct_gradient_sums", ("1", "4"), GRADIENTS), *_instances("direct_gradient", GRADIENTS),
     ),
+    "bounded": (
+        *_instances("bounded_values", GRADIENTS), *_instances("encode_bounded", GRADIENTS, ("i8", "i16", "i32")),
+        *_instances("bounded_error_extremes", ("i8", "i16")),
+        *_instances("encode_bounded_error", ("i8", "i16"), ("i8", "i16", "i32")),
+    ),
     "updates": (
         "decayed_extremes", "quantized_momentum", "poison",
         *_instances("sgd_on_grid", ("i8", "i16")), *_instances("adam_on_grid", ("i8", "i16")),
