@@ -322,6 +322,8 @@ class Recipe:
             raise InputError("errors at the activation go with norm LayerScale and one error for both products")
         if self.activation is not None and not isinstance(self.activation, Direct):
             raise InputError(f"errors at the activation go with activations on a Direct grid, not on {self.activation}")
+        if self.error is not None and not self.error.code_dtype.startswith("int"):
+            raise InputError(f"errors at the activation go with signed codes, whose 0 is 0, not with {self.error}")
         beside = [name for name in ("output", "branch_error", "norm_error", "trunk") if getattr(self, name) is not None]
         if beside:
             raise InputError(f"errors at the activation leave no room for the slot {beside[0]}")

@@ -37,7 +37,7 @@ from qbench.nn.site import (
     value_site_for,
 )
 from qbench.nn.uncompiled import uncompiled
-from qbench.nn.views import DirectView, Held, Source
+from qbench.nn.views import Coded, DirectView, Held, Source
 from qbench.quant.formats import Affine, Binary, Direct, Quantizer
 from qbench.quant.qtensor import QTensor
 from qbench.quant.ranges import Range, pair_of
@@ -217,6 +217,8 @@ class QuantizedLayer(CodedWeight):
                 require_type(x, "x", torch.float32)  # the product would be one of this type, which is no format here
             return operand(x if self.activation_site is None else self.activation_site(x))
         if self.activation_site is None:
+            if isinstance(view, Coded):
+                return operand(view.values()[0])
             return held_operand(view) if isinstance(view, Held) else Recomputed(view)
         return encode_view(self.activation_site, view)
 
@@ -391,6 +393,9 @@ def encode_view(site: Site, view: Source) -> Operand:
     """A deferred activation quantised at ``site``: from what it is a view of where its format allows, else by way of
     floats."""
     spec = site.format
+    if isinstance(view, Coded):
+        is_known = spec == view.q.format and not spec.is_stochastic
+        return operand(site.observe(view.q, lambda: view.values()[0]) if is_known else site(view.values()[0]))
     if isinstance(view, Held):
         return operand(site.encode_held(view))
     if isinstance(view, DirectView):

@@ -40,7 +40,7 @@ class CompactMaxPool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The largest value of each window."""
         geometry = (self.kernel, self.stride, self.padding)
-        if not is_deferred(x) or isinstance(x.source, Held):
+        if not (is_deferred(x) and isinstance(x.source, AnyView)):
             return apply_function(_MaxPool, materialised(x), *geometry)
         sink, outcome = GradientSink(), list[Held]()
         token = apply_function(_ViewMaxPool, token_of(x), x.source, x.sink, sink, outcome, *geometry)

@@ -295,7 +295,18 @@ def added(view: View, trunk: Tensor, source: Source | None) -> tuple[Held, Tenso
     return Held(values, None, lambda: total.values()[0], total), mask
 
 
-Source = AnyView | Held
+@dataclass(frozen=True)
+class Coded:
+    """An activation that is on its grid already: its codes say all."""
+
+    q: QTensor
+
+    def values(self) -> tuple[Tensor]:
+        """The values, float32."""
+        return (self.q.dequantize(),)
+
+
+Source = AnyView | Held | Coded
 """What a deferred activation's values come from."""
 
 

@@ -301,6 +301,8 @@ def test_errors_at_the_activation_refuse_what_they_leave_no_room_for() -> None:
         Recipe(error=Shift(8), error_at="activation")
     with pytest.raises(InputError, match="Direct grid"):
         replace(BOUNDED, activation=FixedPoint(1, 7))
+    with pytest.raises(InputError, match="signed codes"):
+        replace(BOUNDED, error=Affine(8))
     with pytest.raises(InputError, match="slot trunk"):
         replace(BOUNDED, trunk=Direct(8))
 

@@ -2,31 +2,36 @@
 
 The error is quantised where WAGE does it (Wu et al. 2018, Eq. 9; the authors' order of operators): behind the gradient
 of the activation's clip, in front of the ReLU's mask. So its codes go through mask and layer scale, a power of two, and
-enter the layer's products as they are; re-encoding a float error there would clip other values.
+enter the layer's products as they are; re-encoding a float error there would clip other values. Forwards, a block hands
+codes to the next, and to the residual additions that read them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from qbench.kernels.packing import pack_bits, unpack_bits
-from qbench.nn.deferred import materialised
+from qbench.kernels.bounded import bounded_values, encode_bounded, encode_bounded_error
+from qbench.kernels.checks import dense
+from qbench.kernels.packing import unpack_bits
+from qbench.kernels.passes import apply_mask
+from qbench.kernels.pooling import Pooled
+from qbench.nn.deferred import defer, materialised, parted, sink_of
 from qbench.nn.fused.base import BlockParts
-from qbench.nn.kept import keep, kept, operand
-from qbench.nn.layers import QuantizedLayer, Value, over_channels
+from qbench.nn.gradient_sink import GradientSink, added_up, is_scaled, placeholder, sent, sent_in_codes
+from qbench.nn.kept import keep, kept
+from qbench.nn.layers import QuantizedLayer, Value, over_channels, product_gradients
 from qbench.nn.norms.layer_scale import LayerScaling
 from qbench.nn.once import differentiable_once
 from qbench.nn.site import Site, straight_through
-from qbench.quant.formats import Quantizer
-
-MASKED, OPEN, CLIPPED = 0, 1, 2
-"""What became of a value: set to 0 by the ReLU, passed, clipped by the activation's format."""
-
-STATE_BITS = 2
+from qbench.nn.views import Coded, Source
+from qbench.quant.formats import Direct, Shift
+from qbench.quant.qtensor import QTensor
+from qbench.quant.quantize import code_type
 
 
 class BoundedBlock:
@@ -39,7 +44,8 @@ class BoundedBlock:
         self.inverse = 1 / scaling.alpha
         self.output = output
         self.relu = relu
-        self.limit = torch.inf if output is None else limit_of(output.spec)
+        limit = None if output is None else cast(Direct, output.spec).limit
+        self.limit = torch.inf if limit is None else limit
 
     @classmethod
     def of(cls, parts: BlockParts) -> BoundedBlock | None:
@@ -50,38 +56,66 @@ class BoundedBlock:
 
     def __call__(self, x: Tensor, trunk: Tensor | None) -> Tensor:
         """x [N, C_in, H, W] or [N, C_in] -> the block's output, an activation; ``trunk`` is added before the ReLU."""
-        x, trunk = materialised(x), materialised(trunk)
-        if not self.layer.training:
-            return self.activate(self.scaled(self.layer(x), trunk))
         layer = self.layer
-        return cast(Tensor, _BoundedBlock.apply(x, layer.in_graph, layer.bias, trunk, self))  # type: ignore[no-untyped-call]
+        if layer.training:
+            (token, view), (trunk_token, below), sink, outcome = parted(x), parted(trunk), GradientSink(), list[Coded]()
+            y = _BoundedBlock.apply(  # type: ignore[no-untyped-call]
+                token, layer.in_graph, layer.bias, trunk_token, self, view, below, sink_of(x), sink_of(trunk), sink,
+                outcome,
+            )  # fmt: skip
+            return defer(y, outcome[0], sink) if outcome else cast(Tensor, y)
+        if torch.is_grad_enabled():
+            return self.activate(layer(x), materialised(trunk))
+        value, _, _ = self.bound(dense(layer(x)), *parted(trunk))
+        return value if isinstance(value, Tensor) else defer(placeholder(value.codes.shape, x.device), Coded(value))
 
-    def scaled(self, product: Tensor, trunk: Tensor | None) -> Tensor:
-        """The layer's output behind the layer scale, plus ``trunk``."""
-        y = product * self.inverse
-        return y if trunk is None else y + trunk
-
-    def activate(self, y: Tensor) -> Tensor:
-        """The activation; its rounding passes the gradient unchanged."""
+    def activate(self, product: Tensor, trunk: Tensor | None) -> Tensor:
+        """The activation in evaluation; its rounding passes the gradient unchanged."""
+        y = product * self.inverse if trunk is None else product * self.inverse + trunk
         value = y.clamp(0 if self.relu else -self.limit, self.limit)
         return value if self.output is None else straight_through(self.output, value)
 
-    def states(self, y: Tensor) -> Tensor:
-        """What became of each value of ``y``, uint8."""
-        states = torch.where(y > self.limit, CLIPPED, OPEN)
-        states = torch.where(y <= 0, MASKED, states) if self.relu else torch.where(y < -self.limit, CLIPPED, states)
-        return states.to(torch.uint8)
+    def bound(self, product: Tensor, trunk: Tensor | None, below: Source | None) -> tuple[Value, Tensor, Tensor]:
+        """The activation, and the bits of the values whose gradient passes and of those that were not clipped.
 
-    def encode_error(self, g: Tensor, states: Tensor) -> tuple[Value, Tensor]:
-        """The gradient at the output as the layer's operand (before the layer scale), and as values for the trunk."""
-        error = torch.where(states == CLIPPED, 0.0, g)
+        product: dense. below: where the trunk's values come from if not from that tensor.
+        """
+        added = trunk if below is None else below.q if isinstance(below, Coded) else below.values()[0]
+        if isinstance(added, QTensor) and not is_scaled(added):
+            added = added.dequantize()
+        beside = (added.codes, added.scale) if isinstance(added, QTensor) else (added, None)
+        arguments = (product, self.inverse, *beside, self.relu, self.limit)
+        site = self.output
+        if site is None or site.is_observed or site.format.is_stochastic:
+            value, *bits = bounded_values(*arguments)
+            return value if site is None else site(value), bits[0], bits[1]
+        spec = cast(Direct, site.spec)
+        top = spec.largest_integer
+        codes, scale, *bits = encode_bounded(*arguments, 2.0 ** (1 - spec.bits), -top, top, code_type(spec))
+        return QTensor(codes, scale, None, spec), bits[0], bits[1]
+
+    def encode_error(
+        self, total: Tensor | None, smaller: Sequence[Pooled | QTensor], passed: Tensor, unclipped: Tensor, like: Tensor
+    ) -> Value:
+        """The gradient at the output, in the parts that a sink gave for one of ``like``'s shape, as the trunk's error
+        and, before the layer scale, the layer's."""
         site = self.layer.error_site
-        if site is None:
-            error = torch.where(states == MASKED, 0.0, error)
-            return error, error
-        q = site(error)
-        q = replace(q, codes=torch.where(states == MASKED, 0, q.codes))
-        return q, q.dequantize()
+        if site is None or site.is_observed or not isinstance(site.spec, Shift):
+            error, extremes = apply_mask(added_up(total, smaller, like.shape), unclipped)
+            if site is None:
+                return apply_mask(error, passed)[0]
+            q = site(error, extremes)
+            return replace(q, codes=q.codes * unpack_bits(passed, 1, like.shape).to(q.codes.dtype))
+        spec, joined, joined_scale = site.spec, None, None
+        if total is not None and len(smaller) == 1 and isinstance(smaller[0], QTensor):
+            joined, joined_scale = smaller[0].codes, smaller[0].scale
+        else:
+            total = added_up(total, smaller, like.shape)
+        codes, scale = encode_bounded_error(
+            total, joined, joined_scale, passed, unclipped, 2.0 ** (spec.bits - 1), spec.largest_integer,
+            code_type(spec),
+        )  # fmt: skip
+        return QTensor(codes, scale, None, spec)
 
     def scaled_error(self, error: Value) -> Value:
         """``error`` as it arrives at the product: divided by the layer scale."""
@@ -91,34 +125,39 @@ class BoundedBlock:
         return replace(error, scale=error.scale * self.inverse)
 
 
-def limit_of(spec: Quantizer) -> float:
-    """Largest value of a clipped fixed grid; infinite where the format clips nothing."""
-    limit = getattr(spec, "limit", None)
-    return torch.inf if limit is None else float(limit)
-
-
 class _BoundedBlock(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, trunk: Tensor | None, block: BoundedBlock
-    ) -> Tensor:
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, trunk: Tensor | None, block: BoundedBlock,
+        view: Source | None, below: Source | None, x_sink: GradientSink | None, trunk_sink: GradientSink | None,
+        sink: GradientSink, outcome: list[Coded],
+    ) -> Tensor:  # fmt: skip
         layer = block.layer
-        a, w = layer.encode_activation(x, None), layer.encode_weight()
-        y = block.scaled(layer.multiply(layer.observed(a), w), trunk)
-        value, states = block.activate(y), block.states(y)
-        ctx.block, ctx.x_shape, ctx.has_trunk, ctx.shape = block, x.shape, trunk is not None, states.shape
-        keep(ctx, [a, operand(w)], [pack_bits(states, STATE_BITS)])
-        return value
+        a, w = layer.encode_activation(x, view), layer.encode_weight()
+        product = dense(layer.multiply(layer.observed(a), w))
+        value, passed, unclipped = block.bound(product, trunk, below)
+        ctx.block, ctx.x_shape, ctx.has_trunk = block, x.shape, trunk is not None
+        ctx.x_sink, ctx.trunk_sink, ctx.sink = x_sink, trunk_sink, sink
+        keep(ctx, [layer.input_operand(x, a), layer.weight_operand(weight, w)], [passed, unclipped])
+        if isinstance(value, Tensor):
+            return value
+        outcome.append(Coded(value))
+        return placeholder(product.shape, product.device)
 
     @staticmethod
     @differentiable_once
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         block: BoundedBlock = ctx.block
-        layer = block.layer
-        (a, w), (packed,) = kept(ctx)
-        error, for_trunk = block.encode_error(grads[0], unpack_bits(packed, STATE_BITS, ctx.shape))
-        error = block.scaled_error(error)
-        grad_x = layer.product.input_grad(error, w.value, ctx.x_shape) if ctx.needs_input_grad[0] else None
-        grad_w = layer.weight_gradient(a.value, error) if ctx.needs_input_grad[1] else None
-        grad_bias = over_channels(for_trunk * block.inverse) if ctx.needs_input_grad[2] else None
-        return grad_x, grad_w, grad_bias, for_trunk if ctx.has_trunk else None, None
+        _, (passed, unclipped) = kept(ctx)
+        at_output = block.encode_error(*ctx.sink.taken(grads[0]), passed, unclipped, grads[0])
+        error = block.scaled_error(at_output)
+        grad_x, grad_w = product_gradients(ctx, block.layer, (error, error), ctx.x_sink)
+        grad_bias = None
+        if ctx.needs_input_grad[2]:
+            floats = at_output if isinstance(at_output, Tensor) else at_output.dequantize()
+            grad_bias = over_channels(floats * block.inverse)
+        grad_trunk = None
+        if ctx.has_trunk and ctx.needs_input_grad[3]:
+            send = sent if isinstance(at_output, Tensor) else sent_in_codes
+            grad_trunk = send(at_output, ctx.trunk_sink)  # type: ignore[arg-type, operator]
+        return grad_x, grad_w, grad_bias, grad_trunk, *[None] * 7
