@@ -6,10 +6,10 @@ element's index is its place in that memory. Per element, every operation rounde
     v = y * inverse (+ trunk, or + trunk * trunk_scale)
     value = min(max(v, 0), limit) if ``relu``, else min(max(v, -limit), limit)
 
-trunk: float32, or int8 or int16 codes with their scale (0-d float32). limit: positive, perhaps infinite. Two bit strings
-say what became of v (bit i % 8 of byte i // 8 for element i, uint8): ``unclipped`` that it was not beyond the limit (as
-NaN is not), ``passed`` that the ReLU let it through besides. Without ``relu`` both are the same. Every function raises
-TypeError or ValueError with one sentence for arguments that do not fit.
+trunk: float32, or int8 or int16 codes with their scale (0-d float32). limit: positive, perhaps infinite. Two strings of
+bits, bit i % 8 of byte i // 8 for element i (uint8), say what became of v: ``unclipped``, that it was not beyond the
+limit (as NaN is not), and ``passed``, that the ReLU let it through besides. Without ``relu`` both are the same. Every
+function raises TypeError or ValueError with one sentence for arguments that do not fit.
 """
 
 from __future__ import annotations

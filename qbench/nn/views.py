@@ -291,7 +291,7 @@ def added(view: View, trunk: Tensor, source: Source | None) -> tuple[Held, Tenso
         total = SumView(view, Given.of(below) if source.view is None else source.view)
         source.release()
     else:
-        total = SumView(view, Given.of(below) if source is None else source)
+        total = SumView(view, source if isinstance(source, AnyView) else Given.of(below))
     return Held(values, None, lambda: total.values()[0], total), mask
 
 

@@ -70,6 +70,11 @@ def passes(bench: Bench) -> dict[str, tuple[Callable[[], object], float]]:
         "encode_direct_view": (lambda: call("encode_direct_view")(*direct, *grid), 6),
         "direct_gradient_sums": (lambda: call("direct_gradient_sums")(x, None, *direct), 8),
         "direct_gradient": (lambda: call("direct_gradient")(x, None, *direct, slope, offset, slope), 12),
+        "encode_bounded + trunk": (lambda: call("encode_bounded")(x, 0.5, signed, high, True, 1.0, *grid), 7.25),
+        "encode_bounded_error": (
+            lambda: call("encode_bounded_error")(x, signed, high, mask, mask, 128.0, 127.0, torch.int8),
+            11.25,
+        ),
         "pack_bits 4": (lambda: call("pack_bits")(few, 4), 1.5),
         "max_pool2d": (lambda: call("max_pool2d")(x, *pool), 5.25),
         "max_pool2d_view": (lambda: call("max_pool2d_view")(codes, None, slope, offset, True, *pool), 2.25),

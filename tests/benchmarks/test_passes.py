@@ -13,7 +13,7 @@ from bench_table import is_tiny
 from kernel_race import Call, keep_freed_memory, race
 from torch import Tensor
 
-from qbench.kernels import direct, encoding, packing, passes, pooling, updates
+from qbench.kernels import bounded, direct, encoding, packing, passes, pooling, updates
 from qbench.kernels.random import Key
 
 pytestmark = pytest.mark.benchmark_suite
@@ -71,7 +71,8 @@ class Inputs:
 
     def calls(self) -> dict[str, tuple[float, Call]]:
         """Bytes read and written per element, and the pass."""
-        return self.of_codes() | self.of_gradients() | self.of_levels() | self.of_direct() | self.of_weights()
+        of_blocks = self.of_levels() | self.of_direct() | self.of_bounded()
+        return self.of_codes() | self.of_gradients() | of_blocks | self.of_weights()
 
     def of_codes(self) -> dict[str, tuple[float, Call]]:
         codes, line, low, high = self.codes, self.line, self.low, self.high
@@ -150,6 +151,20 @@ class Inputs:
             "direct gradient": (12, lambda: direct.direct_gradient(self.g, None, *view, *three)),
             "direct gradient of codes": (9, lambda: direct.direct_gradient(e, scale, *view, *three)),
         }
+
+    def of_bounded(self) -> dict[str, tuple[float, Call]]:
+        scale = torch.tensor(2.0**-7)
+        codes = self.codes.to(torch.int8)
+        grid = (2.0**-7, -127.0, 127.0, torch.int8)
+        _, _, passed, unclipped = bounded.encode_bounded(self.x, 0.25, codes, scale, True, 0.99, *grid)
+        error = (passed, unclipped, 128.0, 127.0, torch.int8)
+        return {
+            "bounded codes, trunk of codes": (
+                6.25, lambda: bounded.encode_bounded(self.x, 0.25, codes, scale, True, 0.99, *grid),
+            ),
+            "bounded error, read twice": (9.25, lambda: bounded.encode_bounded_error(self.g, None, None, *error)),
+            "bounded error and a trunk's": (11.25, lambda: bounded.encode_bounded_error(self.g, codes, scale, *error)),
+        }  # fmt: skip
 
     def of_weights(self) -> dict[str, tuple[float, Call]]:
         codes, m, v = torch.zeros_like(self.x, dtype=torch.int8), torch.zeros_like(self.x), torch.zeros_like(self.x)

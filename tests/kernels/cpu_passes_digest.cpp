@@ -51,6 +51,12 @@ void qbench_direct_gradient_sums(const void*, int, const float*, const float*, i
 void qbench_direct_gradient(const void*, int, const float*, const float*, i64, i64, const float*, const float*, double,
                             double, const float*, const float*, int, const float*, const float*, const float*, float*,
                             float*, int, int);
+void qbench_bounded_values(const float*, i64, double, const void*, int, const float*, int, double, float*, u8*, u8*, int,
+                           int);
+void qbench_encode_bounded(const float*, i64, double, const void*, int, const float*, int, double, double, double, double,
+                           int, void*, float*, u8*, u8*, int, int);
+void qbench_encode_bounded_error(const float*, i64, const void*, int, const float*, const u8*, const u8*, double, double,
+                                 int, void*, float*, int, int);
 void qbench_sgd_on_grid(void*, int, i64, const float*, float*, double, double, double, int, int, double, double, double,
                         int, u32, u32, u32, int, int);
 void qbench_adam_on_grid(void*, int, i64, const float*, float*, float*, double, double, double, double, double, double,
@@ -330,6 +336,45 @@ void direct(i64 rows, i64 channels, int relu, bool awkward) {
                  (awkward ? " awkward" : ""));
 }
 
+void bounded(i64 n, bool awkward) {
+    Digest digest;
+    const auto y = floats(n, awkward), trunk = floats(n, false);
+    auto value = room<float>(n), scale = room<float>(1);
+    auto passed = room<u8>((n + 7) / 8), unclipped = room<u8>((n + 7) / 8);
+    auto codes8 = room<i8>(n);
+    auto codes16 = room<i16>(n);
+    auto codes32 = room<i32>(n);
+    void* const out[] = {codes8.data(), codes16.data(), codes32.data()};
+    const void* const beside[] = {nullptr, trunk.data(), codes8.data(), codes16.data()};
+    const int types[] = {-1, -1, INT8, INT16};
+    const float unit = 0.0078125f;
+    for (int k = 0; k < 4; ++k)
+        for (int relu = 0; relu < 2; ++relu) {
+            const float* const given = k > 1 ? &unit : nullptr;
+            qbench_bounded_values(y.data(), n, 0.25, beside[k], types[k], given, relu, 0.9, value.data(), passed.data(),
+                                  unclipped.data(), THREADS, isa);
+            digest.add_floats(value);
+            for (int type = INT8; type <= INT32; ++type) {
+                if (type == types[k]) continue;  // these codes are the trunk's
+                qbench_encode_bounded(y.data(), n, 0.25, beside[k], types[k], given, relu, 0.9, unit, -127, 127, type,
+                                      out[type - 1], scale.data(), passed.data(), unclipped.data(), THREADS, isa);
+                digest.add_floats(scale);
+            }
+            digest.add_all(passed);
+            digest.add_all(unclipped);
+        }
+    digest.add_all(codes8);
+    digest.add_all(codes16);
+    digest.add_all(codes32);
+    for (int k = 1; k < 4; ++k) {
+        qbench_encode_bounded_error(y.data(), n, k > 1 ? beside[k] : nullptr, types[k], &unit, passed.data(),
+                                    unclipped.data(), 128, 127, INT32, codes32.data(), scale.data(), THREADS, isa);
+        digest.add_floats(scale);
+        digest.add_all(codes32);
+    }
+    digest.print("bounded " + std::to_string(n) + (awkward ? " awkward" : ""));
+}
+
 void direct_lines(i64 channels) {
     Digest digest;
     const auto weight = floats(channels, true), bias = floats(channels, false), other = floats(channels, false);
@@ -441,6 +486,8 @@ int main(int count, char** arguments) {
         encoders(n, false);
         encoders(n, true);
         updates(n);
+        bounded(n, false);
+        bounded(n, true);
     }
     for (i64 channels : {1, 3, 16, 20, 64, 100})
         for (i64 rows : {1, 7, 64, 1028})

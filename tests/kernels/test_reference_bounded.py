@@ -34,9 +34,7 @@ def test_without_relu_both_ends_clip() -> None:
 def test_codes_of_a_sum_with_codes() -> None:
     """(1 + 2 * 0.25) / 0.25 = 6; halves to even: 0.875 / 0.25 = 3.5 -> 4."""
     y, trunk = torch.tensor([2.0, 0.75, 9.0]), torch.tensor([2, 2, 2], dtype=torch.int8)
-    codes, scale, passed, _ = encode_bounded(
-        y, 0.5, trunk, torch.tensor(0.25), True, 1.75, 0.25, -7.0, 7.0, torch.int8
-    )
+    codes, scale, passed, _ = encode_bounded(y, 0.5, trunk, torch.tensor(0.25), True, 1.75, 0.25, -7.0, 7.0, torch.int8)
     assert codes.tolist() == [6, 4, 7] and scale == 0.25 and flags(passed, 3) == [1, 1, 0]
 
 

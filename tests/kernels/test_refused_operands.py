@@ -9,7 +9,7 @@ import pytest
 import torch
 from kernel_matrix import integers, normal, number
 
-from qbench.kernels import blocks, direct, encoding, line_gradient, packing, passes, pooling, products, updates
+from qbench.kernels import blocks, bounded, direct, encoding, line_gradient, packing, passes, pooling, products, updates
 from qbench.kernels.random import Key
 
 U8, S8, S16 = torch.uint8, torch.int8, torch.int16
@@ -20,6 +20,7 @@ A, B = integers((3, 4), U8), integers((4, 5), S8)
 ONE, E = number(1.0), integers((1, 6, 4, 4), S8)
 F, C = normal((2, 3, 4, 4)), integers((2, 3, 4, 4), U8)
 THREE = normal((3,))
+MASK = torch.zeros(12, dtype=U8)
 DIRECT = (F, THREE, THREE, 128.0, 127.0, THREE, THREE, True)
 SUMS, ROWS = normal((3, 3)).double(), torch.zeros((1, 3), dtype=torch.int64)
 GRID = (0.1, -8.0, 7.0)
@@ -138,6 +139,20 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: direct.direct_gradient_sums(C.to(S8), THREE, *DIRECT), ValueError, "g_scale must be one number"),
     (lambda: direct.direct_gradient_sums(F[:1], None, *DIRECT), ValueError, "g has shape"),
     (lambda: direct.direct_gradient(F, None, *DIRECT, THREE, THREE, ONE), ValueError, "c must have one value"),
+    (lambda: bounded_values(y=C), TypeError, "y must be float32"),
+    (lambda: bounded_values(limit=0.0), ValueError, "limit must be positive, got 0.0"),
+    (lambda: bounded_values(limit=float("nan")), ValueError, "limit must be positive, got nan"),
+    (lambda: bounded_values(trunk=C), TypeError, "trunk without a scale must be float32"),
+    (lambda: bounded_values(trunk=C, trunk_scale=ONE), TypeError, "trunk with a scale must be int8 or int16"),
+    (lambda: bounded_values(trunk_scale=ONE), ValueError, "trunk and its scale go together"),
+    (lambda: bounded_values(trunk=F[:1]), ValueError, "trunk has shape"),
+    (lambda: bounded.encode_bounded(F, 1.0, None, None, True, 1.0, 1.0, 0.0, 1.0, U8), TypeError, "int16 or int32"),
+    (lambda: bounded_error(g=C), TypeError, "g must be float32"),
+    (lambda: bounded_error(joined=C.to(S8)), ValueError, "joined and its scale go together"),
+    (lambda: bounded_error(joined=C.to(S8)[:1], joined_scale=ONE), ValueError, "joined has shape"),
+    (lambda: bounded_error(joined=C.to(S8), joined_scale=THREE), ValueError, "joined_scale must be one number"),
+    (lambda: bounded_error(passed=torch.zeros(11, dtype=U8)), ValueError, "has 12 bytes"),
+    (lambda: bounded_error(dtype=U8), TypeError, "codes must be int8, int16 or int32"),
     (lambda: passes.level_line(THREE, THREE, THREE, THREE, 9, 0.1), TypeError, "mean must be float64"),
     (lambda: passes.level_line(SUMS, SUMS, THREE, THREE, 9, 0.1), ValueError, "mean must have one value"),
     (lambda: passes.level_line(*SUMS[:2], THREE[:2], THREE, 9, 0.1), ValueError, "weight must have one value"),
@@ -262,6 +277,22 @@ def direct_view(
     x: torch.Tensor = F, top: float = 127.0, slope: torch.Tensor = THREE, trunk: torch.Tensor | None = None
 ) -> Any:
     return direct.direct_view(x, THREE, THREE, 128.0, top, slope, THREE, True, trunk)
+
+
+def bounded_values(
+    y: torch.Tensor = F, trunk: torch.Tensor | None = None, trunk_scale: torch.Tensor | None = None, limit: float = 1.0
+) -> Any:
+    return bounded.bounded_values(y, 0.5, trunk, trunk_scale, True, limit)
+
+
+def bounded_error(
+    g: torch.Tensor = F,
+    joined: torch.Tensor | None = None,
+    joined_scale: torch.Tensor | None = None,
+    passed: torch.Tensor = MASK,
+    dtype: torch.dtype = S8,
+) -> Any:
+    return bounded.encode_bounded_error(g, joined, joined_scale, passed, MASK, 128.0, 127.0, dtype)
 
 
 def direct_line(mean: torch.Tensor = SUMS[0], weight: torch.Tensor = THREE, grids: Sequence[float] = (1.0,) * 6) -> Any:

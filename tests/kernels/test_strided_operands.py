@@ -16,11 +16,11 @@ from kernel_cases import CASES
 from kernel_matrix import Case, difference, integers, normal, number
 from torch import Tensor
 
-from qbench.kernels import blocks, direct, encoding, line_gradient, packing, passes, pooling, products, updates
+from qbench.kernels import blocks, bounded, direct, encoding, line_gradient, packing, passes, pooling, products, updates
 from qbench.kernels.library import SCHEMAS
 from qbench.kernels.pooling import Pooled
 
-MODULES = (blocks, direct, encoding, line_gradient, packing, passes, pooling, products, updates)
+MODULES = (blocks, bounded, direct, encoding, line_gradient, packing, passes, pooling, products, updates)
 PUBLIC: dict[str, Callable[..., Any]] = {
     name: function
     for module in MODULES

@@ -8,7 +8,6 @@ codes to the next, and to the residual additions that read them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -19,7 +18,6 @@ from qbench.kernels.bounded import bounded_values, encode_bounded, encode_bounde
 from qbench.kernels.checks import dense
 from qbench.kernels.packing import unpack_bits
 from qbench.kernels.passes import apply_mask
-from qbench.kernels.pooling import Pooled
 from qbench.nn.deferred import defer, materialised, parted, sink_of
 from qbench.nn.fused.base import BlockParts
 from qbench.nn.gradient_sink import GradientSink, added_up, is_scaled, placeholder, sent, sent_in_codes
@@ -80,42 +78,43 @@ class BoundedBlock:
 
         product: dense. below: where the trunk's values come from if not from that tensor.
         """
-        added = trunk if below is None else below.q if isinstance(below, Coded) else below.values()[0]
-        if isinstance(added, QTensor) and not is_scaled(added):
-            added = added.dequantize()
-        beside = (added.codes, added.scale) if isinstance(added, QTensor) else (added, None)
-        arguments = (product, self.inverse, *beside, self.relu, self.limit)
+        if isinstance(below, Coded) and is_scaled(below.q):
+            trunk, scale = below.q.codes, below.q.scale
+        else:
+            trunk, scale = trunk if below is None else below.values()[0], None
+        arguments = (product, self.inverse, trunk, scale, self.relu, self.limit)
         site = self.output
         if site is None or site.is_observed or site.format.is_stochastic:
-            value, *bits = bounded_values(*arguments)
-            return value if site is None else site(value), bits[0], bits[1]
+            found = bounded_values(*arguments)
+            value: Value = found.value if site is None else site(found.value)
+            return value, found.passed, found.unclipped
         spec = cast(Direct, site.spec)
         top = spec.largest_integer
-        codes, scale, *bits = encode_bounded(*arguments, 2.0 ** (1 - spec.bits), -top, top, code_type(spec))
-        return QTensor(codes, scale, None, spec), bits[0], bits[1]
+        coded = encode_bounded(*arguments, 2.0 ** (1 - spec.bits), -top, top, code_type(spec))
+        return QTensor(coded.codes, coded.scale, None, spec), coded.passed, coded.unclipped
 
-    def encode_error(
-        self, total: Tensor | None, smaller: Sequence[Pooled | QTensor], passed: Tensor, unclipped: Tensor, like: Tensor
-    ) -> Value:
-        """The gradient at the output, in the parts that a sink gave for one of ``like``'s shape, as the trunk's error
-        and, before the layer scale, the layer's."""
-        site = self.layer.error_site
-        if site is None or site.is_observed or not isinstance(site.spec, Shift):
-            error, extremes = apply_mask(added_up(total, smaller, like.shape), unclipped)
-            if site is None:
-                return apply_mask(error, passed)[0]
-            q = site(error, extremes)
-            return replace(q, codes=q.codes * unpack_bits(passed, 1, like.shape).to(q.codes.dtype))
-        spec, joined, joined_scale = site.spec, None, None
-        if total is not None and len(smaller) == 1 and isinstance(smaller[0], QTensor):
-            joined, joined_scale = smaller[0].codes, smaller[0].scale
-        else:
-            total = added_up(total, smaller, like.shape)
-        codes, scale = encode_bounded_error(
-            total, joined, joined_scale, passed, unclipped, 2.0 ** (spec.bits - 1), spec.largest_integer,
-            code_type(spec),
-        )  # fmt: skip
-        return QTensor(codes, scale, None, spec)
+    def encode_error(self, sink: GradientSink, arrived: Tensor, passed: Tensor, unclipped: Tensor) -> Value:
+        """The gradient at the output as the trunk's error and, before the layer scale, the layer's.
+
+        arrived: what of it came through the graph.
+        """
+        site, (total, smaller) = self.layer.error_site, sink.taken(arrived)
+        if site is not None and isinstance(site.spec, Shift) and not site.is_observed:
+            joined, joined_scale, spec = None, None, site.spec
+            if total is not None and len(smaller) == 1 and isinstance(smaller[0], QTensor):
+                joined, joined_scale = smaller[0].codes, smaller[0].scale
+            else:
+                total = added_up(total, smaller, arrived.shape)
+            codes, scale = encode_bounded_error(
+                total, joined, joined_scale, passed, unclipped, 2.0 ** (spec.bits - 1), spec.largest_integer,
+                code_type(spec),
+            )  # fmt: skip
+            return QTensor(codes, scale, None, spec)
+        error, extremes = apply_mask(added_up(total, smaller, arrived.shape), unclipped)
+        if site is None:
+            return apply_mask(error, passed)[0]
+        q: QTensor = site(error, extremes)
+        return replace(q, codes=q.codes * unpack_bits(passed, 1, arrived.shape).to(q.codes.dtype))
 
     def scaled_error(self, error: Value) -> Value:
         """``error`` as it arrives at the product: divided by the layer scale."""
@@ -136,7 +135,7 @@ class _BoundedBlock(torch.autograd.Function):
         a, w = layer.encode_activation(x, view), layer.encode_weight()
         product = dense(layer.multiply(layer.observed(a), w))
         value, passed, unclipped = block.bound(product, trunk, below)
-        ctx.block, ctx.x_shape, ctx.has_trunk = block, x.shape, trunk is not None
+        ctx.block, ctx.x_shape = block, x.shape
         ctx.x_sink, ctx.trunk_sink, ctx.sink = x_sink, trunk_sink, sink
         keep(ctx, [layer.input_operand(x, a), layer.weight_operand(weight, w)], [passed, unclipped])
         if isinstance(value, Tensor):
@@ -149,15 +148,14 @@ class _BoundedBlock(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         block: BoundedBlock = ctx.block
         _, (passed, unclipped) = kept(ctx)
-        at_output = block.encode_error(*ctx.sink.taken(grads[0]), passed, unclipped, grads[0])
+        at_output = block.encode_error(ctx.sink, grads[0], passed, unclipped)
         error = block.scaled_error(at_output)
         grad_x, grad_w = product_gradients(ctx, block.layer, (error, error), ctx.x_sink)
-        grad_bias = None
+        grad_bias, grad_trunk = None, None
         if ctx.needs_input_grad[2]:
             floats = at_output if isinstance(at_output, Tensor) else at_output.dequantize()
             grad_bias = over_channels(floats * block.inverse)
-        grad_trunk = None
-        if ctx.has_trunk and ctx.needs_input_grad[3]:
-            send = sent if isinstance(at_output, Tensor) else sent_in_codes
-            grad_trunk = send(at_output, ctx.trunk_sink)  # type: ignore[arg-type, operator]
+        if ctx.needs_input_grad[3]:
+            sink = ctx.trunk_sink
+            grad_trunk = sent_in_codes(at_output, sink) if isinstance(at_output, QTensor) else sent(at_output, sink)
         return grad_x, grad_w, grad_bias, grad_trunk, *[None] * 7

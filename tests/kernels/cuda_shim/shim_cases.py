@@ -12,6 +12,7 @@ from itertools import product
 from typing import Any
 
 import kernel_cases
+import kernel_cases_bounded as bounded
 import kernel_cases_line_gradient as line_gradient
 import kernel_cases_passes
 import kernel_cases_products
@@ -21,6 +22,7 @@ from kernel_cases_products import Fill, Shape, added, convolution, encoded, scal
 from kernel_matrix import Case, Implementation, difference, normal, results
 from torch import Tensor
 
+from qbench.kernels.backends import MODULES
 from qbench.kernels.cuda.launch import driven_by
 
 U8, S8, S16 = torch.uint8, torch.int8, torch.int16
@@ -73,9 +75,6 @@ SHAPES = (
 )
 SMALL_GROUPS = Shape("small-groups", (1, 6, 4, 4), 4, (2, 3), (1, 2), (1, 1), groups=2)
 KINDS = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad")
-FAMILIES = (
-    "encode", "passes", "direct", "updates", "packing", "pooling", "range_norm", "products", "line_gradient", "blocks",
-)  # fmt: skip
 
 
 def _tiles() -> Iterator[Case]:
@@ -129,6 +128,9 @@ def _others() -> Iterator[Case]:
     yield Case("encode_normalised_levels", "at-the-thresholds", at_the_thresholds)
     for op in ("encode_view_gradient_", "chunk_statistics"):
         yield Case(op, "uneven-parts", partial(uneven_parts, op))
+    for trunk, dtype in product(bounded.TRUNKS, bounded.CODES):
+        build = partial(bounded.encoded, (2, 6, 5, 3), True, "edges", trunk, dtype)
+        yield Case("encode_bounded", f"every-type-{trunk}-{dtype}", build)
 
 
 def long_codes() -> tuple[Any, ...]:
@@ -203,7 +205,7 @@ def cases_of(op: str) -> list[Case]:
 
 def launcher(op: str) -> Callable[..., Any]:
     """The CUDA launcher of an operator."""
-    modules = (import_module(f"qbench.kernels.cuda.{family}") for family in FAMILIES)
+    modules = map(import_module, MODULES["cuda"])
     function: Callable[..., Any] = next(getattr(module, op) for module in modules if hasattr(module, op))
     return function
 
