@@ -288,7 +288,7 @@ def sgd_on_grid_(codes: Tensor, *rest: Any) -> None:
     return None
 
 
-adam_on_grid_ = quantized_momentum_ = sgd_on_grid_
+adam_on_grid_ = quantized_momentum_ = shift_step_ = poison_ = sgd_on_grid_
 
 
 def pack_bits(codes: Tensor, bits: int) -> Tensor:

@@ -145,6 +145,8 @@ SCHEMAS = {
         "(Tensor(a!) weight, Tensor(b!) accumulator, Tensor(c!) scale, Tensor grad, float weight_decay, int levels, "
         "int momentum_quarters, int lr_code, int limit, int[]? key) -> ()"
     ),
+    "shift_step_": "(Tensor(a!) codes, Tensor(b!) scale, Tensor grad, float eta, int limit, int[]? key) -> ()",
+    "poison_": "(Tensor(a!) scale, Tensor x) -> ()",
     "pack_bits": "(Tensor codes, int bits) -> Tensor",
     "unpack_bits": "(Tensor packed, int bits, SymInt[] shape) -> Tensor",
     "max_pool2d": "(Tensor x, int[] kernel, int[] stride, int[] padding) -> (Tensor, Tensor)",

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-from qbench.kernels.checks import Draws, require_like, require_number, require_type, words
+from qbench.kernels.checks import Draws, dense, require_like, require_number, require_type, words
 from qbench.kernels.library import ops
 
 STOCHASTIC = ("stochastic", "binary_stochastic")
@@ -138,6 +138,35 @@ def quantized_momentum_(
         words(key),
     )
     increment_version([weight, accumulator, scale])
+
+
+def shift_step_(codes: Tensor, scale: Tensor, grad: Tensor, eta: float, limit: int, key: Draws = None) -> None:
+    """WAGE's update (Wu et al. 2018, section 3.3.4), which discards the gradient's own magnitude:
+
+    code = clip(code - round(grad / (P / eta)), +-limit), P = 2^round(log2 max |grad|).
+
+    codes: int8 or int16; grad: float32; eta: positive; limit: within what the codes' type holds. The codes change; the
+    scale (0-d float32), which nothing is multiplied by here, becomes NaN, for good, where the gradient is not finite,
+    because codes cannot say so.
+    """
+    require_type(codes, "codes", torch.int8, torch.int16)
+    require_number(scale, "scale")
+    _check_dense(codes, "codes")
+    _check_state(grad, "grad", codes, "codes")
+    if not 0 < eta < math.inf:
+        raise ValueError(f"eta must be positive and finite, got {eta}")
+    if not 0 <= limit <= torch.iinfo(codes.dtype).max:
+        raise ValueError(f"limit must be from 0 to {torch.iinfo(codes.dtype).max} for {codes.dtype}, got {limit}")
+    ops.shift_step_(codes, scale, _aligned(grad, codes), eta, limit, words(key))
+    increment_version([codes, scale])
+
+
+def poison_(scale: Tensor, x: Tensor) -> None:
+    """The scale (0-d float32) becomes NaN, for good, where a value of x (float32) is not finite."""
+    require_number(scale, "scale")
+    require_type(x, "x", torch.float32)
+    ops.poison_(scale, dense(x))
+    increment_version([scale])
 
 
 def _check_codes(codes: Tensor, scale: float, rounding: str, key: Draws) -> None:

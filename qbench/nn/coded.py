@@ -118,12 +118,6 @@ class CodedWeight(nn.Module):
         """The codes and what belongs to them; empty while the parameter itself is the weight."""
         return [buffer for name in BUFFERS if (buffer := getattr(self, name)) is not None]
 
-    def poison(self, extent: Tensor) -> None:
-        """Make every value NaN, for good, if ``extent`` (the gradient's range, float32 [2]) is not finite: codes cannot
-        say so."""
-        assert self.weight_scale is not None
-        self.weight_scale.add_((extent * 0).sum())
-
     def _is_of_this_grid(self, state_dict: Any, prefix: str) -> bool:
         """Whether saved codes mean what an update rule takes them for: those of evaluation bring their own scale."""
         codes, scale = (state_dict.get(f"{prefix}{name}") for name in BUFFERS[:2])

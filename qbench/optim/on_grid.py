@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from qbench.kernels.checks import dense
-from qbench.kernels.encoding import extremes
 from qbench.kernels.random import Key
-from qbench.kernels.updates import adam_on_grid_, sgd_on_grid_
+from qbench.kernels.updates import adam_on_grid_, poison_, sgd_on_grid_
 from qbench.nn import Converted
 from qbench.nn.layers import QuantizedLayer, resolve_scale
 from qbench.nn.site import nearest_version
@@ -95,8 +94,8 @@ class OnGridOptimizer(CodedOptimizer):
     def update_codes(self, handle: nn.Parameter, members: dict[str, Any]) -> None:
         """w <- Q(w - step), with the step that the suite's optimiser would take."""
         layer = self.layers[handle]
-        codes = layer.weight_codes
-        assert codes is not None and handle.grad is not None
+        codes, scale = layer.weight_codes, layer.weight_scale
+        assert codes is not None and scale is not None and handle.grad is not None
         gradient = dense(handle.grad)  # autograd leaves it row-major, codes are channels-last
         grid = self._grids[handle]
         place = (grid.scale, grid.low, grid.high, grid.rounding, self.key_of(handle) if grid.is_stochastic else None)
@@ -104,7 +103,7 @@ class OnGridOptimizer(CodedOptimizer):
             self._adam(codes, gradient, self.state[handle], members, place)
         else:
             self._sgd(codes, gradient, self.state[handle], members, place)
-        layer.poison(extremes(gradient))
+        poison_(scale, gradient)
 
     def _sgd(
         self, codes: Tensor, gradient: Tensor, state: dict[str, Any], members: dict[str, Any], place: tuple[Any, ...]

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from qbench.kernels.checks import dense
-from qbench.kernels.encoding import encode_scaled, extremes
 from qbench.kernels.random import Key
+from qbench.kernels.updates import poison_, shift_step_
 from qbench.nn import Converted
 from qbench.nn.layers import QuantizedLayer
 from qbench.nn.norms.layer_scale import weight_limit
@@ -66,20 +65,14 @@ class ShiftStepOptimizer(CodedOptimizer):
 
     def update_codes(self, handle: nn.Parameter, members: dict[str, Any]) -> None:
         """W <- clip(W - step * SR(eta * G / Shift(max|G|)))."""
-        layer = self.layers[handle]
-        codes = layer.weight_codes
-        assert codes is not None and handle.grad is not None
-        gradient = dense(handle.grad)
-        extent = extremes(gradient)
-        layer.poison(extent)
+        layer, gradient = self.layers[handle], handle.grad
+        codes, scale = layer.weight_codes, layer.weight_scale
+        assert codes is not None and scale is not None and gradient is not None
         eta = shift_rate(members["lr"])
         if eta == 0:
-            return
-        steps, _ = encode_scaled(
-            gradient, extent, "power", eta, -math.inf, math.inf, "stochastic", self.key_of(handle), torch.int32
-        )
-        limit = int(self._master.largest_integer)
-        codes.copy_((codes.to(torch.int32) - steps).clamp_(-limit, limit))
+            poison_(scale, gradient)
+        else:
+            shift_step_(codes, scale, gradient, eta, int(self._master.largest_integer), self.key_of(handle))
 
     def master_bytes(self) -> int:
         """Bytes of the stored weights, which training keeps beside those of an inference checkpoint."""

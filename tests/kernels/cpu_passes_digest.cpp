@@ -63,6 +63,8 @@ void qbench_adam_on_grid(void*, int, i64, const float*, float*, float*, double, 
                          double, double, double, int, u32, u32, u32, int, int);
 void qbench_quantized_momentum(i32*, i32*, float*, i64, const float*, double, i64, i64, i64, i64, u32, u32, u32, int,
                                int, int);
+void qbench_shift_step(void*, int, float*, i64, const float*, double, i64, u32, u32, u32, int, int, int);
+void qbench_poison(float*, const float*, i64, int, int);
 void qbench_max_pool(const float*, i64, i64, const i64*, float*, u8*, int, int);
 void qbench_max_pool_view(const u8*, i64, i64, const i64*, const float*, i64, const float*, const float*, int, float*, u8*,
                           int, int);
@@ -420,6 +422,15 @@ void updates(i64 n) {
     digest.add_all(weight);
     digest.add_all(accumulator);
     digest.print("momentum " + std::to_string(n));
+    auto codes8 = room<i8>(n);
+    auto codes16 = room<i16>(n);
+    qbench_shift_step(codes8.data(), INT8, &scale, n, grad.data(), 8, 127, 1, 2, 3, 0, THREADS, isa);
+    qbench_shift_step(codes16.data(), INT16, &scale, n, grad.data(), 1024, 2000, 1, 2, 3, 1, THREADS, isa);
+    digest.add_all(codes8);
+    digest.add_all(codes16);
+    qbench_poison(&scale, grad.data(), n, THREADS, isa);
+    digest.add_floats(std::vector<float>{scale});
+    digest.print("shift step " + std::to_string(n));
 }
 
 void pooling(i64 channels) {

@@ -122,6 +122,47 @@ def momentum(
     return weight, accumulator, number(2.0**-23), gradient, decay, levels, 1, lr_code, limit, key
 
 
+def shift(
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    key: list[int] | None,
+    *,
+    eta: float = 8.0,
+    limit: int | None = None,
+    values: tuple[float, ...] = (),
+    factor: float = 1.0,
+) -> tuple[Any, ...]:
+    codes, gradient = integers(shape, dtype, seed=67), normal(shape, seed=68) * factor
+    if values:
+        gradient = with_values(gradient, *values)
+    return codes, number(2.0**-7), gradient, eta, torch.iinfo(dtype).max if limit is None else limit, key
+
+
+def _shift_cases() -> Iterator[Case]:
+    draws = (("nearest", None), ("philox", PHILOX), ("hash", HASH))
+    for (label, shape), (name, key), dtype in product(SHAPES.items(), draws, (torch.int8, torch.int16)):
+        full = f"{label}-{name}-{str(dtype).removeprefix('torch.')}"
+        yield Case("shift_step_", full, partial(shift, shape, dtype, key))
+    shape, kind = SHAPES["2d"], torch.int8
+    for eta, factor in product((0.5, 1.0, 2.0**20, 2.0**126), (1.0, 0.0, 2.0**-130, 3e37)):
+        yield Case("shift_step_", f"{eta:g}-{factor:g}", partial(shift, shape, kind, PHILOX, eta=eta, factor=factor))
+    for limit in (0, 1, 100):
+        yield Case("shift_step_", f"limit-{limit}", partial(shift, shape, kind, PHILOX, limit=limit))
+    yield Case("shift_step_", "long", partial(shift, (70_001,), kind, PHILOX))
+    for values in ((math.nan,), (math.inf,), (-math.inf,), (math.inf, -math.inf)):
+        label = "-".join(map(str, values))
+        yield Case("shift_step_", label, partial(shift, shape, kind, PHILOX, values=values))
+        yield Case("poison_", label, partial(scale_and_values, shape, *values))
+    for label, shape in SHAPES.items():
+        yield Case("poison_", label, partial(scale_and_values, shape))
+    yield Case("poison_", "long", partial(scale_and_values, (70_001,), math.inf))
+
+
+def scale_and_values(shape: tuple[int, ...], *values: float) -> tuple[Tensor, Tensor]:
+    x = normal(shape, seed=69)
+    return number(2.0**-7), with_values(x, *values) if values else x
+
+
 def poisoned(shape: tuple[int, ...], decay: float) -> tuple[Any, ...]:
     operands = momentum(shape, PHILOX, decay=decay)
     operands[2].fill_(math.nan)
@@ -172,6 +213,7 @@ def _cases() -> Iterator[Case]:
     for levels in (1, 2, 100, 128, 2**15):
         yield Case("quantized_momentum_", f"levels-{levels}", partial(momentum, shape, PHILOX, levels))
     yield from _momentum_cases(shape)
+    yield from _shift_cases()
 
 
 CASES = tuple(_cases())

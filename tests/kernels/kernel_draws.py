@@ -177,6 +177,8 @@ def of_updates(draw: Random) -> Iterator[Drawn]:
     rounding, key = draw.choice(list(updates.ROUNDINGS.values()))
     yield "sgd_on_grid_", updates.sgd(shape, dtype, rounding, key), 0
     yield "adam_on_grid_", updates.adam(shape, dtype, rounding, key), 0
+    yield "shift_step_", updates.shift(shape, dtype, draw.choice(list(KEYS.values()))), 0
+    yield "poison_", updates.scale_and_values(shape, *draw.choice(((), (torch.nan,), (torch.inf,)))), 0
     yield "quantized_momentum_", updates.momentum(shape, draw.choice(list(KEYS.values()))), 0
 
 

@@ -95,6 +95,8 @@ def calls_on(shape: tuple[int, ...]) -> dict[str, tuple[Any, ...]]:
         "sgd_on_grid_": (weights, g, x, 0.1, 1e-3, 0.9, True, False, *grid, key),
         "adam_on_grid_": (weights, g, x, x.abs(), 0.1, 0.9, 0.99, 1e-8, 3, 1e-3, *grid, other),
         "quantized_momentum_": (master, state, scale.clone(), g, 1e-3, 128, 1, 26, 2**23 - 1, key),
+        "shift_step_": (weights, scale.clone(), g, 8.0, 127, key),
+        "poison_": (scale.clone(), x),
         "pack_bits": (codes & 7, 3),
         "unpack_bits": (integers(((x.numel() * 3 + 7) // 8,), torch.uint8, seed=11), 3, list(shape)),
         "max_pool2d": (x, [3, 3], [2, 2], [1, 1]),

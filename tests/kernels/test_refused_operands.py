@@ -172,6 +172,12 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: sgd(codes=W[:, :, ::2]), ValueError, "codes must be dense"),
     (lambda: updates.adam_on_grid_(C.to(S8), F, F, F, 1, 0, 0, 0, 0, 0, *GRID, "nearest"), ValueError, "counts from 1"),
     (lambda: momentum(levels=0), ValueError, "levels must be"),
+    (lambda: shift(codes=C), TypeError, "codes must be int8 or int16"),
+    (lambda: shift(scale=THREE), ValueError, "scale must be one number"),
+    (lambda: shift(eta=0.0), ValueError, "eta must be positive and finite, got 0.0"),
+    (lambda: shift(limit=128), ValueError, "limit must be from 0 to 127 for torch.int8, got 128"),
+    (lambda: updates.poison_(THREE, F), ValueError, "scale must be one number"),
+    (lambda: updates.poison_(number(1.0), C), TypeError, "x must be float32"),
     (lambda: packing.pack_bits(C, 5), ValueError, "bits must be from 1 to 4"),
     (lambda: packing.unpack_bits(C.flatten(), 5, [7]), ValueError, "bits must be from 1 to 4"),
     (lambda: packing.pack_bits(F, 1), TypeError, "codes must be uint8"),
@@ -307,6 +313,13 @@ def sgd(
 ) -> None:
     weight = C.to(S8) if codes is None else codes
     updates.sgd_on_grid_(weight, F, momentum, 1, 0, 0, False, True, scale, -8, 7, rounding)
+
+
+def shift(
+    codes: torch.Tensor | None = None, scale: torch.Tensor | None = None, eta: float = 8.0, limit: int = 127
+) -> Any:
+    weight = C.to(S8) if codes is None else codes
+    return updates.shift_step_(weight, number(1.0) if scale is None else scale, F, eta, limit)
 
 
 def momentum(levels: int) -> None:

@@ -80,6 +80,8 @@ SIGNATURES = {
     "sgd_on_grid": f"p i l p p d d d i i {GRID}",
     "adam_on_grid": f"p i l p p p d d d d d d {GRID}",
     "quantized_momentum": f"p p p l p d l l l l {KEY}",
+    "shift_step": f"p i p l p d l {KEY}",
+    "poison": "p p l",
     "range_line": "p p p l l l p p p p d d i p p p p p p p",
     "range_gradient_line": "p l l l p p p p p p d p p p p p p p p p p p",
     "encode_ranged": f"p l i i {KEY} p p p p",

@@ -223,6 +223,7 @@ struct Loops {
     void (*adam)(const UpdateJob&, Range);
     void (*decayed)(const MomentumJob&, float* out, Range);
     void (*momentum)(const MomentumJob&, const i32* gradient, Range);
+    void (*subtract_steps)(void* codes, int type, const i32* steps, i32 limit, Range);
     void (*max_pool_backward)(const PoolJob&, Range);
     void (*pool_keys)(const KeysJob&);
     void (*pool_bytes)(const PoolRowJob<u8>&);

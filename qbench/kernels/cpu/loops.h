@@ -19,7 +19,7 @@ const Loops LOOPS = {
     encode,          encode_flag,     decode,     extremes,          apply_mask, join_gradients,
     view,            gradient_extremes, encode_gradient, level_gradient, column_ends, column_statistics,
     moments,         gradient_sums,   encode_levels, look_up,        encode_at,  sgd,
-    adam,            decayed,         momentum,   max_pool_backward, pool_keys,  pool_bytes,
+    adam,            decayed,         momentum,   subtract_steps, max_pool_backward, pool_keys,  pool_bytes,
     pool_floats,     encode_direct,   direct_view,     direct_sums, direct_gradient,
     bounded_values,  encode_bounded,  bounded_error_extremes, encode_bounded_error,
 };

@@ -133,3 +133,19 @@ void momentum(const MomentumJob& given, const i32* gradient, Range range) {
         weight[i] = (i32)(raised > limit ? limit : raised);
     }
 }
+
+// steps[0] belongs to the first element of the range.
+template <class T>
+void subtract_from(T* codes, const i32* steps, i32 limit, i64 count) {
+    for (i64 i = 0; i < count; ++i) {
+        const i32 moved = (i32)codes[i] - steps[i], raised = moved < -limit ? -limit : moved;
+        codes[i] = (T)(raised > limit ? limit : raised);
+    }
+}
+
+// Codes minus steps within +-limit: a loop that the compiler vectorises.
+void subtract_steps(void* codes, int type, const i32* steps, i32 limit, Range range) {
+    const i64 count = range.end - range.begin;
+    if (type == INT8) return subtract_from(static_cast<i8*>(codes) + range.begin, steps, limit, count);
+    subtract_from(static_cast<i16*>(codes) + range.begin, steps, limit, count);
+}

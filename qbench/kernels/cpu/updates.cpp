@@ -1,5 +1,6 @@
 // Updates of weights on a grid, in place: what qbench/kernels/cpu/updates.py calls. The formulas are documented in
 // qbench/kernels/updates.py.
+#include "calls.h"
 #include "encode.h"
 
 using namespace qbench;
@@ -29,6 +30,9 @@ template <class Body>
 void in_pieces(Range range, const Body& body) {
     for (i64 i = range.begin; i < range.end; i += AT_ONCE) body(Range{i, i + AT_ONCE < range.end ? i + AT_ONCE : range.end});
 }
+
+// The scale becomes NaN, for good, where an end of a range is not finite.
+void poison(float* scale, const float* ends) { *scale += ends[0] * 0 + ends[1] * 0; }
 
 Extremes decayed_extremes(const MomentumJob& job, i64 n, int threads, int isa) {
     return extremes_of(threads, n, isa, [&](const Loops& loops, Range range) {
@@ -85,7 +89,7 @@ QBENCH_EXPORT void qbench_quantized_momentum(
                              lr_code, limit};
     float ends[2];
     finish_extremes(decayed_extremes(job, n, threads, isa), n, ends);
-    *scale += ends[0] * 0 + ends[1] * 0;
+    poison(scale, ends);
     EncodeJob encode;
     encode.scale = scale_of(ends, 2, POWER, static_cast<float>(levels));
     encode.low = static_cast<float>(1 - levels);
@@ -105,6 +109,38 @@ QBENCH_EXPORT void qbench_quantized_momentum(
             loops.decayed(job, values, part);
             in_groups(loops, part, [&](const Loops& here, Range elements) { here.encode(mine, elements); });
             loops.momentum(job, gradient, part);
+        });
+    });
+}
+
+QBENCH_EXPORT void qbench_poison(float* scale, const float* x, i64 n, int threads, int isa) {
+    float ends[2];
+    qbench_extremes(x, n, ends, threads, isa);
+    poison(scale, ends);
+}
+
+// scale becomes NaN where the gradient is not finite.
+QBENCH_EXPORT void qbench_shift_step(
+    void* codes, int type, float* scale, i64 n, const float* grad, double eta, i64 limit, u32 seed, u32 tensor,
+    u32 step, int generator, int threads, int isa) {
+    float ends[2];
+    qbench_extremes(grad, n, ends, threads, isa);
+    poison(scale, ends);
+    EncodeJob encode;
+    encode.x = grad;
+    encode.scale = scale_of(ends, 2, POWER, static_cast<float>(eta));
+    encode.rule = drawing_rule(generator);
+    encode.key = {seed, tensor, step};
+    set_limits(encode, -INFINITY, INFINITY, INT32);
+    const Loops& loops = loops_for(isa);
+    in_parallel(threads, n, GRAIN, [&](int, Range range) {
+        i32 steps[AT_ONCE];
+        EncodeJob mine = encode;
+        mine.out = steps;
+        in_pieces(range, [&](Range part) {
+            mine.out_from = part.begin;
+            in_groups(loops, part, [&](const Loops& here, Range elements) { here.encode(mine, elements); });
+            loops.subtract_steps(codes, type, steps, static_cast<i32>(limit), part);
         });
     });
 }

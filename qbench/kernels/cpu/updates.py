@@ -74,3 +74,16 @@ def quantized_momentum_(
         "quantized_momentum", weight.data_ptr(), accumulator.data_ptr(), scale.data_ptr(), weight.numel(),
         grad.data_ptr(), weight_decay, levels, momentum_quarters, lr_code, limit, *drawing(key),
     )  # fmt: skip
+
+
+def shift_step_(codes: Tensor, scale: Tensor, grad: Tensor, eta: float, limit: int, key: Sequence[int] | None) -> None:
+    """In place on codes and scale."""
+    call(
+        "shift_step", codes.data_ptr(), TYPES.index(codes.dtype), scale.data_ptr(), codes.numel(), grad.data_ptr(), eta,
+        limit, *drawing(key),
+    )  # fmt: skip
+
+
+def poison_(scale: Tensor, x: Tensor) -> None:
+    """In place on scale."""
+    call("poison", scale.data_ptr(), x.data_ptr(), x.numel())

@@ -62,6 +62,7 @@ KERNELS: dict[str, tuple[str, ...]] = {
     "updates": (
         "decayed_extremes", "quantized_momentum", "poison",
         *_instances("sgd_on_grid", ("i8", "i16")), *_instances("adam_on_grid", ("i8", "i16")),
+        *_instances("shift_step", ("i8", "i16")),
     ),
     "range_norm": ("range_line", "range_gradient_line"),
     "packing": ("pack_bits", "unpack_bits"),

@@ -153,7 +153,31 @@ extern "C" __global__ void quantized_momentum(i32* weight, const float* grad, co
     });
 }
 
-// Behind the update, which reads the scale: NaN from here on where a decayed gradient was not finite.
+// extent: the gradient's, of at least one element.
+template <typename Code>
+__global__ void shift_step(Code* codes, const float* grad, i64 count, const float* extent, float eta, i64 limit,
+                           float most, i64 rounding, i64 seed, i64 tensor, i64 step) {
+    const Rounder rounder(rounding, seed, tensor, step);
+    const float unit = scale_of(extent, 2, POWER, eta);
+    struct Item {
+        Quad<Code> code;
+        Quad<float> gradient;
+    };
+    auto load = [&](i64 first, int live) {
+        return Item{Quad<Code>::of(codes, first, live), Quad<float>::of(grad, first, live)};
+    };
+    for_each_quad(count, load, [&](Item& item, i64 first, int live) {
+        const Block words = rounder.words_of_quad(first);
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+            const float steps = clipped(rounder.round(divide(item.gradient.element[j], unit), words.word[j]), -most, most);
+            item.code.element[j] = (Code)smaller(larger(item.code.element[j] - (i64)steps, -limit), limit);
+        }
+        item.code.store(codes, first, live);
+    });
+}
+
+// Behind an update that reads the scale: NaN from here on where an end of the range is not finite.
 extern "C" __global__ void poison(float* scale, const float* extent, i64 count) {
     if (threadIdx.x || !count) return;
     *scale = add(*scale, add(multiply(extent[0], 0.0f), multiply(extent[1], 0.0f)));

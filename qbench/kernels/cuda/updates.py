@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from qbench.kernels.cuda.encode import extremes
 from qbench.kernels.cuda.launch import Argument, flat_grid, launch
 from qbench.kernels.cuda.layout import CODE_NAMES, draw, draw_if, fresh_extremes
 from qbench.kernels.reference.encode import limits_of
@@ -92,4 +94,25 @@ def quantized_momentum_(
         "quantized_momentum", grid, *decayed, accumulator, count, extent, float(levels), momentum_quarters, lr_code,
         limit, *draw_if(key), device=device,
     )  # fmt: skip
-    launch("poison", 1, scale, extent, count, device=device, threads=32)
+    _poison(scale, extent, count)
+
+
+def shift_step_(codes: Tensor, scale: Tensor, grad: Tensor, eta: float, limit: int, key: Sequence[int] | None) -> None:
+    """One step of WAGE's update on int8 or int16 codes."""
+    count, device = codes.numel(), codes.device
+    extent = extremes(grad)
+    most = limits_of(torch.int32, -math.inf, math.inf)[1]
+    launch(
+        f"shift_step<{CODE_NAMES[codes.dtype]}>", flat_grid(count, device),
+        codes, grad, count, extent, float(eta), limit, most, *draw_if(key), device=device,
+    )  # fmt: skip
+    _poison(scale, extent, count)
+
+
+def poison_(scale: Tensor, x: Tensor) -> None:
+    """The scale becomes NaN where a value is not finite."""
+    _poison(scale, extremes(x), x.numel())
+
+
+def _poison(scale: Tensor, extent: Tensor, count: int) -> None:
+    launch("poison", 1, scale, extent, count, device=scale.device, threads=32)

@@ -132,6 +132,27 @@ def quantized_momentum_(
     in_memory(weight).copy_(moved.clamp(-limit, limit))
 
 
+def shift_step_(codes: Tensor, scale: Tensor, grad: Tensor, eta: float, limit: int, key: Sequence[int] | None) -> None:
+    """code = clip(code - round(grad / (P / eta)), +-limit) with P the power of two nearest to max |grad|.
+
+    scale: NaN from here on where the gradient is not finite.
+    """
+    gradient = in_memory(grad)
+    extent = extremes(gradient)
+    scale.add_((extent * 0).sum())
+    rounded = rounded_to_integer(
+        gradient / scale_of(extent, "power", eta), "nearest" if key is None else "stochastic", key
+    )
+    steps = clipped(rounded, *limits_of(torch.int32, -torch.inf, torch.inf)).to(torch.int32)
+    memory = in_memory(codes)
+    memory.copy_((memory.to(torch.int32) - steps).clamp(-limit, limit))
+
+
+def poison_(scale: Tensor, x: Tensor) -> None:
+    """The scale becomes NaN where a value is not finite."""
+    scale.add_((extremes(x) * 0).sum())
+
+
 def _quarter(a: Tensor) -> Tensor:
     """a / 4 rounded half to even."""
     floor, rest = a >> 2, a & 3

@@ -333,6 +333,15 @@ MUTATIONS = [
          "truncf(divide(item.error(j, joined, joined_scale), scale))"),
     ),
     *_of(
+        "updates", "shift_step_ poison_",
+        ("steps in the wrong direction", "item.code.element[j] - (i64)steps", "item.code.element[j] + (i64)steps"),
+        ("rate left out", "scale_of(extent, 2, POWER, eta)", "scale_of(extent, 2, POWER, 1.0f)"),
+        ("steps beyond what a float holds",
+         "clipped(rounder.round(divide(item.gradient.element[j], unit), words.word[j]), -most, most)",
+         "rounder.round(divide(item.gradient.element[j], unit), words.word[j])"),
+        ("one end's poison", "add(multiply(extent[0], 0.0f), multiply(extent[1], 0.0f))", "multiply(extent[0], 0.0f)"),
+    ),
+    *_of(
         "updates", "sgd_on_grid_ adam_on_grid_ quantized_momentum_",
         ("plain momentum for Nesterov's", "nesterov ? add(direction, multiply(mu, item.buffer.element[j])) : "
          "item.buffer.element[j]", "item.buffer.element[j]"),
