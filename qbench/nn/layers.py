@@ -311,7 +311,10 @@ class _QuantizedProduct(torch.autograd.Function):
         layer: QuantizedLayer = ctx.layer
         (error,) = grads
         measured = None if ctx.error_range is None else ctx.error_range.take()
-        grad_x, grad_weight = product_gradients(ctx, layer, layer.encode_errors(error, measured), ctx.x_sink)
+        # Named here, errors and operands would outlive their use.
+        grad_x, grad_weight = product_gradients(
+            ctx, layer, layer.encode_errors(error, measured), kept(ctx)[0], ctx.x_sink
+        )
         grad_bias = over_channels(error) if ctx.needs_input_grad[2] else None
         return grad_x, grad_weight, grad_bias, *[None] * 4
 
@@ -344,15 +347,21 @@ def over_channels(error: Tensor) -> Tensor:
 
 
 def product_gradients(
-    ctx: Any, layer: QuantizedLayer, errors: tuple[Value, WeightError], sink: GradientSink | None = None
+    ctx: Any,
+    layer: QuantizedLayer,
+    errors: tuple[Value, WeightError],
+    operands: list[Operand],
+    sink: GradientSink | None = None,
 ) -> tuple[Tensor | None, Tensor | None]:
     """The gradients of a layer's input and of its weight, where they are wanted, from what its node kept.
 
-    ctx: of the node, which keeps the two operands, has the input's shape as ``x_shape``, and input and weight as its
-    first arguments. errors: for the input gradient and for the weight gradient. sink: where the input gradient may be
-    left. The larger of the results is made last, when what only the other needs is gone.
+    ctx: of the node, which has the input's shape as ``x_shape``, and input and weight as its first arguments. errors:
+    for the input gradient and for the weight gradient. operands: the two that the node kept; the list is emptied.
+    sink: where the input gradient may be left. The larger of the results is made last, when what only the other needs
+    is gone.
     """
-    (a, w), _ = kept(ctx)
+    a, w = operands
+    operands.clear()
     for_input, for_weight = errors
     del errors
     grad_x, (wants_input, wants_weight) = None, ctx.needs_input_grad[:2]

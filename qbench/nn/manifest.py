@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from qbench.nn.fused.bounded import BoundedBlock
 from qbench.nn.fused.range import RangeBlock
 from qbench.nn.integer import why_float
 from qbench.nn.layers import QuantizedLayer
@@ -68,8 +69,9 @@ def entries(model: nn.Module, arithmetic: Arithmetic, recipe: Recipe) -> Iterato
 
 def _of_sites(model: nn.Module, arithmetic: Arithmetic) -> Iterator[ManifestEntry]:
     layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, QuantizedLayer)}
-    fused = (getattr(module, "fused", None) for module in model.modules())
+    fused = [getattr(module, "fused", None) for module in model.modules()]
     blocks = [block for block in fused if isinstance(block, RangeBlock)]
+    outputs = {id(block.output) for block in fused if isinstance(block, BoundedBlock)}
     norm_sites = {id(site) for block in blocks for site in block.sites}
     lines = {id(block.layer) for block in blocks if block.takes_line}
     for module in model.modules():
@@ -85,6 +87,8 @@ def _of_sites(model: nn.Module, arithmetic: Arithmetic) -> Iterator[ManifestEntr
         elif id(module) in norm_sites:
             kind = arithmetic
             note = "sums and extremes of the codes are integers; the norm is one line per channel of them, in float32"
+        elif id(module) in outputs:
+            kind, note = arithmetic, "the next layers multiply these codes; a residual addition is in float32"
         yield _entry(module, owner, path, kind, note)
         if layer is not None and id(layer) in lines and path == "error":
             yield _of_line(owner, layer, arithmetic)

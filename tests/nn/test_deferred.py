@@ -15,7 +15,7 @@ from qbench import find_method
 from qbench.nn import ConvNormAct, convert, gradient_sink
 from qbench.nn.deferred import Deferred
 
-METHODS = ("banner8", "wageubn", "graham")
+METHODS = ("banner8", "wageubn", "graham", "wage")
 """Those whose blocks defer their outputs."""
 
 Look = Callable[[Tensor], Any]
@@ -48,10 +48,18 @@ class Network(nn.Module):
         return z
 
 
+def spread_out(model: nn.Module) -> nn.Module:
+    """With weights that do not all round to the 0 of a ternary grid."""
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.uniform_(layer.weight, -1, 1)
+    return model
+
+
 def network(method: str, look: Look = lambda x: None, wrap: Wrap = as_it_is) -> tuple[Network, Tensor, Tensor]:
     """The model, its input and its loss."""
     torch.manual_seed(0)
-    model = convert(Network(look, wrap), find_method(method).build({})).model
+    model = convert(spread_out(Network(look, wrap)), find_method(method).build({})).model
     assert isinstance(model, Network)
     x = torch.randn(4, 3, 8, 8, requires_grad=True)
     y = model(x)

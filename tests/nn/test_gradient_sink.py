@@ -16,7 +16,7 @@ from qbench.nn.blocks import Branch, ConvNormAct, LinearNormAct
 from qbench.nn.deferred import Deferred, materialised
 from qbench.nn.gradient_sink import GradientSink
 from qbench.quant.formats import Affine, Direct, Flag, Shift, Symmetric
-from qbench.recipe import Arithmetic, DirectNorm, RangeNorm, Recipe
+from qbench.recipe import Arithmetic, DirectNorm, LayerScale, RangeNorm, Recipe
 
 NEAREST = Affine(8)
 RANGE = Recipe(
@@ -24,12 +24,18 @@ RANGE = Recipe(
     norm=RangeNorm(chunks=4, input=NEAREST),
 )  # fmt: skip
 DIRECT = Recipe(weight=Direct(8), activation=Direct(8), error=Flag(8), branch_error=Shift(8), norm=DirectNorm())
+BOUNDED = Recipe(
+    weight=Direct(2, 0.5), activation=Direct(8, 1 - 2.0**-7), error=Shift(8), error_at="activation", norm=LayerScale()
+)
 RECIPES = {
     "range norm": RANGE,
     "range norm, activations at random": replace(RANGE, activation=Affine(8, "stochastic")),
     "direct norm": DIRECT,
     "direct norm, branches in floats": replace(DIRECT, branch_error=None),
     "direct norm, branches with a zero point": replace(DIRECT, branch_error=NEAREST),
+    "bounded": BOUNDED,
+    "bounded, errors in floats": replace(BOUNDED, error=None),
+    "bounded, errors of another kind": replace(BOUNDED, error=Symmetric(8)),
 }
 
 
@@ -61,9 +67,14 @@ class Residual(nn.Module):
 
 
 def residual(recipe: Recipe, arithmetic: Arithmetic = "integer", **options: bool) -> tuple[Residual, Tensor]:
-    """The converted model and an input."""
+    """The converted model and an input. Pooling reads bounded activations as floats."""
+    options.setdefault("pools", recipe.error_at == "product")
     torch.manual_seed(0)
-    model = convert(Residual(**options), recipe, arithmetic=arithmetic).model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = Residual(**options)
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):  # weights that do not all round to the 0 of a ternary grid
+            nn.init.uniform_(layer.weight, -0.7, 0.7)
+    model = convert(network, recipe, arithmetic=arithmetic).model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     assert isinstance(model, Residual)
     return model.train(), torch.randn(4, 3, 12, 12).contiguous(memory_format=torch.channels_last)
 
@@ -160,7 +171,7 @@ class Additions(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
 
-@pytest.mark.parametrize("recipe", [RANGE, DIRECT])
+@pytest.mark.parametrize("recipe", [RANGE, DIRECT, BOUNDED])
 def test_autograd_adds_up_no_gradient_of_the_stream(recipe: Recipe, nothing_is_left: Callable[[], None]) -> None:
     def additions() -> list[torch.Size]:
         model, x = residual(recipe)

@@ -11,6 +11,7 @@ from qbench.kernels.random import Key
 from qbench.models import build_model
 from qbench.nn import convert
 from qbench.nn.blocks import ConvNormAct
+from qbench.nn.deferred import Deferred
 from qbench.nn.geometry import Geometry
 from qbench.nn.layers import FUNCTIONS, QuantizedLayer
 from qbench.nn.norms.layer_scale import LayerScaling, ScaledLayer
@@ -287,6 +288,24 @@ def test_bias_of_a_block_with_errors_at_the_activation_is_trained(arithmetic: Ar
     module(torch.randn(2, 3, 6, 6), trunk).backward(torch.randn(2, 4, 6, 6))
     assert trunk.grad is not None and trunk.grad.any()
     assert torch.equal(module.conv.bias.grad, trunk.grad.sum((0, 2, 3)) / module.norm.alpha)
+
+
+@both_arithmetics
+def test_blocks_with_errors_at_the_activation_hand_on_codes(arithmetic: Arithmetic) -> None:
+    """No float activation is kept for backward: what a block puts out is what the next one multiplies."""
+    torch.manual_seed(0)
+    model = nn.Sequential(*[ConvNormAct(4, 4, 3) for _ in range(3)])
+    for one in model:
+        nn.init.uniform_(one.conv.weight, -1, 1)  # type: ignore[union-attr, arg-type]
+    converted = convert(model, replace(BOUNDED, activation=Direct(8, 1 - 2.0**-7)), arithmetic=arithmetic)
+    kept: list[torch.Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: (kept.append(x), x)[1], lambda x: x):
+        y = converted.model(torch.randn(2, 4, 8, 8, requires_grad=True))
+    assert isinstance(y, Deferred)
+    large = [x for x in kept if x.numel() >= y.numel()]
+    assert [x.dtype for x in large] == [torch.int8] * 3
+    outputs = [row for row in converted.manifest() if row.path == "output"]
+    assert [(row.arithmetic, row.needs_bits) for row in outputs] == [(arithmetic, 7)] * 3
 
 
 def test_block_evaluates_as_it_trains() -> None:

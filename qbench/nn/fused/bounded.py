@@ -147,10 +147,10 @@ class _BoundedBlock(torch.autograd.Function):
     @differentiable_once
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         block: BoundedBlock = ctx.block
-        _, (passed, unclipped) = kept(ctx)
+        operands, (passed, unclipped) = kept(ctx)
         at_output = block.encode_error(ctx.sink, grads[0], passed, unclipped)
         error = block.scaled_error(at_output)
-        grad_x, grad_w = product_gradients(ctx, block.layer, (error, error), ctx.x_sink)
+        grad_x, grad_w = product_gradients(ctx, block.layer, (error, error), operands, ctx.x_sink)
         grad_bias, grad_trunk = None, None
         if ctx.needs_input_grad[2]:
             floats = at_output if isinstance(at_output, Tensor) else at_output.dequantize()

@@ -262,8 +262,10 @@ class _Product(torch.autograd.Function):
     @differentiable_once
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         block = ctx.block
-        # Named here, the errors would outlive their use.
-        grad_x, grad_weight = product_gradients(ctx, block.layer, block.encode_errors(ctx.between.take()), ctx.x_sink)
+        # Named here, errors and operands would outlive their use.
+        grad_x, grad_weight = product_gradients(
+            ctx, block.layer, block.encode_errors(ctx.between.take()), kept(ctx)[0], ctx.x_sink
+        )
         return grad_x, grad_weight, None, None, None, None
 
 
