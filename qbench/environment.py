@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 
 from qbench import __version__
+from qbench.variables import variables_of_numbers, variables_of_speed
 
 _LIBRARIES = (
     "torch", "numpy", "numba", "scipy", "scikit-learn", "pillow", "matplotlib", "pandas", "pydantic",
@@ -44,6 +45,7 @@ def environment() -> dict[str, Any]:
         "memory_bytes": psutil.virtual_memory().total,
         "gpus": gpus(),
         "threads": {name: os.environ[name] for name in _THREAD_VARIABLES if name in os.environ},
+        "variables": {k: _nameless(v) for k, v in {**variables_of_numbers(), **variables_of_speed()}.items()},
     }
 
 
@@ -105,6 +107,11 @@ def gpus() -> list[dict[str, Any]]:
         }
         for properties in map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
     ]
+
+
+def _nameless(value: str) -> str:
+    """``value`` with the files that it names, and not the folders, which may be called after somebody."""
+    return re.sub(r"[^\s:=]*/", "", value)
 
 
 def _checkout() -> dict[str, Any]:

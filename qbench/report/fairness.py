@@ -25,6 +25,7 @@ _CONDITIONS = {
     "Python": ("python",),
     "torch": ("libraries", "torch"),
     "numpy": ("libraries", "numpy"),
+    "environment variables": ("variables",),
     "qbench": ("qbench", "version"),
 }
 """What of a record's environment may change an accuracy, and where it stands there."""

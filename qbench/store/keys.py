@@ -1,8 +1,8 @@
 """Keys of results: equal keys mean that running again would give the same, so it need not be done.
 
 A key covers everything that can change a number: the method's source and options, model, data set and its content,
-seed, arithmetic, device, settings, qbench's own arithmetic, library versions and the hardware. It leaves out what
-cannot: names for people, where files lie, and how long a cell may take.
+seed, arithmetic, device, settings, qbench's own arithmetic, library versions, environment variables and the hardware.
+It leaves out what cannot: names for people, where files lie, and how long a cell may take.
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ from qbench.catalog import find_method
 from qbench.cell import Cell
 from qbench.environment import hardware_key, library_key, num_cores
 from qbench.kernels.cpu import library_path
+from qbench.variables import variables_of_numbers, variables_of_speed
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _COMPUTING = ("quant", "kernels", "nn", "optim", "models", "data", "train")
+# What a recipe is, and the process that a cell is computed in: its environment, threads and memory.
+_ALSO_COMPUTING = ("recipe.py", "engine/jobs.py", "engine/worker.py")
 _SOURCE_SUFFIXES = {".py", ".c", ".cpp", ".h", ".hpp", ".cu", ".cuh"}
 _KEY_DIGITS = 32
 
@@ -47,8 +50,11 @@ class Keys:
 
     def measure(self, cell: Cell) -> str:
         """The key of a method's speed and memory: of no seed, and of any number of rounds."""
+        from qbench.train.replay import is_allowed
+
         settings = cell.measure.model_dump(mode="json", exclude={"rounds", "enabled"})
-        return digest({**self._common(cell), "task": "measure", "measure": settings, "cores": num_cores()})
+        conditions = {"cores": num_cores(), "variables_of_speed": variables_of_speed(), "replayed": is_allowed()}
+        return digest({**self._common(cell), **conditions, "task": "measure", "measure": settings})
 
     def data(self, cell: Cell) -> str:
         """The fingerprint of the cell's data set. Raises DataError where it is missing."""
@@ -78,6 +84,7 @@ class Keys:
             "libraries": library_key(cell.device),
             "hardware": hardware_key(cell.device),
             "kernels": kernels_in_use(),
+            "variables": variables_of_numbers(),
             "threads": self.threads,
         }
 
@@ -133,7 +140,7 @@ def _extension(library: Path) -> str | None:
 @cache
 def qbench_source() -> str:
     """SHA-256 over those of qbench's own sources that compute numbers."""
-    return sources_of([_PACKAGE / "recipe.py"], _COMPUTING)
+    return sources_of([_PACKAGE / name for name in _ALSO_COMPUTING], _COMPUTING)
 
 
 def sources_of(files: list[Path], folders: Iterable[str]) -> str:

@@ -20,9 +20,10 @@ from qbench.environment import hardware_key, library_key
 from qbench.store import Damaged, RunManifest, Store
 from qbench.store.atomic import remove_leftovers, write_atomic
 from qbench.store.files import damaged_in, load, refuse_closed, set_aside, told
-from qbench.store.keys import digest, qbench_source
+from qbench.store.keys import digest, kernels_in_use, qbench_source
 from qbench.suite.theory import PlannedExperiment, TheorySuite
 from qbench.theory.findings import Answer, Findings
+from qbench.variables import variables_of_numbers
 
 _FOLDER = "experiments"
 _HERE = Path(__file__).resolve().parent
@@ -146,6 +147,8 @@ def experiment_key(experiment: PlannedExperiment, seed: int, threads: int) -> st
             "qbench": qbench_source(),
             "libraries": library_key("cpu"),
             "hardware": hardware_key("cpu"),
+            "kernels": kernels_in_use(),
+            "variables": variables_of_numbers(),
             "threads": threads,
         }
     )

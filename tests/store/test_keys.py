@@ -148,6 +148,30 @@ def test_cores_count_for_measurements_only(both, cell, monkeypatch):
     assert (before[0] == after[0], before[1] == after[1]) == (True, False)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "trains"),
+    [
+        ("ATEN_CPU_CAPABILITY", "avx2", True),
+        ("ONEDNN_MAX_CPU_ISA", "AVX2", True),
+        ("QBENCH_ISA", "avx2", True),
+        ("QBENCH_REPLAY", "off", False),
+        ("LD_PRELOAD", "/usr/lib/libtcmalloc.so", False),
+    ],
+)
+def test_variables_that_decide_how_is_computed_count(both, cell, monkeypatch, name, value, trains):
+    before = both(cell())
+    monkeypatch.setenv(name, value)
+    after = both(cell())
+    assert (before[0] != after[0], before[1] != after[1]) == (trains, True)
+
+
+@pytest.mark.parametrize(("name", "value"), [("QBENCH_REPLAY", "on"), ("ATEN_CPU_CAPABILITY", ""), ("LANG", "C")])
+def test_variables_that_change_nothing_do_not_count(both, cell, monkeypatch, name, value):
+    before = both(cell())
+    monkeypatch.setenv(name, value)
+    assert both(cell()) == before
+
+
 def test_a_plugins_source_counts_and_its_place_does_not(tmp_path):
     for folder, text in (("a", PLUGIN), ("b", PLUGIN), ("c", PLUGIN + "# changed\n")):
         (tmp_path / folder).mkdir()
@@ -172,27 +196,30 @@ def test_the_other_modules_of_a_plugins_package_count(tmp_path, monkeypatch):
     assert before != keys.method_source.__wrapped__("one")
 
 
-def test_qbenchs_own_computing_sources_count_and_its_tables_do_not(tmp_path, monkeypatch):
-    (tmp_path / "kernels").mkdir()
-    (tmp_path / "report").mkdir()
-    for name in ("recipe.py", "kernels/k.cpp", "kernels/k.py", "report/table.py", "kernels/notes.txt"):
+COUNTING = ("recipe.py", "engine/jobs.py", "engine/worker.py", "kernels/k.cpp", "kernels/k.py")
+NOT_COUNTING = ("engine/pool.py", "report/table.py", "kernels/notes.txt")
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A folder that stands for qbench's own."""
+    for name in (*COUNTING, *NOT_COUNTING):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("1")
     monkeypatch.setattr(keys, "_PACKAGE", tmp_path)
+    return tmp_path
+
+
+def test_qbenchs_own_computing_sources_count_and_its_tables_do_not(package):
     changes = {}
-    for name in ("recipe.py", "kernels/k.cpp", "kernels/k.py", "report/table.py", "kernels/notes.txt"):
+    for name in (*COUNTING, *NOT_COUNTING):
         before = keys.qbench_source.__wrapped__()
-        (tmp_path / name).write_text("2")
+        (package / name).write_text("2")
         changes[name] = keys.qbench_source.__wrapped__() != before
-    assert changes == {
-        "recipe.py": True, "kernels/k.cpp": True, "kernels/k.py": True, "report/table.py": False,
-        "kernels/notes.txt": False,
-    }  # fmt: skip
+    assert changes == {**dict.fromkeys(COUNTING, True), **dict.fromkeys(NOT_COUNTING, False)}
 
 
-def test_a_new_file_counts_too(tmp_path, monkeypatch):
-    (tmp_path / "nn").mkdir()
-    (tmp_path / "recipe.py").write_text("1")
-    monkeypatch.setattr(keys, "_PACKAGE", tmp_path)
+def test_a_new_file_counts_too(package):
     before = keys.qbench_source.__wrapped__()
-    (tmp_path / "nn" / "new.py").touch()
+    (package / "kernels" / "new.py").touch()
     assert keys.qbench_source.__wrapped__() != before

@@ -8,6 +8,7 @@ from qbench.errors import InputError, SuiteError, UnknownNameError
 from qbench.suite import load_suite, suite_names
 from qbench.suite.theory import load_theory_suite, suite_kind
 from qbench.theory import find_experiment, registry
+from qbench.theory.results import experiment_key
 
 ONE = "name: mine\nkind: theory\nexperiments:\n  quadratic_chain:\n"
 
@@ -48,6 +49,14 @@ def test_options_are_filled_in(write):
     assert first.changed == {"steps": (0.5,), "chains": 10}
     assert first.options["iterations"] == find_experiment("quadratic_chain").resolve({})["iterations"]
     assert (second.name, second.changed) == ("pure_noise", {})
+
+
+@pytest.mark.parametrize("name", ["QBENCH_ISA", "QBENCH_KERNELS", "ATEN_CPU_CAPABILITY"])
+def test_findings_belong_to_the_kernels_that_made_them(monkeypatch, name):
+    experiment = load_theory_suite("direction").experiments[0]
+    before = experiment_key(experiment, seed=0, threads=1)
+    monkeypatch.setenv(name, "other")
+    assert experiment_key(experiment, seed=0, threads=1) != before
 
 
 def test_kinds(write):
