@@ -17,11 +17,12 @@ RESULT_TYPE: Mapping[Task, type[Outcome] | type[Measurement]] = {"train": Outcom
 
 
 class Job(Plain):
-    """One piece of work for one process."""
+    """One piece of work for one process. source: the method's, as the key of the result holds it."""
 
     task: Task
     cell: Cell
     threads: int
+    source: str
 
 
 class BegunLine(Plain):

@@ -12,7 +12,7 @@ from qbench.engine.events import Event, Failure, Observer
 from qbench.engine.jobs import Job, Result, Task
 from qbench.engine.pool import Assignment, Pool
 from qbench.environment import environment
-from qbench.store.keys import Keys
+from qbench.store.keys import Keys, method_source
 from qbench.store.store import Store
 
 
@@ -56,7 +56,7 @@ class Session:
 
     def assign(self, task: Task, cell: Cell, key: str) -> Assignment:
         """The assignment of ``cell`` to a worker."""
-        job = Job(task=task, cell=cell, threads=self.allotment.threads)
+        job = Job(task=task, cell=cell, threads=self.allotment.threads, source=method_source(cell.method))
         return Assignment(job, key, self.store.log(key, task))
 
     def environment(self) -> dict[str, Any]:

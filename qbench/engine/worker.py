@@ -74,6 +74,7 @@ def do_one_job(tasks: Mapping[Task, Run], answers: int) -> None:
 def _train(job: Job, report: Report) -> Outcome:
     from qbench.train import train_cell
 
+    _refuse_another_source(job)
     _settle(job)
     return train_cell(job.cell, report)
 
@@ -81,6 +82,7 @@ def _train(job: Job, report: Report) -> Outcome:
 def _measure(job: Job, report: Report) -> Measurement:
     from qbench.train import measure_cell
 
+    _refuse_another_source(job)
     _settle(job)
     return measure_cell(job.cell)
 
@@ -94,6 +96,14 @@ def _run(job: Job, run: Run, report: Report) -> Result:
         if _is_out_of_memory(error):
             return failed(job.task, Status.OOM, _first_line(error), traceback.format_exc())
         return failed(job.task, Status.ERROR, f"{type(error).__name__}: {_first_line(error)}", traceback.format_exc())
+
+
+def _refuse_another_source(job: Job) -> None:
+    """Raises InputError where the method was edited since the run began: its result would bear an older key."""
+    from qbench.store.keys import method_source
+
+    if method_source(job.cell.method) != job.source:
+        raise InputError(f"method '{job.cell.method}' was edited while the run went on; run the same command again")
 
 
 def _settle(job: Job) -> None:

@@ -11,7 +11,8 @@ import torch
 from qbench.cell import Status
 from qbench.engine import CellProgress, run_suite
 from qbench.engine.jobs import Job, worker_environment
-from qbench.engine.worker import _settle
+from qbench.engine.worker import _measure, _settle, _train
+from qbench.errors import InputError
 from qbench.store import Store
 from qbench.suite import load_suite
 
@@ -65,10 +66,17 @@ def test_a_worker_uses_as_many_threads_as_it_is_given():
         assert done.stdout.strip() == str(threads)
 
 
+@pytest.mark.parametrize("work", [_train, _measure])
+def test_a_method_that_was_edited_since_the_run_began_gives_no_result(work):
+    cell = load_suite("smoke").cells()[0]
+    with pytest.raises(InputError, match="method 'fp32' was edited while the run went on"):
+        work(Job(task="train", cell=cell, threads=torch.get_num_threads(), source="of another file"), print)
+
+
 @pytest.mark.parametrize(("device", "chosen"), [("cpu", []), ("cuda", []), ("cuda:1", ["cuda:1"])])
 def test_a_worker_touches_no_gpu_but_its_own(monkeypatch, device, chosen):
     found = []
     monkeypatch.setattr(torch.cuda, "set_device", found.append)
     cell = load_suite("smoke").cells()[0].model_copy(update={"device": device})
-    _settle(Job(task="train", cell=cell, threads=torch.get_num_threads()))
+    _settle(Job(task="train", cell=cell, threads=torch.get_num_threads(), source=""))
     assert found == chosen
