@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from qbench.report import fairness
 from qbench.report.entries import BASELINE, Entry, Setting, Visit, as_json, baseline_of, check_baseline, gather
 from qbench.report.metrics import COST_METRICS, DIFFERENCE, METRICS, TOP1, Metric
+from qbench.report.text import tidy
 from qbench.stats import CONFIDENCE, paired_difference, summarize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from qbench.cell import MeasureRecord, Record, Status
 
@@ -36,8 +37,9 @@ class Figure:
 class MethodRow:
     """One method with its options, in one setting. figures: metric name to figure; what was not measured is absent.
 
-    kernels: what computed beside PyTorch while speed was measured. is_comparable: its accuracy is of the same start,
-    batches and items as the baseline's.
+    kernels: what computed beside PyTorch while speed was measured. seeds: of its cells, however they ended.
+    is_comparable: its accuracy is of the same start, batches and items as the baseline's. is_beside_baseline: its speed
+    and memory were measured in a session of the baseline's, if that was measured at all.
     """
 
     setting: Setting
@@ -51,7 +53,9 @@ class MethodRow:
     figures: Mapping[str, Figure]
     notes: tuple[str, ...]
     kernels: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
     is_comparable: bool = True
+    is_beside_baseline: bool = True
 
     @property
     def status_text(self) -> str:
@@ -110,7 +114,9 @@ def method_row(entry: Entry, base: Entry | None, confidence: float) -> MethodRow
         figures=figures,
         notes=tuple(_row_notes(entry, base)),
         kernels=entry.kernels,
+        seeds=tuple(record.cell.seed for record in entry.records),
         is_comparable=base is None or fairness.accuracy_refusal(entry, base) is None,
+        is_beside_baseline=base is None or not base.rounds or fairness.speed_refusal(entry, base) is None,
     )
 
 
@@ -156,31 +162,38 @@ def _marked(rows: Sequence[MethodRow], setting: Setting) -> list[MethodRow]:
     """The rows of one setting, with the best figure of each column marked."""
     group = [row for row in rows if row.setting == setting]
     best = {metric.name: _best(metric, group) for metric in METRICS if metric is not DIFFERENCE}
-    return [replace(row, figures=_with_marks(row, best)) for row in group]
+    return [replace(row, figures=_with_marks(index, row, best)) for index, row in enumerate(group)]
 
 
-def _with_marks(row: MethodRow, best: Mapping[str, float | None]) -> dict[str, Figure]:
-    return {
-        name: replace(figure, best=_may_be_best(row, name) and figure.value == best.get(name))
-        for name, figure in row.figures.items()
-    }
+def _with_marks(index: int, row: MethodRow, best: Mapping[str, Sequence[int]]) -> dict[str, Figure]:
+    return {name: replace(figure, best=index in best.get(name, ())) for name, figure in row.figures.items()}
 
 
-def _best(metric: Metric, rows: Sequence[MethodRow]) -> float | None:
-    """The best value among those that may be, if there are two different ones to choose from."""
-    having = [row for row in rows if metric.name in row.figures]
-    values = {row.figures[metric.name].value for row in having if _may_be_best(row, metric.name)}
-    if len(values) < 2:
-        return None
-    return max(values) if metric.better == "higher" else min(values)
+def _best(metric: Metric, rows: Sequence[MethodRow]) -> list[int]:
+    """Which of ``rows`` have the best value among those that may, if there are two different ones to choose from.
+
+    Values are compared as they are written to files: the last bits of two means of the same sum may differ.
+    """
+    seeds = {seed for row in rows for seed in row.seeds}
+    contenders = [index for index, row in enumerate(rows) if _may_be_best(metric, row, seeds)]
+    values = {index: tidy(rows[index].figures[metric.name].value) for index in contenders}
+    if len(set(values.values())) < 2:
+        return []
+    best = (max if metric.better == "higher" else min)(values.values())
+    return [index for index, value in values.items() if value == best]
 
 
-def _may_be_best(row: MethodRow, name: str) -> bool:
-    """A simulation's speed is not a speed, and a mean over the seeds that survived is not a mean over seeds.
+def _may_be_best(metric: Metric, row: MethodRow, seeds: Collection[int]) -> bool:
+    """A mean over the seeds that survived, or over some of the ``seeds`` that there are, is not a mean over seeds; a
+    simulation's speed is not a speed, and one of another session none that can be compared.
 
     An accuracy that is not compared with the baseline's is not compared with its neighbours' either.
     """
-    return row.is_complete and not row.figures[name].simulated and (name != TOP1.name or row.is_comparable)
+    if metric.name not in row.figures or not row.is_complete:
+        return False
+    if metric.is_cost:
+        return row.is_beside_baseline and not row.figures[metric.name].simulated
+    return row.is_comparable and len(row.seeds) == len(seeds)
 
 
 def _row_notes(entry: Entry, base: Entry | None) -> Iterator[str]:

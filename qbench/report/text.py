@@ -54,6 +54,12 @@ def significant(value: float, digits: int) -> str:
     return f"{value:.{decimals}f}" if decimals < 8 else f"{value:.{digits - 1}e}"
 
 
+def tidy(value: float) -> float:
+    """Ten significant digits, since the last bits of a sum may depend on the machine; whole numbers as such."""
+    short = float(f"{value:.10g}")
+    return int(short) if short.is_integer() else short
+
+
 def decimals_of(value: float, digits: int) -> int:
     """How many decimals ``value`` has with this many significant digits; as it is rounded, 9.996 to 10.0."""
     exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 from qbench.report.files import write_file
 from qbench.report.grid import Column, Entry, Grid
 from qbench.report.render import FORMATS, find_format, latex, markdown, terminal
-from qbench.report.render.data import tidy
-from qbench.report.text import MISSING, PLUS_MINUS, clean, counted, decimals_of, significant
+from qbench.report.text import MISSING, PLUS_MINUS, clean, counted, decimals_of, significant, tidy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -136,7 +135,7 @@ def _fields(record: ExperimentRecord, answer: Answer) -> dict[str, object]:
     return dict(zip(COLUMNS, values, strict=True))
 
 
-def _number(value: float | None) -> float | int | None:
+def _number(value: float | None) -> float | None:
     return tidy(value) if value is not None and math.isfinite(value) else None
 
 

@@ -8,6 +8,7 @@ import json
 from typing import TYPE_CHECKING
 
 from qbench.report.metrics import METRICS, Metric
+from qbench.report.text import tidy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,7 +78,7 @@ def _figures(row: MethodRow) -> dict[str, object]:
     for metric in METRICS:
         figure = row.figures.get(metric.name)
         if figure is not None:
-            values = (tidy(figure.value), tidy(figure.spread), figure.count, figure.simulated)
+            values = (tidy(figure.value), _tidy(figure.spread), figure.count, figure.simulated)
             filled.update(zip(_names(metric), values, strict=False))
     return filled
 
@@ -109,19 +110,15 @@ def _row(row: MethodRow) -> dict[str, object]:
 def _figure(figure: Figure) -> dict[str, object]:
     return {
         "value": tidy(figure.value),
-        "spread": tidy(figure.spread),
+        "spread": _tidy(figure.spread),
         "n": figure.count,
         "simulated": figure.simulated,
         "best": figure.best,
     }
 
 
-def tidy(value: float | None) -> float | int | None:
-    """Ten significant digits, since the last bits of a sum may depend on the machine; whole numbers as such."""
-    if value is None:
-        return None
-    short = float(f"{value:.10g}")
-    return int(short) if short.is_integer() else short
+def _tidy(value: float | None) -> float | None:
+    return None if value is None else tidy(value)
 
 
 def _native(value: object) -> object:
