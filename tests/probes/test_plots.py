@@ -110,8 +110,23 @@ def test_curves_are_medians_over_layers_of_one_tensor(pictures: dict[str, Figure
     assert lines["banner8"].get_ydata()[0] == pytest.approx(6.0)
     assert list(lines["banner8"].get_xdata()) == [1, 2, 3]
     assert [line.get_ydata()[0] for line in wgrad_error.get_lines()] == pytest.approx([2.5])
-    note = "infinite values, where nothing is lost, are left out"
+    note = "infinite ones, as where nothing is lost, are not drawn"
     assert note in " ".join(words(pictures["probe-sqnr-curves"]))
+    assert "layers without a value left out" in " ".join(words(pictures["probe-cosine-angle-curves"]))
+
+
+def test_a_median_takes_in_the_layers_that_lose_nothing() -> None:
+    """At epoch 1 most layers lose nothing, at epoch 2 half of them, at epoch 3 one."""
+    rows: list[list[float | None]] = [[INF, INF, INF], [INF, INF, 30.0], [INF, 20.0, 20.0], [10.0, 10.0, 10.0]]
+    (axes,) = figures([record("wage", 0, series("sqnr", "sqnr", "activation", rows))])["probe-sqnr-curves"].axes
+    (line,) = axes.get_lines()
+    assert (list(line.get_xdata()), list(line.get_ydata())) == ([3], [25.0])
+
+
+def test_a_method_that_loses_nothing_has_no_line() -> None:
+    rows: list[list[float | None]] = [[INF], [INF], [10.0]]
+    (axes,) = figures([record("wage", 0, series("sqnr", "sqnr", "activation", rows))])["probe-sqnr-curves"].axes
+    assert list(axes.get_lines()) == []
 
 
 def test_curves_stand_in_the_order_of_the_data_paths() -> None:

@@ -54,6 +54,7 @@ _LEAST_WIDTH = 6.4
 _ENDS = {"stem": 0, "conv1": 0, "bn1": 0, "classifier": 2, "fc": 2}
 
 _UNDEFINED = "#e4e4e4"
+_HUGE = 1e300  # stands for infinity where quartiles are interpolated
 _INFINITE = {-math.inf: "#b5651d", math.inf: "#7fb2e5"}
 
 
@@ -385,26 +386,41 @@ def _curves(scene: Scene, table: Table) -> Figure:
     names = [series.name for series in scene.series if series.name in lines]
     handles, labels = [lines[name] for name in names], [literal(name) for name in names]
     figure.legend(handles, labels, loc="outside right center", handlelength=2.6)
-    infinite = "; infinite values, where nothing is lost, are left out" if _has_infinite(table) else ""
-    note = f"median over layers, band: quartiles; {_seeds(scene)}{infinite}"
-    _head(figure, scene, table, note)
+    _head(figure, scene, table, "; ".join(["median over layers, band: quartiles", _seeds(scene), *_left_out(table)]))
     return figure
 
 
-def _has_infinite(table: Table) -> bool:
-    return bool(table.values["value"].abs().eq(math.inf).any())
+def _left_out(table: Table) -> Iterator[str]:
+    values = table.values["value"]
+    if values.abs().eq(math.inf).any():
+        yield "infinite ones, as where nothing is lost, are not drawn"
+    if values.isna().any():
+        yield "layers without a value left out"
+
+
+def quartiles(part: pd.DataFrame) -> pd.DataFrame:
+    """Of the values over layers, by epoch, in columns 0.25, 0.5 and 0.75; NaN where one is infinite.
+
+    An infinite value counts as the extreme that it is: without it, a method that loses nothing in most layers would be
+    shown by those where it does.
+    """
+    import pandas as pd
+
+    # Interpolating between infinities would give NaN for their finite neighbours too.
+    by_epoch = part["value"].clip(-_HUGE, _HUGE).groupby(part["epoch"])
+    found = pd.DataFrame({share: by_epoch.quantile(share) for share in (0.25, 0.5, 0.75)})
+    return found.where(found.abs() < _HUGE / 8)
 
 
 def _line(axes: Axes, part: pd.DataFrame, series: Series) -> dict[str, Line2D]:
-    """Draw a method in a panel; its line by its name, nothing where it has no finite value."""
-    finite = part[part["value"].abs() < math.inf]
-    if finite.empty:
+    """Draw a method in a panel; its line by its name, nothing where its median is never finite."""
+    spread = quartiles(part).dropna(subset=[0.5])
+    if spread.empty:
         return {}
-    spread = finite.groupby("epoch")["value"].describe()
     look, epochs = series.look, spread.index.to_numpy()
-    axes.fill_between(epochs, spread["25%"], spread["75%"], color=look.color, alpha=0.13, linewidth=0, zorder=2)
+    axes.fill_between(epochs, spread[0.25], spread[0.75], color=look.color, alpha=0.13, linewidth=0, zorder=2)
     (line,) = axes.plot(
-        epochs, spread["50%"], color=look.color, linestyle=look.dash, linewidth=1.5, zorder=3,
+        epochs, spread[0.5], color=look.color, linestyle=look.dash, linewidth=1.5, zorder=3,
         marker="o" if len(spread) == 1 else None, markersize=4, label=literal(series.name),
     )  # fmt: skip
     return {series.name: line}
