@@ -14,6 +14,7 @@ from matplotlib.text import Annotation, Text
 from PIL import Image
 from synthetic_records import make_measure, make_record, small_run
 
+from qbench.catalog import methods
 from qbench.cell import MeasureRecord, Record, Status
 from qbench.errors import UnknownNameError
 from qbench.report.aggregate import method_table
@@ -200,6 +201,13 @@ def test_epochs_are_labelled_with_whole_numbers_first_and_last() -> None:
     assert epoch_ticks([make_record(epochs=5)]) == [1, 2, 3, 4, 5]
     assert epoch_ticks([make_record(epochs=20)]) == [1, 5, 10, 15, 20]
     assert epoch_ticks([make_record(epochs=100)]) == [1, 20, 40, 60, 80, 100]
+
+
+def test_an_epoch_stands_at_one_place_in_both_panels_however_seldom_is_validated() -> None:
+    every_other = with_curve(make_record(epochs=4), val_top1=[math.nan, 90.0, math.nan, 95.0])
+    accuracy, loss = figure_of("curves", [every_other]).axes
+    assert accuracy.get_xlim() == loss.get_xlim()
+    assert [axes.get_xticks().tolist() for axes in (accuracy, loss)] == [[1, 2, 3, 4]] * 2
 
 
 def test_equal_points_of_one_epoch_stand_side_by_side() -> None:
@@ -455,6 +463,14 @@ def test_a_family_keeps_its_colour_and_its_members_differ() -> None:
     assert len({(look.color, look.dash) for look in many.values()}) == 4
 
 
+def test_every_method_of_qbench_has_a_colour_of_its_own_in_every_picture() -> None:
+    names = [entry.name for entry in methods() if entry.origin.startswith("qbench.methods.")]
+    together = looks([(name, name) for name in names])
+    assert {name: looks([(name, name)])[name].color for name in names} == {n: k.color for n, k in together.items()}
+    strangers = looks([(f"mine{index}", f"mine{index}") for index in range(20)])
+    assert len({look.color for look in together.values()} - {look.color for look in strangers.values()}) == len(names)
+
+
 def test_families_that_share_a_colour_differ_in_their_lines() -> None:
     many = looks([("fp32", "fp32")] + [(f"mine{index}", f"mine{index}") for index in range(20)])
     assert len({(look.color, look.dash) for look in many.values()}) == 21
@@ -464,7 +480,7 @@ def test_curves_name_a_method_that_begins_with_an_underscore() -> None:
     figure = figure_of("curves", [make_record("_mine"), make_record("fp32")])
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["fp32", "_mine"]
-    assert [line.get_color() for line in legend.get_lines()] == [looks([("fp32", "fp32")])["fp32"].color, "#882255"]
+    assert [line.get_color() for line in legend.get_lines()] == [looks([("fp32", "fp32")])["fp32"].color, "#999933"]
 
 
 def test_labels_do_not_cover_each_other() -> None:

@@ -42,6 +42,8 @@ def draw(scene: Scene) -> Figure:
     accuracy, loss = figure.subplots(1, 2)
     lines = _panel(accuracy, shown, "val_top1")
     _panel(loss, shown, "train_loss")
+    if len(_epochs(shown, "val_top1")) > 1:
+        accuracy.sharex(loss)  # not every epoch need be validated
     accuracy.set_ylabel("validation top-1 accuracy [%]")
     keep_possible_ticks(accuracy.yaxis, 0.0, 100.0)
     loss.set_ylabel("training loss (log scale)" if loss.get_yscale() == "log" else "training loss")

@@ -23,7 +23,7 @@ INK = "#222222"
 MUTED = "#6b6b6b"
 ALARM = "#a3262a"
 
-# Okabe and Ito (2008); the yellow is left out, it cannot be read on white.
+# Okabe and Ito (2008), as far as it goes; the yellow is left out, it cannot be read on white.
 _FAMILIES: Mapping[str, str] = {
     "fp32": "#222222",
     "bf16": "#808080",
@@ -33,9 +33,11 @@ _FAMILIES: Mapping[str, str] = {
     "binaryconnect": "#cc79a7",
     "sr": "#e69f00",
     "r": "#56b4e9",
+    "fixed_point": "#882255",
+    "wage": "#332288",
 }
-# Paul Tol's muted scheme, for methods of other origin.
-_OTHERS = ("#882255", "#332288", "#999933", "#44aa99", "#aa4499", "#117733", "#661100", "#6699cc")
+# Paul Tol's muted scheme, as for the last two, for methods of other origin.
+_OTHERS = ("#999933", "#44aa99", "#aa4499", "#117733", "#661100", "#6699cc")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "h", "p", "*")
 _DASHES = ("-", "--", ":", "-.")
 # Of the small text above a frame.

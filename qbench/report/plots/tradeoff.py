@@ -11,6 +11,7 @@ from qbench.report.plots.intervals import Bar, bars_note, draw_bar
 from qbench.report.plots.labels import Label, place_labels
 from qbench.report.plots.scene import NothingToDrawError, Scene, Series, upper_cluster
 from qbench.report.plots.style import MUTED, keep_possible_ticks, label_logarithmic, literal, new_figure, tidy_axes
+from qbench.report.text import percent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -211,6 +212,6 @@ def _legend(figure: Figure, points: Sequence[Point], bars: list[Bar], floor: flo
 
 
 def _name(point: Point, floor: float) -> str:
-    below = f"\n{point.accuracy:.1f} % \N{DOWNWARDS ARROW}" if point.accuracy < floor else ""
+    below = f"\n{percent(point.accuracy)} % \N{DOWNWARDS ARROW}" if point.accuracy < floor else ""
     failed = f"\n({point.series.failed})" if point.series.failed else ""
     return f"{point.series.name}{below}{failed}"
