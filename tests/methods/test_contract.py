@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from qbench.catalog import find_method, methods
 from qbench.errors import ContractError
 from qbench.train import contract
 from qbench.train.contract import CHECKS, CheckResult, Probe, check_method
+
+INF, NAN = math.inf, math.nan
+FLOAT32_MAX = torch.finfo(torch.float32).max
 
 BROKEN = [
     ("undocumented", "documented", "the docstring does not mention: bits"),
@@ -98,3 +103,11 @@ def test_another_start_is_seen(probes: dict[str, Probe]) -> None:
     probe.__dict__["default"] = replace(trace, built=replace(trace.built, init_sha="0" * 16))
     with pytest.raises(ContractError, match="starts from other weights"):
         CHECKS["same start as float32"](probe)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "is_same"),
+    [([1.0, NAN], [1.0, NAN], True), ([NAN], [0.0], False), ([INF], [FLOAT32_MAX], False), ([1], [1], True)],
+)
+def test_a_nan_is_a_nan_and_no_zero(a: list[float], b: list[float], is_same: bool) -> None:
+    assert contract._same(torch.tensor(a), torch.tensor(b)) is is_same
