@@ -28,6 +28,9 @@ _ADVICE: dict[int | None, str] = {
 }
 """What to do about an error of the file system."""
 
+_UNWRITABLE = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO}
+"""What the system says of a stream that takes no more; such an error names no file."""
+
 INTERRUPTED = 130
 """What shells report for Ctrl-C."""
 
@@ -78,7 +81,7 @@ def guarded() -> int:
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except Exception as error:
         code = _unexpected(error)
-    return code if _flushed() else 1
+    return _flushed() or code
 
 
 def complain(message: str) -> None:
@@ -117,14 +120,22 @@ def unusable(error: OSError) -> str:
 
 def _unexpected(error: Exception) -> int:
     """A fault of qbench's, not the user's: say so in a line, and keep the traceback for the report."""
-    if isinstance(error, OSError) and error.errno == errno.EPIPE:
-        return 1
+    if isinstance(error, OSError) and error.errno in _UNWRITABLE:
+        return _unwritten(error)
     if "--debug" in sys.argv:
         traceback.print_exc()
         return 1
     what = f"{type(error).__name__}: {error}".strip(": ").splitlines()[0]
     complain(f"{what} (a fault in qbench {__version__}, not in your input); the traceback is in {_kept_traceback()}")
     return 1
+
+
+def _unwritten(error: OSError) -> int:
+    """What was printed does not reach its place. A reader that has gone away (``| head``) needs no word of that."""
+    if error.errno == errno.EPIPE:
+        return 1
+    complain(f"the output cannot be written: {error.strerror}; make room, or choose another place")
+    return InputError.exit_code
 
 
 def _kept_traceback() -> str:
@@ -134,11 +145,11 @@ def _kept_traceback() -> str:
     return path
 
 
-def _flushed() -> bool:
-    """Flush now: a reader that has gone away (``| head``) would otherwise show as a traceback at exit."""
+def _flushed() -> int:
+    """Flush now, as what fails would otherwise show as a traceback at exit; the exit code of that, 0 if it worked."""
     try:
         sys.stdout.flush()
-    except OSError:
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return False
-    return True
+        return _unwritten(error)
+    return 0

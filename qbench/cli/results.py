@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -22,6 +23,8 @@ RUNS = Path("results/runs")
 """Where runs lie by default, from the working directory."""
 
 _MOST_NAMES = 20
+_WITHOUT_STYLES = {"dumb", "unknown"}
+"""Terminals that would show escape codes as they are."""
 
 
 def open_run(reference: str) -> Store:
@@ -60,7 +63,8 @@ def print_grids(grids: Sequence[Grid]) -> None:
     from qbench.report.render import terminal
 
     if sys.stdout.isatty():
-        print(terminal.for_screen(list(grids), shutil.get_terminal_size().columns), end="")
+        styles = os.environ.get("TERM") not in _WITHOUT_STYLES
+        print(terminal.for_screen(list(grids), shutil.get_terminal_size().columns, styles=styles), end="")
     else:
         print(terminal.plain(list(grids)), end="")
 

@@ -126,6 +126,19 @@ def test_a_reader_that_leaves_early_causes_no_traceback() -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no device that is always full")
+@pytest.mark.parametrize("lines", [1, 10_000])  # what fits into the stream's buffer fails at the end
+def test_output_that_finds_no_room_is_one_sentence(lines: int) -> None:
+    long = f"from qbench.cli.app import app\napp.command('long')(lambda: print('x\\n' * {lines}))\n{MAIN}"
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-c", long, "long"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: the output cannot be written: No space left on device; make room, or choose another place\n"
+    )
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["list", "methods"], ["list", "plots"]])
 def test_light_verbs_do_not_load_torch(arguments: list[str]) -> None:
     code = "import atexit, sys; atexit.register(lambda: print('torch' in sys.modules, file=sys.stderr)); " + MAIN

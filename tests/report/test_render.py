@@ -139,6 +139,14 @@ def test_a_wide_table_is_split_for_a_narrow_screen() -> None:
     assert "\x1b[1;32m98.93 ± 0.15\x1b[0m" in narrow
 
 
+def test_a_screen_without_styles_gets_the_same_columns_and_a_star() -> None:
+    grids = method_grids(method_table(*small_run()))
+    styled, bare = (terminal.for_screen(grids, 80, styles=styles) for styles in (True, False))
+    assert "\x1b" not in bare
+    assert "98.93 ± 0.15*" in bare
+    assert bare.count("\n") == styled.count("\n")
+
+
 def test_parts_of_a_split_table_of_cells_repeat_method_and_seed() -> None:
     grid = cells_grid(cells_frame(*small_run()), ["method", "top1", "seed", "loss"])
     assert [(column.title, column.right) for column in grid.columns if column.key] == [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rich import box
 from rich.console import Console
@@ -25,11 +25,12 @@ def plain(grids: list[Grid]) -> str:
     return _rendered(grids, Console(file=io.StringIO(), width=_UNLIMITED, color_system=None, legacy_windows=False))
 
 
-def for_screen(grids: list[Grid], width: int) -> str:
-    """Text with ANSI styles; a table wider than ``width`` columns is split, each part repeating the method's name."""
+def for_screen(grids: list[Grid], width: int, *, styles: bool = True) -> str:
+    """Text with ANSI styles, or a star where the screen knows none; a table wider than ``width`` columns is split, each
+    part repeating the method's name."""
+    colors: Literal["standard"] | None = "standard" if styles else None
     return _rendered(
-        grids,
-        Console(file=io.StringIO(), width=width, force_terminal=True, color_system="standard", legacy_windows=False),
+        grids, Console(file=io.StringIO(), width=width, force_terminal=True, color_system=colors, legacy_windows=False)
     )
 
 
