@@ -65,18 +65,10 @@ def _method(method: PlannedMethod) -> Iterator[str]:
 
 def _changed(settings: Settings) -> str:
     """The settings that are not the defaults."""
-    written = ", ".join(f"{name} {value}" for name, value in _differing(settings, type(settings)(), ""))
-    return written or "all as by default"
+    from qbench.train.settings import differences
 
-
-def _differing(settings: Settings, default: Settings, prefix: str) -> Iterator[tuple[str, object]]:
-    from qbench.train.settings import Settings
-
-    for (name, value), (_, usual) in zip(settings, default, strict=True):
-        if isinstance(value, Settings) and isinstance(usual, Settings):
-            yield from _differing(value, usual, f"{prefix}{name}.")
-        elif value != usual:
-            yield f"{prefix}{name}", value
+    changed = differences(settings, type(settings)())
+    return ", ".join(f"{name} {value}" for name, (value, _) in changed.items()) or "all as by default"
 
 
 def _choice(name: str, options: dict[str, object]) -> str:

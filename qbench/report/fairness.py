@@ -8,6 +8,7 @@ from statistics import median
 
 from qbench.cell import Fingerprints, Record, Status
 from qbench.report.entries import Entry, as_json
+from qbench.train.settings import differences
 
 _MEANING = {
     "init_sha": "other initial weights",
@@ -65,11 +66,9 @@ def speed_refusal(entry: Entry, base: Entry) -> str | None:
 
 def settings_differences(entry: Entry, base: Entry) -> str | None:
     """The training settings in which two methods differ, with the suite's reason; None where all are equal."""
-    mine, theirs = (dict(_flat(e.cell.train.model_dump(mode="json"))) for e in (entry, base))
     differing = [
-        f"{name} {_shown(mine[name])} ({base.label}: {_shown(theirs[name])})"
-        for name in mine
-        if mine[name] != theirs[name]
+        f"{name} {_shown(mine)} ({base.label}: {_shown(theirs)})"
+        for name, (mine, theirs) in differences(entry.cell.train, base.cell.train).items()
     ]
     if not differing:
         return None
@@ -155,14 +154,6 @@ def _trained_on(environment: object) -> Iterator[tuple[str, str]]:
         for key in path:
             found = found.get(key) if isinstance(found, Mapping) else None
         yield name, "unknown" if found is None else _shown(found)
-
-
-def _flat(settings: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _shown(value: object) -> str:

@@ -4,7 +4,7 @@ from qbench.suite.choices import Choice
 from qbench.suite.entries import Entry
 from qbench.suite.load import Overrides, load_suite
 from qbench.suite.model import Suite
-from qbench.suite.plan import Plan, PlannedCell, PlannedMethod, Skipped, make_plan, train_changes
+from qbench.suite.plan import Plan, PlannedCell, PlannedMethod, Skipped, make_plan
 from qbench.suite.selection import Selection, parse_selection
 from qbench.suite.source import suite_names
 
@@ -22,5 +22,4 @@ __all__ = [
     "make_plan",
     "parse_selection",
     "suite_names",
-    "train_changes",
 ]

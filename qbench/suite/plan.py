@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from qbench.catalog import find_method
 from qbench.cell import Cell
 from qbench.suite.entries import Entry
 from qbench.suite.model import Suite
-from qbench.train.settings import Settings, TrainSettings
+from qbench.train.settings import differences
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def _planned(suite: Suite, entry: Entry, device: str) -> PlannedMethod:
         summary=method.summary,
         origin=method.origin,
         changed=method.changed(entry.options),
-        train_changes=train_changes(suite.train, entry.train),
+        train_changes=differences(suite.train, entry.train),
         because=entry.because,
         skipped=reason_to_skip(suite, entry, device),
     )
@@ -107,17 +106,3 @@ def _gpu_has_bfloat16() -> bool:
     import torch
 
     return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-
-
-def train_changes(suite: TrainSettings, own: TrainSettings) -> dict[str, tuple[object, object]]:
-    """The settings in which two training sections differ, as {dotted name: (first, second)}."""
-    first, second = dict(_flat(suite)), dict(_flat(own))
-    return {name: (first[name], second[name]) for name in first if first[name] != second[name]}
-
-
-def _flat(settings: Settings, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in settings:
-        if isinstance(value, Settings):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

@@ -16,6 +16,17 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
+def differences(first: Settings, second: Settings, prefix: str = "") -> dict[str, tuple[object, object]]:
+    """Where two settings of one kind differ, as {dotted name: (first, second)}."""
+    found: dict[str, tuple[object, object]] = {}
+    for (name, mine), (_, other) in zip(first, second, strict=True):
+        if isinstance(mine, Settings) and isinstance(other, Settings):
+            found.update(differences(mine, other, f"{prefix}{name}."))
+        elif mine != other:
+            found[f"{prefix}{name}"] = (mine, other)
+    return found
+
+
 class OptimizerSettings(Settings):
     """The optimiser every method of a suite shares, unless its recipe brings its own update rule."""
 

@@ -6,7 +6,7 @@ import pytest
 
 from qbench.cell import ProbeChoice
 from qbench.engine import plan_suite
-from qbench.suite import Overrides, load_suite, make_plan, train_changes
+from qbench.suite import Overrides, load_suite, make_plan
 from qbench.suite.notes import idle_probes, idle_train, whole_batches
 from qbench.train.settings import TrainSettings
 
@@ -64,11 +64,6 @@ def test_cells_that_are_done_are_marked(write):
 def test_settings_without_effect_are_part_of_the_plan(write):
     plan = make_plan(load_suite(write(PAPER + "measure: {enabled: false, steps: 3}\n")), notes=("more",))
     assert plan.notes == ("'measure.steps' has no effect: measure.enabled is false", "more")
-
-
-def test_equal_training_settings_have_no_changes(write):
-    suite = load_suite(write(PAPER))
-    assert train_changes(suite.train, suite.train) == {}
 
 
 @pytest.mark.parametrize(("k", "is_said"), [(3, False), (4, True)])
