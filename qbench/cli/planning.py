@@ -50,13 +50,13 @@ def plan_lines(plan: Plan, out: Path) -> Iterator[str]:
 
 
 def _method(method: PlannedMethod) -> Iterator[str]:
+    from qbench.report.fairness import unseen_options
+
     if method.skipped is not None:
         yield f"  {method.label}: skipped, it {method.skipped}"
         return
     yield f"  {method.label}: {method.summary}"
-    unseen = [f"{name} {value}" for name, value in method.changed.items() if name not in method.label]
-    if unseen:
-        yield f"    {method.method} with {', '.join(unseen)}"
+    yield from (f"    {line}" for line in unseen_options(method.method, method.changed, method.label))
     for name, (usual, own) in method.train_changes.items():
         yield f"    {name}: {own} (the others: {usual})"
     if method.because:

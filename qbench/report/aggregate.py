@@ -198,7 +198,7 @@ def _may_be_best(metric: Metric, row: MethodRow, seeds: Collection[int]) -> bool
 
 def _row_notes(entry: Entry, base: Entry | None) -> Iterator[str]:
     yield from fairness.failures(entry)
-    yield from fairness.unseen_options(entry)
+    yield from fairness.unseen_options(entry.cell.method, entry.cell.changed, entry.label)
     notes = [fairness.slow_kernels(entry), fairness.crowding(entry)]
     if base is not None and base is not entry:
         notes += [

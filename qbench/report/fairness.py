@@ -92,12 +92,12 @@ def environment_differences(entry: Entry, base: Entry) -> str | None:
     return None
 
 
-def unseen_options(entry: Entry) -> Iterator[str]:
-    """The options that are not the method's defaults, where the suite gave the row a label that does not show them."""
-    changed = entry.cell.changed.items()
-    missing = [f"{name} {_shown(value)}" for name, value in changed if not re.search(rf"\b{name}\b", entry.label)]
+def unseen_options(method: str, changed: Mapping[str, object], label: str) -> Iterator[str]:
+    """``wageubn with lr 0.9``: the options that are not the method's defaults (``changed``), where the suite gave it a
+    label that does not show them."""
+    missing = [f"{name} {_shown(value)}" for name, value in changed.items() if not re.search(rf"\b{name}\b", label)]
     if missing:
-        yield f"{entry.cell.method} with {', '.join(missing)}"
+        yield f"{method} with {', '.join(missing)}"
 
 
 def slow_kernels(entry: Entry) -> str | None:

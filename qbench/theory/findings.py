@@ -20,7 +20,8 @@ Relation = Literal["equals", "at least", "at most", "beside"]
 Verdict = Literal["within", "outside", "not judged"]
 
 STANDARD_ERRORS = 4.0
-"""Width of a tolerance that comes from sampling alone: a right answer fails once in 16 000 Gaussian samples."""
+"""Width of a tolerance that comes from sampling alone: a right answer fails once in 16 000 times where many Gaussian
+values give the standard error, and once in 17 where it is that of three trained seeds."""
 
 
 @dataclass(frozen=True)
