@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from qbench.errors import SuiteError, UnknownNameError
+from qbench.errors import InputError, SuiteError, UnknownNameError
 from qbench.registry import nearest
 
 _SUFFIXES = (".yaml", ".yml")
@@ -55,9 +55,14 @@ def _read(path: Path) -> str:
 
 
 def shorten(path: Path) -> str:
-    """The path from the working directory where it lies inside, else the absolute one."""
+    """The path from the working directory where it lies inside, else the absolute one.
+
+    Raises InputError for one that is no text: records, which name it, could not be written.
+    """
     absolute = Path(os.path.abspath(path))
+    shown = str(absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute)
     try:
-        return str(absolute.relative_to(Path.cwd()))
-    except ValueError:
-        return str(absolute)
+        shown.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{shown}: this name is not UTF-8 text, which results could hold; rename it") from None
+    return shown

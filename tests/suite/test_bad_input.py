@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -234,3 +235,9 @@ def test_a_mistake_on_the_command_line_names_its_option(write, base, overrides, 
     with pytest.raises(InputError) as caught:
         load_suite(write(base), overrides=overrides)
     assert re.fullmatch(message, str(caught.value)), str(caught.value)
+
+
+@pytest.mark.parametrize("overrides", [Overrides(methods=("caf\udce9.py",)), Overrides(data_root=Path("caf\udce9"))])
+def test_a_path_that_records_could_not_name_is_refused(write, overrides):
+    with pytest.raises(InputError, match=r"caf\udce9(.py)?: this name is not UTF-8 text"):
+        load_suite(write(ONE), overrides=overrides)
