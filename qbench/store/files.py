@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -41,7 +42,7 @@ def load(file: Path, kind: type[R]) -> R | None:
         return None
 
 
-def record_files(folder: Path) -> list[Path]:
+def _record_files(folder: Path) -> list[Path]:
     """Raises OSError for a folder that is there and cannot be read, which a glob would pass over."""
     try:
         names = os.listdir(folder)
@@ -53,7 +54,7 @@ def record_files(folder: Path) -> list[Path]:
 def damaged_in(folder: Path, kind: type[Keyed], remedy: str) -> Iterator[Damaged]:
     """Files in ``folder`` that should hold a record and do not, or that cannot be read; or the folder itself."""
     try:
-        files = record_files(folder)
+        files = _record_files(folder)
     except OSError as error:
         yield closed(folder, error)
         return
@@ -101,8 +102,8 @@ def _move_aside(file: Path, aside: Path) -> Path:
     stem = f"{file.parent.name}-{file.stem}"
     with told(f"{aside} cannot be written"):
         aside.mkdir(exist_ok=True)
-        target = aside / f"{stem}.{len(list(aside.glob(f'{stem}.*')))}.json"
-        return file.rename(target)
+        numbered = (aside / f"{stem}.{number}.json" for number in itertools.count())
+        return file.rename(next(target for target in numbered if not target.exists()))
 
 
 @contextmanager

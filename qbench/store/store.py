@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from qbench.cell import MeasureRecord, Record
 from qbench.errors import StoreError
 from qbench.store.atomic import remove_leftovers, write_atomic
-from qbench.store.files import Damaged, damaged_in, load, record_files, refuse_closed, set_aside, told
+from qbench.store.files import Damaged, damaged_in, load, refuse_closed, set_aside, told
 from qbench.store.lock import Writer, only_writer, writer
 from qbench.store.manifest import RunManifest
 
@@ -162,16 +162,13 @@ class Store:
         """The measurement of ``key``; None where there is none, or none that can be read."""
         return load(self.path / "measures" / f"{key}.json", MeasureRecord)
 
-    def records(self, *, everything: bool = False) -> list[Record]:
-        """The training records of the last plan that exist by now, in its order.
+    def records(self) -> list[Record]:
+        """The training records of the last plan that exist by now, in its order."""
+        return self._found(self.record, lambda manifest: manifest.cells)
 
-        everything: also those that earlier plans left, made under other conditions or from other sources.
-        """
-        return list(self._found("records", self.record, lambda m: m.cells, everything))
-
-    def measures(self, *, everything: bool = False) -> list[MeasureRecord]:
-        """The measurements of the last plan that exist by now, in its order; ``everything`` as for records."""
-        return list(self._found("measures", self.measure, lambda m: m.measures, everything))
+    def measures(self) -> list[MeasureRecord]:
+        """The measurements of the last plan that exist by now, in its order."""
+        return self._found(self.measure, lambda manifest: manifest.measures)
 
     def damaged(self) -> list[Damaged]:
         """Files that should hold a record and do not, and folders and files that cannot be read."""
@@ -180,21 +177,10 @@ class Store:
             *damaged_in(self.path / "measures", MeasureRecord, "its measurement is made again"),
         ]
 
-    def _found(
-        self,
-        folder: str,
-        load: Callable[[str], R | None],
-        planned: Callable[[RunManifest], Iterable[str]],
-        everything: bool,
-    ) -> Iterator[R]:
+    def _found(self, load: Callable[[str], R | None], planned: Callable[[RunManifest], Iterable[str]]) -> list[R]:
         manifest = self.manifest
-        keys = list(planned(manifest)) if manifest else []
-        if everything:
-            keys += sorted({file.stem for file in record_files(self.path / folder)} - set(keys))
-        for key in keys:
-            found = load(key)
-            if found is not None:
-                yield found
+        found = map(load, planned(manifest)) if manifest else ()
+        return [record for record in found if record is not None]
 
     def _write(self, name: str, content: object) -> None:
         text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
