@@ -262,10 +262,14 @@ def test_intervals_beside_a_cost_are_explained_and_end_where_they_must(name: str
     assert "interval" not in legend_of(once)
 
 
-def test_the_mean_of_surviving_seeds_dominates_nobody() -> None:
+DIVERGED = make_record("sr", 1, None, status=Status.DIVERGED, diverged_step=3)
+
+
+@pytest.mark.parametrize("second", [[DIVERGED], []], ids=["diverged", "not run"])
+def test_the_mean_of_some_of_the_seeds_dominates_nobody(second: list[Record]) -> None:
     measures = [make_measure(label, (ms,)) for label, ms in (("fp32", 60.0), ("r", 80.0), ("sr", 20.0))]
     whole = [*seeds_of("fp32", 98.0, 98.2), *seeds_of("r", 98.4, 98.5)]
-    lucky = [make_record("sr", 0, 99.9), make_record("sr", 1, None, status=Status.DIVERGED, diverged_step=3)]
+    lucky = [make_record("sr", 0, 99.9), *second]
     figure = figure_of("speed", [*whole, *lucky], measures)
     assert "Pareto front of simulations, of methods that finished every seed" in legend_of(figure).splitlines()
     (front,) = [line for line in figure.axes[0].get_lines() if line.is_dashed()]

@@ -68,6 +68,11 @@ class Scene:
         return shortened([clean(f"{self.setting.model} on {self.setting.dataset}")], LONGEST_TITLE)[0]
 
     @property
+    def seeds(self) -> set[int]:
+        """Of all cells, however they ended."""
+        return {record.cell.seed for series in self.series for record in series.entry.records}
+
+    @property
     def reference(self) -> Series | None:
         """The baseline, where it has an accuracy and something to be compared with."""
         found = (series for series in self.series if series.entry.label == self.baseline and series.top1)

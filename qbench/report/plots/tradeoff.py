@@ -30,22 +30,21 @@ _FRONT_DASH: dict[bool, tuple[float, tuple[float, ...]]] = {False: (0, ()), True
 
 @dataclass(frozen=True)
 class Point:
-    """One method: its cost, its mean accuracy in percent, and half the interval of that mean."""
+    """One method: its cost, its mean accuracy in percent, and half the interval of that mean.
+
+    is_complete: the accuracy is of all seeds that there are; the mean of some dominates nobody.
+    """
 
     series: Series
     cost: float
     accuracy: float
     half_width: float | None
+    is_complete: bool
 
     @property
     def is_simulated(self) -> bool:
         """Whether the cost is that of a simulation."""
         return self.series.entry.is_simulated
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether its accuracy is of all its seeds: the mean of those that survived dominates nobody."""
-        return self.series.entry.is_complete
 
 
 def draw_speed(scene: Scene) -> Figure:
@@ -105,9 +104,10 @@ def _draw(scene: Scene, metric: Metric, title: str, label: str, scale: float) ->
 def _points(scene: Scene, metric: Metric, scale: float) -> list[Point]:
     found = []
     for series in scene.series:
-        cost = series.cost(metric)
-        if cost is not None and series.top1 is not None:
-            found.append(Point(series, cost / scale, series.top1.mean, series.top1.half_width()))
+        cost, top1 = series.cost(metric), series.top1
+        if cost is not None and top1 is not None:
+            is_complete = top1.n == len(scene.seeds)
+            found.append(Point(series, cost / scale, top1.mean, top1.half_width(), is_complete))
     if not found:
         raise NothingToDrawError(f"no method has both an accuracy and a measured {metric.name}")
     return found
