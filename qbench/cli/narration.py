@@ -116,5 +116,5 @@ def _measured(event: RoundFinished) -> str:
 
 
 def _log(event: CellFinished | RoundFinished) -> str:
-    diverged = isinstance(event, CellFinished) and event.outcome.status is Status.DIVERGED
-    return f" (log: {event.log})" if went_wrong(event) and not diverged else ""
+    ended = event.outcome if isinstance(event, CellFinished) else event.measurement
+    return "" if ended.status.is_result else f" (log: {event.log})"

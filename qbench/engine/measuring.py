@@ -63,7 +63,8 @@ def visits(due: Sequence[Due]) -> list[Visit]:
 def num_missing(
     record: MeasureRecord | None, rounds: int, anchors: Sequence[MeasureRecord | None] = (), *, retry: bool
 ) -> int:
-    """How many rounds a method still needs; without ``retry``, none where one failed.
+    """How many rounds a method still needs; without ``retry``, none where one failed. None where one diverged: the same
+    steps would again.
 
     anchors: the measurements of its baselines. A round counts where each of them has it too: once a baseline's is
     lost, the methods beside it are measured again with it. A baseline that only ever failed holds nobody up.
@@ -71,7 +72,7 @@ def num_missing(
     if record is None:
         return rounds
     done = _good(record)
-    if not retry and len(done) < len(record.rounds):
+    if (not retry and len(done) < len(record.rounds)) or any(r.status is Status.DIVERGED for r in record.rounds):
         return 0
     for anchor in anchors:
         theirs = _good(anchor)
@@ -98,7 +99,7 @@ def _setting(cell: Cell) -> str:
 def measure(session: Session, order: Sequence[Visit]) -> None:
     """Make the visits, and store each round as soon as it is there. Raises StopRequestedError.
 
-    A method that fails one round is left out of the following ones: it would most likely fail again.
+    A method that fails or diverges in one round is left out of the following ones: it would most likely do so again.
     """
     failing: set[str] = set()
     num_rounds = max((visit.round for visit in order), default=0) + 1
@@ -128,10 +129,9 @@ def _store(session: Session, visit: Visit, ended: Ended, num_rounds: int) -> boo
             finished=now(),
         )
     )
-    is_ok = measurement.status is Status.OK
-    if is_ok:
+    if measurement.status.is_result:
         session.tally.measured += 1
     else:
         session.tally.add_failure("measure", visit.cell, measurement, ended.assignment.log)
     session.tell(RoundFinished(visit.cell, visit.round, num_rounds, measurement, ended.assignment.log))
-    return is_ok
+    return measurement.status is Status.OK

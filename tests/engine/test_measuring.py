@@ -63,6 +63,8 @@ def rounds(*statuses):
         (rounds(Status.OK, Status.ERROR), True, 2),
         (rounds(Status.OK, Status.ERROR), False, 0),
         (rounds(*[Status.OK] * 4), True, 0),
+        (rounds(Status.DIVERGED), True, 0),
+        (rounds(Status.OK, Status.DIVERGED), True, 0),
     ],
 )
 def test_missing_rounds(record, retry, missing):
@@ -107,6 +109,13 @@ def test_a_lost_measurement_is_made_again_with_those_whose_ratios_need_it(bench,
         table = method_table(store.records(), store.measures(), baseline=baseline)
         assert [note for row in table.rows for note in row.notes if "no ratios" in note] == []
     assert bench.run(suite).measured == 0
+
+
+def test_a_method_that_diverges_while_measured_is_done(bench):
+    suite = bench.suite("- fp32\n- ./fakes.py:fake: {measured: diverge}", more="measure: {rounds: 3}")
+    first, second = bench.run(suite), bench.run(suite)
+    assert (first.failures, first.exit_code, first.measured) == ((), 0, 4)  # of fp32 all rounds, of the other the first
+    assert (second.failures, second.exit_code, second.measured) == ((), 0, 0)
 
 
 def test_a_method_added_later_leaves_the_ratios_of_the_others_as_they_are(bench):
