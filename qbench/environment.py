@@ -5,6 +5,7 @@ No host name, user name or path is taken down, so that records can be published 
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import re
@@ -85,8 +86,26 @@ def cpu_flags() -> tuple[str, ...]:
 
 
 def num_cores() -> int:
-    """CPU cores this process may use."""
+    """CPU cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def usable_cores() -> int:
+    """How many cores this process can keep busy: those it may run on, but no more than its container is granted."""
+    return max(1, int(min(num_cores(), _granted_cores())))
+
+
+def _granted_cores(groups: Path = Path("/sys/fs/cgroup")) -> float:
+    """Cores' worth of time that Linux grants the container, by either version of its control groups."""
+    one, two = ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"), ("cpu.max",)
+    for files in (two, one):
+        try:
+            quota, period = " ".join((groups / file).read_text() for file in files).split()
+        except (OSError, ValueError):
+            continue
+        if quota not in {"max", "-1"}:
+            return int(quota) / int(period)
+    return math.inf
 
 
 @cache

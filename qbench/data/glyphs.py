@@ -18,7 +18,7 @@ from qbench.data.arrays import ArraySplit
 from qbench.data.cache import atomic_file, cache_dir, writable_dir
 from qbench.data.dataset import Dataset
 from qbench.data.fingerprint import fingerprint as sha
-from qbench.data.workers import usable_cores
+from qbench.environment import usable_cores
 from qbench.errors import DataError
 from qbench.options import PositiveInt
 

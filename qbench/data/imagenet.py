@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from qbench.data.dataset import Dataset
 from qbench.data.fingerprint import fingerprint as sha
 from qbench.data.jpeg import CropDraws, evaluation_view, training_view
-from qbench.data.workers import usable_cores
+from qbench.environment import usable_cores
 from qbench.errors import DataError
 from qbench.options import PositiveInt
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qbench.environment import num_cores
+from qbench.environment import usable_cores
 from qbench.errors import DeviceError, InputError
 from qbench.variables import check_variables
 
@@ -76,10 +76,10 @@ def allot(device: str, jobs: int | None = None, threads: int | None = None) -> A
     for value, flag in ((jobs, "--jobs"), (threads, "--threads")):
         if value is not None and value < 1:
             raise InputError(f"{flag}: must be at least 1, not {value}")
-    if threads is not None and threads > max(_MOST_THREADS, num_cores()):
-        raise InputError(f"--threads: must be at most {max(_MOST_THREADS, num_cores())}, not {threads}")
+    if threads is not None and threads > max(_MOST_THREADS, usable_cores()):
+        raise InputError(f"--threads: must be at most {max(_MOST_THREADS, usable_cores())}, not {threads}")
     if device.startswith("cuda"):
         jobs = jobs or 1
-        return Allotment(jobs, threads or max(1, min(_GPU_THREADS, num_cores() // jobs)))
+        return Allotment(jobs, threads or max(1, min(_GPU_THREADS, usable_cores() // jobs)))
     threads = threads or 1
-    return Allotment(jobs or max(1, num_cores() // threads), threads)
+    return Allotment(jobs or max(1, usable_cores() // threads), threads)

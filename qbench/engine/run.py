@@ -16,7 +16,7 @@ from qbench.engine.measuring import Visit, due_methods, measure, visits
 from qbench.engine.pool import Pool, StopRequestedError, signals_to
 from qbench.engine.session import Session
 from qbench.engine.training import has_result, is_due, train_cells
-from qbench.environment import num_cores
+from qbench.environment import usable_cores
 from qbench.errors import DataError, InputError
 from qbench.store.files import refuse_closed
 from qbench.store.keys import Keys
@@ -175,8 +175,8 @@ def _announce(session: Session, plan: Plan, num_done: int, num_visits: int) -> N
         session.tell(Notice(note))
     for skipped in plan.skipped:
         session.tell(Notice(f"{skipped.label} is skipped: it {skipped.reason}"))
-    if jobs * threads > num_cores():
-        more = f"--jobs {jobs} with --threads {threads} is more than there are cores ({num_cores()})"
+    if jobs * threads > usable_cores():
+        more = f"--jobs {jobs} with --threads {threads} is more than there are cores ({usable_cores()})"
         session.tell(Notice(f"{more}: cells slow each other down"))
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from qbench.engine import Allotment, Notice, allot, check_device, plan_suite, run_suite
-from qbench.environment import num_cores
+from qbench.environment import usable_cores
 from qbench.errors import DeviceError, InputError
 from qbench.kernels import backends
 
@@ -43,14 +43,14 @@ def test_an_unknown_device_is_named_with_what_there_is(name):
 
 
 def test_a_cpu_runs_one_cell_per_core_by_default():
-    assert allot("cpu") == Allotment(jobs=num_cores(), threads=1)
-    assert allot("cpu", threads=num_cores()) == Allotment(jobs=1, threads=num_cores())
+    assert allot("cpu") == Allotment(jobs=usable_cores(), threads=1)
+    assert allot("cpu", threads=usable_cores()) == Allotment(jobs=1, threads=usable_cores())
     assert allot("cpu", jobs=3, threads=2) == Allotment(3, 2)
 
 
 def test_a_gpu_runs_one_cell_at_a_time_by_default():
     assert allot("cuda").jobs == 1
-    assert allot("cuda").threads == max(1, min(8, num_cores()))
+    assert allot("cuda").threads == max(1, min(8, usable_cores()))
 
 
 @pytest.mark.parametrize(("jobs", "threads", "flag"), [(0, None, "--jobs"), (None, -1, "--threads")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import math
 import os
 import platform
 import re
@@ -17,7 +18,15 @@ import pytest
 
 import qbench
 from qbench import environment as module
-from qbench.environment import cpu_flags, cpu_model, environment, hardware_key, library_key, num_cores
+from qbench.environment import (
+    cpu_flags,
+    cpu_model,
+    environment,
+    hardware_key,
+    library_key,
+    num_cores,
+    usable_cores,
+)
 
 ARM = "processor\t: 0\nFeatures\t: fp asimd i8mm\nCPU implementer\t: 0x41\nCPU part\t: 0xd40\n"
 X86 = "processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\nflags\t\t: fpu sse4_2 avx2 avx512f avx512_vnni ht\n"
@@ -121,3 +130,28 @@ def test_the_hardware_key_holds_the_gpu_that_computes(monkeypatch):
     assert "gpu" not in hardware_key("cpu")
     assert hardware_key("cuda")["gpu"] == [{"name": "first"}]
     assert hardware_key("cuda:1")["gpu"] == [{"name": "second"}]
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({"cpu.max": "250000 100000\n"}, 2.5),
+        ({"cpu.max": "max 100000\n"}, math.inf),
+        ({"cpu/cpu.cfs_quota_us": "150000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 1.5),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, math.inf),
+        ({}, math.inf),
+        ({"cpu.max": "\n"}, math.inf),
+    ],
+)
+def test_what_a_container_is_granted(tmp_path, files, cores):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert module._granted_cores(tmp_path) == cores
+
+
+@pytest.mark.parametrize(("granted", "usable"), [(math.inf, 8), (2.5, 2), (0.5, 1), (64.0, 8)])
+def test_no_more_cores_are_used_than_are_granted(monkeypatch, granted, usable):
+    monkeypatch.setattr(module, "num_cores", lambda: 8)
+    monkeypatch.setattr(module, "_granted_cores", lambda: granted)
+    assert usable_cores() == usable
