@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from qbench.errors import QbenchError
+
 
 def complete_suite(incomplete: str) -> list[str]:
     """Built-in suites."""
@@ -15,10 +17,13 @@ def complete_method(incomplete: str) -> list[str]:
     from qbench.catalog import methods
 
     name, bracket, _ = incomplete.partition("[")
-    if bracket and name in methods():
-        options = (f"{name}[{option.name}=" for option in methods().get(name).options)
-        return [option for option in options if option.startswith(incomplete)]
-    return [known for known in methods().names() if known.startswith(incomplete)]
+    if not bracket:
+        return [known for known in methods().names() if known.startswith(incomplete)]
+    try:
+        options = [f"{name}[{option.name}=" for option in methods().get(name).options]
+    except QbenchError:  # no such method, or one of a package that does not load
+        return []
+    return [option for option in options if option.startswith(incomplete)]
 
 
 def complete_probe(incomplete: str) -> list[str]:
