@@ -67,7 +67,7 @@ def test_it_names_no_host_no_user_and_no_path():
 
 def test_variables_that_decide_how_is_computed_are_taken_without_their_folders(monkeypatch):
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
-    monkeypatch.setenv("LD_PRELOAD", "/home/somebody/libtcmalloc.so:/opt/libiomp5.so")
+    monkeypatch.setenv("LD_PRELOAD", "/opt/somebody/libtcmalloc.so:/opt/libiomp5.so")
     taken = environment.__wrapped__()
     assert taken["variables"] == {"ATEN_CPU_CAPABILITY": "avx2", "LD_PRELOAD": "libtcmalloc.so:libiomp5.so"}
 
