@@ -210,6 +210,13 @@ def test_an_epoch_stands_at_one_place_in_both_panels_however_seldom_is_validated
     assert [axes.get_xticks().tolist() for axes in (accuracy, loss)] == [[1, 2, 3, 4]] * 2
 
 
+def test_a_method_that_diverged_before_it_had_a_curve_is_named() -> None:
+    gone = make_record("$r$", 0, None, status=Status.DIVERGED, diverged_step=1)
+    gone = gone.model_copy(update={"outcome": gone.outcome.model_copy(update={"curve": ()})})
+    assert r", diverged in the first epoch: \$r\$" in words(figure_of("curves", [make_record(), gone]))
+    assert "diverged" not in words(figure_of("curves", [make_record()]))
+
+
 def test_equal_points_of_one_epoch_stand_side_by_side() -> None:
     figure = figure_of("curves", [make_record(label, epochs=1) for label in ("fp32", "banner8", "sr")])
     for axes in figure.axes:

@@ -47,26 +47,29 @@ def draw(scene: Scene) -> Figure:
     accuracy.set_ylabel("validation top-1 accuracy [%]")
     keep_possible_ticks(accuracy.yaxis, 0.0, 100.0)
     loss.set_ylabel("training loss (log scale)" if loss.get_yscale() == "log" else "training loss")
-    head(accuracy, f"{literal(scene.where)}: learning curves", _key(shown, accuracy.get_ylim()[0]))
+    head(accuracy, f"{literal(scene.where)}: learning curves", _key(scene, shown, accuracy.get_ylim()[0]))
     # Not matplotlib's own list, which leaves out names that begin with an underscore.
     names = [literal(series.name) for series in shown]
     figure.legend(lines, names, loc="outside right center", handlelength=2.6)
     return figure
 
 
-def _key(shown: Sequence[Series], bottom: float) -> str:
-    """What the lines mean. bottom: the lowest accuracy inside the frame."""
+def _key(scene: Scene, shown: Sequence[Series], bottom: float) -> str:
+    """What the lines mean, and who has none. bottom: the lowest accuracy inside the frame."""
     records = [_drawn_records(series) for series in shown]
     seeds = "bold: mean of the finished seeds, thin: seeds" if max(map(len, records)) > 1 else "one seed"
     diverged = any(record.outcome.status is Status.DIVERGED for group in records for record in group)
     only = len(shown) > 1 and any(len(_epochs(shown, column)) == 1 for column in ("val_top1", "train_loss"))
     heights = [height for group in records for r in group for height in curve_values(r, "val_top1").values()]
     low = f"accuracy below {max(bottom, 0):.0f} % not shown" if min(heights, default=bottom) < bottom else ""
+    results = [s for s in scene.series if any(r.outcome.status.is_result for r in s.entry.records)]
+    early = ", ".join(literal(series.name) for series in results if series not in shown)
     notes = [
         seeds,
         low,
         "at a single epoch methods side by side" if only else "",
         "cross: diverged" if diverged else "",
+        f"diverged in the first epoch: {early}" if early else "",
     ]
     return ", ".join(note for note in notes if note)
 
