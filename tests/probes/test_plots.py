@@ -18,6 +18,7 @@ from qbench.cell import ProbeChoice, ProbeSeries, Record, Status
 from qbench.cli.overview import _observed
 from qbench.report.entries import gather
 from qbench.report.plots import PLOTS, probes, write_plots
+from qbench.report.plots.observed import observations
 from qbench.report.plots.scene import scenes
 from qbench.report.plots.style import plot_style
 
@@ -245,7 +246,7 @@ def test_means_are_of_the_seeds_that_finished_unless_none_did() -> None:
 
     def means(*found: Record) -> list[float]:
         (scene,) = scenes(gather(found, []), "fp32")
-        return probes.observations(scene).groupby("epoch")["value"].mean().to_list()
+        return observations(scene).groupby("epoch")["value"].mean().to_list()
 
     diverged = ended(1, Status.DIVERGED, [80.0, 90.0])
     killed = ended(2, Status.KILLED, [70.0])
