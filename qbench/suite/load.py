@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from qbench.errors import InputError, SuiteError, UnknownNameError
+from qbench.errors import InputError, SuiteError
 from qbench.recipe import Arithmetic
-from qbench.registry import nearest
 from qbench.suite.choices import Choice, dataset_kind, model_kind, needs_root, read_choices
 from qbench.suite.entries import Draft, Entry, pick, read_drafts
 from qbench.suite.model import Suite
 from qbench.suite.nodes import Node, graft, merge, read_yaml
 from qbench.suite.notes import idle_measure, idle_probes, idle_train
 from qbench.suite.probes import read_probes
+from qbench.suite.profiles import chosen_profile
 from qbench.suite.schema import SuiteFile, check
 from qbench.suite.source import Source, find_source, shorten
 from qbench.train.settings import TrainSettings
@@ -55,7 +56,8 @@ class _Loader:
         self.profile = profile
         self.overrides = overrides
         _refuse_theory(root)
-        self.overlays = [*self._profile_overlay(root), *_command_line(overrides)]
+        chosen = chosen_profile(root, profile, source.shown, partial(check, SuiteFile))
+        self.overlays = [*filter(None, [chosen]), *_command_line(overrides)]
         self.root = root
         for overlay in self.overlays:
             self.root = merge(self.root, overlay)
@@ -78,20 +80,6 @@ class _Loader:
             source=self.source.shown,
             **{key: getattr(self.file, key) for key in _TAKEN_OVER},
         )
-
-    def _profile_overlay(self, root: Node) -> list[Node]:
-        """The chosen profile, after a check of all of them, so that a mistake shows before it is needed."""
-        profiles = root.at(["profiles"]) if root.get("profiles") else Node({}, self.source.shown)
-        if not isinstance(profiles.value, dict):
-            return []  # the schema's check of the whole file says it better
-        for name, overlay in profiles.value.items():
-            _check_profile(name, overlay, root)
-        if self.profile is None:
-            return []
-        if self.profile not in profiles.value:
-            hint = nearest(self.profile, list(profiles.value))
-            raise UnknownNameError(f"{self.source.shown}: unknown profile '{self.profile}'{hint}")
-        return [profiles.value[self.profile]]
 
     def _with_data_root(self, datasets: tuple[Choice, ...]) -> tuple[tuple[Choice, ...], list[str]]:
         if self.overrides.data_root is None:
@@ -156,14 +144,6 @@ def _refuse_theory(root: Node) -> None:
     kind = root.get("kind")
     if kind is not None and kind.value == "theory":
         raise SuiteError(f"{kind.where}: a suite of kind 'theory' trains no methods; use load_theory_suite")
-
-
-def _check_profile(name: str, overlay: Node, root: Node) -> None:
-    for key in ("name", "kind", "profiles"):
-        if overlay.get(key):
-            raise SuiteError(f"{overlay.at([key]).where}: profile '{name}' cannot change '{key}'")
-    if isinstance(overlay.value, dict):
-        check(SuiteFile, merge(root, overlay))
 
 
 def _command_line(overrides: Overrides) -> Iterator[Node]:

@@ -10,10 +10,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from qbench.cell import Plain
-from qbench.errors import SuiteError, UnknownNameError
-from qbench.registry import nearest
 from qbench.suite.choices import locate
 from qbench.suite.nodes import Node, graft, merge, read_yaml
+from qbench.suite.profiles import chosen_profile
 from qbench.suite.schema import SuiteKind, TheoryFile, check
 from qbench.suite.source import find_source
 from qbench.theory import find_experiment
@@ -57,10 +56,9 @@ def load_theory_suite(name_or_path: str | Path, *, profile: str | None = None, s
     """
     source = find_source(str(name_or_path))
     root = read_yaml(source.text, source.shown)
-    for name, overlay in _profiles(root).items():
-        _check_profile(name, overlay, root)
-    if profile is not None:
-        root = merge(root, _profile(root, profile, source.shown))
+    overlay = chosen_profile(root, profile, source.shown, _check)
+    if overlay is not None:
+        root = merge(root, overlay)
     if seed is not None:
         root = merge(root, graft({"seed": seed}, "--seeds"))
     file = check(TheoryFile, root)
@@ -74,29 +72,9 @@ def load_theory_suite(name_or_path: str | Path, *, profile: str | None = None, s
     )
 
 
-def _profiles(root: Node) -> dict[str, Node]:
-    profiles = root.get("profiles")
-    # What is no mapping the schema's check of the whole file refuses in better words.
-    return profiles.value if profiles is not None and isinstance(profiles.value, dict) else {}
-
-
-def _profile(root: Node, name: str, shown: str) -> Node:
-    profiles = _profiles(root)
-    if name not in profiles:
-        raise UnknownNameError(f"{shown}: unknown profile '{name}'{nearest(name, list(profiles))}")
-    return profiles[name]
-
-
-def _check_profile(name: str, overlay: Node, root: Node) -> None:
-    """A mistake in a profile shows before it is needed."""
-    for key in ("name", "kind", "profiles"):
-        found = overlay.get(key)
-        if found is not None:
-            raise SuiteError(f"{found.where}: profile '{name}' cannot change '{key}'")
-    if isinstance(overlay.value, dict):
-        merged = merge(root, overlay)
-        check(TheoryFile, merged)
-        list(_experiments(merged.at(["experiments"])))
+def _check(root: Node) -> None:
+    check(TheoryFile, root)
+    list(_experiments(root.at(["experiments"])))
 
 
 def _experiments(node: Node) -> Iterator[PlannedExperiment]:
