@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from qbench.cell import Cell
@@ -20,7 +18,7 @@ from qbench.environment import usable_cores
 from qbench.errors import DataError, InputError
 from qbench.store.files import refuse_closed
 from qbench.store.keys import Keys
-from qbench.store.manifest import RunManifest, conditions, slot
+from qbench.store.manifest import RunManifest, conditions, new_run_id, slot
 from qbench.store.store import Store
 from qbench.suite import Plan, Suite, make_plan
 from qbench.suite.notes import whole_batches
@@ -61,7 +59,7 @@ def run_suite(
             worker, threads=allotment.threads, preload=can_preload(plan.device), log=store.path / "logs" / "workers.log"
         )
         with Pool(launcher) as pool:
-            session = Session(_run_id(), store, keys, pool, observer or Silent(), allotment, retry)
+            session = Session(new_run_id(), store, keys, pool, observer or Silent(), allotment, retry)
             for found in damaged:
                 session.tell(Notice(f"a damaged record is now {found.path}, {found.remedy} ({found.reason})"))
             summary = _work(session, plan, started)
@@ -198,7 +196,3 @@ def _refuse_an_empty_plan(plan: Plan) -> None:
     if not plan.cells:
         reasons = "; ".join(f"{skipped.label} {skipped.reason}" for skipped in plan.skipped)
         raise InputError(f"suite '{plan.suite.name}' has nothing to run here: {reasons}")
-
-
-def _run_id() -> str:
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"

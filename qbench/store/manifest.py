@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import secrets
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import Field, field_validator
@@ -58,6 +60,11 @@ class RunManifest(Plain):
                 "skipped": {**earlier.skipped, **self.skipped},
             }
         )
+
+
+def new_run_id() -> str:
+    """An identifier for a run: the time in UTC, and what tells apart runs that begin in one second."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
 
 def conditions(suite: Suite) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import secrets
 import subprocess
 import sys
 import threading
@@ -11,7 +10,6 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from qbench.cell import Status
@@ -22,6 +20,7 @@ from qbench.environment import environment
 from qbench.store import Damaged, Store
 from qbench.store.files import refuse_closed
 from qbench.store.lock import now
+from qbench.store.manifest import new_run_id
 from qbench.suite.theory import PlannedExperiment, TheorySuite
 from qbench.theory.results import ExperimentRecord, TheoryStore, experiment_key, manifest_of
 from qbench.theory.task import FractionLine, ResultLine, Task, parse_line
@@ -137,7 +136,7 @@ def run_theory(
     began = time.monotonic()
     check_variables()
     allotment = allot("cpu", jobs, threads)
-    run = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+    run = new_run_id()
     facts = {**environment(), "jobs": allotment.jobs, "worker_threads": allotment.threads}
     store = TheoryStore(Store.open(out, suite.name, create=True))
     with store.store.lock():
