@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import Any
 
@@ -29,7 +30,7 @@ DRAWS = 50
 TINY_STEP = 40
 """Of the cases, every so many-th is tried where sizes are tiny."""
 
-PROCESSES = 8
+PROCESSES = 16
 
 
 def compile_all(bench: Bench) -> None:
@@ -42,7 +43,7 @@ def compile_all(bench: Bench) -> None:
     bench.results |= {"failures": failures, "spills": [], "kernels": kernels}
     index = torch.cuda.current_device()
     major, minor = torch.cuda.get_device_capability(index)
-    with ProcessPoolExecutor(min(PROCESSES, os.cpu_count() or 1), mp_context=get_context("spawn")) as pool:
+    with compilers() as pool:
         futures = {pool.submit(compile_one, kernel, 10 * major + minor): kernel for kernel in FILES}
         for future in as_completed(futures):
             kernel = futures[future]
@@ -55,6 +56,16 @@ def compile_all(bench: Bench) -> None:
                 bench.results["spills"].append(kernel)
             bench.check_time()
     bench.results["compile_seconds"] = sum(facts.get("seconds", 0.0) for facts in kernels.values())
+
+
+@contextmanager
+def compilers() -> Iterator[ProcessPoolExecutor]:
+    """Processes; what none has begun when the context ends is left."""
+    pool = ProcessPoolExecutor(min(PROCESSES, os.cpu_count() or 1), mp_context=get_context("spawn"))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def compile_one(kernel: str, capability: int) -> float:
@@ -87,13 +98,14 @@ def all_cases(bench: Bench) -> None:
     failures: list[str] = []
     bench.results |= {"cases": 0, "failed": 0, "failures": failures, "by_op": counts}
     for case in cases_of(bench):
-        bench.check_time()
+        bench.start(str(case))
         text = compared(case, tested, wrong)
         counts[case.op] += 1
         bench.results["cases"] += 1
         bench.results["failed"] += bool(text)
         if text and len(failures) < FAILURES_KEPT:
             failures.append(f"{case}: {text}")
+    bench.done()
 
 
 def cases_of(bench: Bench) -> Iterator[Case]:
@@ -119,7 +131,7 @@ def real_sizes(bench: Bench) -> None:
     bench.results |= {"layers": 0, "failures": failures}
     for layer in layers(bench):
         for op, arguments in products(layer, bench):
-            bench.check_time()
+            bench.start(f"{op} of {layer.name}")
             first, second = (outcome(bench.function(op), arguments) for _ in range(2))
             reference = backends.find(op, "reference")
             assert reference is not None
@@ -129,6 +141,7 @@ def real_sizes(bench: Bench) -> None:
             if not same(first, second):
                 failures.append(f"{op} of {layer.name} is not reproducible")
         bench.results["layers"] += 1
+    bench.done()
 
 
 def products(layer: Layer, bench: Bench) -> Iterator[tuple[str, tuple[Any, ...]]]:

@@ -84,6 +84,16 @@ class Bench:
         if now > self._deadline:
             raise OutOfTimeError
 
+    def start(self, part: str) -> None:
+        """Says at once which part of the section comes next: it may end the process, or never end."""
+        self.results["running"] = part
+        self._published = 0.0
+        self.check_time()
+
+    def done(self) -> None:
+        """All parts that were started have ended."""
+        del self.results["running"]
+
     def left_s(self) -> float:
         """Seconds until the deadline."""
         return self._deadline - time.monotonic()

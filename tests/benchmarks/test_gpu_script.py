@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -66,8 +67,7 @@ def test_what_a_section_found_is_kept(
 @pytest.mark.parametrize("steps_before", [0, 3])
 def test_a_side_that_fails_leaves_the_others(steps_before: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """In its first step, where its memory is measured, or where it is timed."""
-    sides = [gpu_training.Side(name, gpu_training.float32) for name in ("first", "failing", "last")]
-    monkeypatch.setattr(gpu_training, "SIDES", sides)
+    sides = [gpu_training.Side(name, gpu_training.float32) for name in ("bf16", "failing", "last")]
     run = gpu_training.Step.run
 
     def failing(step: gpu_training.Step) -> None:
@@ -77,10 +77,12 @@ def test_a_side_that_fails_leaves_the_others(steps_before: int, monkeypatch: pyt
 
     monkeypatch.setattr(gpu_training.Step, "run", failing)
     bench = gpu.Bench(gpu.torch.device("cpu"), tiny=True)
-    gpu_training.measure(bench)
+    gpu_training.measure(bench, sides)
     found = bench.results["sides"]
     assert found["failing"]["error"] == "RuntimeError: no kernel"
-    assert [name for name in found if "images_per_s" in found[name]] == ["first", "last"]
+    assert [name for name in found if "images_per_s" in found[name]] == ["bf16", "last"]
+    seconds = {name: found[name]["step_s"][0] for name in ("bf16", "last")}
+    assert found["last"]["times_speed_of"] == {"bf16": seconds["bf16"] / seconds["last"]}
 
 
 @pytest.mark.parametrize("can_write", [True, False])
@@ -98,7 +100,6 @@ def test_sections_share_compiled_kernels(can_write: bool, tmp_path: Path, monkey
 @pytest.mark.slow
 def test_a_side_that_takes_all_the_time_leaves_those_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
     sides = [gpu_training.Side(name, gpu_training.float32) for name in ("first", "endless")]
-    monkeypatch.setattr(gpu_training, "SIDES", sides)
     run = gpu_training.Step.run
 
     def endless(step: gpu_training.Step) -> None:
@@ -109,13 +110,75 @@ def test_a_side_that_takes_all_the_time_leaves_those_before_it(monkeypatch: pyte
     monkeypatch.setattr(gpu_training.Step, "run", endless)
     bench = gpu.Bench(gpu.torch.device("cpu"), tiny=True)
     with pytest.raises(gpu.OutOfTimeError):
-        gpu_training.measure(bench)
+        gpu_training.measure(bench, sides)
     assert bench.results["sides"]["first"]["images_per_s"] > 0
 
 
 def test_compiling_is_tried_last() -> None:
-    assert [side.compiled for side in gpu_training.SIDES].index(True) == len(gpu_training.SIDES) - 1
-    assert gpu_training.SIDES[-1].name == gpu_training.BASELINE
+    """And in a process of its own: it may take all the time, or there may be no C compiler, which it needs."""
+    assert not any(side.compiled for side in gpu_training.EAGER)
+    assert [side.compiled for side in gpu_training.COMPILED] == [False, True]
+
+
+def test_ratios_are_to_the_faster_of_eager_and_captured_steps() -> None:
+    side = {"step_s": [0.3, 0.1, 0.2]}
+    assert gpu_training.fastest(side) == 0.2
+    assert gpu_training.fastest({**side, "graph": {"step_s": 0.15}}) == 0.15
+    assert gpu_training.fastest({**side, "graph": {"error": "no kernel"}}) == 0.2
+
+
+def test_what_was_running_is_known_when_a_section_never_ends() -> None:
+    published: list[dict[str, object]] = []
+    bench = gpu.Bench(gpu.torch.device("cpu"), True, lambda results: published.append(dict(results)))
+    bench.begin(time.monotonic() + 60)
+    for part in ("first", "second"):
+        bench.start(part)
+    assert published == [{"running": "first"}, {"running": "second"}]
+    bench.done()
+    assert bench.results == {}
+
+
+BLOCKED = """
+import importlib.abc, importlib.machinery, runpy, sys
+
+class Missing(importlib.abc.Loader):
+    def create_module(self, spec):
+        raise ModuleNotFoundError(f"No module named '{{spec.name}}'", name=spec.name)
+    def exec_module(self, module):
+        pass
+
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {names}:
+            return importlib.machinery.ModuleSpec(name, Missing())
+
+sys.meta_path.insert(0, Finder())
+sys.argv = {arguments}
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+OTHERS = {
+    "annotated_types", "llvmlite", "matplotlib", "numba", "pandas", "PIL", "psutil", "pyarrow", "pydantic",
+    "pydantic_core", "pytest", "rich", "ruamel", "scipy", "seaborn", "sklearn", "typer",
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("section", [one.name for one in gpu.SECTIONS])
+def test_needs_pytorch_numpy_and_cupy_alone(section: str, tmp_path: Path) -> None:
+    out = tmp_path / "section.json"
+    arguments = [str(gpu.HERE / "gpu.py"), "--child", section, "--device", "cpu", "--tiny", "--out", str(out)]
+    program = BLOCKED.format(names=OTHERS, arguments=arguments)
+    run = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert errors(json.loads(out.read_text(encoding="utf-8"))) == []
+
+
+def test_an_old_python_is_told_so() -> None:
+    program = "import runpy, sys; sys.version_info = (3, 10, 13); runpy.run_path(sys.argv[1], run_name='__main__')"
+    script = str(gpu.HERE / "gpu.py")
+    run = subprocess.run([sys.executable, "-c", program, script], check=False, capture_output=True, text=True)
+    assert (run.returncode, run.stderr.count("\n")) == (2, 1)
+    assert run.stderr.startswith("gpu.py: qbench needs Python 3.11 or newer")
 
 
 def test_the_peak_kernel_compiles() -> None:
