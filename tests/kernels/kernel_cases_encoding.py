@@ -192,6 +192,10 @@ def _scaled_cases() -> Iterator[Case]:
 def _range_cases() -> Iterator[Case]:
     for name, build in with_range(partial(flagged, "normal-2d", 8), 1):
         yield Case("encode_flag", name, build)
+    for label, key in KEYS.items():
+        rounding = "nearest" if key is None else "stochastic"
+        build = partial(scaled, "normal-2d", None, "linear", 20.0, -7.5, 11.25, rounding, key, I8)
+        yield Case("encode_scaled", f"fractional-bounds-{label}", build)
     for kind in ("linear", "power"):
         build = partial(scaled, "normal-2d", None, kind, 100.0, -127.0, 127.0, "nearest", None, I8)
         for name, ranged in with_range(build, 1):
@@ -230,7 +234,7 @@ def _other_cases() -> Iterator[Case]:
         yield Case("extremes", f"nan-at-{at}", partial(lambda i: (one_nan(i),), at))
     for dtype in (torch.uint8, I8, I16, I32):
         name = str(dtype).removeprefix("torch.")
-        for shape in ((2, 5, 7, 3), (1021,), (0,), ()):
+        for shape in ((2, 5, 7, 3), (1021,), (3, 9001), (0,), ()):
             for label, zero in (("none", None), ("integer", 128.0), ("fraction", 0.3)):
                 build = partial(decoded, shape, dtype, zero)
                 yield Case("decode", f"{name}-{'x'.join(map(str, shape))}-{label}", build)
@@ -238,7 +242,7 @@ def _other_cases() -> Iterator[Case]:
             "decode", f"{name}-poisoned", partial(lambda d: (small((9,), d), number(math.nan), number(0.0)), dtype)
         )
     for size in (1, 2, 16, 256):
-        for shape in ((2, 5, 7, 3), (1021,), (0,)):
+        for shape in ((2, 5, 7, 3), (1021,), (3, 9001), (0,)):
             yield Case("look_up", f"{size}-{'x'.join(map(str, shape))}", partial(looked_up, shape, size))
 
 

@@ -2,6 +2,7 @@
 #include "elements.cuh"
 
 const int COLUMN_THREADS = 256;
+const int COLUMN_BLOCKS = 4;  // of a multiprocessor, as many as the launchers ask for: a second wave would be of few
 
 // How a block of COLUMN_THREADS threads lies on the tensor: `width` neighbouring groups of V channels, and as many
 // rows at a time as threads are left. blockIdx.x counts parts of the rows, blockIdx.y tiles of groups.
@@ -33,31 +34,29 @@ struct RowRange {
     }
 };
 
-// Rows that a thread reads before it works on the first.
+// Rows that a thread reads before it works on the first; fewer where registers for them would cost a block.
 const int UNROLLED_ROWS = 4;
 
-// Partial: what one thread gathers for one channel, with merge(other). item = load(row), and then use(partials, item,
-// row) takes a row into the V partials of a thread; publish(channel, partial) hands out the block's result. Always
-// merged in the same order.
-template <int V, typename Partial, typename Load, typename Use, typename Publish>
-DEVICE void reduce_columns(const ColumnTile<V>& tile, RowRange rows, Load load, Use use, Publish publish) {
+// item = load(row) and then use(item, row) for every row of a thread, from the first to the last. partial(j) is then what
+// the thread has found for its j-th channel, and publish(channel, partial) hands out the block's result. Partials are
+// merged with merge(other), always in the same order.
+template <int V, typename Partial, int ROWS = UNROLLED_ROWS, typename Load, typename Use, typename Find, typename Publish>
+DEVICE void reduce_columns(const ColumnTile<V>& tile, RowRange rows, Load load, Use use, Find partial,
+                           Publish publish) {
     using Item = decltype(load((i64)0));
     __shared__ __align__(16) u8 memory[COLUMN_THREADS * V * sizeof(Partial)];
     Partial(*shared)[V] = reinterpret_cast<Partial(*)[V]>(memory);
-    Partial partials[V];
+    for (i64 row = rows.begin + tile.lane_row; tile.is_active && row < rows.end; row += ROWS * tile.row_step) {
+        Item items[ROWS];
 #pragma unroll
-    for (int j = 0; j < V; ++j) partials[j].clear();
-    for (i64 row = rows.begin + tile.lane_row; tile.is_active && row < rows.end; row += UNROLLED_ROWS * tile.row_step) {
-        Item items[UNROLLED_ROWS];
-#pragma unroll
-        for (int u = 0; u < UNROLLED_ROWS; ++u)
+        for (int u = 0; u < ROWS; ++u)
             if (row + u * tile.row_step < rows.end) items[u] = load(row + u * tile.row_step);
 #pragma unroll
-        for (int u = 0; u < UNROLLED_ROWS; ++u)
-            if (row + u * tile.row_step < rows.end) use(partials, items[u], row + u * tile.row_step);
+        for (int u = 0; u < ROWS; ++u)
+            if (row + u * tile.row_step < rows.end) use(items[u], row + u * tile.row_step);
     }
 #pragma unroll
-    for (int j = 0; j < V; ++j) shared[threadIdx.x][j] = partials[j];
+    for (int j = 0; j < V; ++j) shared[threadIdx.x][j] = partial(j);
     __syncthreads();  // every thread's partials are there
     int alive = (int)tile.row_step;
     while (alive > 1) {
@@ -89,26 +88,25 @@ template <typename Partial> DEVICE Partial merged_parts(const Partial* partials,
     return shared[0];
 }
 
-// V consecutive elements of a row, from memory that is aligned to them when V is 4.
+// V consecutive elements of a row; a launcher lets V be 4 only where all memory is aligned to groups of four.
 template <int V, typename T> DEVICE void load_row(const T* source, i64 first, T (&out)[V]) {
 #pragma unroll
     for (int j = 0; j < V; ++j) out[j] = source[first + j];
 }
 template <typename T> DEVICE void load_row(const T* source, i64 first, T (&out)[4]) {
-    Quad<T> quad;
-    quad.load(source, first, 4);
+    const Packed<T> packed = *(const Packed<T>*)(source + first);
 #pragma unroll
-    for (int j = 0; j < 4; ++j) out[j] = quad.element[j];
+    for (int j = 0; j < 4; ++j) out[j] = packed.element[j];
 }
 template <int V, typename T> DEVICE void store_row(T* target, i64 first, const T (&in)[V]) {
 #pragma unroll
     for (int j = 0; j < V; ++j) target[first + j] = in[j];
 }
 template <typename T> DEVICE void store_row(T* target, i64 first, const T (&in)[4]) {
-    Quad<T> quad;
+    Packed<T> packed;
 #pragma unroll
-    for (int j = 0; j < 4; ++j) quad.element[j] = in[j];
-    quad.store(target, first, 4);
+    for (int j = 0; j < 4; ++j) packed.element[j] = in[j];
+    *(Packed<T>*)(target + first) = packed;
 }
 
 // V consecutive elements of a row.

@@ -214,47 +214,39 @@ struct Correction {
     const i64* filter_sums;  // null where x has no zero point
     const i32* row_sums;     // null where w has none
 
-    DEVICE i64 term(int row, int filter) const {
-        i64 result = constant;
-        if (row_sums) result -= w_zero * row_sums[row];
-        if (filter_sums) result -= x_zero * filter_sums[filter];
-        return result;
+    DEVICE i64 of_filter(int filter) const {
+        return filter_sums ? constant - x_zero * filter_sums[filter] : constant;
     }
+    DEVICE i64 of_row(int row) const { return row_sums ? -w_zero * row_sums[row] : 0; }
 };
 
-// Writes four neighbouring filters of a pixel at a time. ACCUMULATE adds total << shift to what is there.
+// Writes four neighbouring filters of a pixel at a time, always the same: what belongs to them is read once.
+// ACCUMULATE adds total << shift to what is there.
 struct Writer {
-    int mode, shift;
+    int mode, shift, live;  // live: of the four filters, those that exist
     void* target;
-    Scaling scaling;
+    Scale scales[4];
     Encoding encoding;
     Extremes extremes;
 
-    template <typename Sum> DEVICE void write(i64 place, i64 channel, int live, const Sum (&sums)[4]) {
+    template <typename Sum> DEVICE void write(i64 place, const Sum (&sums)[4]) {
         if (mode == SCALE) {
             Quad<float> out;
 #pragma unroll
             for (int k = 0; k < 4; ++k) {
-                if (k >= live) break;
-                out.element[k] = scaling.apply(to_float(sums[k]), channel + k);
-                extremes.include(out.element[k]);
+                out.element[k] = scales[k].apply(to_float(sums[k]));
+                if (k < live) extremes.include(out.element[k]);
             }
             out.store((float*)target + place, 0, live);
         } else if (mode == ADD) {
             Quad<float> out = Quad<float>::of((const float*)target + place, 0, live);
 #pragma unroll
-            for (int k = 0; k < 4; ++k) {
-                if (k >= live) break;
-                out.element[k] = add(out.element[k], scaling.apply(to_float(sums[k]), channel + k));
-            }
+            for (int k = 0; k < 4; ++k) out.element[k] = add(out.element[k], scales[k].apply(to_float(sums[k])));
             out.store((float*)target + place, 0, live);
         } else if (mode == ENCODE) {
             Quad<u8> out;
 #pragma unroll
-            for (int k = 0; k < 4; ++k) {
-                if (k >= live) break;
-                out.element[k] = encoding.code_of(scaling.apply(to_float(sums[k]), channel + k));
-            }
+            for (int k = 0; k < 4; ++k) out.element[k] = encoding.code_of(scales[k].apply(to_float(sums[k])));
             out.store((u8*)target + place, 0, live);
         } else if (mode == STORE_32) {
             Quad<i32> out;
@@ -262,19 +254,27 @@ struct Writer {
             for (int k = 0; k < 4; ++k) out.element[k] = (i32)sums[k];
             out.store((i32*)target + place, 0, live);
         } else {
-            for (int k = 0; k < live; ++k) ((i64*)target)[place + k] += sums[k] * ((i64)1 << shift);
+#pragma unroll
+            for (int k = 0; k < 4; ++k)
+                if (k < live) ((i64*)target)[place + k] += sums[k] * ((i64)1 << shift);
         }
     }
 };
 
 template <bool ZEROS, int TILE_FILTERS>
 DEVICE void write_results(const i32* shared_sums, const Problem& problem, const Corner& corner,
-                          const Correction& correction, Writer& writer) {
+                          const Correction& correction, const Scaling& scaling, Writer& writer) {
     const int THREADS_PER_ROW = TILE_FILTERS / 4;
     const int f = threadIdx.x % THREADS_PER_ROW * 4, filter = corner.filter + f;
-    const int live = smaller(problem.filters - filter, 4);
-    if (live <= 0) return;
+    writer.live = smaller(problem.filters - filter, 4);
+    if (writer.live <= 0) return;
     const i64 channel = (i64)corner.group * problem.filters + filter;
+    i64 terms[4];
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+        if (ZEROS) terms[k] = correction.of_filter(f + k);
+        writer.scales[k] = scaling.first ? scaling.of(channel + smaller(k, writer.live - 1)) : Scale{};
+    }
 #pragma unroll 1
     for (int r = threadIdx.x / THREADS_PER_ROW; r < TILE_ROWS; r += THREADS / THREADS_PER_ROW) {
         const int row = corner.row + r;
@@ -282,12 +282,13 @@ DEVICE void write_results(const i32* shared_sums, const Problem& problem, const 
         const i64 place = problem.result_pixel(row) * problem.groups * problem.filters + channel;
         const Packed<i32> sums = *(const Packed<i32>*)(shared_sums + sum_place<TILE_FILTERS>(r, f));
         if (ZEROS) {
+            const i64 of_row = correction.of_row(r);
             i64 totals[4];
 #pragma unroll
-            for (int k = 0; k < 4; ++k) totals[k] = sums.element[k] + correction.term(r, f + k);
-            writer.write(place, channel, live, totals);
+            for (int k = 0; k < 4; ++k) totals[k] = sums.element[k] + terms[k] + of_row;
+            writer.write(place, totals);
         } else {
-            writer.write(place, channel, live, sums.element);
+            writer.write(place, sums.element);
         }
     }
 }
@@ -327,7 +328,6 @@ __global__ void __launch_bounds__(THREADS, TILE_FILTERS == 128 ? 2 : 3)
     if (corner.row >= problem.rows()) return;
 
     const bool has_filter_sums = ZEROS && x_zero && is_closing, has_row_sums = ZEROS && w_zero;
-    if (has_filter_sums) sum_filters<TILE_FILTERS>(problem, corner, tap_sums, filter_sums);
     const int last = smaller((int)end, problem.vectors());
     const int tiles = last > begin ? (last - (int)begin + CHUNKS - 1) / CHUNKS : 0;
     TileCopier<X, W, TILE_FILTERS> copier(problem, corner, x, w, (int)begin, last, (int)zero_point(x_zero));
@@ -340,6 +340,7 @@ __global__ void __launch_bounds__(THREADS, TILE_FILTERS == 128 ? 2 : 3)
     };
 #pragma unroll
     for (int tile = 0; tile < STAGES - 1; ++tile) copy_tile(tile);
+    if (has_filter_sums) sum_filters<TILE_FILTERS>(problem, corner, tap_sums, filter_sums);  // while copies are made
     for (int tile = 0; tile < tiles; ++tile) {
         wait_for_copies<STAGES - 2>();
         __syncthreads();  // the tile is there for every thread, and all are done with the stage that is filled next
@@ -355,8 +356,8 @@ __global__ void __launch_bounds__(THREADS, TILE_FILTERS == 128 ? 2 : 3)
     const i64 constant = is_closing ? x_shift * w_shift * problem.window.taps() * group_channels : 0;
     const Correction correction{x_shift, w_shift, constant, has_filter_sums ? filter_sums : nullptr,
                                 has_row_sums ? shared_row_sums : nullptr};
-    Writer writer{(int)mode, (int)shift, y, Scaling{first_scale, second_scale, bias, second_step},
-                  Encoding{code_scale, code_zero, code_top}, Extremes()};
-    write_results<ZEROS, TILE_FILTERS>(shared_sums, problem, corner, correction, writer);
+    Writer writer{(int)mode, (int)shift, 0, y, {}, Encoding{code_scale, code_zero, code_top}, Extremes()};
+    const Scaling scaling{first_scale, second_scale, bias, second_step};
+    write_results<ZEROS, TILE_FILTERS>(shared_sums, problem, corner, correction, scaling, writer);
     if (extremes) writer.extremes.publish(extremes);
 }

@@ -5,13 +5,14 @@
 #include "extremes.cuh"
 
 // Of the four elements that start at `channel`.
+template <typename Live>
 DEVICE DirectChannels<4> channels_at(const float* mean, const float* inverse, float unit, float top, const float* slope,
-                                     const float* offset, u32 channel, u32 channels) {
+                                     const float* offset, u32 channel, u32 channels, Live live) {
     DirectChannels<4> at;
-    load_channels(mean, channel, channels, at.mean);
-    load_channels(inverse, channel, channels, at.inverse);
-    load_channels(slope, channel, channels, at.slope);
-    load_channels(offset, channel, channels, at.offset);
+    load_channels(mean, channel, channels, live, at.mean);
+    load_channels(inverse, channel, channels, live, at.inverse);
+    load_channels(slope, channel, channels, live, at.slope);
+    load_channels(offset, channel, channels, live, at.offset);
     at.unit = unit;
     at.top = top;
     return at;
@@ -60,11 +61,12 @@ extern "C" __global__ void direct_view(const float* x, i64 count, i64 channels, 
     struct Item {
         Quad<float> x, trunk;
     };
-    auto load = [&](i64 first, int live) {
-        return Item{Quad<float>::of(x, first, live), Quad<float>::of(trunk, first, trunk ? live : 0)};
+    auto load = [&](i64 first, auto live) {
+        return Item{Quad<float>::of(x, first, live), Quad<float>::of_any(trunk, first, live)};
     };
-    for_each_quad_of_rows(count, channels, load, [&](const Item& item, i64 first, int live, u32 channel) {
-        const auto at = channels_at(mean, inverse, unit, top, slope, offset, channel, (u32)channels);
+    const bool are_whole = are_packed(x, trunk, values) && have_packed_channels(channels, mean, inverse, slope, offset);
+    for_each_quad_of_rows(count, channels, are_whole, load, [&](const Item& item, i64 first, auto live, u32 channel) {
+        const auto at = channels_at(mean, inverse, unit, top, slope, offset, channel, (u32)channels, live);
         Quad<float> out;
         u32 bits = 0;
 #pragma unroll
@@ -86,9 +88,10 @@ __global__ void encode_direct_view(const float* x, i64 count, i64 channels, cons
                                    float unit, float top, const float* slope, const float* offset, i64 relu,
                                    float scale, float low, float high, float* reported, Code* codes) {
     bool has_nan = false;
-    auto load = [&](i64 first, int live) { return Quad<float>::of(x, first, live); };
-    for_each_quad_of_rows(count, channels, load, [&](const Quad<float>& quad, i64 first, int live, u32 channel) {
-        const auto at = channels_at(mean, inverse, unit, top, slope, offset, channel, (u32)channels);
+    auto load = [&](i64 first, auto live) { return Quad<float>::of(x, first, live); };
+    const bool are_whole = are_packed(x, codes) && have_packed_channels(channels, mean, inverse, slope, offset);
+    for_each_quad_of_rows(count, channels, are_whole, load, [&](const Quad<float>& quad, i64 first, auto live, u32 channel) {
+        const auto at = channels_at(mean, inverse, unit, top, slope, offset, channel, (u32)channels, live);
         Quad<Code> out;
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
@@ -139,18 +142,20 @@ __global__ void partial_direct_gradient_sums(const G* g, const float* scale, con
         const i64 first = row * channels + tile.channel();
         return Item{Cells<V, G>::of(g, first), Cells<V, float>::of(x, first)};
     };
-    auto use = [&](DirectSums(&mine)[V], const Item& item, i64) {
+    double gradients[V] = {}, on_grid[V] = {}, normalised[V] = {};
+    auto use = [&](const Item& item, i64) {
 #pragma unroll
         for (int j = 0; j < V; ++j) {
             const Direct direct = at.of(item.x.element[j], j);
             const double m = masked(gradient_of(item.gradient.element[j], scale), direct.value, relu);
-            mine[j].gradient += m;
-            mine[j].on_grid += m * direct.t;
-            mine[j].normalised += m * direct.z;
+            gradients[j] += m;
+            on_grid[j] += m * direct.t;
+            normalised[j] += m * direct.z;
         }
     };
+    auto partial = [&](int j) { return DirectSums{gradients[j], on_grid[j], normalised[j]}; };
     auto publish = [&](i64 channel, const DirectSums& result) { partials[blockIdx.x * channels + channel] = result; };
-    reduce_columns<V, DirectSums>(tile, RowRange(0, rows, blockIdx.x, gridDim.x), load, use, publish);
+    reduce_columns<V, DirectSums>(tile, RowRange(0, rows, blockIdx.x, gridDim.x), load, use, partial, publish);
 }
 
 // One block per channel; sums [3, channels].
@@ -175,15 +180,16 @@ __global__ void direct_gradient(const G* g, const float* scale, const float* x, 
         Quad<G> gradient;
         Quad<float> x;
     };
-    auto load = [&](i64 first, int live) {
+    auto load = [&](i64 first, auto live) {
         return Item{Quad<G>::of(g, first, live), Quad<float>::of(x, first, live)};
     };
-    for_each_quad_of_rows(count, channels, load, [&](const Item& item, i64 first, int live, u32 channel) {
-        const auto at = channels_at(mean, inverse, unit, top, slope, offset, channel, (u32)channels);
+    const bool are_whole = are_packed(g, x, out_g) && have_packed_channels(channels, mean, inverse, slope, offset, a, b, c);
+    for_each_quad_of_rows(count, channels, are_whole, load, [&](const Item& item, i64 first, auto live, u32 channel) {
+        const auto at = channels_at(mean, inverse, unit, top, slope, offset, channel, (u32)channels, live);
         float as[4], bs[4], cs[4];
-        load_channels(a, channel, (u32)channels, as);
-        load_channels(b, channel, (u32)channels, bs);
-        load_channels(c, channel, (u32)channels, cs);
+        load_channels(a, channel, (u32)channels, live, as);
+        load_channels(b, channel, (u32)channels, live, bs);
+        load_channels(c, channel, (u32)channels, live, cs);
         Quad<float> out;
 #pragma unroll
         for (int j = 0; j < 4; ++j) {

@@ -87,11 +87,12 @@ def direct_gradient_sums(
     sums = torch.zeros((3, channels), dtype=torch.float64, device=device)
     if not x.numel():
         return sums
-    grid = column_grid(rows, channels, device)
+    width = column_width(channels, g, x, mean, inverse, slope, offset)
+    grid = column_grid(rows, channels, width, device)
     partials = torch.empty(grid[0] * channels * SUMS_BYTES, dtype=torch.uint8, device=device)
     line = (mean, inverse, float(unit), float(top), slope, offset, relu)
     launch(
-        f"partial_direct_gradient_sums<{column_width(channels)}, {_name(g)}>", grid,
+        f"partial_direct_gradient_sums<{width}, {_name(g)}>", grid,
         g, g_scale, x, rows, channels, *line, partials, device=device,
     )  # fmt: skip
     launch("finish_direct_gradient_sums", channels, partials, grid[0], channels, sums, device=device)

@@ -14,8 +14,8 @@ extern "C" __global__ void reset_extremes(float* target) {
 
 extern "C" __global__ void tensor_extremes(const float* x, i64 count, float* target) {
     Extremes extremes;
-    auto load = [&](i64 first, int live) { return Quad<float>::of(x, first, live); };
-    for_each_quad(count, load, [&](const Quad<float>& quad, i64, int live) {
+    auto load = [&](i64 first, auto live) { return Quad<float>::of(x, first, live); };
+    for_each_quad(count, is_packed(x), load, [&](const Quad<float>& quad, i64, auto live) {
 #pragma unroll
         for (int j = 0; j < 4; ++j)
             if (j < live) extremes.include(quad.element[j]);
@@ -51,17 +51,14 @@ extern "C" __global__ void prepare_flag(const float* magnitude, i64 numbers, flo
 template <typename Code>
 __global__ void encode(const float* x, i64 count, const float* scale, const float* zero, float* reported, float low,
                        float high, i64 rounding, i64 seed, i64 tensor, i64 step, Code* codes) {
-    const Encoder encoder(scale, zero, low, high, rounding, seed, tensor, step);
+    const Encoder<Code> encoder(scale, zero, low, high, rounding, seed, tensor, step);
     bool has_nan = false;
-    auto load = [&](i64 first, int live) { return Quad<float>::of(x, first, live); };
-    for_each_quad(count, load, [&](const Quad<float>& quad, i64 first, int live) {
+    auto load = [&](i64 first, auto live) { return Quad<float>::of(x, first, live); };
+    for_each_quad(count, are_packed(x, codes), load, [&](const Quad<float>& quad, i64 first, auto live) {
         Quad<Code> out;
-        const Block words = encoder.rounder.words_of_quad(first);
 #pragma unroll
-        for (int j = 0; j < 4; ++j) {
-            has_nan = has_nan || is_nan(quad.element[j]);
-            out.element[j] = (Code)encoder.code_of(quad.element[j], words.word[j]);
-        }
+        for (int j = 0; j < 4; ++j) has_nan = has_nan || is_nan(quad.element[j]);
+        encoder.codes_of(quad.element, first, out.element);
         out.store(codes, first, live);
     });
     if (has_nan && reported) *reported = not_a_number();
@@ -71,8 +68,8 @@ extern "C" __global__ void encode_flag(const float* x, i64 count, const float* u
                                        i16* codes) {
     const float unit = *unit_;
     bool has_nan = false;
-    auto load = [&](i64 first, int live) { return Quad<float>::of(x, first, live); };
-    for_each_quad(count, load, [&](const Quad<float>& quad, i64 first, int live) {
+    auto load = [&](i64 first, auto live) { return Quad<float>::of(x, first, live); };
+    for_each_quad(count, are_packed(x, codes), load, [&](const Quad<float>& quad, i64 first, auto live) {
         Quad<i16> out;
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
@@ -92,8 +89,8 @@ extern "C" __global__ void encode_binary(const float* x, i64 count, const float*
     const Rounder rounder(rounding, seed, tensor, step);
     const float scale = *scale_;
     bool has_nan = false;
-    auto load = [&](i64 first, int live) { return Quad<float>::of(x, first, live); };
-    for_each_quad(count, load, [&](const Quad<float>& quad, i64 first, int live) {
+    auto load = [&](i64 first, auto live) { return Quad<float>::of(x, first, live); };
+    for_each_quad(count, are_packed(x, codes), load, [&](const Quad<float>& quad, i64 first, auto live) {
         Quad<i8> out;
         const Block words = rounder.words_of_quad(first);
 #pragma unroll
@@ -114,8 +111,8 @@ extern "C" __global__ void encode_levels(const float* x, i64 count, const float*
                                          u8* codes) {
     __shared__ float shared[MOST_THRESHOLDS];
     const Thresholds cuts(thresholds, num_thresholds, shared);
-    auto load = [&](i64 first, int live) { return Quad<float>::of(x, first, live); };
-    for_each_quad(count, load, [&](const Quad<float>& quad, i64 first, int live) {
+    auto load = [&](i64 first, auto live) { return Quad<float>::of(x, first, live); };
+    for_each_quad(count, are_packed(x, codes), load, [&](const Quad<float>& quad, i64 first, auto live) {
         Quad<u8> out;
 #pragma unroll
         for (int j = 0; j < 4; ++j) out.element[j] = cuts.code_of(quad.element[j]);
@@ -124,8 +121,8 @@ extern "C" __global__ void encode_levels(const float* x, i64 count, const float*
 }
 
 extern "C" __global__ void look_up(const u8* codes, i64 count, const float* table, float* values) {
-    auto load = [&](i64 first, int live) { return Quad<u8>::of(codes, first, live); };
-    for_each_quad(count, load, [&](const Quad<u8>& quad, i64 first, int live) {
+    auto load = [&](i64 first, auto live) { return Quad<u8>::of(codes, first, live); };
+    for_each_quad(count, are_packed(codes, values), load, [&](const Quad<u8>& quad, i64 first, auto live) {
         Quad<float> out;
 #pragma unroll
         for (int j = 0; j < 4; ++j) out.element[j] = j < live ? table[quad.element[j]] : 0.0f;
@@ -136,8 +133,8 @@ extern "C" __global__ void look_up(const u8* codes, i64 count, const float* tabl
 template <typename Code>
 __global__ void decode(const Code* codes, i64 count, const float* scale, const float* zero, float* values) {
     const float unit = *scale, shift = zero ? *zero : 0.0f;
-    auto load = [&](i64 first, int live) { return Quad<Code>::of(codes, first, live); };
-    for_each_quad(count, load, [&](const Quad<Code>& quad, i64 first, int live) {
+    auto load = [&](i64 first, auto live) { return Quad<Code>::of(codes, first, live); };
+    for_each_quad(count, are_packed(codes, values), load, [&](const Quad<Code>& quad, i64 first, auto live) {
         Quad<float> out;
 #pragma unroll
         for (int j = 0; j < 4; ++j) out.element[j] = multiply(subtract((float)quad.element[j], shift), unit);

@@ -31,37 +31,45 @@ struct Moments {
 };
 
 // partials [gridDim.x, channels]: the moments of each part of the rows.
-template <int V> __global__ void partial_moments(const float* x, i64 rows, i64 channels, Moments* partials) {
+template <int V>
+__global__ void __launch_bounds__(COLUMN_THREADS, COLUMN_BLOCKS)
+    partial_moments(const float* x, i64 rows, i64 channels, Moments* partials) {
     const ColumnTile<V> tile(channels);
     const RowRange range(0, rows, blockIdx.x, gridDim.x);
-    // Deviations are first taken from the thread's first value, which is near the mean compared with 0.
-    double shift[V], sums[V], squares[V];
+    // Of deviations from the thread's first value, which is near the mean compared with 0.
+    float shift[V] = {}, low[V], high[V];
+    double sums[V] = {}, squares[V] = {};
+    int count = 0;
 #pragma unroll
-    for (int j = 0; j < V; ++j) sums[j] = squares[j] = shift[j] = 0.0;
+    for (int j = 0; j < V; ++j) {
+        low[j] = infinity();
+        high[j] = -infinity();
+    }
     const i64 first_row = range.begin + tile.lane_row;
     if (tile.is_active && first_row < range.end) {
         float value[V];
         load_row(x, first_row * channels + tile.channel(), value);
 #pragma unroll
-        for (int j = 0; j < V; ++j) shift[j] = is_finite(value[j]) ? value[j] : 0.0;
+        for (int j = 0; j < V; ++j) shift[j] = is_finite(value[j]) ? value[j] : 0.0f;
     }
     auto load = [&](i64 row) { return Cells<V, float>::of(x, row * channels + tile.channel()); };
-    auto use = [&](Moments(&mine)[V], const Cells<V, float>& item, i64 row) {
-        const bool is_last = row + tile.row_step >= range.end;
+    auto use = [&](const Cells<V, float>& item, i64) {
 #pragma unroll
         for (int j = 0; j < V; ++j) {
-            const double shifted = item.element[j] - shift[j];
+            const double shifted = (double)item.element[j] - shift[j];
             sums[j] += shifted;
             squares[j] += shifted * shifted;
-            mine[j].count += 1.0;
-            mine[j].sum += item.element[j];
-            mine[j].low = lower(mine[j].low, item.element[j]);
-            mine[j].high = higher(mine[j].high, item.element[j]);
-            if (is_last) mine[j].deviations = squares[j] - sums[j] * sums[j] / mine[j].count;
+            low[j] = lower(low[j], item.element[j]);
+            high[j] = higher(high[j], item.element[j]);
         }
+        ++count;
+    };
+    auto partial = [&](int j) {
+        const double deviations = count ? squares[j] - sums[j] * sums[j] / count : 0.0;
+        return Moments{(double)count, sums[j] + (double)count * shift[j], deviations, low[j], high[j]};
     };
     auto publish = [&](i64 channel, const Moments& result) { partials[blockIdx.x * channels + channel] = result; };
-    reduce_columns<V, Moments>(tile, range, load, use, publish);
+    reduce_columns<V, Moments, 2>(tile, range, load, use, partial, publish);
 }
 
 // One block per channel.
@@ -116,12 +124,13 @@ extern "C" __global__ void encode_normalised_levels(const float* x, i64 count, i
                                                     u8* codes) {
     __shared__ float shared[MOST_THRESHOLDS];
     const Thresholds cuts(thresholds, num_thresholds, shared);
-    auto load = [&](i64 first, int live) { return Quad<float>::of(x, first, live); };
-    for_each_quad_of_rows(count, channels, load, [&](const Quad<float>& quad, i64 first, int live, u32 channel) {
+    auto load = [&](i64 first, auto live) { return Quad<float>::of(x, first, live); };
+    const bool are_whole = are_packed(x, codes) && have_packed_channels(channels, mean, inverse);
+    for_each_quad_of_rows(count, channels, are_whole, load, [&](const Quad<float>& quad, i64 first, auto live, u32 channel) {
         Quad<u8> out;
         float means[4], inverses[4];
-        load_channels(mean, channel, (u32)channels, means);
-        load_channels(inverse, channel, (u32)channels, inverses);
+        load_channels(mean, channel, (u32)channels, live, means);
+        load_channels(inverse, channel, (u32)channels, live, inverses);
 #pragma unroll
         for (int j = 0; j < 4; ++j)
             out.element[j] = cuts.code_of(multiply(subtract(quad.element[j], means[j]), inverses[j]));
@@ -140,9 +149,9 @@ struct GradientSums {
 };
 
 template <int V>
-__global__ void partial_level_gradient_sums(const float* g, const u8* codes, i64 rows, i64 channels, const float* table,
-                                            const float* slope, const float* offset, i64 relu,
-                                            GradientSums* partials) {
+__global__ void __launch_bounds__(COLUMN_THREADS, COLUMN_BLOCKS)
+    partial_level_gradient_sums(const float* g, const u8* codes, i64 rows, i64 channels, const float* table,
+                                const float* slope, const float* offset, i64 relu, GradientSums* partials) {
     const ColumnTile<V> tile(channels);
     float slopes[V], offsets[V];
     if (tile.is_active) {
@@ -157,19 +166,21 @@ __global__ void partial_level_gradient_sums(const float* g, const u8* codes, i64
         const i64 first = row * channels + tile.channel();
         return Item{Cells<V, float>::of(g, first), Cells<V, u8>::of(codes, first)};
     };
-    auto use = [&](GradientSums(&mine)[V], const Item& item, i64) {
+    double gradients[V] = {}, products[V] = {};
+    auto use = [&](const Item& item, i64) {
 #pragma unroll
         for (int j = 0; j < V; ++j) {
             const float level = table[item.code.element[j]];
             const double m = masked(item.gradient.element[j], linear_view(level, slopes[j], offsets[j]), relu);
-            mine[j].gradient += m;
-            mine[j].product += m * level;
+            gradients[j] += m;
+            products[j] += m * level;
         }
     };
+    auto partial = [&](int j) { return GradientSums{gradients[j], products[j]}; };
     auto publish = [&](i64 channel, const GradientSums& result) {
         partials[blockIdx.x * channels + channel] = result;
     };
-    reduce_columns<V, GradientSums>(tile, RowRange(0, rows, blockIdx.x, gridDim.x), load, use, publish);
+    reduce_columns<V, GradientSums, 2>(tile, RowRange(0, rows, blockIdx.x, gridDim.x), load, use, partial, publish);
 }
 
 // One block per channel; sums [2, channels].
@@ -186,13 +197,14 @@ extern "C" __global__ void finish_level_gradient_sums(const GradientSums* partia
 extern "C" __global__ void level_gradient(const float* g, const u8* codes, i64 count, i64 channels, const float* table,
                                           const float* slope, const float* offset, i64 relu, const float* a,
                                           const float* b, const float* c, float* out_g) {
-    auto load = [&](i64 first, int live) { return GradientItem::of(g, codes, first, live); };
-    for_each_quad_of_rows(count, channels, load, [&](GradientItem& item, i64 first, int live, u32 channel) {
-        const ChannelPair pair(slope, offset, channel, (u32)channels);
+    auto load = [&](i64 first, auto live) { return GradientItem::of(g, codes, first, live); };
+    const bool are_whole = are_packed(g, codes, out_g) && have_packed_channels(channels, slope, offset, a, b, c);
+    for_each_quad_of_rows(count, channels, are_whole, load, [&](GradientItem& item, i64 first, auto live, u32 channel) {
+        const ChannelPair pair(slope, offset, channel, (u32)channels, live);
         float as[4], bs[4], cs[4];
-        load_channels(a, channel, (u32)channels, as);
-        load_channels(b, channel, (u32)channels, bs);
-        load_channels(c, channel, (u32)channels, cs);
+        load_channels(a, channel, (u32)channels, live, as);
+        load_channels(b, channel, (u32)channels, live, bs);
+        load_channels(c, channel, (u32)channels, live, cs);
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
             const float level = j < live ? table[item.code.element[j]] : 0.0f;

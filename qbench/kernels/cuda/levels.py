@@ -24,9 +24,10 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
             torch.zeros(channels, dtype=dtype, device=device) for dtype in [torch.float64] * 2 + [torch.float32] * 2
         ]
         return zeros[0], zeros[1], zeros[2], zeros[3]
-    grid = column_grid(rows, channels, device)
+    width = column_width(channels, x)
+    grid = column_grid(rows, channels, width, device)
     partials = torch.empty(grid[0] * channels * MOMENTS_BYTES, dtype=torch.uint8, device=device)
-    launch(f"partial_moments<{column_width(channels)}>", grid, x, rows, channels, partials, device=device)
+    launch(f"partial_moments<{width}>", grid, x, rows, channels, partials, device=device)
     mean, variance = (torch.empty(channels, dtype=torch.float64, device=device) for _ in range(2))
     lows, highs = (torch.empty(channels, dtype=torch.float32, device=device) for _ in range(2))
     launch("finish_moments", channels, partials, grid[0], channels, mean, variance, lows, highs, device=device)
@@ -81,10 +82,11 @@ def level_gradient_sums(g: Tensor, codes: Tensor, table: Tensor, slope: Tensor, 
     sums = torch.zeros((2, channels), dtype=torch.float64, device=device)
     if not g.numel():
         return sums
-    grid = column_grid(rows, channels, device)
+    width = column_width(channels, g, codes, slope, offset)
+    grid = column_grid(rows, channels, width, device)
     partials = torch.empty(grid[0] * channels * SUMS_BYTES, dtype=torch.uint8, device=device)
     launch(
-        f"partial_level_gradient_sums<{column_width(channels)}>", grid,
+        f"partial_level_gradient_sums<{width}>", grid,
         g, codes, rows, channels, table, slope, offset, relu, partials, device=device,
     )  # fmt: skip
     launch("finish_level_gradient_sums", channels, partials, grid[0], channels, sums, device=device)

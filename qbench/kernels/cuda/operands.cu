@@ -67,8 +67,8 @@ template <typename T> __global__ void row_sums(const T* source, i64 rows, i64 le
 // A 16-bit code is 256 * high + low, and so is its zero point; zeros [2]: of low and of high, unless zero is null.
 extern "C" __global__ void split_digits(const i16* source, i64 count, const float* zero, u8* low, i8* high,
                                         float* zeros) {
-    auto load = [&](i64 first, int live) { return Quad<i16>::of(source, first, live); };
-    for_each_quad(count, load, [&](const Quad<i16>& quad, i64 first, int live) {
+    auto load = [&](i64 first, auto live) { return Quad<i16>::of(source, first, live); };
+    for_each_quad(count, are_packed(source, low, high), load, [&](const Quad<i16>& quad, i64 first, auto live) {
         Quad<u8> lows;
         Quad<i8> highs;
 #pragma unroll
@@ -90,13 +90,13 @@ extern "C" __global__ void split_digits(const i16* source, i64 count, const floa
 DEVICE void finish(i64 sum, i64 place, i64 channel, int mode, void* y, const Scaling& scaling, const Encoding& encoding,
                    Extremes& extremes) {
     if (mode == ENCODE) {
-        ((u8*)y)[place] = encoding.code_of(scaling.apply(to_float(sum), channel));
+        ((u8*)y)[place] = encoding.code_of(scaling.of(channel).apply(to_float(sum)));
     } else if (mode == SCALE) {
-        const float value = scaling.apply(to_float(sum), channel);
+        const float value = scaling.of(channel).apply(to_float(sum));
         extremes.include(value);
         ((float*)y)[place] = value;
     } else if (mode == ADD) {
-        ((float*)y)[place] = add(((const float*)y)[place], scaling.apply(to_float(sum), channel));
+        ((float*)y)[place] = add(((const float*)y)[place], scaling.of(channel).apply(to_float(sum)));
     } else if (mode == STORE_32) {
         ((i32*)y)[place] = (i32)sum;
     } else {

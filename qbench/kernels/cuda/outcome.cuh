@@ -4,14 +4,24 @@
 // ADD: scaled, to the float32 that is there. ACCUMULATE: to the int64 that is there.
 enum Mode { STORE_32 = 0, SCALE = 1, ACCUMULATE = 2, STORE_64 = 3, ENCODE = 4, ADD = 5 };
 
-// float(sum) * first * second + bias, every operation rounded. second_step: 1 where the second scale is per channel.
+// sum * first * second + bias, every operation rounded.
+struct Scale {
+    float first, second, bias;
+    bool has_bias;
+
+    DEVICE float apply(float sum) const {
+        const float y = multiply(multiply(sum, first), second);
+        return has_bias ? add(y, bias) : y;
+    }
+};
+
+// Where those of a channel stand. second_step: 1 where the second scale is per channel.
 struct Scaling {
     const float *first, *second, *bias;
     i64 second_step;
 
-    DEVICE float apply(float sum, i64 channel) const {
-        const float y = multiply(multiply(sum, *first), second[channel * second_step]);
-        return bias ? add(y, bias[channel]) : y;
+    DEVICE Scale of(i64 channel) const {
+        return Scale{*first, second[channel * second_step], bias ? bias[channel] : 0.0f, bias != nullptr};
     }
 };
 

@@ -67,7 +67,7 @@ def max_pool2d_backward(
 
 def _launch(kernel: str, image: Tensor, arguments: tuple[Argument, ...], elements: int) -> None:
     """Indices are 32-bit where every element's number fits, and every window's end, which may lie behind the image."""
-    width = column_width(image.shape[1])
+    width = column_width(image.shape[1], *(value for value in arguments if isinstance(value, Tensor) and value.dim()))
     index = "i32" if max(image.numel(), elements) <= LARGEST_INT32 - MOST_ELEMENTS else "i64"
     grid = flat_grid(elements, image.device, per_thread=width)
     launch(f"{kernel}<{index}, {width}>", grid, *arguments, device=image.device)

@@ -60,11 +60,15 @@ struct Rounder {
         return rounding == STOCHASTIC_HASH ? hashed(index) : 0;
     }
 
+    // Whether a number rounds to the integer above it, unless to nearest. fraction: by which it exceeds the one below.
+    DEVICE bool is_up(float fraction, u32 word) const {
+        return rounding == HALF_UP ? fraction >= 0.5f : (float)(word >> 8) < multiply(fraction, 16777216.0f);
+    }
+
     // NaN and infinities pass: their fraction is NaN, which compares false.
     DEVICE float round(float value, u32 word) const {
         if (rounding == NEAREST) return rintf(value);
-        const float floor = floorf(value), fraction = subtract(value, floor);
-        const bool up = rounding == HALF_UP ? fraction >= 0.5f : (float)(word >> 8) < multiply(fraction, 16777216.0f);
-        return up ? add(floor, 1.0f) : floor;
+        const float floor = floorf(value);
+        return is_up(subtract(value, floor), word) ? add(floor, 1.0f) : floor;
     }
 };

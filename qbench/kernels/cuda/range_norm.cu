@@ -62,27 +62,29 @@ extern "C" __global__ void range_gradient_line(const i64* sums, i64 channels, i6
                                                const u8* codes, const i64* low_at, const i64* high_at, float* slope,
                                                float* offset, double* error_mean, float* pull, i64* at, float* values,
                                                float* grad_weight, float* grad_bias) {
-    for_each(channels, [&](i64 c) {
+    // A thread for every chunk of a channel: each reads what another read has the place of, and that takes long.
+    for_each(chunks * channels, [&](i64 k) {
+        const i64 c = k % channels;
         const GradientLine line = gradient_line(sums[c], sums[channels + c], rows, chunks, *scale, *zero, *step,
                                                 mean[c], inverse[c], weight[c], constant);
         const float narrow = (float)line.slope, own_pull = (float)line.pull;
         const float shift = (float)multiply(-(double)narrow, line.mean);
-        slope[c] = narrow;
-        offset[c] = shift;
-        error_mean[c] = line.mean;
-        pull[c] = own_pull;
-        grad_weight[c] = (float)line.grad_weight;
-        grad_bias[c] = (float)line.grad_bias;
-        for (i64 k = c; k < chunks * channels; k += channels) {
-            const i64 high = high_at[k] * channels + c, low = low_at[k] * channels + c;
-            const float at_high = subtract(add(multiply(narrow, (float)codes[high]), shift), own_pull);
-            // Where both are one element (a constant chunk), both pulls act on it.
-            const float before = high == low ? at_high : add(multiply(narrow, (float)codes[low]), shift);
-            const float at_low = add(before, own_pull);
-            at[k] = high;
-            at[chunks * channels + k] = low;
-            values[k] = high == low ? at_low : at_high;
-            values[chunks * channels + k] = at_low;
+        if (k == c) {
+            slope[c] = narrow;
+            offset[c] = shift;
+            error_mean[c] = line.mean;
+            pull[c] = own_pull;
+            grad_weight[c] = (float)line.grad_weight;
+            grad_bias[c] = (float)line.grad_bias;
         }
+        const i64 high = high_at[k] * channels + c, low = low_at[k] * channels + c;
+        const float at_high = subtract(add(multiply(narrow, (float)codes[high]), shift), own_pull);
+        // Where both are one element (a constant chunk), both pulls act on it.
+        const float before = high == low ? at_high : add(multiply(narrow, (float)codes[low]), shift);
+        const float at_low = add(before, own_pull);
+        at[k] = high;
+        at[chunks * channels + k] = low;
+        values[k] = high == low ? at_low : at_high;
+        values[chunks * channels + k] = at_low;
     });
 }

@@ -38,7 +38,7 @@ def range_gradient_line(
     at = _vector(2 * chunks * channels, torch.int64, device)
     values = _vector(2 * chunks * channels, torch.float32, device)
     launch(
-        "range_gradient_line", flat_grid(channels, device, per_thread=1),
+        "range_gradient_line", flat_grid(chunks * channels, device, per_thread=1),
         sums, channels, chunks, rows, scale, zero, step, mean, inverse, weight, Double(constant), codes,
         low_at, high_at, slope, offset, error_mean, pull, at, values, grad_weight, grad_bias, device=device,
     )  # fmt: skip

@@ -95,7 +95,12 @@ def source(file: str) -> str:
 
     One text: it says all that the machine code depends on, and NVRTC needs no folder of headers.
     """
-    return _expanded(f"{file}.cu", set())
+    return expanded(f"{file}.cu")
+
+
+def expanded(name: str) -> str:
+    """The same of a file or header."""
+    return _expanded(name, set())
 
 
 def _expanded(name: str, seen: set[str]) -> str:

@@ -28,6 +28,17 @@ DEVICE float subtract(float a, float b) { return __fsub_rn(a, b); }
 DEVICE float multiply(float a, float b) { return __fmul_rn(a, b); }
 DEVICE float divide(float a, float b) { return __fdiv_rn(a, b); }
 
+#ifndef QBENCH_EMULATED
+
+// a * b + c, rounded once.
+DEVICE float fused(float a, float b, float c) {
+    float result;
+    asm("fma.rn.f32 %0, %1, %2, %3;" : "=f"(result) : "f"(a), "f"(b), "f"(c));
+    return result;
+}
+
+#endif
+
 // NaN becomes 0; the bounds are inclusive.
 DEVICE float clipped(float value, float low, float high) {
     if (is_nan(value)) return 0.0f;

@@ -35,11 +35,11 @@ __global__ void sgd_on_grid(Code* codes, const float* grad, float* momentum, i64
         Quad<Code> code;
         Quad<float> gradient, buffer;
     };
-    auto load = [&](i64 first, int live) {
+    auto load = [&](i64 first, auto live) {
         return Item{Quad<Code>::of(codes, first, live), Quad<float>::of(grad, first, live),
-                    Quad<float>::of(momentum, first, momentum ? live : 0)};
+                    Quad<float>::of_any(momentum, first, live)};
     };
-    for_each_quad(count, load, [&](Item& item, i64 first, int live) {
+    for_each_quad(count, are_packed(codes, grad, momentum), load, [&](Item& item, i64 first, auto live) {
         const Block words = grid.rounder.words_of_quad(first);
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
@@ -68,11 +68,11 @@ __global__ void adam_on_grid(Code* codes, const float* grad, float* m, float* v,
         Quad<Code> code;
         Quad<float> gradient, mean, square;
     };
-    auto load = [&](i64 first, int live) {
+    auto load = [&](i64 first, auto live) {
         return Item{Quad<Code>::of(codes, first, live), Quad<float>::of(grad, first, live),
                     Quad<float>::of(m, first, live), Quad<float>::of(v, first, live)};
     };
-    for_each_quad(count, load, [&](Item& item, i64 first, int live) {
+    for_each_quad(count, are_packed(codes, grad, m, v), load, [&](Item& item, i64 first, auto live) {
         const Block words = grid.rounder.words_of_quad(first);
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
@@ -101,7 +101,7 @@ struct Decayed {
     Quad<i32> weight;
     Quad<float> gradient;
 
-    DEVICE static Decayed at(const i32* weights, const float* grad, i64 first, int live) {
+    template <typename Live> DEVICE static Decayed at(const i32* weights, const float* grad, i64 first, Live live) {
         return {Quad<i32>::of(weights, first, live), Quad<float>::of(grad, first, live)};
     }
 
@@ -114,8 +114,8 @@ extern "C" __global__ void decayed_extremes(const i32* weight, const float* grad
                                             i64 count, float* target) {
     Extremes extremes;
     const float unit = *scale;
-    auto load = [&](i64 first, int live) { return Decayed::at(weight, grad, first, live); };
-    for_each_quad(count, load, [&](const Decayed& item, i64, int live) {
+    auto load = [&](i64 first, auto live) { return Decayed::at(weight, grad, first, live); };
+    for_each_quad(count, are_packed(weight, grad), load, [&](const Decayed& item, i64, auto live) {
 #pragma unroll
         for (int j = 0; j < 4; ++j)
             if (j < live) extremes.include(item.of(j, unit, weight_decay));
@@ -134,10 +134,10 @@ extern "C" __global__ void quantized_momentum(i32* weight, const float* grad, co
         Decayed decayed;
         Quad<i32> accumulator;
     };
-    auto load = [&](i64 first, int live) {
+    auto load = [&](i64 first, auto live) {
         return Item{Decayed::at(weight, grad, first, live), Quad<i32>::of(accumulator, first, live)};
     };
-    for_each_quad(count, load, [&](Item& item, i64 first, int live) {
+    for_each_quad(count, are_packed(weight, grad, accumulator), load, [&](Item& item, i64 first, auto live) {
         Quad<i32>&w = item.decayed.weight, &a = item.accumulator;
         const Block words = rounder.words_of_quad(first);
 #pragma unroll

@@ -16,9 +16,10 @@ DEVICE float masked(float gradient, float value, bool relu) { return !relu || va
 struct ChannelPair {
     float slope[4], offset[4];
 
-    DEVICE ChannelPair(const float* slopes, const float* offsets, u32 channel, u32 channels) {
-        load_channels(slopes, channel, channels, slope);
-        load_channels(offsets, channel, channels, offset);
+    template <typename Live>
+    DEVICE ChannelPair(const float* slopes, const float* offsets, u32 channel, u32 channels, Live live) {
+        load_channels(slopes, channel, channels, live, slope);
+        load_channels(offsets, channel, channels, live, offset);
     }
 };
 
@@ -27,7 +28,7 @@ struct GradientItem {
     Quad<float> gradient;
     Quad<u8> code;
 
-    DEVICE static GradientItem of(const float* g, const u8* codes, i64 first, int live) {
+    template <typename Live> DEVICE static GradientItem of(const float* g, const u8* codes, i64 first, Live live) {
         return GradientItem{Quad<float>::of(g, first, live), Quad<u8>::of(codes, first, live)};
     }
 };

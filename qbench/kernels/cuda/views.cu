@@ -17,15 +17,24 @@ extern "C" __global__ void view_extremes(const u8* codes, i64 count, i64 channel
         Quad<u8> quad;
         u32 skipped;
     };
-    auto load = [&](i64 first, int live) {
+    auto load = [&](i64 first, auto live) {
         return Item{Quad<u8>::of(codes, first, live), marked && live ? marked[first >> 5] >> (first & 31) : 0};
     };
-    for_each_quad_of_rows(count, channels, load, [&](const Item& item, i64, int live, u32 channel) {
-        const ChannelPair pair(slope, offset, channel, (u32)channels);
+    const bool are_whole = is_packed(codes) && have_packed_channels(channels, slope, offset);
+    for_each_quad_of_rows(count, channels, are_whole, load, [&](const Item& item, i64, auto live, u32 channel) {
+        const ChannelPair pair(slope, offset, channel, (u32)channels, live);
+        float values[4];
 #pragma unroll
         for (int j = 0; j < 4; ++j)
-            if (j < live && !(item.skipped >> j & 1))
-                extremes.include(rectified(linear_view(item.quad.element[j], pair.slope[j], pair.offset[j]), relu));
+            values[j] = rectified(linear_view(item.quad.element[j], pair.slope[j], pair.offset[j]), relu);
+        if (live == 4 && !(item.skipped & 15)) {  // as nearly all are
+#pragma unroll
+            for (int j = 0; j < 4; ++j) extremes.include(values[j]);
+        } else {
+#pragma unroll
+            for (int j = 0; j < 4; ++j)
+                if (j < live && !(item.skipped >> j & 1)) extremes.include(values[j]);
+        }
     });
     extremes.publish(target);
 }
@@ -34,19 +43,20 @@ template <typename Code>
 __global__ void encode_view(const u8* codes, i64 count, i64 channels, const float* slope, const float* offset, i64 relu,
                             const float* scale, const float* zero, float* reported, float low, float high, i64 rounding,
                             i64 seed, i64 tensor, i64 step, Code* out_codes) {
-    const Encoder encoder(scale, zero, low, high, rounding, seed, tensor, step);
+    const Encoder<Code> encoder(scale, zero, low, high, rounding, seed, tensor, step);
     bool has_nan = false;
-    auto load = [&](i64 first, int live) { return Quad<u8>::of(codes, first, live); };
-    for_each_quad_of_rows(count, channels, load, [&](const Quad<u8>& quad, i64 first, int live, u32 channel) {
+    auto load = [&](i64 first, auto live) { return Quad<u8>::of(codes, first, live); };
+    const bool are_whole = are_packed(codes, out_codes) && have_packed_channels(channels, slope, offset);
+    for_each_quad_of_rows(count, channels, are_whole, load, [&](const Quad<u8>& quad, i64 first, auto live, u32 channel) {
         Quad<Code> out;
-        const ChannelPair pair(slope, offset, channel, (u32)channels);
-        const Block words = encoder.rounder.words_of_quad(first);
+        const ChannelPair pair(slope, offset, channel, (u32)channels, live);
+        float values[4];
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
-            const float value = rectified(linear_view(quad.element[j], pair.slope[j], pair.offset[j]), relu);
-            has_nan = has_nan || (j < live && is_nan(value));
-            out.element[j] = (Code)encoder.code_of(value, words.word[j]);
+            values[j] = rectified(linear_view(quad.element[j], pair.slope[j], pair.offset[j]), relu);
+            has_nan = has_nan || (j < live && is_nan(values[j]));
         }
+        encoder.codes_of(values, first, out.element);
         out.store(out_codes, first, live);
     });
     if (has_nan && reported) *reported = not_a_number();
@@ -57,9 +67,9 @@ template <typename Code>
 __global__ void encode_elements(const i64* at, const float* values, i64 points, const float* scale, const float* zero,
                                 float* reported, float low, float high, i64 rounding, i64 seed, i64 tensor, i64 step,
                                 Code* out_codes) {
-    const Encoder encoder(scale, zero, low, high, rounding, seed, tensor, step);
+    const Encoder<Code> encoder(scale, zero, low, high, rounding, seed, tensor, step);
     for_each(points, [&](i64 p) {
-        out_codes[at[p]] = (Code)encoder.code_of(values[p], encoder.rounder.word_of(at[p]));
+        out_codes[at[p]] = encoder.code_of(values[p], at[p]);
         if (is_nan(values[p]) && reported) *reported = not_a_number();
     });
 }
@@ -73,11 +83,12 @@ extern "C" __global__ void finished_view(const u8* codes, i64 count, i64 channel
         Quad<u8> code;
         Quad<float> trunk;
     };
-    auto load = [&](i64 first, int live) {
-        return Item{Quad<u8>::of(codes, first, live), Quad<float>::of(trunk, first, trunk ? live : 0)};
+    auto load = [&](i64 first, auto live) {
+        return Item{Quad<u8>::of(codes, first, live), Quad<float>::of_any(trunk, first, live)};
     };
-    for_each_quad_of_rows(count, channels, load, [&](const Item& item, i64 first, int live, u32 channel) {
-        const ChannelPair pair(slope, offset, channel, (u32)channels);
+    const bool are_whole = are_packed(codes, trunk, values) && have_packed_channels(channels, slope, offset);
+    for_each_quad_of_rows(count, channels, are_whole, load, [&](const Item& item, i64 first, auto live, u32 channel) {
+        const ChannelPair pair(slope, offset, channel, (u32)channels, live);
         Quad<float> out;
         u32 bits = 0;
 #pragma unroll
@@ -104,10 +115,10 @@ extern "C" __global__ void apply_mask(const float* g, const u8* mask, i64 count,
         Quad<float> gradient;
         u32 bits;
     };
-    auto load = [&](i64 first, int live) {
+    auto load = [&](i64 first, auto live) {
         return Item{Quad<float>::of(g, first, live), live ? (u32)mask[first >> 3] >> (first & 7) : 0};
     };
-    for_each_quad(count, load, [&](Item& item, i64 first, int live) {
+    for_each_quad(count, are_packed(g, out_g), load, [&](Item& item, i64 first, auto live) {
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
             if (!(item.bits >> j & 1)) item.gradient.element[j] = 0.0f;
@@ -127,11 +138,11 @@ __global__ void join_gradients(const Code* codes, i64 count, const float* scale,
         Quad<float> gradient;
         u32 bits;
     };
-    auto load = [&](i64 first, int live) {
+    auto load = [&](i64 first, auto live) {
         const u32 bits = mask && live ? (u32)mask[first >> 3] >> (first & 7) : ~0u;
-        return Item{Quad<Code>::of(codes, first, live), Quad<float>::of(g, first, g ? live : 0), bits};
+        return Item{Quad<Code>::of(codes, first, live), Quad<float>::of_any(g, first, live), bits};
     };
-    for_each_quad(count, load, [&](const Item& item, i64 first, int live) {
+    for_each_quad(count, are_packed(codes, g, out), load, [&](const Item& item, i64 first, auto live) {
         Quad<float> sum;
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
@@ -146,9 +157,10 @@ __global__ void join_gradients(const Code* codes, i64 count, const float* scale,
 extern "C" __global__ void view_gradient_extremes(const float* g, const u8* codes, i64 count, i64 channels,
                                                   const float* slope, const float* offset, i64 relu, float* target) {
     Extremes extremes;
-    auto load = [&](i64 first, int live) { return GradientItem::of(g, codes, first, live); };
-    for_each_quad_of_rows(count, channels, load, [&](const GradientItem& item, i64, int live, u32 channel) {
-        const ChannelPair pair(slope, offset, channel, (u32)channels);
+    auto load = [&](i64 first, auto live) { return GradientItem::of(g, codes, first, live); };
+    const bool are_whole = are_packed(g, codes) && have_packed_channels(channels, slope, offset);
+    for_each_quad_of_rows(count, channels, are_whole, load, [&](const GradientItem& item, i64, auto live, u32 channel) {
+        const ChannelPair pair(slope, offset, channel, (u32)channels, live);
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
             const float value = linear_view(item.code.element[j], pair.slope[j], pair.offset[j]);
@@ -161,7 +173,6 @@ extern "C" __global__ void view_gradient_extremes(const float* g, const u8* code
 struct CodeSums {
     i64 codes, products;
 
-    DEVICE void clear() { codes = products = 0; }
     DEVICE void merge(const CodeSums& other) {
         codes += other.codes;
         products += other.products;
@@ -171,11 +182,13 @@ struct CodeSums {
 // Codes e of the masked gradient, over the codes, and sums [2, channels] of e and e * code, added in integers: any order
 // is exact.
 template <int V>
-__global__ void encode_view_gradient(const float* g, u8* codes, i64 rows, i64 channels, const float* slope,
-                                     const float* offset, i64 relu, const float* scale, const float* zero, float high,
-                                     i64 rounding, i64 seed, i64 tensor, i64 step, i64* sums) {
-    const Encoder encoder(scale, zero, 0.0f, high, rounding, seed, tensor, step);
+__global__ void __launch_bounds__(COLUMN_THREADS, COLUMN_BLOCKS)
+    encode_view_gradient(const float* g, u8* codes, i64 rows, i64 channels, const float* slope, const float* offset,
+                         i64 relu, const float* scale, const float* zero, float high, i64 rounding, i64 seed,
+                         i64 tensor, i64 step, i64* sums) {
+    const Encoder<u8> encoder(scale, zero, 0.0f, high, rounding, seed, tensor, step);
     const ColumnTile<V> tile(channels);
+    u32 code_sums[V] = {}, product_sums[V] = {};  // a thread has 2^16 rows at most
     float slopes[V], offsets[V];
     if (tile.is_active) {
         load_row(slope, tile.channel(), slopes);
@@ -189,29 +202,29 @@ __global__ void encode_view_gradient(const float* g, u8* codes, i64 rows, i64 ch
         const i64 first = row * channels + tile.channel();
         return Item{Cells<V, float>::of(g, first), Cells<V, u8>::of(codes, first)};
     };
-    auto use = [&](CodeSums(&partials)[V], const Item& item, i64 row) {
+    auto use = [&](const Item& item, i64 row) {
         const i64 first = row * channels + tile.channel();
+        float values[V];
         u8 out[V];
-        Block words;
-        if (V == 4)
-            words = encoder.rounder.words_of_quad(first);
-        else
-            words.word[0] = encoder.rounder.word_of(first);
 #pragma unroll
         for (int j = 0; j < V; ++j) {
-            const u8 code = item.code.element[j];
-            const float value = masked(item.gradient.element[j], linear_view(code, slopes[j], offsets[j]), relu);
-            out[j] = (u8)encoder.code_of(value, words.word[j]);
-            partials[j].codes += out[j];
-            partials[j].products += (i64)out[j] * code;
+            const float value = linear_view(item.code.element[j], slopes[j], offsets[j]);
+            values[j] = masked(item.gradient.element[j], value, relu);
+        }
+        encoder.codes_of(values, first, out);
+#pragma unroll
+        for (int j = 0; j < V; ++j) {
+            code_sums[j] += out[j];
+            product_sums[j] += (u32)out[j] * item.code.element[j];
         }
         store_row(codes, first, out);
     };
+    auto partial = [&](int j) { return CodeSums{code_sums[j], product_sums[j]}; };
     auto publish = [&](i64 channel, const CodeSums& result) {
         atomicAdd((u64*)sums + channel, (u64)result.codes);
         atomicAdd((u64*)sums + channels + channel, (u64)result.products);
     };
-    reduce_columns<V, CodeSums>(tile, RowRange(0, rows, blockIdx.x, gridDim.x), load, use, publish);
+    reduce_columns<V, CodeSums, 2>(tile, RowRange(0, rows, blockIdx.x, gridDim.x), load, use, partial, publish);
 }
 
 // Sum, and the lowest and highest code with the row that first attains it, as keys that a minimum chooses by.
@@ -219,10 +232,6 @@ struct CodeStatistics {
     i64 sum;
     u64 low, high;
 
-    DEVICE void clear() {
-        sum = 0;
-        low = high = ~(u64)0;
-    }
     DEVICE void merge(const CodeStatistics& other) {
         sum += other.sum;
         low = smaller(low, other.low);
@@ -230,30 +239,42 @@ struct CodeStatistics {
     }
 };
 
-const int ROW_BITS = 48;
+const int ROW_BITS = 48, OWN_ROW_BITS = 16;
 
 // sums [channels]; keys [2, chunks, channels]: (code, row) for the lowest, (255 - code, row) for the highest.
 template <int V>
-__global__ void chunk_statistics(const u8* codes, i64 rows_per_chunk, i64 channels, i64* sums, u64* keys) {
+__global__ void __launch_bounds__(COLUMN_THREADS, COLUMN_BLOCKS)
+    chunk_statistics(const u8* codes, i64 rows_per_chunk, i64 channels, i64* sums, u64* keys) {
     const ColumnTile<V> tile(channels);
     const i64 chunk = blockIdx.z, start = chunk * rows_per_chunk, chunks = gridDim.z;
     auto load = [&](i64 row) { return Cells<V, u8>::of(codes, row * channels + tile.channel()); };
-    auto use = [&](CodeStatistics(&partials)[V], const Cells<V, u8>& item, i64 row) {
+    // A thread's own keys, short ones: it has 2^OWN_ROW_BITS rows at most, and numbers them. Where it has none, they are
+    // those of a code above all.
+    u32 sums_of[V] = {}, low[V], high[V], number = 0;
+#pragma unroll
+    for (int j = 0; j < V; ++j) low[j] = high[j] = ~0u;
+    auto use = [&](const Cells<V, u8>& item, i64) {
 #pragma unroll
         for (int j = 0; j < V; ++j) {
-            const u8 code = item.element[j];
-            partials[j].sum += code;
-            partials[j].low = smaller(partials[j].low, ((u64)code << ROW_BITS) | (u64)row);
-            partials[j].high = smaller(partials[j].high, ((u64)(255 - code) << ROW_BITS) | (u64)row);
+            const u32 code = item.element[j], key = code << OWN_ROW_BITS | number;
+            sums_of[j] += code;
+            low[j] = smaller(low[j], key);
+            high[j] = smaller(high[j], key ^ 255u << OWN_ROW_BITS);
         }
+        ++number;
     };
+    const RowRange rows(start, start + rows_per_chunk, blockIdx.x, gridDim.x);
+    auto with_row = [&](u32 key) {
+        const i64 row = rows.begin + tile.lane_row + (key & ((1u << OWN_ROW_BITS) - 1)) * tile.row_step;
+        return (u64)(key >> OWN_ROW_BITS) << ROW_BITS | (u64)row;
+    };
+    auto partial = [&](int j) { return CodeStatistics{sums_of[j], with_row(low[j]), with_row(high[j])}; };
     auto publish = [&](i64 channel, const CodeStatistics& result) {
         atomicAdd((u64*)sums + channel, (u64)result.sum);
         atomicMin(keys + chunk * channels + channel, result.low);
         atomicMin(keys + (chunks + chunk) * channels + channel, result.high);
     };
-    const RowRange rows(start, start + rows_per_chunk, blockIdx.x, gridDim.x);
-    reduce_columns<V, CodeStatistics>(tile, rows, load, use, publish);
+    reduce_columns<V, CodeStatistics>(tile, rows, load, use, partial, publish);
 }
 
 // Keys [2, count] taken apart again.

@@ -33,9 +33,9 @@ def chunk_statistics(codes: Tensor, chunks: int) -> tuple[Tensor, Tensor, Tensor
     if not codes.numel():
         bounds = [torch.zeros(shape, dtype=dtype, device=device) for dtype in [torch.uint8] * 2 + [torch.int64] * 2]
         return sums, bounds[0], bounds[1], bounds[2], bounds[3]
-    width = column_width(channels)
+    width = column_width(channels, codes)
     keys = torch.full((2, *shape), -1, dtype=torch.int64, device=device)  # as unsigned numbers the largest ones
-    grid = column_grid(rows // chunks, channels, device, layers=chunks)
+    grid = column_grid(rows // chunks, channels, width, device, layers=chunks)
     launch(f"chunk_statistics<{width}>", grid, codes, rows // chunks, channels, sums, keys, device=device)
     lows, highs = (torch.empty(shape, dtype=torch.uint8, device=device) for _ in range(2))
     low_at, high_at = (torch.empty(shape, dtype=torch.int64, device=device) for _ in range(2))
@@ -203,8 +203,9 @@ def encode_view_gradient_(
     scale, zero = affine_parameters(low, high, bits, integer_zero_point)
     sums = torch.zeros((2, channels), dtype=torch.int64, device=device)
     if g.numel():
+        width = column_width(channels, g, codes, slope, offset)
         launch(
-            f"encode_view_gradient<{column_width(channels)}>", column_grid(rows, channels, device),
+            f"encode_view_gradient<{width}>", column_grid(rows, channels, width, device),
             g, codes, rows, channels, slope, offset, relu, scale, zero, 2.0**bits - 1, *draw_if(key), sums,
             device=device,
         )  # fmt: skip

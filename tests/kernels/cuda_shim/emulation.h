@@ -338,6 +338,11 @@ template <typename T> T atomicMax(T* target, T value) {
 
 // The file is compiled without contraction, so that plain operators round one by one.
 inline float __fadd_rn(float a, float b) { return a + b; }
+// Rounded down: what was lost to the nearest number, which TwoSum finds, says whether that is too large.
+inline float __fadd_rd(float a, float b) {
+    const float sum = a + b, other = sum - a, lost = (a - (sum - other)) + (b - other);
+    return lost < 0 ? std::nextafter(sum, -INFINITY) : sum;
+}
 inline float __fsub_rn(float a, float b) { return a - b; }
 inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __fdiv_rn(float a, float b) { return a / b; }
@@ -375,6 +380,8 @@ inline int __dp4a(int a, int b, int sum) { return emulated_dot<signed char>(a, b
 inline unsigned __dp4a(unsigned a, unsigned b, unsigned sum) { return emulated_dot<unsigned char>(a, b, sum); }
 
 // ---------------------------------------------------------------------------------------------- instead of PTX
+inline float fused(float a, float b, float c) { return std::fma(a, b, c); }
+
 template <bool TRANSPOSED> void emulated_load_matrices(unsigned (&out)[4], const void* row) {
     if (reinterpret_cast<uintptr_t>(row) % 16) emulated::fail("ldmatrix of a misaligned row");
     struct Words {
