@@ -41,7 +41,7 @@ class CupyDriver:
         try:
             function = self._function(index, launch.kernel, launch.shared_bytes)
             stream = torch._C._cuda_getCurrentRawStream(index)  # as torch.cuda.current_stream, without an object
-            parameters = self._parameters.filled(launch.arguments)
+            parameters = self._parameters.filled(launch.kernel, launch.arguments)
             driver.launchKernel(
                 function.ptr, *launch.grid, launch.threads, 1, 1, launch.shared_bytes, stream, parameters, 0
             )
@@ -71,20 +71,29 @@ class CupyDriver:
 class Parameters(threading.local):
     """A kernel's parameters as the driver takes them: an array of pointers to the values, one array per thread.
 
-    Filled in place, because a step makes a thousand launches and each converts dozens of values.
+    Filled in place, and by a format that is looked up, because a step makes two thousand launches and each converts
+    dozens of values.
     """
 
     def __init__(self) -> None:
         self._values = (ctypes.c_uint64 * MOST_ARGUMENTS)()
         first = ctypes.addressof(self._values)
         self._pointers = (ctypes.c_uint64 * MOST_ARGUMENTS)(*range(first, first + 8 * MOST_ARGUMENTS, 8))
+        self._address = ctypes.addressof(self._pointers)
+        self._formats: dict[str, struct.Struct] = {}
 
-    def filled(self, arguments: Sequence[Argument]) -> int:
-        """The address of the array, valid until the next call; the driver copies the values at a launch."""
-        assert len(arguments) <= MOST_ARGUMENTS, len(arguments)
-        formats, values = zip(*map(_passed, arguments), strict=True) if arguments else ((), ())
-        struct.pack_into("=" + "".join(formats), self._values, 0, *values)
-        return ctypes.addressof(self._pointers)
+    def filled(self, kernel: str, arguments: Sequence[Argument]) -> int:
+        """The address of the array, valid until the next call; the driver copies the values at a launch.
+
+        Every launch of a kernel has arguments of the same types.
+        """
+        form = self._formats.get(kernel)
+        if form is None:
+            assert len(arguments) <= MOST_ARGUMENTS, len(arguments)
+            form = self._formats[kernel] = struct.Struct("=" + "".join(map(_format, arguments)))
+        values = [x.data_ptr() if isinstance(x, Tensor) else 0 if x is None else x for x in arguments]
+        form.pack_into(self._values, 0, *values)
+        return self._address
 
 
 def loaded(kernel: str, index: int) -> Any:
@@ -100,12 +109,10 @@ def _index(device: torch.device) -> int:
     return torch.cuda.current_device() if device.index is None else device.index
 
 
-def _passed(argument: Argument) -> tuple[str, int | float]:
-    """Format in eight bytes, as :mod:`struct` has it, and value."""
-    if isinstance(argument, Tensor):
-        return "Q", argument.data_ptr()
-    if argument is None:
-        return "Q", 0
+def _format(argument: Argument) -> str:
+    """How it is passed, in eight bytes, as :mod:`struct` has it."""
+    if argument is None or isinstance(argument, Tensor):
+        return "Q"
     if isinstance(argument, float):
-        return ("d" if isinstance(argument, Double) else "f4x"), argument
-    return "q", argument
+        return "d" if isinstance(argument, Double) else "f4x"
+    return "q"

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -32,8 +31,7 @@ WAVES = 8
 """Blocks of THREADS threads that one multiprocessor holds at a time, 2048 threads in all."""
 
 
-@dataclass(frozen=True)
-class Launch:
+class Launch(NamedTuple):
     """One kernel launch. grid: blocks along x, y and z; shared_bytes: dynamic shared memory per block."""
 
     kernel: str

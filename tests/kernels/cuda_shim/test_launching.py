@@ -16,6 +16,7 @@ import torch
 
 from qbench.kernels import cuda
 from qbench.kernels.cuda import layout
+from qbench.kernels.cuda.columns import MOST_ROWS_PER_THREAD, column_grid, column_width
 from qbench.kernels.cuda.launch import Double, Launch, current_driver, driven_by, flat_grid, launch
 
 CPU = torch.device("cpu")
@@ -159,20 +160,39 @@ def test_passes_arguments_as_the_kernels_declare_them(cupy: FakeCupy) -> None:
 def test_threads_do_not_share_their_parameters(cupy: FakeCupy) -> None:
     """Autograd launches from a thread of its own."""
     parameters = driver()._parameters
-    mine = parameters.filled((1,))
+    mine = parameters.filled("pack_bits", (1,))
     with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(parameters.filled, (2,)).result() != mine
+        assert pool.submit(parameters.filled, "pack_bits", (2,)).result() != mine
+
+
+def test_arguments_of_another_launch_are_its_own(cupy: FakeCupy) -> None:
+    """The format is the kernel's: no tensor is a null pointer, and a negative zero keeps its sign."""
+    x, one = torch.zeros(4), driver()
+    for arguments in ((x, -0.0, 3, None), (None, 2.5, -3, x)):
+        one.launch(Launch("pack_bits", (1, 1, 1), 32, 0, arguments, torch.device("cuda", 0)))
+    first, second = (run[5][:4] for run in cupy.found("run"))
+    formats, address = ("<Q", "<f4x", "<q", "<Q"), x.data_ptr()
+    for found, values in ((first, (address, -0.0, 3, 0)), (second, (0, 2.5, -3, address))):
+        assert found == [struct.pack(*pair) for pair in zip(formats, values, strict=True)]
+
+
+def test_an_argument_of_another_type_is_refused(cupy: FakeCupy) -> None:
+    one = driver()
+    one.launch(Launch("pack_bits", (1, 1, 1), 32, 0, (3,), torch.device("cuda", 0)))
+    with pytest.raises(struct.error):
+        one.launch(Launch("pack_bits", (1, 1, 1), 32, 0, (2.5,), torch.device("cuda", 0)))
 
 
 class Recorder:
     def __init__(self) -> None:
         self.launches: list[Launch] = []
+        self.number = 4
 
     def launch(self, launch: Launch) -> None:
         self.launches.append(launch)
 
     def multiprocessors(self, device: torch.device) -> int:
-        return 4
+        return self.number
 
 
 def test_empty_grids_are_not_launched() -> None:
@@ -198,6 +218,27 @@ def test_loops_use_no_more_blocks_than_fit_at_once() -> None:
         assert flat_grid(1, CPU) == 1
         assert flat_grid(256 * 16 + 1, CPU) == 2
         assert flat_grid(10**12, CPU) == 4 * 8
+
+
+@pytest.mark.parametrize("multiprocessors", [1, 132])
+@pytest.mark.parametrize("channels", [1, 4, 24, 64, 4096])
+@pytest.mark.parametrize("rows", [1, 1000, 2**20 + 1, 2**34 + 1])
+def test_a_thread_can_count_its_rows(rows: int, channels: int, multiprocessors: int) -> None:
+    """However few blocks the device has room for; and every part but the last ones has rows."""
+    recorder, width = Recorder(), column_width(channels)
+    recorder.number = multiprocessors
+    with driven_by(recorder):
+        parts, tiles, layers = column_grid(rows, channels, width, CPU, layers=3)
+    neighbours = min(32, channels // width)
+    assert -(-rows // parts) <= MOST_ROWS_PER_THREAD * (256 // neighbours)
+    assert (tiles, layers) == (-(-channels // (width * neighbours)), 3)
+    assert parts <= max(rows, 1)
+
+
+def test_columns_are_taken_in_fours_where_memory_allows_it() -> None:
+    whole, code = torch.zeros(64), torch.zeros(64, dtype=torch.uint8)
+    assert column_width(16, whole, None, whole[4:], code[4:]) == 4
+    assert column_width(18, whole) == column_width(16, whole, whole[2:]) == column_width(16, code[3:]) == 1
 
 
 def test_random_draws_are_taken_modulo_32_bits() -> None:
