@@ -88,6 +88,11 @@ def affine_fixed(name: str, low: float, high: float, key: list[int] | None) -> t
     return INPUTS[name](), number(low), number(high), 8, True, key
 
 
+def scaled_ties(scale: float) -> tuple[Any, ...]:
+    """Quotients that are ties, or next to one: a product with the reciprocal would not be."""
+    return torch.arange(-255, 256) * 0.5 * scale, number(scale), "fixed", 1.0, -128.0, 127.0, "nearest", None, I8
+
+
 def scaled(
     name: str,
     magnitude: float | None,
@@ -192,6 +197,8 @@ def _scaled_cases() -> Iterator[Case]:
 def _range_cases() -> Iterator[Case]:
     for name, build in with_range(partial(flagged, "normal-2d", 8), 1):
         yield Case("encode_flag", name, build)
+    for scale in (7.0, 0.3, 1e-30):
+        yield Case("encode_scaled", f"ties-of-{scale}", partial(scaled_ties, scale))
     for label, key in KEYS.items():
         rounding = "nearest" if key is None else "stochastic"
         build = partial(scaled, "normal-2d", None, "linear", 20.0, -7.5, 11.25, rounding, key, I8)

@@ -49,9 +49,11 @@ extern "C" __global__ void prepare_flag(const float* magnitude, i64 numbers, flo
 
 // codes = clip(round(x / scale + zero), low, high). reported: made NaN by a NaN element, unless null.
 template <typename Code>
-__global__ void encode(const float* x, i64 count, const float* scale, const float* zero, float* reported, float low,
-                       float high, i64 rounding, i64 seed, i64 tensor, i64 step, Code* codes) {
-    const Encoder<Code> encoder(scale, zero, low, high, rounding, seed, tensor, step);
+__global__ void encode(const float* x, i64 count, const float* range_low, const float* range_high,
+                       i64 integer_zero_point, float* scale, float* zero, float* reported, float low, float high,
+                       i64 rounding, i64 seed, i64 tensor, i64 step, Code* codes) {
+    const Range range{range_low, range_high, integer_zero_point, scale, zero};
+    const Encoder<Code> encoder(range, low, high, rounding, seed, tensor, step);
     bool has_nan = false;
     auto load = [&](i64 first, auto live) { return Quad<float>::of(x, first, live); };
     for_each_quad(count, are_packed(x, codes), load, [&](const Quad<float>& quad, i64 first, auto live) {

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from qbench.kernels.cuda.launch import flat_grid, launch
+from qbench.kernels.cuda.launch import Argument, flat_grid, launch
 from qbench.kernels.cuda.layout import (
     CODE_NAMES,
     dense,
@@ -36,13 +36,28 @@ def encode_affine(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Codes clip(round(x / scale + zero), 0, 2^bits - 1), scale, zero. low, high: 0-d."""
     codes = dense(x.shape, torch.uint8 if bits <= 8 else torch.int32, x.device)
-    scale, zero = affine_parameters(low, high, bits, integer_zero_point)
-    top = 2.0**bits - 1
+    parameters = affine_range(x.numel(), low, high, bits, integer_zero_point)
     launch(
         f"encode<{CODE_NAMES[codes.dtype]}>", flat_grid(x.numel(), x.device),
-        x, x.numel(), scale, zero, None, 0.0, top, *draw_if(key), codes, device=x.device,
+        x, x.numel(), *parameters, None, 0.0, 2.0**bits - 1, *draw_if(key), codes, device=x.device,
     )  # fmt: skip
+    *_, scale, zero = parameters
     return codes, scale, zero
+
+
+def affine_range(
+    count: int, low: Tensor, high: Tensor, bits: int, integer_zero_point: bool
+) -> tuple[Tensor, Tensor, bool, Tensor, Tensor]:
+    """A range, and scale and zero point, which the encoder of ``count`` elements stores: a launch less than to compute
+    them before it. Where there is no element, there is no such launch."""
+    if not count:
+        return low, high, integer_zero_point, *affine_parameters(low, high, bits, integer_zero_point)
+    return low, high, integer_zero_point, number(low.device), number(low.device)
+
+
+def known_scale(scale: Tensor, zero: Tensor | None = None) -> tuple[Argument, ...]:
+    """The same of a scale that was computed before."""
+    return None, None, False, scale, zero
 
 
 def affine_parameters(low: Tensor, high: Tensor, bits: int, integer_zero_point: bool) -> tuple[Tensor, Tensor]:
@@ -69,7 +84,8 @@ def encode_scaled(
     scale, reported = scale_of(magnitude, kind, divisor)
     launch(
         f"encode<{CODE_NAMES[dtype]}>", flat_grid(x.numel(), x.device),
-        x, x.numel(), scale, None, reported, *limits_of(dtype, low, high), *draw(rounding, key), codes, device=x.device,
+        x, x.numel(), *known_scale(scale), reported, *limits_of(dtype, low, high), *draw(rounding, key), codes,
+        device=x.device,
     )  # fmt: skip
     return codes, reported
 

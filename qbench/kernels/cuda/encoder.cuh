@@ -1,5 +1,7 @@
 // The step from a float to its integer code that every encoder shares.
+#include "elements.cuh"
 #include "random.cuh"
+#include "scales.cuh"
 
 // Division by one number, many times over, rounded as `divide` rounds it.
 //
@@ -26,6 +28,24 @@ struct Divisor {
 // A float32 of this exponent is an integer, and its low bits are a number of less than 22 bits that was added to it.
 const float INTEGERS = 12582912.0f;  // 1.5 * 2^23
 
+// Scale and zero point of affine codes, which every thread computes from the range [*low, *high] and one of them stores,
+// or finds there if low is null. zero: null where the format has none.
+struct Range {
+    const float *low, *high;
+    i64 integer_zero_point;
+    float *scale, *zero;
+
+    DEVICE AffineParameters parameters(float top) const {
+        if (!low) return AffineParameters{*scale, zero ? *zero : 0.0f};
+        const AffineParameters found = affine_parameters(*low, *high, top, integer_zero_point);
+        if (thread_index() == 0 && blockIdx.y == 0) {
+            *scale = found.scale;
+            *zero = found.zero;
+        }
+        return found;
+    }
+};
+
 // Codes are clip(round(value / scale + zero), low, high).
 template <typename Code> struct Encoder {
     static constexpr bool IS_SHORT = sizeof(Code) < 4;
@@ -33,10 +53,12 @@ template <typename Code> struct Encoder {
     Divisor divisor;
     float zero, low, high;
 
-    // zero: null where the format has none. low, high: their whole parts count.
-    DEVICE Encoder(const float* scale, const float* zero_, float low_, float high_, i64 rounding, i64 seed, i64 tensor,
+    // low, high: their whole parts count.
+    DEVICE Encoder(const Range& range, float low_, float high_, i64 rounding, i64 seed, i64 tensor, i64 step)
+        : Encoder(range.parameters(high_), low_, high_, rounding, seed, tensor, step) {}
+    DEVICE Encoder(const AffineParameters& parameters, float low_, float high_, i64 rounding, i64 seed, i64 tensor,
                    i64 step)
-        : rounder(rounding, seed, tensor, step), divisor(*scale), zero(zero_ ? *zero_ : 0.0f), low(truncf(low_)),
+        : rounder(rounding, seed, tensor, step), divisor(parameters.scale), zero(parameters.zero), low(truncf(low_)),
           high(truncf(high_)) {
         // A quotient that is off in its last place makes no other code if a whole number is added to it.
         divisor.is_easy = divisor.is_easy && zero == rintf(zero);

@@ -27,8 +27,9 @@ THREADS = 256
 ELEMENTS_PER_THREAD = 16
 """That a thread takes at a time in elements.cuh: groups of four, several of them under way."""
 
-WAVES = 8
-"""Blocks of THREADS threads that one multiprocessor holds at a time, 2048 threads in all."""
+LOOP_BLOCKS = 24
+"""Blocks of THREADS threads for each multiprocessor. It holds 3, 4, 5, 6 or 8 at a time, as a kernel needs registers:
+the last ones are as many as those before them, or nearly."""
 
 
 class Launch(NamedTuple):
@@ -95,6 +96,6 @@ def launch(
 
 
 def flat_grid(elements: int, device: torch.device, *, per_thread: int = ELEMENTS_PER_THREAD) -> int:
-    """Blocks for a loop in which a thread takes ``per_thread`` elements at a time: no more than fit at once."""
+    """Blocks for a loop in which a thread takes ``per_thread`` elements at a time."""
     blocks = -(-elements // (THREADS * per_thread))
-    return min(blocks, WAVES * current_driver().multiprocessors(device))
+    return min(blocks, LOOP_BLOCKS * current_driver().multiprocessors(device))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from qbench.kernels.cuda.columns import column_grid, column_width
-from qbench.kernels.cuda.encode import affine_parameters, scale_of
+from qbench.kernels.cuda.encode import affine_parameters, affine_range, known_scale, scale_of
 from qbench.kernels.cuda.launch import Argument, flat_grid, launch
 from qbench.kernels.cuda.layout import (
     CODE_NAMES,
@@ -59,9 +59,10 @@ def encode_affine_view(
     values: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Affine codes of the view, in which element at[p] has the value values[p]; scale; zero."""
-    scale, zero = affine_parameters(low, high, bits, integer_zero_point)
-    encoder = (scale, zero, None, 0.0, 2.0**bits - 1, *draw_if(key))
-    encoded = _encode_view(codes, slope, offset, relu, encoder, torch.uint8 if bits <= 8 else torch.int32, at, values)
+    parameters = affine_range(codes.numel(), low, high, bits, integer_zero_point)
+    encoder, dtype = (None, 0.0, 2.0**bits - 1, *draw_if(key)), torch.uint8 if bits <= 8 else torch.int32
+    encoded = _encode_view(codes, slope, offset, relu, parameters, encoder, dtype, at, values)
+    *_, scale, zero = parameters
     return encoded, scale, zero
 
 
@@ -86,8 +87,8 @@ def encode_scaled_view(
     A NaN of the view makes the scale NaN, one that ``values`` replaces too.
     """
     scale, reported = scale_of(magnitude, kind, divisor)
-    encoder = (scale, None, reported, *limits_of(dtype, low, high), *draw(rounding, key))
-    return _encode_view(codes, slope, offset, relu, encoder, dtype, at, values), reported
+    encoder = (reported, *limits_of(dtype, low, high), *draw(rounding, key))
+    return _encode_view(codes, slope, offset, relu, known_scale(scale), encoder, dtype, at, values), reported
 
 
 def _encode_view(
@@ -95,18 +96,22 @@ def _encode_view(
     slope: Tensor,
     offset: Tensor,
     relu: bool,
+    parameters: tuple[Argument, ...],
     encoder: tuple[Argument, ...],
     dtype: torch.dtype,
     at: Tensor | None,
     values: Tensor | None,
 ) -> Tensor:
-    """encoder: scale, zero, scale to report, bounds and rounding, as the kernels take them."""
+    """parameters: range, scale and zero; encoder: scale to report, bounds and rounding, as the kernels take them."""
     encoded, name, device = dense(codes.shape, dtype, codes.device), CODE_NAMES[dtype], codes.device
     view = (codes, codes.numel(), codes.shape[1], slope, offset, relu)
-    launch(f"encode_view<{name}>", flat_grid(codes.numel(), device), *view, *encoder, encoded, device=device)
+    launch(
+        f"encode_view<{name}>", flat_grid(codes.numel(), device), *view, *parameters, *encoder, encoded, device=device
+    )
     if at is not None and values is not None:
         grid = flat_grid(at.numel(), device, per_thread=1)
-        launch(f"encode_elements<{name}>", grid, at, values, at.numel(), *encoder, encoded, device=device)
+        of_all = (*parameters[-2:], *encoder)
+        launch(f"encode_elements<{name}>", grid, at, values, at.numel(), *of_all, encoded, device=device)
     return encoded
 
 

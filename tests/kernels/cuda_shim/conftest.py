@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from qbench.kernels.cuda import launch
+
 # The cases of the exactness test are one folder up; the driver is shared by the test files of this one.
 sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent)]
 
@@ -19,6 +21,12 @@ def build_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
         pytest.skip("the emulated kernels need g++")
     cache = getattr(request.config, "cache", None)
     return cache.mkdir("cuda-emulation") if cache is not None else tmp_path_factory.mktemp("cuda-emulation")
+
+
+@pytest.fixture(autouse=True)
+def _loops_take_several_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With tensors that emulation has the time for."""
+    monkeypatch.setattr(launch, "LOOP_BLOCKS", 2)
 
 
 @pytest.fixture(autouse=True)
