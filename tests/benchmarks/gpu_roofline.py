@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from gpu_timing import Bench
 
@@ -61,6 +60,8 @@ def mma_peak(bench: Bench) -> dict[str, Any]:
     """Nothing but mma.sync from registers: what kernels built on it can reach."""
     import cupy
 
+    from qbench.kernels.cuda.driver import Parameters
+
     major, minor = torch.cuda.get_device_capability(bench.device)
     code = peak_code(10 * major + minor)
     module = cupy.cuda.Module()
@@ -68,10 +69,12 @@ def mma_peak(bench: Bench) -> dict[str, Any]:
     kernel = module.get_function(code.name)
     blocks = PEAK_BLOCKS_PER_MULTIPROCESSOR * torch.cuda.get_device_properties(bench.device).multi_processor_count
     out = torch.zeros(blocks * PEAK_THREADS, dtype=torch.int32, device=bench.device)
+    parameters = Parameters()
 
-    def run() -> None:
-        with cupy.cuda.ExternalStream(torch.cuda.current_stream(bench.device).cuda_stream):
-            kernel((blocks,), (PEAK_THREADS,), (np.int64(PEAK_STEPS), np.intp(out.data_ptr())))
+    def run() -> None:  # as every kernel is launched
+        stream, arguments = torch.cuda.current_stream(bench.device).cuda_stream, (PEAK_STEPS, out)
+        address = parameters.filled(code.name, arguments)
+        cupy.cuda.driver.launchKernel(kernel.ptr, blocks, 1, 1, PEAK_THREADS, 1, 1, 0, stream, address, 0)
 
     warps = blocks * PEAK_THREADS // 32
     return {"tops": warps * PEAK_STEPS * PEAK_PRODUCTS * OPERATIONS / bench.seconds(run) / 1e12}

@@ -16,8 +16,14 @@ import torch
 
 from qbench.kernels import cuda
 from qbench.kernels.cuda import layout
-from qbench.kernels.cuda.columns import MOST_ROWS_PER_THREAD, column_grid, column_width
+from qbench.kernels.cuda.columns import (
+    BLOCKS_PER_MULTIPROCESSOR,
+    MOST_ROWS_PER_THREAD,
+    column_grid,
+    column_width,
+)
 from qbench.kernels.cuda.launch import Double, Launch, current_driver, driven_by, flat_grid, launch
+from qbench.kernels.cuda.sources import source
 
 CPU = torch.device("cpu")
 
@@ -233,6 +239,13 @@ def test_a_thread_can_count_its_rows(rows: int, channels: int, multiprocessors: 
     assert -(-rows // parts) <= MOST_ROWS_PER_THREAD * (256 // neighbours)
     assert (tiles, layers) == (-(-channels // (width * neighbours)), 3)
     assert parts <= max(rows, 1)
+
+
+def test_grids_and_kernels_of_columns_count_alike() -> None:
+    text = source("views")
+    assert f"COLUMN_BLOCKS = {BLOCKS_PER_MULTIPROCESSOR};" in text
+    assert f"OWN_ROW_BITS = {MOST_ROWS_PER_THREAD.bit_length() - 1};" in text
+    assert MOST_ROWS_PER_THREAD * 255**2 < 2**32
 
 
 def test_columns_are_taken_in_fours_where_memory_allows_it() -> None:
