@@ -3,8 +3,8 @@
 A norm on codes gives y = slope * value(code) + offset per channel, then perhaps ReLU. The next layer quantises y at
 once, so the float y need never exist: :class:`Deferred` stands for it in the graph, with its shape and its gradient,
 and carries a :class:`View` of the codes, or a :class:`DirectView` of a float tensor that a norm rounds to its grid, or
-an activation :class:`Coded` already, or, where a residual stream needs floats, values :class:`Held` for a while. Whoever treats it as an ordinary tensor gets the
-float values.
+an activation :class:`Coded` already, or, where a residual stream needs floats, values :class:`Held` for a while.
+Whoever treats it as an ordinary tensor gets the float values.
 """
 
 from __future__ import annotations

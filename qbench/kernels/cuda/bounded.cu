@@ -1,8 +1,7 @@
 // Bounded activations behind a layer scale, and their errors (Wu et al. 2018).
 #include "elements.cuh"
+#include "encoder.cuh"
 #include "extremes.cuh"
-#include "random.cuh"
-#include "scales.cuh"
 
 // The trunk itself, or codes times their scale; scale: null for floats.
 template <typename T> DEVICE float beside(T x, const float* scale) {
@@ -23,9 +22,9 @@ struct Bounded {
 };
 
 // use(Bounded, place in the quad) for four elements, whose bits two lanes then make a byte of.
-template <typename Trunk, typename Use>
+template <typename Trunk, typename Live, typename Use>
 DEVICE void bound_quad(const Quad<float>& y, float inverse, const Quad<Trunk>& trunk, bool has_trunk,
-                       const float* trunk_scale, bool relu, float limit, i64 first, int live, u8* passed,
+                       const float* trunk_scale, bool relu, float limit, i64 first, Live live, u8* passed,
                        u8* unclipped, Use use) {
     u32 bits = 0;
 #pragma unroll
@@ -46,16 +45,16 @@ template <typename Trunk> struct BoundedItem {
     Quad<float> y;
     Quad<Trunk> trunk;
 
-    DEVICE static BoundedItem of(const float* y, const Trunk* trunk, i64 first, int live) {
-        return BoundedItem{Quad<float>::of(y, first, live), Quad<Trunk>::of(trunk, first, trunk ? live : 0)};
+    template <typename Live> DEVICE static BoundedItem of(const float* y, const Trunk* trunk, i64 first, Live live) {
+        return BoundedItem{Quad<float>::of(y, first, live), Quad<Trunk>::of_any(trunk, first, live)};
     }
 };
 
 template <typename Trunk>
 __global__ void bounded_values(const float* y, i64 count, float inverse, const Trunk* trunk, const float* trunk_scale,
                                i64 relu, float limit, float* values, u8* passed, u8* unclipped) {
-    auto load = [&](i64 first, int live) { return BoundedItem<Trunk>::of(y, trunk, first, live); };
-    for_each_quad(count, load, [&](const BoundedItem<Trunk>& item, i64 first, int live) {
+    auto load = [&](i64 first, auto live) { return BoundedItem<Trunk>::of(y, trunk, first, live); };
+    for_each_quad(count, are_packed(y, trunk, values), load, [&](const BoundedItem<Trunk>& item, i64 first, auto live) {
         Quad<float> out;
         auto use = [&](const Bounded& bounded, int j) { out.element[j] = bounded.value; };
         bound_quad(item.y, inverse, item.trunk, trunk, trunk_scale, relu, limit, first, live, passed, unclipped, use);
@@ -68,15 +67,18 @@ template <typename Trunk, typename Code>
 __global__ void encode_bounded(const float* y, i64 count, float inverse, const Trunk* trunk, const float* trunk_scale,
                                i64 relu, float limit, float scale, float low, float high, float* reported, Code* codes,
                                u8* passed, u8* unclipped) {
+    const Encoder<Code> encoder(AffineParameters{scale, 0.0f}, low, high, NEAREST, 0, 0, 0);
     bool has_nan = false;
-    auto load = [&](i64 first, int live) { return BoundedItem<Trunk>::of(y, trunk, first, live); };
-    for_each_quad(count, load, [&](const BoundedItem<Trunk>& item, i64 first, int live) {
-        Quad<Code> out;
+    auto load = [&](i64 first, auto live) { return BoundedItem<Trunk>::of(y, trunk, first, live); };
+    for_each_quad(count, are_packed(y, trunk, codes), load, [&](const BoundedItem<Trunk>& item, i64 first, auto live) {
+        float values[4];
         auto use = [&](const Bounded& bounded, int j) {
             has_nan = has_nan || (j < live && is_nan(bounded.value));
-            out.element[j] = (Code)clipped(rintf(divide(bounded.value, scale)), low, high);
+            values[j] = bounded.value;
         };
         bound_quad(item.y, inverse, item.trunk, trunk, trunk_scale, relu, limit, first, live, passed, unclipped, use);
+        Quad<Code> out;
+        encoder.codes_of(values, first, out.element);
         out.store(codes, first, live);
     });
     if (has_nan) *reported = not_a_number();
@@ -88,9 +90,10 @@ template <typename Joined> struct ErrorItem {
     Quad<Joined> joined;
     u32 bits;
 
-    DEVICE static ErrorItem of(const float* g, const Joined* joined, const u8* mask, i64 first, int live) {
+    template <typename Live>
+    DEVICE static ErrorItem of(const float* g, const Joined* joined, const u8* mask, i64 first, Live live) {
         const u32 bits = live ? (u32)mask[first >> 3] >> (first & 7) : 0;
-        return ErrorItem{Quad<float>::of(g, first, live), Quad<Joined>::of(joined, first, joined ? live : 0), bits};
+        return ErrorItem{Quad<float>::of(g, first, live), Quad<Joined>::of_any(joined, first, live), bits};
     }
 
     DEVICE float error(int j, bool has_joined, const float* scale) const {
@@ -103,8 +106,8 @@ template <typename Joined>
 __global__ void bounded_error_extremes(const float* g, i64 count, const Joined* joined, const float* joined_scale,
                                        const u8* unclipped, float* target) {
     Extremes extremes;
-    auto load = [&](i64 first, int live) { return ErrorItem<Joined>::of(g, joined, unclipped, first, live); };
-    for_each_quad(count, load, [&](const ErrorItem<Joined>& item, i64, int live) {
+    auto load = [&](i64 first, auto live) { return ErrorItem<Joined>::of(g, joined, unclipped, first, live); };
+    for_each_quad(count, are_packed(g, joined), load, [&](const ErrorItem<Joined>& item, i64, auto live) {
 #pragma unroll
         for (int j = 0; j < 4; ++j)
             if (j < live) extremes.include(item.error(j, joined, joined_scale));
@@ -112,16 +115,21 @@ __global__ void bounded_error_extremes(const float* g, i64 count, const Joined* 
     extremes.publish(target);
 }
 
+// scale: of the codes, from the range of the error; stored for others.
 template <typename Joined, typename Code>
 __global__ void encode_bounded_error(const float* g, i64 count, const Joined* joined, const float* joined_scale,
-                                     const u8* passed, const float* scale_, float low, float high, Code* codes) {
-    const float scale = *scale_;
-    auto load = [&](i64 first, int live) { return ErrorItem<Joined>::of(g, joined, passed, first, live); };
-    for_each_quad(count, load, [&](const ErrorItem<Joined>& item, i64 first, int live) {
-        Quad<Code> out;
+                                     const u8* passed, const float* extent, float divisor, float low, float high,
+                                     float* scale, Code* codes) {
+    const AffineParameters parameters = {scale_of(extent, 2, POWER, divisor), 0.0f};
+    const Encoder<Code> encoder(parameters, low, high, NEAREST, 0, 0, 0);
+    if (thread_index() == 0) *scale = parameters.scale;
+    auto load = [&](i64 first, auto live) { return ErrorItem<Joined>::of(g, joined, passed, first, live); };
+    for_each_quad(count, are_packed(g, joined, codes), load, [&](const ErrorItem<Joined>& item, i64 first, auto live) {
+        float errors[4];
 #pragma unroll
-        for (int j = 0; j < 4; ++j)
-            out.element[j] = (Code)clipped(rintf(divide(item.error(j, joined, joined_scale), scale)), low, high);
+        for (int j = 0; j < 4; ++j) errors[j] = item.error(j, joined, joined_scale);
+        Quad<Code> out;
+        encoder.codes_of(errors, first, out.element);
         out.store(codes, first, live);
     });
 }

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from qbench.kernels.cuda.encode import scale_of
 from qbench.kernels.cuda.launch import Argument, flat_grid, launch
-from qbench.kernels.cuda.layout import CODE_NAMES, dense, fresh_extremes, zero_extremes
+from qbench.kernels.cuda.layout import CODE_NAMES, dense, fresh_extremes, number, zero_extremes
 from qbench.kernels.reference.encode import limits_of
 
 
@@ -44,13 +44,14 @@ def encode_bounded_error(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Codes, scale."""
     codes, device = dense(g.shape, dtype, g.device), g.device
+    if not g.numel():
+        return codes, scale_of(zero_extremes(device), "power", divisor)[0]
     gradient, name = (g, g.numel(), joined, joined_scale), _name(joined, "i8")
-    extremes = fresh_extremes(device) if g.numel() else zero_extremes(device)
+    extremes, scale = fresh_extremes(device), number(device)
     launch(f"bounded_error_extremes<{name}>", _grid(g), *gradient, unclipped, extremes, device=device)
-    scale, reported = scale_of(extremes, "power", divisor)
-    kernel = f"encode_bounded_error<{name}, {CODE_NAMES[dtype]}>"
-    launch(kernel, _grid(g), *gradient, passed, scale, *limits_of(dtype, -top, top), codes, device=device)
-    return codes, reported
+    kernel, limits = f"encode_bounded_error<{name}, {CODE_NAMES[dtype]}>", limits_of(dtype, -top, top)
+    launch(kernel, _grid(g), *gradient, passed, extremes, float(divisor), *limits, scale, codes, device=device)
+    return codes, scale
 
 
 def _bits(like: Tensor) -> Tensor:

@@ -163,10 +163,10 @@ __global__ void shift_step(Code* codes, const float* grad, i64 count, const floa
         Quad<Code> code;
         Quad<float> gradient;
     };
-    auto load = [&](i64 first, int live) {
+    auto load = [&](i64 first, auto live) {
         return Item{Quad<Code>::of(codes, first, live), Quad<float>::of(grad, first, live)};
     };
-    for_each_quad(count, load, [&](Item& item, i64 first, int live) {
+    for_each_quad(count, are_packed(codes, grad), load, [&](Item& item, i64 first, auto live) {
         const Block words = rounder.words_of_quad(first);
 #pragma unroll
         for (int j = 0; j < 4; ++j) {

@@ -333,7 +333,7 @@ MUTATIONS = [
     *_of(
         "bounded", "encode_bounded",
         ("NaN not reported", "j < live && is_nan(bounded.value)", "false"),
-        ("rounded towards 0", "rintf(divide(bounded.value, scale))", "truncf(divide(bounded.value, scale))"),
+        ("codes with a zero point", "AffineParameters{scale, 0.0f}", "AffineParameters{scale, 0.25f}"),
     ),
     *_of(
         "bounded", "encode_bounded_error",
@@ -344,8 +344,8 @@ MUTATIONS = [
         ("extremes of what is not there", "if (j < live) extremes.include(item.error(j, joined, joined_scale));",
          "extremes.include(item.error(j, joined, joined_scale) + (j < live ? 0.0f : 1e30f));"),
         ("extremes not published", "extremes.publish(target);", ";"),
-        ("error rounded towards 0", "rintf(divide(item.error(j, joined, joined_scale), scale))",
-         "truncf(divide(item.error(j, joined, joined_scale), scale))"),
+        ("divisor left out", "scale_of(extent, 2, POWER, divisor)", "scale_of(extent, 2, POWER, 1.0f)"),
+        ("scale not stored", "if (thread_index() == 0) *scale = parameters.scale;", ";"),
     ),
     *_of(
         "updates", "shift_step_ poison_",
