@@ -200,6 +200,11 @@ def apply_mask(g: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     return image(g, g.shape, torch.float32), _flat(g, (2,))
 
 
+def rectify(x: Tensor, trunk: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    mask = _flat(x, ((x.numel() + 7) // 8,), torch.uint8)
+    return image(x, x.shape, torch.float32), _flat(x, (2,)), mask
+
+
 def join_gradients(codes: Tensor, *rest: Any) -> Tensor:
     return image(codes, codes.shape, torch.float32)
 

@@ -70,6 +70,7 @@ SCHEMAS = {
     "view_extremes": f"({VIEW}, {REPLACED}) -> Tensor",
     "affine_view": f"({VIEW}, Tensor? trunk) -> (Tensor, Tensor, Tensor)",
     "apply_mask": "(Tensor g, Tensor mask) -> (Tensor, Tensor)",
+    "rectify": "(Tensor x, Tensor? trunk) -> (Tensor, Tensor, Tensor)",
     "join_gradients": "(Tensor codes, Tensor scale, Tensor? g, Tensor? mask) -> Tensor",
     "view_gradient_extremes": f"(Tensor g, {VIEW}) -> Tensor",
     "encode_view_gradient_": (

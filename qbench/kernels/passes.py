@@ -143,6 +143,22 @@ def apply_mask(g: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     return result
 
 
+def rectify(x: Tensor, trunk: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """value = max(x + trunk, 0), NaN where the sum is; x, trunk: float32 of one shape, any; nothing is added without
+    ``trunk``.
+
+    Returns value float32, its extremes, and the mask: bit i % 8 of byte i // 8 is [value != 0] of element i (uint8,
+    flat), so that the gradient of NaN passes. Raises TypeError and ValueError for arguments that do not fit.
+    """
+    require_type(x, "x", torch.float32)
+    if trunk is not None:
+        require_type(trunk, "trunk", torch.float32)
+        require_like(trunk, "trunk", x, "x")
+        trunk = dense(trunk)
+    result: tuple[Tensor, Tensor, Tensor] = ops.rectify(dense(x), trunk)
+    return result
+
+
 def join_gradients(codes: Tensor, scale: Tensor, g: Tensor | None, mask: Tensor | None) -> Tensor:
     """g + scale * codes (float32) where its bit in ``mask`` is set, else 0; two roundings.
 

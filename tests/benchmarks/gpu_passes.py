@@ -59,6 +59,7 @@ def passes(bench: Bench) -> dict[str, tuple[Callable[[], object], float]]:
         "affine_view": (lambda: call("affine_view")(*view, True, None), 5.125),
         "affine_view + trunk": (lambda: call("affine_view")(*view, True, x), 9.125),
         "apply_mask": (lambda: call("apply_mask")(x, mask), 8.125),
+        "rectify + trunk": (lambda: call("rectify")(x, x), 12.125),
         "join_gradients": (lambda: call("join_gradients")(signed, high, x, mask), 9.125),
         "view_extremes": (lambda: call("view_extremes")(*view, True, None, None), 1),
         "view_gradient_extremes": (lambda: call("view_gradient_extremes")(x, *view, True), 5),

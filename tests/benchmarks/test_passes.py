@@ -104,6 +104,7 @@ class Inputs:
 
         calls: dict[str, tuple[float, Call]] = {
             "apply mask": (8.125, lambda: passes.apply_mask(g, mask)),
+            "rectify with trunk": (12.125, lambda: passes.rectify(self.x, g)),
             "join gradients": (9.125, lambda: passes.join_gradients(signed, self.scale, g, mask)),
             "view gradient extremes": (5, lambda: passes.view_gradient_extremes(g, codes, *line, True)),
             "max pooling 3x3/2": (5.25, lambda: pooling.max_pool2d(self.x, *pool)),

@@ -249,6 +249,22 @@ def joined(shape: tuple[int, ...], dtype: torch.dtype, *, has_g: bool, has_mask:
     return integers(shape, dtype, seed=30), number(0.037), g if has_g else None, mask if has_mask else None
 
 
+def to_rectify(shape: tuple[int, ...], trunk: str, *spoiled: float) -> tuple[Any, ...]:
+    """Values around 0, or with ``spoiled`` ones among them."""
+    x = normal(shape, seed=26)
+    return (with_values(x, *spoiled) if spoiled else x), trunk_of(shape, trunk)
+
+
+def _rectified() -> Iterator[Case]:
+    for (label, shape), trunk in product((SHAPES | {"1d": (1021,), "0d": ()}).items(), ("none", "normal")):
+        yield Case("rectify", f"{label}-{trunk}", partial(to_rectify, shape, trunk))
+    lost = (math.nan, math.inf, -math.inf, 0.0, -0.0, 2.0**-149, -(2.0**-149))
+    for trunk in ("none", "normal", "not-finite"):
+        yield Case("rectify", f"awkward-{trunk}", partial(to_rectify, (4, 5, 6, 7), trunk, *lost))
+    yield Case("rectify", "nothing-left", lambda: (-normal((4, 5, 6, 7)).abs(), None))
+    yield Case("rectify", "cancelled", lambda: (normal((4, 5, 6, 7)), -normal((4, 5, 6, 7))))
+
+
 def _joined(lost: Tensor) -> Iterator[Case]:
     for (label, shape), dtype in product(SHAPES.items(), (torch.int8, torch.int16)):
         for has_g, has_mask in product((False, True), repeat=2):
@@ -279,6 +295,7 @@ def _poisoned() -> Iterator[Case]:
     yield Case("encode_view_gradient_", "nan", lambda: (lost.clone(), *view((2, 5, 4, 3), False), *fixed))
     yield Case("encode_view_gradient_", "nan-range", partial(nan_range, lost))
     yield from _joined(lost)
+    yield from _rectified()
     yield Case("apply_mask", "nan", lambda: (lost.clone(), torch.full((15,), 255, dtype=torch.uint8)))
     yield Case("apply_mask", "masked-nan", lambda: (lost.clone(), torch.zeros(15, dtype=torch.uint8)))
     build = partial(scaled_of_view, SHAPES["4d"], True, "power", "nearest", None, torch.int8, True)

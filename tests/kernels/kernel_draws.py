@@ -113,6 +113,7 @@ def of_views(draw: Random) -> Iterator[Drawn]:
     yield "encode_scaled_view", passes.scaled_of_view(shape, relu, "linear", rounding, key, S16, points), 0
     yield "affine_view", passes.finished(shape, relu, trunk), 0
     yield "apply_mask", passes.masked(shape), 0
+    yield "rectify", passes.to_rectify(shape, trunk), 0
     wanted = {name: draw.random() < 0.5 for name in ("has_g", "has_mask")}
     yield "join_gradients", passes.joined(shape, draw.choice((S8, S16)), **wanted), 0
     yield "view_gradient_extremes", passes.gradient(shape, relu), 0

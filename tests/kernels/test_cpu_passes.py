@@ -76,6 +76,7 @@ def calls_on(shape: tuple[int, ...]) -> dict[str, tuple[Any, ...]]:
         "view_extremes": (codes, slope, offset, True, at, values),
         "affine_view": (codes, slope, offset, True, x),
         "apply_mask": (g, mask),
+        "rectify": (x, g),
         "join_gradients": (weights, scale, g, mask),
         "view_gradient_extremes": (g, codes, slope, offset, True),
         "encode_view_gradient_": (g, codes, slope, offset, True, low, high, 8, True, key),

@@ -58,6 +58,7 @@ SIGNATURES = {
     "view_extremes": f"{VIEW} {REPLACED} p",
     "view": "p l l p l p p i p p p p",
     "apply_mask": "p l p p p",
+    "rectify": "p l p p p p",
     "join_gradients": "p i l p p p p",
     "view_gradient_extremes": f"p {VIEW} p",
     "encode_view_gradient": f"p {VIEW} {AFFINE} p p p",

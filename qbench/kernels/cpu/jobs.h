@@ -207,6 +207,7 @@ struct Loops {
     void (*decode)(const void* codes, int type, float scale, float zero, float* out, Range);
     Extremes (*extremes)(const float* x, Range);
     Extremes (*apply_mask)(const float* x, const u8* mask, float* out, Range);
+    Extremes (*rectify)(const float* x, const float* trunk, float* value, u8* mask, Range);
     void (*join_gradients)(const JoinJob&, Range);
     Extremes (*view)(const ViewJob&, Range);
     Extremes (*gradient_extremes)(const GradientJob&, Range);

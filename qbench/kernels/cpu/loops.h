@@ -16,7 +16,7 @@
 
 const Loops LOOPS = {
     Vector::GROUP * Vector::WIDTH,
-    encode,          encode_flag,     decode,     extremes,          apply_mask, join_gradients,
+    encode,          encode_flag,     decode,     extremes,          apply_mask, rectify, join_gradients,
     view,            gradient_extremes, encode_gradient, level_gradient, column_ends, column_statistics,
     moments,         gradient_sums,   encode_levels, look_up,        encode_at,  sgd,
     adam,            decayed,         momentum,   subtract_steps, max_pool_backward, pool_keys,  pool_bytes,

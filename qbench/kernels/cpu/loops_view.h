@@ -50,6 +50,27 @@ Extremes apply_mask(const float* x, const u8* mask, float* out, Range range) {
     return span.result();
 }
 
+// max(x + trunk, 0), and the bits of what is not 0: NaN is not.
+template <bool HAS_TRUNK>
+Extremes rectify_range(const float* x, const float* trunk, float* value, u8* mask, Range range) {
+    using V = Vector;
+    Span<V> span;
+    for_each_vector<V>(range, [&](i64 i, int u) __attribute__((always_inline)) {
+        auto y = V::load(x + i);
+        if constexpr (HAS_TRUNK) y = V::add(y, V::load(trunk + i));
+        y = V::max(V::set(0.0f), y);
+        span.add(y, u);
+        V::store_bits(mask, i, V::not_at_least(V::set(0.0f), y));
+        V::store(value + i, y);
+    });
+    return span.result();
+}
+
+Extremes rectify(const float* x, const float* trunk, float* value, u8* mask, Range range) {
+    return trunk ? rectify_range<true>(x, trunk, value, mask, range)
+                 : rectify_range<false>(x, trunk, value, mask, range);
+}
+
 // g + scale * code where the mask is set, else 0.
 template <class Code, bool HAS_G, bool HAS_MASK>
 void join_range(const JoinJob& given, Range range) {

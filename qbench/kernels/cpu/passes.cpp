@@ -158,6 +158,13 @@ QBENCH_EXPORT void qbench_apply_mask(
     finish_extremes(extremes_of(threads, n, isa, part), n, extremes);
 }
 
+// trunk: may be null.
+QBENCH_EXPORT void qbench_rectify(
+    const float* x, i64 n, const float* trunk, float* value, u8* mask, float* extremes, int threads, int isa) {
+    const auto part = [&](const Loops& loops, Range range) { return loops.rectify(x, trunk, value, mask, range); };
+    finish_extremes(extremes_of(threads, n, isa, part), n, extremes);
+}
+
 // g, mask: may be null.
 QBENCH_EXPORT void qbench_join_gradients(
     const void* codes, int type, i64 n, const float* scale, const float* g, const u8* mask, float* out, int threads,

@@ -117,6 +117,15 @@ def apply_mask(g: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     return result, extremes
 
 
+def rectify(x: Tensor, trunk: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Value, extremes, mask."""
+    value, extremes = torch.empty_like(x), torch.empty(2, dtype=torch.float32)
+    mask = torch.empty((x.numel() + 7) // 8, dtype=torch.uint8)
+    arguments = (x.data_ptr(), x.numel(), pointer(trunk), value.data_ptr(), mask.data_ptr(), extremes.data_ptr())
+    call("rectify", *arguments)
+    return value, extremes, mask
+
+
 def join_gradients(codes: Tensor, scale: Tensor, g: Tensor | None, mask: Tensor | None) -> Tensor:
     """The sum where the mask is set."""
     result = torch.empty_like(codes, dtype=torch.float32)

@@ -18,6 +18,7 @@ from qbench.kernels.cuda.views import (
     encode_view_gradient_,
     join_gradients,
     level_view,
+    rectify,
     view_extremes,
     view_gradient_extremes,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "level_view",
     "moments",
     "move_average_",
+    "rectify",
     "view_extremes",
     "view_gradient_extremes",
 ]

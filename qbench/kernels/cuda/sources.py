@@ -39,6 +39,7 @@ KERNELS: dict[str, tuple[str, ...]] = {
     ),
     "views": (
         "mark_elements", "view_extremes", "finished_view", "apply_mask", "view_gradient_extremes", "unpack_chunk_keys",
+        "rectify",
         *_instances("join_gradients", ("i8", "i16")),
         *_instances("encode_view", CODES), *_instances("encode_elements", CODES),
         *_instances("encode_view_gradient", ("1", "4")), *_instances("chunk_statistics", ("1", "4")),

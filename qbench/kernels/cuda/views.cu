@@ -132,6 +132,35 @@ extern "C" __global__ void apply_mask(const float* g, const u8* mask, i64 count,
     extremes.publish(target);
 }
 
+// max(x + trunk, 0), its extremes, and the bits of what is not 0: two lanes make a byte. trunk may be null.
+extern "C" __global__ void rectify(const float* x, i64 count, const float* trunk, float* values, u8* mask,
+                                   float* target) {
+    Extremes extremes;
+    struct Item {
+        Quad<float> value, shortcut;
+    };
+    auto load = [&](i64 first, int live) {
+        return Item{Quad<float>::of(x, first, live), Quad<float>::of(trunk, first, trunk ? live : 0)};
+    };
+    for_each_quad(count, load, [&](Item& item, i64 first, int live) {
+        u32 bits = 0;
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+            float& value = item.value.element[j];
+            if (trunk) value = add(value, item.shortcut.element[j]);
+            value = rectified(value, true);
+            if (j < live) {
+                extremes.include(value);
+                bits |= (u32)(value != 0.0f) << j;
+            }
+        }
+        item.value.store(values, first, live);
+        const u32 above = __shfl_xor_sync(ALL_LANES, bits, 1);
+        if (threadIdx.x % 2 == 0 && live) mask[first >> 3] = (u8)(bits | above << 4);
+    });
+    extremes.publish(target);
+}
+
 // g + scale * code where the mask is set, else 0; g and mask may be null.
 template <typename Code>
 __global__ void join_gradients(const Code* codes, i64 count, const float* scale, const float* g, const u8* mask,

@@ -172,6 +172,17 @@ def apply_mask(g: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     return masked, extremes
 
 
+def rectify(x: Tensor, trunk: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """max(x + trunk, 0), its extremes, and the packed bits of what is not 0."""
+    (count, device), value = (x.numel(), x.device), dense(x.shape, torch.float32, x.device)
+    mask = torch.empty(-(-count // 8), dtype=torch.uint8, device=device)
+    if not count:
+        return value, zero_extremes(device), mask
+    extremes = fresh_extremes(device)
+    launch("rectify", flat_grid(count, device), x, count, trunk, value, mask, extremes, device=device)
+    return value, extremes, mask
+
+
 def join_gradients(codes: Tensor, scale: Tensor, g: Tensor | None, mask: Tensor | None) -> Tensor:
     """g + scale * codes where its bit is set, else 0."""
     result, count, device = dense(codes.shape, torch.float32, codes.device), codes.numel(), codes.device

@@ -91,6 +91,12 @@ def apply_mask(g: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     return y, extremes(y)
 
 
+def rectify(x: Tensor, trunk: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """max(x + trunk, 0), its extremes, and the packed bits of what is not 0."""
+    value = channels_last((x if trunk is None else x + trunk).clamp(min=0))
+    return value, extremes(value), pack_bits((value != 0).to(torch.uint8), 1)
+
+
 def join_gradients(codes: Tensor, scale: Tensor, g: Tensor | None, mask: Tensor | None) -> Tensor:
     """scale * codes, plus g, where their bit is set, else 0."""
     y = codes.float() * scale

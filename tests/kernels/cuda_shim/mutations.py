@@ -202,6 +202,13 @@ MUTATIONS = [
         ("fused multiply-add", "add(multiply(slope, value), offset)", "fmaf(slope, value, offset)"),
     ),
     *_of(
+        "views", "rectify",
+        ("halves of a rectified byte exchanged", "bits | above << 4", "above | bits << 4"),
+        ("every lane writes its bits", "threadIdx.x % 2 == 0 && live", "live"),
+        ("shortcut left out", "if (trunk) value = add(value, item.shortcut.element[j]);", ";"),
+        ("NaN without a bit", "(u32)(value != 0.0f)", "(u32)(value > 0.0f)"),
+    ),
+    *_of(
         "views", "join_gradients",
         ("half of the joined bits", "first & 7", "0", "(u32)mask[first >> 3] >> (first & 7) : ~0u"),
         ("no mask taken for an empty one", "~0u", "0u", ": ~0u;"),
