@@ -36,7 +36,7 @@ from qbench.kernels.checks import (
     require_type,
     words,
 )
-from qbench.kernels.encoding import MOST_AFFINE_BITS, check_scaled
+from qbench.kernels.encoding import MOST_AFFINE_BITS, check_magnitude, check_scaled
 from qbench.kernels.library import ops
 from qbench.kernels.pooling import Pooled
 
@@ -93,6 +93,26 @@ def encode_ranged(
     if not 1 <= bits <= MOST_AFFINE_BITS:
         raise ValueError(f"bits must be from 1 to {MOST_AFFINE_BITS}, got {bits}")
     result: tuple[Tensor, Tensor, Tensor, Tensor] = ops.encode_ranged(dense(x), bits, integer_zero_point, words(key))
+    return result
+
+
+def round_scaled(
+    x: Tensor,
+    magnitude: Tensor,
+    kind: str,
+    divisor: float,
+    low: float,
+    high: float,
+    rounding: str,
+    key: Draws,
+    dtype: torch.dtype,
+) -> Tensor:
+    """What the codes of :func:`~qbench.kernels.encoding.encode_scaled` stand for, code * scale in float32, without the
+    codes; NaN everywhere where the scale is. Arguments and errors are the same."""
+    require_type(x, "x", torch.float32)
+    check_scaled(kind, rounding, key, dtype)
+    check_magnitude(magnitude, kind)
+    result: Tensor = ops.round_scaled(dense(x), dense(magnitude), kind, divisor, low, high, rounding, words(key), dtype)
     return result
 
 

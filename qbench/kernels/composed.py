@@ -25,6 +25,13 @@ def encode_ranged(
     return *parts.encode_affine(x, low, high, bits, integer_zero_point, key), extremes
 
 
+def round_scaled(parts: Any, x: Tensor, *arguments: Any) -> Tensor:
+    """Values."""
+    codes, scale = parts.encode_scaled(x, *arguments)
+    values: Tensor = parts.decode(codes, scale, None)
+    return values
+
+
 def range_norm(
     parts: Any, y: Tensor, low: Tensor, high: Tensor, bits: int, key: Words, chunks: int, weight: Tensor, bias: Tensor,
     constant: float, eps: float, relu: bool,
@@ -88,7 +95,7 @@ def _ends(extremes: Tensor) -> tuple[Tensor, Tensor]:
     return low, high
 
 
-BLOCKS = (encode_ranged, range_norm, range_norm_gradient_, encode_error, encode_error_pair)
+BLOCKS = (encode_ranged, round_scaled, range_norm, range_norm_gradient_, encode_error, encode_error_pair)
 
 
 def bound(*modules: ModuleType) -> tuple[Function, ...]:

@@ -91,6 +91,26 @@ def encode_scaled(
     return result
 
 
+def encode_channels(x: Tensor, top: int, key: Draws, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Signed codes clip(round(x / scale), -top, top) in ``dtype`` with a scale for each channel, dimension 0 of x:
+    max|x| / top over its elements, 1 where that is below the smallest normal float32.
+
+    top: from 1 to what ``dtype`` (int8, int16, int32) holds and to 2^24. Returns codes and scale, float32 [K, 1, ...,
+    1]. A channel that is not finite has the scale NaN and codes 0. Raises TypeError for another type, ValueError for
+    another top or a tensor without channels.
+    """
+    require_type(x, "x", torch.float32)
+    if not x.dim():
+        raise ValueError("x must have at least one dimension: each of its first has a scale")
+    if dtype not in SIGNED:
+        raise TypeError(f"codes must be int8, int16 or int32, got {dtype}")
+    most = min(torch.iinfo(dtype).max, reference.LARGEST_CODE)
+    if not 1 <= top <= most:
+        raise ValueError(f"top must be from 1 to {most} for {dtype}, got {top}")
+    result: tuple[Tensor, Tensor] = ops.encode_channels(dense(x), top, words(key), dtype)
+    return result
+
+
 def check_scaled(kind: str, rounding: str, key: Draws, dtype: torch.dtype) -> None:
     """The checks that the scaled encoders share."""
     if kind not in KINDS:
@@ -171,14 +191,38 @@ def checked_table(table: Tensor) -> Tensor:
 def decode(codes: Tensor, scale: Tensor, zero: Tensor | None = None) -> Tensor:
     """(float(code) - zero) * scale: float32 of codes' shape.
 
-    codes: uint8, int8, int16 or int32. scale, zero: float32, 0-d, or broadcastable to codes for one per channel (then
-    in plain torch operations).
+    codes: uint8, int8, int16 or int32. scale, zero: float32, 0-d; or broadcastable to codes for one per channel, which
+    is a kernel of its own (:func:`decode_channels`) for signed codes without a zero, else plain torch operations.
     """
     require_type(codes, "codes", torch.uint8, *SIGNED)
     require_type(scale, "scale", torch.float32)
     if zero is not None:
         require_type(zero, "zero", torch.float32)
+    if zero is None and codes.dtype in SIGNED and 0 < scale.dim() == codes.dim() and scale.shape == _channels_of(codes):
+        return decode_channels(codes, scale)
     if scale.dim() or (zero is not None and zero.dim()):
         return reference.decode(dense(codes), scale, zero)
     result: Tensor = ops.decode(dense(codes), scale, zero)
     return result
+
+
+def decode_channels(codes: Tensor, scale: Tensor) -> Tensor:
+    """float(code) * scale[k]: float32 of codes' shape [K, ...].
+
+    codes: int8, int16 or int32; scale: float32 [K, 1, ..., 1], of as many dimensions. Raises TypeError and ValueError
+    for others.
+    """
+    require_type(codes, "codes", *SIGNED)
+    require_type(scale, "scale", torch.float32)
+    if not codes.dim() or scale.shape != _channels_of(codes):
+        raise ValueError(
+            f"scale must have one value for each of the first dimension of codes, got shapes {tuple(scale.shape)} and "
+            f"{tuple(codes.shape)}"
+        )
+    result: Tensor = ops.decode_channels(dense(codes), scale.contiguous())
+    return result
+
+
+def _channels_of(codes: Tensor) -> tuple[int, ...]:
+    """The shape of a scale per channel."""
+    return (*codes.shape[:1], *[1] * (codes.dim() - 1))

@@ -107,6 +107,14 @@ def encode_scaled(x: Tensor, magnitude: Tensor, *rest: Any) -> tuple[Tensor, Ten
     return image(x, x.shape, rest[-1]), _flat(x, ())
 
 
+def encode_channels(x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    return image(x, x.shape, rest[-1]), _flat(x, (*x.shape[:1], *[1] * (x.dim() - 1)))
+
+
+def decode_channels(codes: Tensor, scale: Tensor) -> Tensor:
+    return image(codes, codes.shape, torch.float32)
+
+
 def encode_flag(x: Tensor, magnitude: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     return image(x, x.shape, torch.int16), _flat(x, ())
 
@@ -154,6 +162,10 @@ def view_extremes(codes: Tensor, slope: Tensor, *rest: Any) -> Tensor:
 def encode_ranged(x: Tensor, bits: int, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     codes = image(x, x.shape, torch.uint8 if bits <= 8 else torch.int32)
     return codes, _flat(x, ()), _flat(x, ()), _flat(x, (2,))
+
+
+def round_scaled(x: Tensor, *rest: Any) -> Tensor:
+    return image(x, x.shape, torch.float32)
 
 
 def range_norm(

@@ -59,6 +59,8 @@ SCHEMAS = {
     "extremes": "(Tensor x) -> Tensor",
     "encode_affine": f"(Tensor x, {AFFINE}) -> (Tensor, Tensor, Tensor)",
     "encode_scaled": f"(Tensor x, {SCALED}) -> (Tensor, Tensor)",
+    "encode_channels": "(Tensor x, float top, int[]? key, ScalarType dtype) -> (Tensor, Tensor)",
+    "decode_channels": "(Tensor codes, Tensor scale) -> Tensor",
     "encode_flag": "(Tensor x, Tensor magnitude, int bits) -> (Tensor, Tensor)",
     "encode_binary": "(Tensor x, Tensor scale, int[]? key) -> (Tensor, Tensor)",
     "encode_levels": "(Tensor x, Tensor thresholds) -> Tensor",
@@ -86,6 +88,7 @@ SCHEMAS = {
         "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
     ),
     "encode_ranged": ("(Tensor x, int bits, bool integer_zero_point, int[]? key) -> (Tensor, Tensor, Tensor, Tensor)"),
+    "round_scaled": f"(Tensor x, {SCALED}) -> Tensor",
     "range_norm": (
         "(Tensor y, Tensor low, Tensor high, int bits, int[]? key, int chunks, Tensor weight, Tensor bias, "
         f"float constant, float eps, bool relu) -> ({', '.join(['Tensor'] * 12)})"

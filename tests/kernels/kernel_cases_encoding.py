@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import product
 from typing import Any
@@ -222,6 +223,13 @@ def _drawn_cases() -> Iterator[Case]:
             yield Case(op, f"at-the-draw-{label}", partial(build, key))
 
 
+def _rounded_cases() -> Iterator[Case]:
+    """The same inputs as the codes are made of."""
+    for case in (*_scaled_cases(), *_drawn_cases(), *_range_cases()):
+        if case.op == "encode_scaled":
+            yield replace(case, op="round_scaled")
+
+
 def flagged(name: str, bits: int) -> tuple[Any, ...]:
     x = INPUTS[name]()
     return x, magnitude_of(x), bits
@@ -253,6 +261,46 @@ def _other_cases() -> Iterator[Case]:
             yield Case("look_up", f"{size}-{'x'.join(map(str, shape))}", partial(looked_up, shape, size))
 
 
+CHANNELS = {
+    "weights": (7, 5, 3, 3), "one-tap": (17, 64, 1, 1), "rows": (10, 131), "single": (37,), "long": (3, 40, 9, 9),
+    "wide": (65, 33), "none": (0, 5), "empty": (4, 0, 3, 3),
+}  # fmt: skip
+"""Weights whose channels begin and end anywhere among vectors and blocks of random words."""
+
+
+def of_channels(shape: tuple[int, ...], top: int, key: list[int] | None, dtype: torch.dtype) -> tuple[Any, ...]:
+    """Channels of very different ranges."""
+    x = normal(shape, seed=13)
+    return x * torch.logspace(-3, 3, len(x)).view(-1, *[1] * (x.dim() - 1)), top, key, dtype
+
+
+def awkward_channels(key: list[int] | None) -> tuple[Any, ...]:
+    x = normal((12, 5, 3, 3), seed=14)
+    x[0], x[1], x[2, 1, 1, 1], x[3, 0, 0, 0], x[4, 4, 2, 2] = 0.0, math.nan, math.nan, math.inf, -math.inf
+    x[5], x[6], x[7] = x[5] * 2.0**-140, x[6] * 1e38, x[7].abs()
+    x[8], x[9], x[10, 0, 0, 0] = -x[8].abs(), -0.0, 3.4e38
+    return x, 127, key, I8
+
+
+def _channel_cases() -> Iterator[Case]:
+    for (label, shape), (rule, key) in product(CHANNELS.items(), KEYS.items()):
+        for top, dtype in ((127, I8), (1, I8), (32767, I16), (2**19, I32)):
+            build = partial(of_channels, shape, top, key, dtype)
+            yield Case("encode_channels", f"{label}-{rule}-{top}", build)
+    for rule, key in KEYS.items():
+        yield Case("encode_channels", f"awkward-{rule}", partial(awkward_channels, key))
+    for (label, shape), dtype in product(CHANNELS.items(), (I8, I16, I32)):
+        name = f"{label}-{str(dtype).removeprefix('torch.')}"
+        yield Case("decode_channels", name, partial(coded_channels, shape, dtype))
+
+
+def coded_channels(shape: tuple[int, ...], dtype: torch.dtype) -> tuple[Any, ...]:
+    """One scale is NaN, as a poisoned channel's."""
+    scale = normal((*shape[:1], *[1] * (len(shape) - 1)), seed=15)
+    scale[2:3] = math.nan
+    return small(shape, dtype), scale
+
+
 def one_nan(at: int) -> Tensor:
     x = normal((67,), seed=10)
     x[at] = math.nan
@@ -282,4 +330,7 @@ def levels(name: str, count: int) -> tuple[Any, ...]:
     return x, thresholds.sort().values
 
 
-CASES = (*_affine_cases(), *_scaled_cases(), *_range_cases(), *_drawn_cases(), *_other_cases())
+CASES = (
+    *_affine_cases(), *_scaled_cases(), *_range_cases(), *_drawn_cases(), *_rounded_cases(), *_channel_cases(),
+    *_other_cases(),
+)  # fmt: skip

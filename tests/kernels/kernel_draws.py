@@ -93,6 +93,9 @@ def of_encoding(draw: Random) -> Iterator[Drawn]:
     for kind, dtype, top in (("linear", S8, 127.0), ("power", S16, 32767.0), ("fixed", torch.int32, 2.0**24)):
         magnitude = number(2.0**-7) if kind == "fixed" else draw.choice((magnitude_of, extremes))(x)
         yield "encode_scaled", (x, magnitude, kind, top, -top, top, rounding, key, dtype), 0
+        yield "round_scaled", (x, magnitude, kind, top, -top, top, rounding, key, dtype), 0
+    yield "encode_channels", (x, 127, key, S8), 0
+    yield "decode_channels", (integers(tuple(x.shape), S8), normal((len(x), *[1] * (x.dim() - 1)))), 0
     yield "encode_flag", (x, draw.choice((magnitude_of, extremes))(x), 8), 0
     yield "encode_binary", (x, magnitude_of(x), key), 0
     yield "encode_levels", (x, passes.table_of(15)), 0

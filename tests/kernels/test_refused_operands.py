@@ -95,6 +95,22 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: scaled(magnitude=THREE), ValueError, "magnitude must be one number .* or a range \\[2\\]"),
     (lambda: scaled(magnitude=THREE[:2], kind="fixed"), ValueError, "must be one number \\(0 dimensions\\), got"),
     (lambda: scaled(magnitude=ONE.double()), TypeError, "magnitude must be float32, got torch.float64"),
+    (lambda: encoding.encode_channels(C, 127, None, S8), TypeError, "x must be float32"),
+    (lambda: encoding.encode_channels(ONE, 127, None, S8), ValueError, "x must have at least one dimension"),
+    (lambda: encoding.encode_channels(F, 127, None, U8), TypeError, "codes must be int8, int16 or int32"),
+    (lambda: encoding.encode_channels(F, 128, None, S8), ValueError, "top must be from 1 to 127 for torch.int8"),
+    (lambda: encoding.encode_channels(F, 0, None, S16), ValueError, "top must be from 1 to 32767"),
+    (lambda: encoding.encode_channels(F, 2**24 + 1, None, torch.int32), ValueError, "top must be from 1 to 16777216"),
+    (lambda: encoding.encode_channels(F, 127, [1, 2, 3], S8), ValueError, "a key is"),
+    (lambda: encoding.decode_channels(C, THREE.view(3, 1, 1, 1)), TypeError, "codes must be int8 or int16 or int32"),
+    (lambda: encoding.decode_channels(W, SIX), ValueError, "scale must have one value for each of the first"),
+    (lambda: encoding.decode_channels(W, SIX.double().view(6, 1, 1, 1)), TypeError, "scale must be float32"),
+    (lambda: encoding.decode_channels(ONE.to(S8), ONE), ValueError, "scale must have one value for each"),
+    (lambda: rounded(x=C), TypeError, "x must be float32"),
+    (lambda: rounded(kind="log"), ValueError, "kind must be one of"),
+    (lambda: rounded(key=KEY), ValueError, "a key goes with stochastic rounding"),
+    (lambda: rounded(dtype=U8), TypeError, "codes must be int8, int16 or int32"),
+    (lambda: rounded(magnitude=THREE), ValueError, "magnitude must be one number .* or a range \\[2\\]"),
     (lambda: encoding.encode_flag(F, THREE, 8), ValueError, "magnitude must be one number .* or a range"),
     (lambda: encoding.encode_flag(F, ONE, 9), ValueError, "bits must be from 1 to 8"),
     (lambda: encoding.encode_binary(F, THREE), ValueError, "scale must be one number"),
@@ -235,6 +251,13 @@ def scaled(
     magnitude: torch.Tensor = ONE,
 ) -> Any:
     return encoding.encode_scaled(F, magnitude, kind, 127.0, -127.0, 127.0, rounding, key, dtype)
+
+
+def rounded(x: torch.Tensor = F, key: Key | None = None, **other: Any) -> Any:
+    given = {"magnitude": ONE, "kind": "linear", "dtype": S8} | other
+    return blocks.round_scaled(
+        x, given["magnitude"], given["kind"], 127.0, -127.0, 127.0, "nearest", key, given["dtype"]
+    )
 
 
 def far_apart(name: str) -> Any:

@@ -271,7 +271,7 @@ WRAPPERS = {
 OF_ANY_SHAPE = {
     "extremes": {"x"}, "encode_affine": {"x"}, "encode_scaled": {"x"}, "encode_flag": {"x"}, "encode_binary": {"x"},
     "encode_levels": {"x"}, "encode_ranged": {"x"}, "look_up": {"codes"}, "decode": {"codes", "scale", "zero"},
-    "pack_bits": {"codes"}, "apply_mask": {"g"},
+    "pack_bits": {"codes"}, "apply_mask": {"g"}, "round_scaled": {"x"}, "encode_channels": {"x"},
 }  # fmt: skip
 
 

@@ -1,4 +1,6 @@
 // Blocks of kernels that follow each other: what a training step calls most often costs one call instead of many.
+#include <algorithm>
+
 #include "calls.h"
 #include "encode.h"
 #include "gradients.h"
@@ -13,6 +15,21 @@ QBENCH_EXPORT void qbench_encode_ranged(
     qbench_encode_affine(
         x, n, extremes, extremes + 1, bits, integer_zero_point, seed, tensor, step, generator, codes, scale, zero,
         threads, isa);
+}
+
+// The values of n elements' codes.
+QBENCH_EXPORT void qbench_round_scaled(
+    const float* x, i64 n, const float* magnitude, i64 numbers, int kind, double divisor, double low, double high,
+    int rule, u32 seed, u32 tensor, u32 step, int type, float* values, int threads, int isa) {
+    EncodeJob job;
+    job.x = x;
+    job.key = {seed, tensor, step};
+    job.rule = rule;
+    job.out = values;
+    job.scale = scale_of(magnitude, numbers, kind, static_cast<float>(divisor));
+    set_limits(job, low, high, type);
+    job.type = FLOAT32;
+    if (encode_all(job, n, threads, isa)) std::fill_n(values, n, NAN);
 }
 
 // y [rows, channels] as codes, and the norm of the codes as a line; results as those of the parts.

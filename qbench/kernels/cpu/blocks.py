@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from qbench.kernels.cpu.calls import TYPES, call, drawing, number, numbers, pointer, rule_and_key
+from qbench.kernels.cpu.calls import KINDS, TYPES, call, drawing, number, numbers, pointer, rule_and_key
 
 
 def encode_ranged(
@@ -21,6 +21,19 @@ def encode_ranged(
         scale.data_ptr(), zero.data_ptr(), extremes.data_ptr(),
     )  # fmt: skip
     return codes, scale, zero, extremes
+
+
+def round_scaled(
+    x: Tensor, magnitude: Tensor, kind: str, divisor: float, low: float, high: float, rounding: str,
+    key: Sequence[int] | None, dtype: torch.dtype,
+) -> Tensor:  # fmt: skip
+    """Values."""
+    values = torch.empty_like(x)
+    call(
+        "round_scaled", x.data_ptr(), x.numel(), magnitude.data_ptr(), magnitude.numel(), KINDS.index(kind), divisor,
+        low, high, *rule_and_key(rounding, key), TYPES.index(dtype), values.data_ptr(),
+    )  # fmt: skip
+    return values
 
 
 def range_norm(

@@ -30,7 +30,8 @@ enum Isa { SCALAR = 0, AVX2 = 1, AVX512 = 2, NEON = 3 };
 constexpr i64 GRAIN = 64;
 
 enum Rule { NEAREST, HALF_UP, PHILOX, HASH, SIGN, SIGN_PHILOX, SIGN_HASH };
-enum Type { UINT8, INT8, INT16, INT32 };
+// FLOAT32: no codes, but the values that they stand for.
+enum Type { UINT8, INT8, INT16, INT32, FLOAT32 };
 
 struct Key {
     u32 seed, tensor, step;

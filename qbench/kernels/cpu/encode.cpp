@@ -104,6 +104,49 @@ QBENCH_EXPORT void qbench_encode_scaled(
     *scale = encode_all(job, n, threads, isa) ? NAN : job.scale;
 }
 
+namespace {
+
+// The elements of the channels that one thread takes, one channel after another.
+template <class Body>
+void for_channels(int threads, i64 n, i64 channels, const Body& body) {
+    in_parts(useful_threads(threads, n), channels, 1, [&](int, Range mine) {
+        for (i64 k = mine.begin; k < mine.end; ++k) body(k, Range{n / channels * k, n / channels * (k + 1)});
+    });
+}
+
+// Codes of a range that starts anywhere: random bits are drawn for whole groups, so those in front of the first are
+// encoded one by one.
+void encode_from_anywhere(EncodeJob job, Range range, const Loops& loops) {
+    i64 head[GRAIN], count = 0;
+    const bool draws = job.rule == PHILOX || job.rule == HASH;
+    for (i64 i = range.begin; draws && i % loops.group && i < range.end; ++i) head[count++] = i;
+    in_groups(loops, {range.begin + count, range.end}, [&](const Loops& some, Range part) { some.encode(job, part); });
+    job.x += range.begin;
+    loops.encode_at(job, head, {0, count});
+}
+
+}  // namespace
+
+QBENCH_EXPORT void qbench_encode_channels(
+    const float* x, i64 n, i64 channels, double top, int rule, u32 seed, u32 tensor, u32 step, int type, void* codes,
+    float* scale, int threads, int isa) {
+    const Loops& loops = loops_for(isa);
+    for_channels(threads, n, channels, [&](i64 k, Range range) {
+        Extremes all = no_extremes();
+        in_groups(loops, range, [&](const Loops& some, Range part) { all = joined(all, some.extremes(x, part)); });
+        float ends[2];
+        finish_extremes(all, range.end - range.begin, ends);
+        EncodeJob job;
+        job.x = x;
+        job.key = {seed, tensor, step};
+        job.rule = rule;
+        job.out = codes;
+        scale[k] = job.scale = scale_of(ends, 2, LINEAR, static_cast<float>(top));
+        set_limits(job, -top, top, type);
+        encode_from_anywhere(job, range, loops);
+    });
+}
+
 QBENCH_EXPORT void qbench_encode_flag(
     const float* x, i64 n, const float* magnitude, i64 numbers, int bits, i16* codes, float* scale, int threads,
     int isa) {
@@ -144,6 +187,14 @@ QBENCH_EXPORT void qbench_decode(
     const float offset = zero ? *zero : 0.0f;
     for_elements(threads, n, isa, [&](const Loops& loops, Range range) {
         loops.decode(codes, type, *scale, offset, out, range);
+    });
+}
+
+QBENCH_EXPORT void qbench_decode_channels(
+    const void* codes, int type, i64 n, i64 channels, const float* scale, float* out, int threads, int isa) {
+    for_channels(threads, n, channels, [&](i64 k, Range range) {
+        in_groups(loops_for(isa), range,
+                  [&](const Loops& loops, Range part) { loops.decode(codes, type, scale[k], 0.0f, out, part); });
     });
 }
 

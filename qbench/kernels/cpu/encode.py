@@ -50,6 +50,17 @@ def encode_scaled(
     return codes, scale
 
 
+def encode_channels(x: Tensor, top: float, key: Sequence[int] | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Codes, scale [K, 1, ..., 1]."""
+    codes, scale = torch.empty_like(x, dtype=dtype), torch.empty((len(x), *[1] * (x.dim() - 1)))
+    rule = rule_and_key("nearest" if key is None else "stochastic", key)
+    call(
+        "encode_channels", x.data_ptr(), x.numel(), len(x), top, *rule, TYPES.index(dtype), codes.data_ptr(),
+        scale.data_ptr(),
+    )  # fmt: skip
+    return codes, scale
+
+
 def encode_flag(x: Tensor, magnitude: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     """Codes, scale."""
     codes, scale = torch.empty_like(x, dtype=torch.int16), number()
@@ -91,6 +102,16 @@ def decode(codes: Tensor, scale: Tensor, zero: Tensor | None) -> Tensor:
     values = torch.empty_like(codes, dtype=torch.float32)
     call(
         "decode", codes.data_ptr(), TYPES.index(codes.dtype), codes.numel(), scale.data_ptr(), pointer(zero),
+        values.data_ptr(),
+    )  # fmt: skip
+    return values
+
+
+def decode_channels(codes: Tensor, scale: Tensor) -> Tensor:
+    """Values. scale: [K, 1, ..., 1]."""
+    values = torch.empty_like(codes, dtype=torch.float32)
+    call(
+        "decode_channels", codes.data_ptr(), TYPES.index(codes.dtype), codes.numel(), len(codes), scale.data_ptr(),
         values.data_ptr(),
     )  # fmt: skip
     return values

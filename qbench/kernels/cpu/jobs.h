@@ -56,6 +56,7 @@ struct BoundedErrorJob {
 
 // Codes out = clip(round(value / scale + zero), low, high); the values are x, the view of `codes` or of `direct`, or
 // those of `bounded` or `bounded_error`.
+// With the type FLOAT32 and without a zero, code * scale.
 struct EncodeJob {
     const float* x = nullptr;
     i64 x_from = 0;  // the element that stands first in `x`

@@ -63,9 +63,20 @@ bool encode_range(const EncodeJob& job, Range range) {
         return V::keep(V::at_least(y, y), clipped);  // 0 for NaN
     };
     const auto store = [&](i64 i, const typename V::I* codes, int vectors) __attribute__((always_inline)) {
-        store_codes<V>(out + (i - out_from), codes, vectors);
+        if constexpr (std::is_same_v<T, float>) {
+#pragma GCC unroll 4
+            for (int u = 0; u < vectors; ++u) V::store(out + (i - out_from) + u * V::WIDTH, V::to_float(codes[u]));
+        } else {
+            store_codes<V>(out + (i - out_from), codes, vectors);
+        }
     };
-    encode_by_rule<V, RULE>(job.key, range, value, store);
+    const auto finish = [&]([[maybe_unused]] Range piece) __attribute__((always_inline)) {
+        if constexpr (std::is_same_v<T, float>)
+            for_each_vector<V>(piece, [&](i64 i, int) __attribute__((always_inline)) {
+                V::store(out + (i - out_from), V::mul(V::load(out + (i - out_from)), scale));
+            });
+    };
+    encode_by_rule<V, RULE>(job.key, range, value, store, finish);
     return V::any(nan);
 }
 
@@ -116,8 +127,10 @@ bool encode(const EncodeJob& job, Range range) {
         case SIGN: return encode_sign<SIGN>(job, range);
         case SIGN_PHILOX: return encode_sign<SIGN_PHILOX>(job, range);
         case SIGN_HASH: return encode_sign<SIGN_HASH>(job, range);
-        default: return job.codes ? encode_by_type<View>(job, range) : encode_by_type<Plain>(job, range);
+        default: break;
     }
+    if (job.type == FLOAT32) return encode_by_number<float, Plain>(job, range);
+    return job.codes ? encode_by_type<View>(job, range) : encode_by_type<Plain>(job, range);
 }
 
 // Signed codes, rounded to nearest. Whether a NaN was met among the values.

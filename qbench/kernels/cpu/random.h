@@ -178,8 +178,8 @@ public:
     explicit Drawing(const Key& key) : generator_(key) {}
 
     // Arguments as those of encode_by_rule.
-    template <class Value, class Store>
-    QBENCH_INLINE void encode(Range range, const Value& value, const Store& store) {
+    template <class Value, class Store, class Finish>
+    QBENCH_INLINE void encode(Range range, const Value& value, const Store& store, const Finish& finish) {
         const typename V::Upward upward(this);
         for (i64 begin = range.begin; begin < range.end; begin += PIECE) {
             const Range piece{begin, begin + PIECE < range.end ? begin + PIECE : range.end};
@@ -187,6 +187,7 @@ public:
             upward.begin();
             round(piece, store);
             upward.end();
+            finish(piece);
         }
     }
 
@@ -226,17 +227,25 @@ private:
 };
 
 // Codes of a range by any rule but the SIGN ones: value(i) gives the clipped values of the vectors one after the other,
-// store(i, codes, vectors) takes the codes of the group that starts at element i.
-template <class V, int RULE, class Value, class Store>
-QBENCH_INLINE void encode_by_rule(const Key& key, Range range, const Value& value, const Store& store) {
+// store(i, codes, vectors) takes the codes of the group that starts at element i, perhaps where floats are rounded up;
+// finish(piece), behind it, comes where they are rounded to nearest.
+template <class V, int RULE, class Value, class Store, class Finish>
+QBENCH_INLINE void encode_by_rule(
+    const Key& key, Range range, const Value& value, const Store& store, const Finish& finish) {
     if constexpr (RULE == PHILOX || RULE == HASH) {
-        Drawing<V, RULE>(key).encode(range, value, store);
+        Drawing<V, RULE>(key).encode(range, value, store, finish);
     } else {
         for_each_group<V>(range, [&](i64 i, int vectors) __attribute__((always_inline)) {
             typename V::I codes[V::GROUP];
 #pragma GCC unroll 4
             for (int u = 0; u < vectors; ++u) codes[u] = Rounder<V, RULE>::fixed(value(i + u * V::WIDTH));
             store(i, codes, vectors);
+            finish(Range{i, i + vectors * V::WIDTH});
         });
     }
+}
+
+template <class V, int RULE, class Value, class Store>
+QBENCH_INLINE void encode_by_rule(const Key& key, Range range, const Value& value, const Store& store) {
+    encode_by_rule<V, RULE>(key, range, value, store, [](Range) {});
 }

@@ -66,6 +66,25 @@ __global__ void encode(const float* x, i64 count, const float* range_low, const 
     if (has_nan && reported) *reported = not_a_number();
 }
 
+// Codes with a scale for each channel, max|x| / top over its `length` elements; a block takes one channel.
+template <typename Code>
+__global__ void encode_channels(const float* x, i64 length, float top, i64 rounding, i64 seed, i64 tensor, i64 step,
+                                Code* codes, float* scales) {
+    __shared__ u32 largest;  // magnitudes are in the order of their bits, NaN above all
+    if (threadIdx.x == 0) largest = 0;
+    __syncthreads();  // for every thread
+    const i64 first = blockIdx.x * length;
+    u32 mine = 0;
+    for (i64 i = first + threadIdx.x; i < first + length; i += blockDim.x) mine = larger(mine, to_bits(fabsf(x[i])));
+    atomicMax(&largest, mine);
+    __syncthreads();  // of every thread
+    const float scale = scale_of(from_bits(largest), LINEAR, top);
+    const Encoder encoder(&scale, nullptr, -top, top, rounding, seed, tensor, step);
+    for (i64 i = first + threadIdx.x; i < first + length; i += blockDim.x)
+        codes[i] = (Code)encoder.code_of(x[i], encoder.rounder.word_of(i));
+    if (threadIdx.x == 0) scales[blockIdx.x] = scale;
+}
+
 extern "C" __global__ void encode_flag(const float* x, i64 count, const float* unit_, float* reported, float steps,
                                        i16* codes) {
     const float unit = *unit_;
@@ -142,6 +161,12 @@ __global__ void decode(const Code* codes, i64 count, const float* scale, const f
         for (int j = 0; j < 4; ++j) out.element[j] = multiply(subtract((float)quad.element[j], shift), unit);
         out.store(values, first, live);
     });
+}
+
+// scales: one for every `length` elements.
+template <typename Code>
+__global__ void decode_channels(const Code* codes, i64 count, i64 length, const float* scales, float* values) {
+    for_each(count, [&](i64 i) { values[i] = multiply((float)codes[i], scales[i / length]); });
 }
 
 extern "C" __global__ void random_words(i64 count, i64 rounding, i64 seed, i64 tensor, i64 step, i64* words) {

@@ -98,6 +98,16 @@ def scale_of(magnitude: Tensor, kind: str, divisor: float) -> tuple[Tensor, Tens
     return scale, reported
 
 
+def encode_channels(x: Tensor, top: float, key: Sequence[int] | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Codes clip(round(x / scale), -top, top) in ``dtype``, and each channel's scale max|x| / top."""
+    codes = dense(x.shape, dtype, x.device)
+    scale = dense((len(x), *[1] * (x.dim() - 1)), torch.float32, x.device)
+    length = x.shape[1:].numel()
+    arguments = (x, length, float(top), *draw_if(key), codes, scale)
+    launch(f"encode_channels<{CODE_NAMES[dtype]}>", len(x), *arguments, device=x.device)
+    return codes, scale
+
+
 def encode_flag(x: Tensor, magnitude: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     """Codes in units of the fine grid: fine where |x| is below the coarse unit, coarse from there."""
     codes, steps = dense(x.shape, torch.int16, x.device), 2.0 ** (bits - 1)
@@ -139,6 +149,14 @@ def decode(codes: Tensor, scale: Tensor, zero: Tensor | None) -> Tensor:
         f"decode<{CODE_NAMES[codes.dtype]}>", flat_grid(codes.numel(), codes.device),
         codes, codes.numel(), scale, zero, values, device=codes.device,
     )  # fmt: skip
+    return values
+
+
+def decode_channels(codes: Tensor, scale: Tensor) -> Tensor:
+    """code * scale[k]; scale: [K, 1, ..., 1]."""
+    count, device, values = codes.numel(), codes.device, dense(codes.shape, torch.float32, codes.device)
+    kernel, grid = f"decode_channels<{CODE_NAMES[codes.dtype]}>", flat_grid(count, device, per_thread=1)
+    launch(kernel, grid, codes, count, codes.shape[1:].numel(), scale, values, device=device)
     return values
 
 

@@ -22,6 +22,7 @@ for host functions unless it is told that there are none."""
 
 BYTES = ("u8", "i8")
 CODES = ("u8", "i8", "i16", "i32")
+SIGNED = ("i8", "i16", "i32")
 FACTORS = ("u8", "i8", "i16")
 GRADIENTS = ("float", "i8", "i16")
 
@@ -36,6 +37,7 @@ KERNELS: dict[str, tuple[str, ...]] = {
         "reset_extremes", "tensor_extremes", "prepare_affine", "prepare_scaled", "prepare_flag", "encode_flag",
         "encode_binary", "encode_levels", "random_words",
         *_instances("encode", CODES), "look_up", *_instances("decode", CODES),
+        *_instances("encode_channels", SIGNED), *_instances("decode_channels", SIGNED),
     ),
     "views": (
         "mark_elements", "view_extremes", "finished_view", "apply_mask", "view_gradient_extremes", "unpack_chunk_keys",

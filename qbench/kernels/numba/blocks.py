@@ -7,6 +7,6 @@ from qbench.kernels.numba import encode as loops
 from qbench.kernels.reference import encode, passes, pooling
 from qbench.kernels.reference import range_norm as lines
 
-encode_ranged, range_norm, range_norm_gradient_, encode_error, encode_error_pair = composed.bound(
+encode_ranged, round_scaled, range_norm, range_norm_gradient_, encode_error, encode_error_pair = composed.bound(
     encode, passes, lines, pooling, loops
 )

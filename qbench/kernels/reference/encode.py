@@ -93,6 +93,15 @@ def power_of_two(largest: Tensor) -> Tensor:
     return torch.where(largest == 0, 1.0, torch.where(largest.isfinite(), power, torch.nan))
 
 
+def encode_channels(x: Tensor, top: float, key: Sequence[int] | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Codes clip(round(x / scale), -top, top) in ``dtype``, and each channel's scale max|x| / top."""
+    shape = (*x.shape[:1], *[1] * (x.dim() - 1))
+    largest = x.abs().reshape(len(x), -1).amax(1) if x.numel() else x.new_zeros(len(x))
+    scale = usable(largest / number(top, x)).view(shape)
+    rounded = rounded_to_integer(x / scale, "nearest" if key is None else "stochastic", key)
+    return channels_last(clipped(rounded, -top, top).to(dtype)), scale
+
+
 def encode_flag(x: Tensor, magnitude: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     """Codes in units of the fine grid, P / 4^(bits - 1); coarse ones where |x| reaches P / 2^(bits - 1)."""
     steps = 2.0 ** (bits - 1)
@@ -131,6 +140,11 @@ def decode(codes: Tensor, scale: Tensor, zero: Tensor | None) -> Tensor:
     """(float(code) - zero) * scale."""
     values = codes.to(torch.float32)
     return (values if zero is None else values - zero) * scale
+
+
+def decode_channels(codes: Tensor, scale: Tensor) -> Tensor:
+    """code * scale[k]; scale: [K, 1, ..., 1]."""
+    return codes.to(torch.float32) * scale
 
 
 def rounded_to_integer(v: Tensor, rounding: str, key: Sequence[int] | None) -> Tensor:

@@ -188,6 +188,14 @@ MUTATIONS = [
          "subtract(multiply((float)quad.element[j], unit), multiply(shift, unit))"),
     ),
     *_of(
+        "encode", "encode_channels decode_channels",
+        ("no barrier behind a channel's start", "__syncthreads();  // for every thread", ";"),
+        ("no barrier behind a channel's largest", "__syncthreads();  // of every thread", ";"),
+        ("largest value for magnitude", "to_bits(fabsf(x[i]))", "to_bits(x[i])"),
+        ("random word of the place in the channel", "encoder.rounder.word_of(i)", "encoder.rounder.word_of(i - first)"),
+        ("one scale for all channels", "scales[i / length]", "scales[0]"),
+    ),
+    *_of(
         "views", "affine_view level_view apply_mask view_gradient_extremes",
         ("halves of a byte exchanged", "bits | next << 4", "next | bits << 4"),
         ("every lane writes its byte", "relu && live && threadIdx.x % 2 == 0", "relu && live"),
