@@ -90,6 +90,12 @@ class Quantizer:
         return _signed_type(self.largest_integer)
 
     @property
+    def is_fixed_grid(self) -> bool:
+        """Whether the values do not depend on the tensor: then those of the format keep their codes when they are
+        encoded again, however that rounds."""
+        return False
+
+    @property
     def is_stochastic(self) -> bool:
         """Whether encoding draws random bits."""
         return getattr(self, "rounding", "nearest") == "stochastic"
@@ -200,6 +206,10 @@ class Direct(Quantizer):
                 f"Direct with {self.bits} bits and limit {self.limit} has no value but 0; give it a limit of at least "
                 f"{2.0 ** (1 - self.bits)}, or more bits"
             )
+
+    @property
+    def is_fixed_grid(self) -> bool:
+        return True
 
     @property
     def largest_integer(self) -> float:
@@ -347,6 +357,10 @@ class FixedPoint(Quantizer):
             raise InputError(
                 f"integer and fraction bits of FixedPoint make words of 1 to {_MOST_BITS} bits, not {length}"
             )
+
+    @property
+    def is_fixed_grid(self) -> bool:
+        return True
 
     @property
     def largest_integer(self) -> float:

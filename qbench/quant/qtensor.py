@@ -54,9 +54,7 @@ class QTensor:
             return look_up(self.codes, self.table)
         if self.scale is None:
             return self.codes.float()
-        if self.scale.dim() == 0:
-            return decode(self.codes, self.scale, self.zero_point)
-        return self.integers() * self.scale
+        return decode(self.codes, self.scale, self.zero_point)
 
 
 def dequantize(q: QTensor, dtype: torch.dtype = torch.float32) -> Tensor:

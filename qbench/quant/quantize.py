@@ -10,15 +10,16 @@ zeros, a constant tensor its value within one step, an empty tensor an empty ten
 from __future__ import annotations
 
 from functools import singledispatch
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from qbench.kernels import encoding
-from qbench.kernels.blocks import encode_ranged
+from qbench.kernels.blocks import encode_ranged, round_scaled
 from qbench.kernels.checks import require_type
 from qbench.kernels.constants import constant
-from qbench.kernels.random import Key, stochastic_round
+from qbench.kernels.random import Key
 from qbench.quant.formats import (
     Affine,
     Binary,
@@ -45,15 +46,29 @@ def quantize(x: Tensor, spec: Quantizer, key: Key, limits: Tensor | None = None)
     shape in the format's ``code_dtype``.
     Raises TypeError for another type, ValueError for a single number in a format with a scale per channel.
     """
+    _check(x, spec)
+    scaling = _scaling(spec, x, limits)
+    return _encode(spec, x, key, limits) if scaling is None else _scaled(spec, x, scaling, key)
+
+
+def rounded(x: Tensor, spec: Quantizer, key: Key, limits: Tensor | None = None) -> Tensor:
+    """The values of :func:`quantize`, float32; formats of signed codes on one scale make no codes on the way."""
+    _check(x, spec)
+    scaling = _scaling(spec, x, limits)
+    if scaling is None:
+        return _encode(spec, x, key, limits).dequantize()
+    return round_scaled(x, *scaling.arguments(spec, key))
+
+
+def _check(x: Tensor, spec: Quantizer) -> None:
     require_type(x, "x", torch.float32)
     if not x.dim() and getattr(spec, "granularity", "tensor") == "channel":
         raise ValueError("a format with a scale per channel takes tensors with at least one dimension")
-    return _encode(spec, x, key, limits)
 
 
 @singledispatch
 def _encode(spec: Quantizer, x: Tensor, key: Key, limits: Tensor | None) -> QTensor:
-    """A new format registers its function here."""
+    """A new format registers its function here, or its scaling with :func:`_scaling`."""
     raise TypeError(f"no quantizer for {type(spec).__name__}")
 
 
@@ -80,36 +95,10 @@ def _affine(spec: Affine, x: Tensor, key: Key, limits: Tensor | None) -> QTensor
 
 
 @_encode.register
-def _symmetric(spec: Symmetric, x: Tensor, key: Key, limits: Tensor | None) -> QTensor:
-    top = spec.largest_integer
-    if spec.granularity == "channel":
-        return _symmetric_channels(spec, x, key)
-    return _scaled(spec, x, _extent(x, limits), "linear", top, (-top, top), key)
-
-
-def _symmetric_channels(spec: Symmetric, x: Tensor, key: Key) -> QTensor:
-    """One scale per channel (dimension 0), in plain operations: only weights are quantised so."""
-    top = spec.largest_integer
-    shape = (*x.shape[:1], *[1] * (x.dim() - 1))
-    largest = x.abs().reshape(x.shape[0], -1).amax(1).view(shape) if x.numel() else x.new_zeros(shape)
-    scale = largest / constant(top, x.device)  # CUDA would multiply by a Python number's reciprocal
-    scale = torch.where(scale < torch.finfo(scale.dtype).tiny, 1.0, scale)
-    scale = torch.where(scale.isfinite(), scale, torch.nan)
-    y = (x / scale).nan_to_num(0.0)
-    rounded = stochastic_round(y, key) if spec.is_stochastic else y.round()
-    return QTensor(rounded.clamp(-top, top).to(code_type(spec)), scale, None, spec)
-
-
-@_encode.register
-def _direct(spec: Direct, x: Tensor, key: Key, limits: Tensor | None) -> QTensor:
-    top = spec.largest_integer
-    return _scaled(spec, x, constant(2.0 ** (1 - spec.bits), x.device), "fixed", 1.0, (-top, top), key)
-
-
-@_encode.register
-def _shift(spec: Shift, x: Tensor, key: Key, limits: Tensor | None) -> QTensor:
-    top = spec.largest_integer
-    return _scaled(spec, x, _extent(x, limits), "power", 2.0 ** (spec.bits - 1), (-top, top), key)
+def _symmetric_channels(spec: Symmetric, x: Tensor, key: Key, limits: Tensor | None) -> QTensor:
+    top = int(spec.largest_integer)
+    codes, scale = encoding.encode_channels(x, top, random_bits(spec, key), code_type(spec))
+    return QTensor(codes, scale, None, spec)
 
 
 @_encode.register
@@ -122,7 +111,7 @@ def _flag(spec: Flag, x: Tensor, key: Key, limits: Tensor | None) -> QTensor:
 @_encode.register
 def _constant(spec: Constant, x: Tensor, key: Key, limits: Tensor | None) -> QTensor:
     top = spec.largest_integer
-    q = _scaled(spec, x, _extent(x, limits), "power", float(spec.levels), (-top, top), key)
+    q = _scaled(spec, x, Scaling(_extent(x, limits), "power", float(spec.levels), -top, top), key)
     assert q.scale is not None
     # The tensor's own scale is discarded, except where it says that the tensor is not finite.
     return QTensor(q.codes, q.scale * 0 + 2.0 ** (1 - spec.grid_bits), None, spec)
@@ -133,12 +122,6 @@ def _binary(spec: Binary, x: Tensor, key: Key, limits: Tensor | None) -> QTensor
     assert spec.scale != "glorot", "a glorot scale is resolved per layer before anything is quantised"
     codes, scale = encoding.encode_binary(x, constant(spec.scale, x.device), random_bits(spec, key))
     return QTensor(codes, scale, None, spec)
-
-
-@_encode.register
-def _fixed_point(spec: FixedPoint, x: Tensor, key: Key, limits: Tensor | None) -> QTensor:
-    half, step = spec.largest_integer, constant(2.0**-spec.fraction_bits, x.device)
-    return _scaled(spec, x, step, "fixed", 1.0, (-half, half - 1), key, nearest="half_up")
 
 
 @_encode.register
@@ -158,20 +141,54 @@ def _extent(x: Tensor, limits: Tensor | None) -> Tensor:
     return encoding.extremes(x) if limits is None else limits
 
 
-def _scaled(
-    spec: Quantizer,
-    x: Tensor,
-    magnitude: Tensor,
-    kind: str,
-    divisor: float,
-    clip: tuple[float, float],
-    key: Key,
-    *,
-    nearest: str = "nearest",
-) -> QTensor:
-    """A format of signed codes on one scale; see :func:`qbench.kernels.encoding.encode_scaled` for ``kind``."""
-    rounding = "stochastic" if spec.is_stochastic else nearest
-    codes, scale = encoding.encode_scaled(
-        x, magnitude, kind, divisor, *clip, rounding, random_bits(spec, key), code_type(spec)
-    )
+class Scaling(NamedTuple):
+    """How codes come from values, as :func:`qbench.kernels.encoding.encode_scaled` takes it: magnitude, kind, divisor,
+    the lowest and highest code, and the rounding to nearest."""
+
+    magnitude: Tensor
+    kind: str
+    divisor: float
+    low: float
+    high: float
+    nearest: str = "nearest"
+
+    def arguments(self, spec: Quantizer, key: Key) -> tuple[Any, ...]:
+        """All that the kernels take behind the values."""
+        *numbers, nearest = self
+        rounding = "stochastic" if spec.is_stochastic else nearest
+        return *numbers, rounding, random_bits(spec, key), code_type(spec)
+
+
+@singledispatch
+def _scaling(spec: Quantizer, x: Tensor, limits: Tensor | None) -> Scaling | None:
+    """That of a format of signed codes on one scale; None for every other."""
+    return None
+
+
+@_scaling.register
+def _of_symmetric(spec: Symmetric, x: Tensor, limits: Tensor | None) -> Scaling | None:
+    top = spec.largest_integer
+    return None if spec.granularity == "channel" else Scaling(_extent(x, limits), "linear", top, -top, top)
+
+
+@_scaling.register
+def _of_direct(spec: Direct, x: Tensor, limits: Tensor | None) -> Scaling:
+    top = spec.largest_integer
+    return Scaling(constant(2.0 ** (1 - spec.bits), x.device), "fixed", 1.0, -top, top)
+
+
+@_scaling.register
+def _of_shift(spec: Shift, x: Tensor, limits: Tensor | None) -> Scaling:
+    top = spec.largest_integer
+    return Scaling(_extent(x, limits), "power", 2.0 ** (spec.bits - 1), -top, top)
+
+
+@_scaling.register
+def _of_fixed_point(spec: FixedPoint, x: Tensor, limits: Tensor | None) -> Scaling:
+    half, step = spec.largest_integer, constant(2.0**-spec.fraction_bits, x.device)
+    return Scaling(step, "fixed", 1.0, -half, half - 1, nearest="half_up")
+
+
+def _scaled(spec: Quantizer, x: Tensor, scaling: Scaling, key: Key) -> QTensor:
+    codes, scale = encoding.encode_scaled(x, *scaling.arguments(spec, key))
     return QTensor(codes, scale, None, spec)

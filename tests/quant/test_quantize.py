@@ -28,7 +28,7 @@ from qbench.quant.formats import (
     Symmetric,
 )
 from qbench.quant.qtensor import QTensor, dequantize
-from qbench.quant.quantize import quantize
+from qbench.quant.quantize import quantize, rounded
 from qbench.recipe import ClippedMaster, RangeNorm
 
 KEY = Key(7, 8, 9)
@@ -224,6 +224,15 @@ def test_extremes_that_are_known_already_give_the_same_codes(spec: Quantizer) ->
     measured, given = quantize(x, spec, KEY), quantize(x, spec, KEY, torch.stack([x.min(), x.max()]))
     assert torch.equal(measured.codes, given.codes)
     assert torch.equal(measured.dequantize(), given.dequantize())
+
+
+@every_format
+@pytest.mark.parametrize("spoil", [0.3, math.nan, math.inf])
+@pytest.mark.parametrize("shape", [(33, 7), (2, 5, 6, 7), (0, 3)], ids=str)
+def test_values_without_codes_are_those_of_the_codes(shape: tuple[int, ...], spoil: float, spec: Quantizer) -> None:
+    x = sample(*shape)
+    x[-1:] = spoil
+    assert torch.equal(*(values.nan_to_num(-99.0) for values in (rounded(x, spec, KEY), encode(spec, x).dequantize())))
 
 
 def test_mean_extremes_are_those_of_the_samples() -> None:
