@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from qbench.errors import InputError
-from qbench.nn.activation import relu_for
+from qbench.nn.block_end import EndParts, block_end
 from qbench.nn.blocks import Branch, ConvNormAct, LinearNormAct
 from qbench.nn.coded import CodedWeight
 from qbench.nn.eligible import check_model, is_layer, layers_of
@@ -96,12 +96,12 @@ class QuantizedConvNormAct(nn.Module):
         self.conv = context.layer(cast(nn.Conv2d, block.conv), f"{name}.conv")
         self.norm = context.norm(cast(FloatNorm, block.norm), f"{name}.norm", self.conv)
         self.norm_error = context.gradient_site(recipe.norm_error, f"{name}/norm_error")
-        self.activation = block.activation
-        self.relu = relu_for(recipe, self.norm)
         self.output = context.output_site(f"{name}/output")
         self.trunk = context.value_site(recipe.trunk if block.to_trunk else None, f"{name}/trunk")
         inner_error = None if block.to_trunk else recipe.branch_error
         self.branch_error = context.gradient_site(inner_error, f"{name}/branch_error")
+        parts = EndParts(self.norm_error, block.activation, self.trunk, self.branch_error)
+        self.end = block_end(recipe, self.norm, parts)
         self.fused = fused_block(
             BlockParts(
                 recipe, context.layer_recipe(block.conv), self.conv, self.norm, self.norm_error, self.branch_error,
@@ -114,12 +114,7 @@ class QuantizedConvNormAct(nn.Module):
         """As the float block: x [N, C_in, H, W], trunk [N, C_out, H', W'] added before the activation."""
         if self.fused is not None and self.fused.serves:
             return self.fused(x, trunk)
-        y: Tensor = self.norm_error(self.norm(self.conv(x)))
-        if trunk is not None:
-            y = y + trunk
-        if self.activation:
-            y = self.relu(y)
-        return cast(Tensor, self.branch_error(self.trunk(y)))
+        return self.end(self.norm(self.conv(x)), trunk)
 
 
 class QuantizedLinearNormAct(nn.Module):
@@ -132,7 +127,7 @@ class QuantizedLinearNormAct(nn.Module):
         self.norm = context.norm(cast(FloatNorm, block.norm), f"{name}.norm", self.linear)
         self.norm_error = context.gradient_site(recipe.norm_error, f"{name}/norm_error")
         self.branch_error = context.gradient_site(recipe.branch_error, f"{name}/branch_error")
-        self.relu = relu_for(recipe, self.norm)
+        self.end = block_end(recipe, self.norm, EndParts(self.norm_error, True, nn.Identity(), self.branch_error))
         self.output = context.output_site(f"{name}/output")
         self.fused = fused_block(
             BlockParts(
@@ -146,7 +141,7 @@ class QuantizedLinearNormAct(nn.Module):
         """As the float block: x [N, in_features] -> [N, out_features]."""
         if self.fused is not None and self.fused.serves:
             return self.fused(x, None)
-        return cast(Tensor, self.branch_error(self.relu(self.norm_error(self.norm(self.linear(x))))))
+        return self.end(self.norm(self.linear(x)), None)
 
 
 @dataclass

@@ -270,7 +270,7 @@ class QuantizedLayer(CodedWeight):
         """The forward product and the bias."""
         bias: Tensor | None = self.bias
         if bias is not None and self.bias_site is not None:
-            bias = self.bias_site(bias.detach()).dequantize()
+            bias = self.bias_site.rounded(bias.detach())
         if isinstance(x, Tensor) and isinstance(weight, Tensor):
             return self.product.plain(x, weight, bias)
         y = self.product.forward(x, weight)
@@ -291,7 +291,7 @@ class QuantizedLayer(CodedWeight):
     def weight_gradient(self, activation: Value, error: WeightError) -> Tensor:
         """The (quantised) gradient of the weight."""
         grad = self.product.weight_grad(activation, error, self.weight.shape)
-        return grad if self.gradient_site is None else self.gradient_site(grad).dequantize()
+        return grad if self.gradient_site is None else self.gradient_site.rounded(grad)
 
 
 class _QuantizedProduct(torch.autograd.Function):

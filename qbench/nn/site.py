@@ -22,7 +22,7 @@ from qbench.nn.uncompiled import uncompiled
 from qbench.nn.views import Held
 from qbench.quant.formats import Affine, Quantizer
 from qbench.quant.qtensor import QTensor
-from qbench.quant.quantize import quantize
+from qbench.quant.quantize import quantize, rounded
 from qbench.quant.ranges import measure_range, poisoned
 
 OBSERVE_EVERY = 50
@@ -115,11 +115,24 @@ class Site(nn.Module):
     def forward(self, x: Tensor, measured: Tensor | None = None) -> QTensor:
         """Encode ``x`` (float32, any shape). measured: its extremes, float32 [2], where they are known already."""
         x = materialised(x)
+        known = Known.found(x)
+        if known is not None and known.grid is not None and shares_grid(known.grid.format, self.spec):
+            return self.observe(replace(known.grid, format=self.format), lambda: x)
+        if known is not None and measured is None:
+            measured = known.extremes
         # Activations alone are read in several places. A leaf, a batch or a parameter, outlives the step and would keep
         # its codes, also when it is changed as ``x.data.add_()`` and fused optimisers do, which nothing counts.
         if self.is_repeatable and not x.is_leaf:
             return self.observe(self._encode_known(Known.of(x).codes, lambda: x, measured), lambda: x)
         return self.observe(self._encode(x, measured), lambda: x)
+
+    @torch.no_grad()
+    def rounded(self, x: Tensor, measured: Tensor | None = None) -> Tensor:
+        """The values of :meth:`forward`'s codes, float32 in memory of their own, which need not be made."""
+        if self.is_observed or self.is_tracked:
+            return self(x, measured).dequantize()  # type: ignore[no-any-return]
+        x = materialised(x)
+        return rounded(x, self.format, self.key, self._known_limits(measured))
 
     @torch.no_grad()
     def encode_again(self, x: Tensor) -> QTensor:
@@ -260,20 +273,36 @@ Found = dict[Quantizer, tuple[QTensor, Tensor | None]]
 
 
 class Known:
-    """Codes of a tensor that is quantised in several places, as a trunk is that a branch and a shortcut read: kept with
-    the tensor until it is changed or gone."""
+    """What is known of a tensor: kept with it until it is changed or gone.
+
+    codes: where it is quantised in several places, as a trunk is that a branch and a shortcut read. extremes: float32
+    [2], where its producer found them. grid: its codes, where its producer rounded it to a fixed grid.
+    """
 
     def __init__(self, version: int) -> None:
         self.version = version
         self.codes: Found = {}
+        self.extremes: Tensor | None = None
+        self.grid: QTensor | None = None
+
+    @classmethod
+    def found(cls, x: Tensor) -> Known | None:
+        """What is known of ``x`` as it is now; None where nothing is."""
+        known: Known | None = getattr(x, "qbench_known", None)
+        return known if known is not None and known.version == x._version else None
 
     @classmethod
     def of(cls, x: Tensor) -> Known:
-        """What is known of ``x`` as it is now."""
-        known: Known | None = getattr(x, "qbench_known", None)
-        if known is None or known.version != x._version:
+        """The same, to be added to. ``x`` counts its changes: it is no tensor of ``torch.inference_mode``."""
+        known = cls.found(x)
+        if known is None:
             known = x.qbench_known = cls(x._version)  # type: ignore[attr-defined]
         return known
+
+
+def shares_grid(one: Quantizer, other: Quantizer) -> bool:
+    """Whether values that one format gave have the same codes in the other, however that rounds."""
+    return one.is_fixed_grid and nearest_version(one) == nearest_version(other)
 
 
 Watcher = Callable[[Site, QTensor, Tensor], None]
@@ -306,7 +335,12 @@ class GradientSite(nn.Module):
             return x
         (token, source), sink = parted(x), GradientSink()
         y = apply_function(_QuantizeGradient, token, self.site, sink_of(x), sink)
-        return y if source is None else defer(y, source, sink)
+        if source is not None:
+            return defer(y, source, sink)
+        known = Known.found(token)
+        if known is not None:
+            y.qbench_known = known  # type: ignore[attr-defined]  # a view counts the changes of what it shows
+        return y
 
 
 class _QuantizeGradient(torch.autograd.Function):
@@ -320,6 +354,8 @@ class _QuantizeGradient(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         g = ctx.sink.joined(grads[0])
         values = g.values(grads[0].shape) if isinstance(g, Pooled) else g
+        if ctx.x_sink is None or not ctx.x_sink.is_wanted:
+            return ctx.site.rounded(values), None, None, None
         return sent_in_codes(ctx.site(values), ctx.x_sink), None, None, None
 
 
@@ -346,8 +382,7 @@ class _StraightThrough(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, site: Site) -> Tensor:
-        value: Tensor = site(x).dequantize()  # its own memory: whoever comes next may write over it
-        return value
+        return site.rounded(x)
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
