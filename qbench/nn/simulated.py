@@ -15,6 +15,7 @@ from typing import TypeGuard
 import torch
 from torch import Tensor
 
+from qbench.kernels.constants import constant
 from qbench.kernels.encoding import encode_affine, extremes
 from qbench.kernels.reference.line_gradient import finish
 from qbench.nn.error_line import ErrorLine
@@ -199,9 +200,7 @@ def conv_input_grad(
         filters = w.values.to(values.dtype)
         if values.dtype == torch.float32:
             return _transposed(values, filters, input_shape, geometry)
-        # Only the shape of the input is read; expanding one element allocates nothing.
-        shape_only = values.new_empty(1).expand(input_shape)
-        return _backward(values, shape_only, filters, geometry, input_needed=True)
+        return _backward(values, _shape_only(input_shape, values), filters, geometry, input_needed=True)
 
     # The sum runs over filters and taps.
     return _rescale(_exact(product, e, _window_bound(w.values, (0, 2, 3))), e.scale, w.scale)
@@ -227,7 +226,7 @@ def conv_weight_grad(
 
 def _weight_grad_sums(a: Operand, e: Operand, weight_shape: torch.Size, geometry: Geometry) -> Tensor:
     def product(values: Tensor) -> Tensor:
-        shape_only = values.new_empty(1).expand(weight_shape)
+        shape_only = _shape_only(weight_shape, values)
         return _backward(values, a.values.to(values.dtype), shape_only, geometry, input_needed=False)
 
     return _exact(product, e, _reduction_bound(a, (0, 2, 3)))
@@ -236,6 +235,13 @@ def _weight_grad_sums(a: Operand, e: Operand, weight_shape: torch.Size, geometry
 def _codes(error: ErrorLine) -> Operand:
     """The codes alone: what they stand for comes behind the sums."""
     return Operand(error.codes.float(), error.slope, 255)
+
+
+def _shape_only(shape: torch.Size, like: Tensor) -> Tensor:
+    """What stands for a tensor of which the shape alone is read: one element takes no memory, and one that every step
+    shares no operator in a step that is replayed."""
+    one = constant(0.0, like.device) if like.dtype == torch.float32 else like.new_empty(1)
+    return one.expand(shape)
 
 
 def _transposed(error: Tensor, weight: Tensor, input_shape: torch.Size, geometry: Geometry) -> Tensor:

@@ -15,7 +15,7 @@ from qbench.nn.layers import QuantizedLayer
 from qbench.nn.site import nearest_version, tensor_id
 from qbench.optim.base import OptimizerConfig, RuleOptimizer, suite_optimizer
 from qbench.quant.formats import Quantizer
-from qbench.quant.quantize import quantize
+from qbench.quant.quantize import rounded
 
 GATHERED = "gathered"
 """Key of the optimiser's state under which gradients of earlier batches wait."""
@@ -47,8 +47,9 @@ class CodedOptimizer(RuleOptimizer):
         self.batches = batches
         self._others = others
         floats = {id(parameter) for parameter in converted.parameters()}
-        self._names = {p: name for name, p in converted.model.named_parameters() if id(p) in floats}
-        self._rest = suite_optimizer(converted, settings) if self._names else None
+        named = ((name, p) for name, p in converted.model.named_parameters() if id(p) in floats)
+        self._roundings = {parameter: tensor_id(f"{name}/update") for name, parameter in named}
+        self._rest = suite_optimizer(converted, settings) if self._roundings else None
         if self._rest is not None:
             self.param_groups += self._rest.param_groups
             self._rest.state = self.state
@@ -114,6 +115,5 @@ class CodedOptimizer(RuleOptimizer):
 
     @torch.no_grad()
     def _round_others(self, spec: Quantizer) -> None:
-        for parameter, name in self._names.items():
-            key = self.clock.key(tensor_id(f"{name}/update"))
-            parameter.copy_(quantize(parameter, spec, key).dequantize())
+        for parameter, identity in self._roundings.items():
+            parameter.copy_(rounded(parameter, spec, self.clock.key(identity)))

@@ -10,7 +10,7 @@ struct Thresholds {
     // Copies the thresholds to shared memory; every thread of the block takes part.
     DEVICE Thresholds(const float* source, i64 count_, float* shared) : values(shared), count((int)count_) {
         for (int i = threadIdx.x; i < count; i += blockDim.x) shared[i] = source[i];
-        __syncthreads();
+        __syncthreads();  // all thresholds are there
     }
 
     // NaN is above all of them.

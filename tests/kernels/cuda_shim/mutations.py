@@ -183,7 +183,7 @@ MUTATIONS = [
         "encode", "encode_flag encode_levels decode",
         ("fine and coarse at the border", "fabsf(y) >= 1.0f", "fabsf(y) > 1.0f"),
         ("threshold belongs to the upper level", "value <= values[middle]", "value < values[middle]"),
-        ("no barrier behind the thresholds", "__syncthreads();", ";"),
+        ("no barrier behind the thresholds", "__syncthreads();  // all thresholds are there", ";"),
         ("zero point after the scale", "multiply(subtract((float)quad.element[j], shift), unit)",
          "subtract(multiply((float)quad.element[j], unit), multiply(shift, unit))"),
     ),
