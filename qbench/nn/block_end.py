@@ -80,7 +80,7 @@ class RectifiedEnd:
         """y, trunk: float32 [N, C, H, W] or [N, C]."""
         found = Found()
         value = apply_function(_RectifiedEnd, y, trunk, self, found)
-        if not value.is_inference():
+        if value.requires_grad:  # else it may outlive the step, or be saved, and what is known of it as well
             known = Known.of(value)
             known.extremes, known.grid = found.extremes, found.grid
         return value

@@ -99,7 +99,7 @@ def encoded(site: Site, x: Tensor) -> list[str]:
 
 
 def test_the_next_format_need_not_measure() -> None:
-    value = RectifiedEnd(parts(), Symmetric(8))(torch.randn(4, 3, 5, 5), None)
+    value = RectifiedEnd(parts(), Symmetric(8))(torch.randn(4, 3, 5, 5, requires_grad=True), None)
     site = Site(Symmetric(8), "next", Clock(step=1))
     assert encoded(site, value) == ["encode_scaled"]
     assert encoded(site, value.mul_(2)) == ["extremes", "encode_scaled"]
@@ -108,17 +108,18 @@ def test_the_next_format_need_not_measure() -> None:
 @pytest.mark.parametrize("reader", [GRID, STOCHASTIC], ids=str)
 def test_what_lies_on_the_grid_has_its_codes(reader: Quantizer) -> None:
     end = RectifiedEnd(parts(trunk=STOCHASTIC), reader)
-    value = end(torch.randn(4, 3, 5, 5), torch.randn(4, 3, 5, 5))
+    value = end(torch.randn(4, 3, 5, 5, requires_grad=True), torch.randn(4, 3, 5, 5))
     site = Site(reader, "next", Clock(step=1))
     tap = GradientSite(COARSE, "tap", Clock(step=1))(value)
     assert encoded(site, value) == encoded(site, tap) == []
     assert encoded(Site(COARSE, "other", Clock(step=1)), value) == ["encode_scaled"]
     value.detach()[0, 0] = 0.3
-    assert encoded(site, value) == encoded(site, tap) == ["encode_scaled"]
+    assert encoded(site, value) == ["encode_scaled"]
+    assert Known.found(tap) is None  # what it shows has changed
 
 
 def test_no_codes_are_held_for_another_format() -> None:
-    value = RectifiedEnd(parts(trunk=GRID), Symmetric(8))(torch.randn(4, 3, 5, 5), None)
+    value = RectifiedEnd(parts(trunk=GRID), Symmetric(8))(torch.randn(4, 3, 5, 5, requires_grad=True), None)
     known = Known.found(value)
     assert known is not None
     assert known.grid is None and known.extremes is None  # those of the values before they were rounded are not theirs
@@ -131,6 +132,12 @@ def test_what_is_rounded_is_not_rounded_again() -> None:
         with Called() as called:
             value.sum().backward()
         assert called.names == expected
+
+
+def test_nothing_is_known_of_what_has_no_graph() -> None:
+    """It may be saved, and what is known would be saved with it."""
+    value = RectifiedEnd(parts(trunk=GRID), GRID)(torch.randn(4, 3, 5, 5), None)
+    assert not vars(value)
 
 
 def test_evaluation_rounds_no_gradient() -> None:
