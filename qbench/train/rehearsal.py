@@ -12,6 +12,7 @@ from qbench.catalog import methods
 from qbench.kernels.witness import Witness
 from qbench.nn import Branch, Converted, ConvNormAct, LinearNormAct, convert
 from qbench.optim import build_optimizer
+from qbench.quant.formats import Symmetric
 from qbench.recipe import OnGrid, Recipe
 from qbench.train.settings import OptimizerSettings
 
@@ -51,7 +52,10 @@ def differences(device: str) -> dict[str, str]:
 
 
 def rehearsed() -> Iterator[tuple[Recipe, OptimizerSettings]]:
-    """The integer recipes of every method of ours and its presets, with the optimisers that have kernels for them."""
+    """The integer recipes of every method of ours and its presets, with the optimisers that have kernels for them, and
+    one with a scale per channel, as a method of somebody else's may have."""
+    channels = Symmetric(8, granularity="channel")
+    yield Recipe(weight=channels, activation=Symmetric(8)), OptimizerSettings(name="sgd", lr=0.05)
     for entry in methods():
         if not entry.origin.startswith(OWN):
             continue

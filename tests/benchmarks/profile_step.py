@@ -42,7 +42,7 @@ GROUPS = {
     "encode": (
         "encode_affine", "encode_scaled", "encode_flag", "encode_binary", "encode_levels", "encode_affine_view",
         "encode_scaled_view", "encode_view_gradient_", "encode_normalised_levels", "encode_direct_view",
-        "encode_ranged", "encode_error", "encode_error_pair", "pack_bits",
+        "encode_ranged", "encode_error", "encode_error_pair", "encode_channels", "round_scaled", "pack_bits",
     ),
     "ranges and statistics": (
         "extremes", "view_extremes", "view_gradient_extremes", "chunk_statistics", "moments", "level_gradient_sums",

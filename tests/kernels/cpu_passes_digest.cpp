@@ -28,6 +28,11 @@ void qbench_view_extremes(const u8*, i64, i64, const float*, const float*, int, 
 void qbench_view(const u8*, i64, i64, const float*, i64, const float*, const float*, int, const float*, float*, u8*,
                  float*, int, int);
 void qbench_apply_mask(const float*, i64, const u8*, float*, float*, int, int);
+void qbench_rectify(const float*, i64, const float*, float*, u8*, float*, int, int);
+void qbench_round_scaled(const float*, i64, const float*, i64, int, double, double, double, int, u32, u32, u32, int,
+                         float*, int, int);
+void qbench_encode_channels(const float*, i64, i64, double, int, u32, u32, u32, int, void*, float*, int, int);
+void qbench_decode_channels(const void*, int, i64, i64, const float*, float*, int, int);
 void qbench_join_gradients(const void*, int, i64, const float*, const float*, const u8*, float*, int, int);
 void qbench_view_gradient_extremes(const float*, const u8*, i64, i64, const float*, const float*, int, float*, int, int);
 void qbench_encode_view_gradient(const float*, u8*, i64, i64, const float*, const float*, int, const float*,
@@ -162,7 +167,26 @@ void encoders(i64 n, bool awkward) {
         auto decoded = room<float>(n);
         qbench_decode(codes16.data(), INT16, n, &magnitude, &high, decoded.data(), THREADS, isa);
         digest.add_floats(decoded);
+        qbench_round_scaled(x.data(), n, &magnitude, 1, 1, 90.0, -INFINITY, INFINITY, rule, 1, 2, 3, INT8,
+                            decoded.data(), THREADS, isa);
+        digest.add_floats(decoded);
+        const i64 channels = n % 3 ? 1 : 3;
+        qbench_encode_channels(x.data(), n, channels, 127, rule, 1, 2, 3, INT16, codes16.data(), &scale[0], THREADS, isa);
+        digest.add_all(codes16);
+        digest.add_floats(scale);
+        qbench_decode_channels(codes16.data(), INT16, n, channels, &scale[0], decoded.data(), THREADS, isa);
+        digest.add_floats(decoded);
         digest.print("scaled " + std::to_string(rule) + " " + input);
+    }
+    for (const float* trunk : {static_cast<const float*>(nullptr), x.data()}) {
+        Digest digest;
+        auto values = room<float>(n);
+        auto mask = room<u8>((n + 7) / 8);
+        qbench_rectify(x.data(), n, trunk, values.data(), mask.data(), &scale[0], THREADS, isa);
+        digest.add_floats(values);
+        digest.add_all(mask);
+        digest.add_floats(scale);
+        digest.print((trunk ? "rectify sum " : "rectify ") + input);
     }
     {
         Digest digest;
