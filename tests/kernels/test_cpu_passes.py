@@ -239,7 +239,10 @@ def test_extremes_of_lines_that_are_not_finite(level: str) -> None:
 # --- the loops in a program of their own
 
 DIGEST = "cpu_passes_digest"
-UNITS = ("encode", "passes", "statistics", "direct", "bounded", "extremes", "updates", "packing", "pooling")
+UNITS = (
+    "encode", "passes", "statistics", "direct", "bounded", "extremes", "updates", "packing", "pooling", "blocks",
+    "range_norm",
+)  # fmt: skip
 ISA_UNITS = ("elementwise_scalar", "elementwise_avx2", "elementwise_avx512", "elementwise_neon")
 FLAGS = (*cpu_emulation.FLAGS, "-w", f"-I{SOURCES}")
 
