@@ -79,9 +79,8 @@ __global__ void encode_channels(const float* x, i64 length, float top, i64 round
     atomicMax(&largest, mine);
     __syncthreads();  // of every thread
     const float scale = scale_of(from_bits(largest), LINEAR, top);
-    const Encoder encoder(&scale, nullptr, -top, top, rounding, seed, tensor, step);
-    for (i64 i = first + threadIdx.x; i < first + length; i += blockDim.x)
-        codes[i] = (Code)encoder.code_of(x[i], encoder.rounder.word_of(i));
+    const Encoder<Code> encoder(AffineParameters{scale, 0.0f}, -top, top, rounding, seed, tensor, step);
+    for (i64 i = first + threadIdx.x; i < first + length; i += blockDim.x) codes[i] = encoder.code_of(x[i], i);
     if (threadIdx.x == 0) scales[blockIdx.x] = scale;
 }
 

@@ -139,10 +139,10 @@ extern "C" __global__ void rectify(const float* x, i64 count, const float* trunk
     struct Item {
         Quad<float> value, shortcut;
     };
-    auto load = [&](i64 first, int live) {
-        return Item{Quad<float>::of(x, first, live), Quad<float>::of(trunk, first, trunk ? live : 0)};
+    auto load = [&](i64 first, auto live) {
+        return Item{Quad<float>::of(x, first, live), Quad<float>::of_any(trunk, first, live)};
     };
-    for_each_quad(count, load, [&](Item& item, i64 first, int live) {
+    for_each_quad(count, are_packed(x, trunk, values), load, [&](Item& item, i64 first, auto live) {
         u32 bits = 0;
 #pragma unroll
         for (int j = 0; j < 4; ++j) {

@@ -192,7 +192,7 @@ MUTATIONS = [
         ("no barrier behind a channel's start", "__syncthreads();  // for every thread", ";"),
         ("no barrier behind a channel's largest", "__syncthreads();  // of every thread", ";"),
         ("largest value for magnitude", "to_bits(fabsf(x[i]))", "to_bits(x[i])"),
-        ("random word of the place in the channel", "encoder.rounder.word_of(i)", "encoder.rounder.word_of(i - first)"),
+        ("random word of the place in the channel", "encoder.code_of(x[i], i)", "encoder.code_of(x[i], i - first)"),
         ("one scale for all channels", "scales[i / length]", "scales[0]"),
     ),
     *_of(
