@@ -88,7 +88,7 @@ class BoundedBlock:
             found = bounded_values(*arguments)
             value: Value = found.value if site is None else site(found.value)
             return value, found.passed, found.unclipped
-        spec = cast(Direct, site.spec)
+        spec = cast(Direct, site.format)
         top = spec.largest_integer
         coded = encode_bounded(*arguments, 2.0 ** (1 - spec.bits), -top, top, code_type(spec))
         return QTensor(coded.codes, coded.scale, None, spec), coded.passed, coded.unclipped
