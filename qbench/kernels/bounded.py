@@ -72,7 +72,9 @@ def encode_bounded_error(
     """
     require_type(g, "g", torch.float32)
     joined = _coded(joined, joined_scale, "joined", g, "g")
-    passed, unclipped = mask_of(passed, g.numel()), mask_of(unclipped, g.numel())
+    passed, unclipped = (
+        mask_of(bits, g.numel(), name) for bits, name in ((passed, "passed"), (unclipped, "unclipped"))
+    )
     _check_codes(dtype)
     result: tuple[Tensor, Tensor] = ops.encode_bounded_error(
         dense(g), joined, joined_scale, passed, unclipped, divisor, top, dtype

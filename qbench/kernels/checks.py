@@ -126,10 +126,10 @@ def per_channel(values: Tensor, name: str, count: int, dtype: torch.dtype = torc
     return values.contiguous()
 
 
-def mask_of(mask: Tensor, count: int) -> Tensor:
+def mask_of(mask: Tensor, count: int, name: str = "mask") -> Tensor:
     """``mask``, contiguous; raises unless it is a bit for each of ``count`` elements in whole bytes (uint8)."""
-    require_type(mask, "mask", torch.uint8)
+    require_type(mask, name, torch.uint8)
     expected = -(-count // 8)
     if mask.shape != (expected,):
-        raise ValueError(f"the mask of {count} elements has {expected} bytes, got shape {tuple(mask.shape)}")
+        raise ValueError(f"{name} of {count} elements has {expected} bytes, got shape {tuple(mask.shape)}")
     return mask.contiguous()

@@ -14,8 +14,24 @@ import cpu_emulation
 import torch
 from torch import Tensor
 
-from qbench.kernels import backends, cpu
+from qbench.kernels import (
+    backends,
+    blocks,
+    bounded,
+    cpu,
+    direct,
+    encoding,
+    line_gradient,
+    packing,
+    passes,
+    pooling,
+    products,
+    updates,
+)
 from qbench.kernels.library import SCHEMAS
+
+PUBLIC_MODULES = (blocks, bounded, direct, encoding, line_gradient, packing, passes, pooling, products, updates)
+"""Where the checked functions of the operators are."""
 
 
 @dataclass(frozen=True)

@@ -13,17 +13,15 @@ from typing import Any
 import pytest
 import torch
 from kernel_cases import CASES
-from kernel_matrix import Case, difference, integers, normal, number
+from kernel_matrix import PUBLIC_MODULES, Case, difference, integers, normal, number
 from torch import Tensor
 
-from qbench.kernels import blocks, bounded, direct, encoding, line_gradient, packing, passes, pooling, products, updates
 from qbench.kernels.library import SCHEMAS
 from qbench.kernels.pooling import Pooled
 
-MODULES = (blocks, bounded, direct, encoding, line_gradient, packing, passes, pooling, products, updates)
 PUBLIC: dict[str, Callable[..., Any]] = {
     name: function
-    for module in MODULES
+    for module in PUBLIC_MODULES
     for name, function in getmembers(module, isfunction)
     if function.__module__ == module.__name__ and name[0] != "_" and not name.startswith("check")
 }

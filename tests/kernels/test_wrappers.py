@@ -13,11 +13,11 @@ import torch
 from kernel_cases import CASES
 from kernel_cases_long import LIMITS, one_by_one
 from kernel_cases_products import KINDS, LONG, Fill, convolution
-from kernel_matrix import Case, integers, normal, number
+from kernel_matrix import PUBLIC_MODULES, Case, integers, normal, number
 from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from qbench.kernels import blocks, direct, encoding, line_gradient, packing, passes, pooling, products, updates
+from qbench.kernels import direct, encoding, line_gradient, pooling, products, updates
 from qbench.kernels.library import ENTRIES, SCHEMAS, ops
 from qbench.kernels.random import Key
 from qbench.kernels.reference import encode as reference_encode
@@ -258,12 +258,11 @@ def test_pool_takes_its_kernel_as_stride() -> None:
     )
 
 
-MODULES = (products, line_gradient, blocks, direct, encoding, packing, passes, pooling, updates)
 WRAPPERS = {
     op: getattr(module, name)
     for op in SCHEMAS
     for name in [re.sub("(conv2d|matmul)", r"\1_s8", op)]
-    for module in MODULES
+    for module in PUBLIC_MODULES
     if hasattr(module, name)
 }
 """The public function of every operator that has one."""
@@ -271,7 +270,7 @@ WRAPPERS = {
 OF_ANY_SHAPE = {
     "extremes": {"x"}, "encode_affine": {"x"}, "encode_scaled": {"x"}, "encode_flag": {"x"}, "encode_binary": {"x"},
     "encode_levels": {"x"}, "encode_ranged": {"x"}, "look_up": {"codes"}, "decode": {"codes", "scale", "zero"},
-    "pack_bits": {"codes"}, "apply_mask": {"g"}, "round_scaled": {"x"}, "encode_channels": {"x"},
+    "pack_bits": {"codes"}, "apply_mask": {"g"}, "round_scaled": {"x"}, "encode_channels": {"x"}, "poison_": {"x"},
 }  # fmt: skip
 
 
