@@ -14,7 +14,8 @@ memory layout, so that channels-last kernels read and count in one direction.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from typing import Literal, NamedTuple
@@ -60,6 +61,29 @@ class Key(NamedTuple):
         return cls(seed, tensor, step, GENERATORS[generator])  # type: ignore[arg-type]
 
 
+_elapsed: Tensor | None = None
+
+
+@contextmanager
+def steps_elapsed(count: Tensor) -> Iterator[None]:
+    """Within the context, launches on a CUDA device draw the random bits of ``count`` steps later than their keys say.
+
+    What is captured in a CUDA graph has the words of its keys for good. It reads ``count`` (int32, 0-d, on the device)
+    whenever it runs, so that each replay can have random bits of its own.
+    """
+    global _elapsed  # noqa: PLW0603 - autograd launches from threads of its own
+    before, _elapsed = _elapsed, count
+    try:
+        yield
+    finally:
+        _elapsed = before
+
+
+def elapsed() -> Tensor | None:
+    """The count of :func:`steps_elapsed`, None outside."""
+    return _elapsed
+
+
 def philox(block: Tensor, key: Key) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Philox4x32-7 on counters (block low, block high, step, 0) under the key (seed, tensor).
 
@@ -67,6 +91,8 @@ def philox(block: Tensor, key: Key) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """
     c0, c1 = block & MASK, block >> 32
     c2, c3 = torch.full_like(block, key.step & MASK), torch.zeros_like(block)
+    if _elapsed is not None:
+        c2 = (c2 + _elapsed) & MASK
     k0, k1 = key.seed & MASK, key.tensor & MASK
     for _ in range(ROUNDS):
         high0, low0 = _multiply(c0, MULTIPLIER_0)

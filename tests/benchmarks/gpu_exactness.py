@@ -21,6 +21,7 @@ from torch import Tensor
 
 from qbench.kernels import backends
 from qbench.kernels.cuda.sources import FILES
+from qbench.kernels.random import steps_elapsed
 from qbench.kernels.selftest import outcome
 
 FAILURES_KEPT = 30
@@ -168,7 +169,8 @@ def same(first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> bool:
 
 
 def graphs(bench: Bench) -> None:
-    """A chain of kernels captured in a CUDA graph and replayed on new data; no launch waits for the host."""
+    """A chain of kernels captured in a CUDA graph and replayed on new data, with the random bits of later steps; no
+    launch waits for the host."""
     failures: list[str] = []
     bench.results["failures"] = failures
     generator = torch.Generator().manual_seed(5)
@@ -180,27 +182,29 @@ def graphs(bench: Bench) -> None:
         assert all(torch.equal(a, b) for a, b in zip(chain(bench, x, w), chain(bench, x, w), strict=True))
         return
     expected = []
-    for values in inputs:
+    for number, values in enumerate(inputs):
         x.copy_(values)
-        expected.append([value.clone() for value in chain(bench, x, w)])
+        expected.append([value.clone() for value in chain(bench, x, w, step=number)])
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
+    elapsed = torch.zeros((), dtype=torch.int32, device=bench.device)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        with torch.cuda.graph(graph):
+        with steps_elapsed(elapsed), torch.cuda.graph(graph):
             captured = chain(bench, x, w)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     for number, (values, wanted) in enumerate(zip(inputs, expected, strict=True)):
         x.copy_(values)
+        elapsed.fill_(number)
         graph.replay()
         if not all(torch.equal(a, b) for a, b in zip(wanted, captured, strict=True)):
             failures.append(f"replay {number} differs from eager execution")
 
 
-def chain(bench: Bench, x: Tensor, w: Tensor) -> list[Tensor]:
+def chain(bench: Bench, x: Tensor, w: Tensor, step: int = 0) -> list[Tensor]:
     """Quantise both operands, multiply, quantise the result, and take the gradients: every kind of launch."""
-    call, key = bench.function, [1, 2, 3, 0]
+    call, key = bench.function, [1, 2, step, 0]
     low, high = call("extremes")(x).unbind()
     codes, scale, zero = call("encode_affine")(x, low, high, 8, True, key)
     weights, w_scale = call("encode_scaled")(

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import qbench
-from qbench.nn import convert
+from qbench.nn import CapturedStep, convert
 from qbench.optim import build_optimizer
 from qbench.quant.formats import Affine, Symmetric
 from qbench.recipe import RangeNorm, Recipe
@@ -164,8 +164,7 @@ def as_graph(bench: Bench, step: Step, batch_size: int, facts: dict[str, Any]) -
     facts["waits_for_the_host"] = waits_for_the_host(step)
     if facts["waits_for_the_host"]:
         return  # a capture that fails leaves PyTorch's allocator in a state that the sides that follow would meet
-    graph = step.captured()
-    seconds = bench.seconds(graph.replay)
+    seconds = bench.seconds(step.captured())
     facts |= {"step_s": seconds, "images_per_s": batch_size / seconds, "loss": step.loss()}
     facts["times_speed_of"] = {
         name: fastest(side) / seconds for name, side in bench.results["sides"].items() if is_fast(name, side)
@@ -256,31 +255,27 @@ class Step:
         return torch.autocast(self._bench.device.type, torch.bfloat16)
 
     def run(self) -> None:
-        """Forward, backward, update."""
+        """Forward, backward, update, and on to the next step."""
+        self.compute()
+        self.converted.clock.step += 1
+
+    def compute(self) -> None:
+        """What the device does."""
         loss = self.forward()
         self._loss = loss.detach()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
-        self.converted.clock.step += 1
 
-    def captured(self) -> torch.cuda.CUDAGraph:
-        """One step as a graph, after steps on the stream of the capture, where PyTorch's libraries then have what they
-        need, and what autograd has kept of them is at home.
+    def captured(self) -> Callable[[], None]:
+        """As :meth:`run`, from a graph; its update too."""
+        captured = CapturedStep(self.converted, self.compute)
 
-        Every replay has this step's random bits: they are arguments of its launches. As most steps it notes no codes.
-        """
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            self.run_several()
-        torch.cuda.current_stream().wait_stream(stream)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.converted.clock.step += self.converted.clock.is_noting
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=stream):
-            self.run()
-        return graph
+        def run() -> None:
+            captured.replay()
+            self.converted.clock.step += 1
+
+        return run
 
     def loss(self) -> float:
         """Of the newest step, to see that it still trains."""

@@ -12,6 +12,7 @@ import json
 import sys
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ if __name__ == "__main__":
     ctypes.CDLL(sys.argv[1])
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+import graphs
 import torch
 from recorded_steps import CONFIGURATIONS
 from torch import Tensor, nn
@@ -27,16 +29,17 @@ from torch.utils._pytree import tree_leaves
 
 from qbench.catalog import find_method
 from qbench.kernels import backends
-from qbench.nn import Converted, convert, load_checkpoint, save_checkpoint
+from qbench.nn import CapturedStep, Converted, convert, load_checkpoint, save_checkpoint
+from qbench.nn.capture import WARM_UP
 from qbench.optim import build_optimizer
-from qbench.recipe import Arithmetic, Recipe
+from qbench.recipe import Arithmetic, BatchRenorm, Recipe
 from qbench.train.rehearsal import Rehearsed
 from qbench.train.settings import OptimizerSettings
 
 CUDA = {
     "_lazy_init": lambda: None, "is_available": lambda: True, "is_initialized": lambda: True, "device_count": lambda: 1,
     "current_device": lambda: 0, "is_current_stream_capturing": lambda: False, "_exchange_device": lambda index: 0,
-    "_maybe_exchange_device": lambda index: 0,
+    "_maybe_exchange_device": lambda index: 0, **graphs.CUDA,
 }  # fmt: skip
 """What is asked of torch.cuda in Python."""
 
@@ -102,7 +105,19 @@ class Training:
         self.converted.model.train()
         for self.converted.clock.step in steps:
             self.optimizer.zero_grad()
-            nn.functional.cross_entropy(self.converted.model(self.x), self.labels).backward()
+            self.differentiate()
+            self.optimizer.step()
+
+    def differentiate(self) -> None:
+        """The forward and the backward pass."""
+        nn.functional.cross_entropy(self.converted.model(self.x), self.labels).backward()
+
+    def train_captured(self, steps: Sequence[int]) -> None:
+        """The same from a graph, behind the passes that come before a capture."""
+        self.converted.model.train()
+        captured = CapturedStep(self.converted, self.differentiate)
+        for self.converted.clock.step in steps:
+            captured.replay()
             self.optimizer.step()
 
     def evaluated(self) -> Tensor:
@@ -143,12 +158,26 @@ def differences(recipe: Recipe, arithmetic: Arithmetic, rule: str) -> list[str]:
     resumed = {"resumed by the CPU": make("cpu").after(device), "resumed": make("cuda").after(host)}
     for training in (host, *resumed.values()):
         training.train(range(STEPS, 2 * STEPS))
-    return found + others(host, resumed)
+    return found + others(host, resumed) + differences_of_graphs(make("cuda"), make("cuda"))
+
+
+def differences_of_graphs(run: Training, captured: Training) -> list[str]:
+    """What comes out otherwise where steps are replayed, each with random bits of its own."""
+    run.converted.model.train()
+    for _ in range(WARM_UP):
+        run.differentiate()
+    run.train(range(1, 2 * STEPS))
+    try:
+        captured.train_captured(range(1, 2 * STEPS))
+    except ValueError as error:
+        norm = run.converted.recipe.norm
+        return [] if isinstance(norm, BatchRenorm) and "follows the number of the step" in str(error) else [str(error)]
+    return others(run, {"captured": captured})
 
 
 def others(host: Training, trainings: dict[str, Training]) -> list[str]:
     """Those that do not give what the one on the CPU gives."""
-    wanted = host.evaluated()
+    wanted = host.evaluated().cpu()
     return [name for name, training in trainings.items() if not torch.equal(training.evaluated().cpu(), wanted)]
 
 
@@ -172,11 +201,21 @@ def is_seen() -> bool:
     return waits.found == ["aten._local_scalar_dense.default"]
 
 
+def is_drawn_anew() -> bool:
+    """Whether a graph whose clock stands still gives something else: then random bits are seen to follow the clock."""
+    recipe = find_method("banner8").build({})
+    moving, standing = (Training(recipe, "integer", "sgd", "cuda") for _ in range(2))
+    moving.train_captured(range(1, 4))
+    standing.train_captured([1, 1, 1])
+    return bool(others(moving, {"standing": standing}))
+
+
 def main(name: str) -> dict[str, list[str]]:
     """Differences by options, arithmetic and optimizer; only those that are not empty."""
     warnings.simplefilter("ignore")
     pretend()
     assert is_seen()
+    assert is_drawn_anew()
     method, found = find_method(name), {}
     presets = [{"preset": preset} for preset in method.presets]
     for options in [{}, *presets, *(options for owner, options in CONFIGURATIONS if owner == name and options)]:

@@ -3,7 +3,8 @@
 Every launcher has the name and signature of its reference (:mod:`qbench.kernels.reference`). Results and scratch memory
 come from PyTorch's allocator, kernels run on PyTorch's current stream, and every scale, zero point and range is read on
 the device: nothing waits for the host, so a step can be captured in a CUDA graph once it has run (a kernel cannot be
-compiled during a capture). The words of a key are arguments of a launch: a replayed graph draws the same random bits.
+compiled during a capture). The words of a key are arguments of a launch, which a graph repeats; so there a launch adds
+a count that lies on the device to its key's step (:func:`qbench.kernels.random.steps_elapsed`).
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ template <typename Trunk, typename Code>
 __global__ void encode_bounded(const float* y, i64 count, float inverse, const Trunk* trunk, const float* trunk_scale,
                                i64 relu, float limit, float scale, float low, float high, float* reported, Code* codes,
                                u8* passed, u8* unclipped) {
-    const Encoder<Code> encoder(AffineParameters{scale, 0.0f}, low, high, NEAREST, 0, 0, 0);
+    const Encoder<Code> encoder(AffineParameters{scale, 0.0f}, low, high, NEAREST, 0, 0, 0, nullptr);
     bool has_nan = false;
     auto load = [&](i64 first, auto live) { return BoundedItem<Trunk>::of(y, trunk, first, live); };
     for_each_quad(count, are_packed(y, trunk, codes), load, [&](const BoundedItem<Trunk>& item, i64 first, auto live) {
@@ -121,7 +121,7 @@ __global__ void encode_bounded_error(const float* g, i64 count, const Joined* jo
                                      const u8* passed, const float* extent, float divisor, float low, float high,
                                      float* scale, Code* codes) {
     const AffineParameters parameters = {scale_of(extent, 2, POWER, divisor), 0.0f};
-    const Encoder<Code> encoder(parameters, low, high, NEAREST, 0, 0, 0);
+    const Encoder<Code> encoder(parameters, low, high, NEAREST, 0, 0, 0, nullptr);
     if (thread_index() == 0) *scale = parameters.scale;
     auto load = [&](i64 first, auto live) { return ErrorItem<Joined>::of(g, joined, passed, first, live); };
     for_each_quad(count, are_packed(g, joined, codes), load, [&](const ErrorItem<Joined>& item, i64 first, auto live) {

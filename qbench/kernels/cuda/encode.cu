@@ -51,9 +51,9 @@ extern "C" __global__ void prepare_flag(const float* magnitude, i64 numbers, flo
 template <typename Code>
 __global__ void encode(const float* x, i64 count, const float* range_low, const float* range_high,
                        i64 integer_zero_point, float* scale, float* zero, float* reported, float low, float high,
-                       i64 rounding, i64 seed, i64 tensor, i64 step, Code* codes) {
+                       i64 rounding, i64 seed, i64 tensor, i64 step, const i32* elapsed, Code* codes) {
     const Range range{range_low, range_high, integer_zero_point, scale, zero};
-    const Encoder<Code> encoder(range, low, high, rounding, seed, tensor, step);
+    const Encoder<Code> encoder(range, low, high, rounding, seed, tensor, step, elapsed);
     bool has_nan = false;
     auto load = [&](i64 first, auto live) { return Quad<float>::of(x, first, live); };
     for_each_quad(count, are_packed(x, codes), load, [&](const Quad<float>& quad, i64 first, auto live) {
@@ -69,7 +69,7 @@ __global__ void encode(const float* x, i64 count, const float* range_low, const 
 // Codes with a scale for each channel, max|x| / top over its `length` elements; a block takes one channel.
 template <typename Code>
 __global__ void encode_channels(const float* x, i64 length, float top, i64 rounding, i64 seed, i64 tensor, i64 step,
-                                Code* codes, float* scales) {
+                                const i32* elapsed, Code* codes, float* scales) {
     __shared__ u32 largest;  // magnitudes are in the order of their bits, NaN above all
     if (threadIdx.x == 0) largest = 0;
     __syncthreads();  // for every thread
@@ -79,7 +79,7 @@ __global__ void encode_channels(const float* x, i64 length, float top, i64 round
     atomicMax(&largest, mine);
     __syncthreads();  // of every thread
     const float scale = scale_of(from_bits(largest), LINEAR, top);
-    const Encoder<Code> encoder(AffineParameters{scale, 0.0f}, -top, top, rounding, seed, tensor, step);
+    const Encoder<Code> encoder(AffineParameters{scale, 0.0f}, -top, top, rounding, seed, tensor, step, elapsed);
     for (i64 i = first + threadIdx.x; i < first + length; i += blockDim.x) codes[i] = encoder.code_of(x[i], i);
     if (threadIdx.x == 0) scales[blockIdx.x] = scale;
 }
@@ -105,8 +105,8 @@ extern "C" __global__ void encode_flag(const float* x, i64 count, const float* u
 }
 
 extern "C" __global__ void encode_binary(const float* x, i64 count, const float* scale_, float* reported,
-                                         i64 rounding, i64 seed, i64 tensor, i64 step, i8* codes) {
-    const Rounder rounder(rounding, seed, tensor, step);
+                                         i64 rounding, i64 seed, i64 tensor, i64 step, const i32* elapsed, i8* codes) {
+    const Rounder rounder(rounding, seed, tensor, step, elapsed);
     const float scale = *scale_;
     bool has_nan = false;
     auto load = [&](i64 first, auto live) { return Quad<float>::of(x, first, live); };
@@ -168,8 +168,9 @@ __global__ void decode_channels(const Code* codes, i64 count, i64 length, const 
     for_each(count, [&](i64 i) { values[i] = multiply((float)codes[i], scales[i / length]); });
 }
 
-extern "C" __global__ void random_words(i64 count, i64 rounding, i64 seed, i64 tensor, i64 step, i64* words) {
-    const Rounder rounder(rounding, seed, tensor, step);
+extern "C" __global__ void random_words(i64 count, i64 rounding, i64 seed, i64 tensor, i64 step, const i32* elapsed,
+                                        i64* words) {
+    const Rounder rounder(rounding, seed, tensor, step, elapsed);
     for_each((count + 3) / 4, [&](i64 quad) {
         const Block block = rounder.words_of_quad(4 * quad);
         for (int j = 0; j < 4 && 4 * quad + j < count; ++j) words[4 * quad + j] = block.word[j];

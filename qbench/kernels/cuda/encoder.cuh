@@ -54,12 +54,13 @@ template <typename Code> struct Encoder {
     float zero, low, high;
 
     // low, high: their whole parts count.
-    DEVICE Encoder(const Range& range, float low_, float high_, i64 rounding, i64 seed, i64 tensor, i64 step)
-        : Encoder(range.parameters(high_), low_, high_, rounding, seed, tensor, step) {}
+    DEVICE Encoder(const Range& range, float low_, float high_, i64 rounding, i64 seed, i64 tensor, i64 step,
+                   const i32* elapsed)
+        : Encoder(range.parameters(high_), low_, high_, rounding, seed, tensor, step, elapsed) {}
     DEVICE Encoder(const AffineParameters& parameters, float low_, float high_, i64 rounding, i64 seed, i64 tensor,
-                   i64 step)
-        : rounder(rounding, seed, tensor, step), divisor(parameters.scale), zero(parameters.zero), low(truncf(low_)),
-          high(truncf(high_)) {
+                   i64 step, const i32* elapsed)
+        : rounder(rounding, seed, tensor, step, elapsed), divisor(parameters.scale), zero(parameters.zero),
+          low(truncf(low_)), high(truncf(high_)) {
         // A quotient that is off in its last place makes no other code if a whole number is added to it.
         divisor.is_easy = divisor.is_easy && zero == rintf(zero);
     }

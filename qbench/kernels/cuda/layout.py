@@ -8,12 +8,15 @@ import torch
 from torch import Tensor
 
 from qbench.kernels.cuda.launch import launch
-from qbench.kernels.random import MASK
+from qbench.kernels.random import MASK, elapsed
 
 NEAREST, HALF_UP, STOCHASTIC = 0, 1, 2
 """Kinds of rounding in random.cuh; the number of a key's generator is added to STOCHASTIC."""
 
 ROUNDINGS = {"nearest": NEAREST, "half_up": HALF_UP}
+
+Draw = tuple[int, int, int, int, Tensor | None]
+"""Kind of rounding, seed, tensor, step, and the steps that have elapsed since a capture, on the device."""
 
 CODE_NAMES = {torch.uint8: "u8", torch.int8: "i8", torch.int16: "i16", torch.int32: "i32"}
 """Names of integer types in the kernels' sources."""
@@ -42,16 +45,16 @@ def zero_extremes(device: torch.device) -> Tensor:
     return torch.zeros(2, dtype=torch.float32, device=device)
 
 
-def draw(rounding: str, key: Sequence[int] | None) -> tuple[int, int, int, int]:
-    """Kind of rounding, seed, tensor and step, as every encoder takes them."""
+def draw(rounding: str, key: Sequence[int] | None) -> Draw:
+    """Kind of rounding, and the words of the key, as every encoder takes them."""
     if rounding in ROUNDINGS:
-        return ROUNDINGS[rounding], 0, 0, 0
+        return ROUNDINGS[rounding], 0, 0, 0, None
     assert rounding == "stochastic" and key is not None, rounding
     seed, tensor, step, generator = key
-    return STOCHASTIC + generator, seed & MASK, tensor & MASK, step & MASK
+    return STOCHASTIC + generator, seed & MASK, tensor & MASK, step & MASK, elapsed()
 
 
-def draw_if(key: Sequence[int] | None) -> tuple[int, int, int, int]:
+def draw_if(key: Sequence[int] | None) -> Draw:
     """The same for formats where a key alone says that rounding is stochastic."""
     return draw("nearest" if key is None else "stochastic", key)
 

@@ -23,14 +23,22 @@ DEVICE Block philox(u64 block, u32 seed, u32 tensor, u32 step) {
     return Block{{c0, c1, c2, c3}};
 }
 
-// How elements are rounded, and their random words. The four arguments come from the host as integers.
+// How elements are rounded, and their random words. The first four arguments come from the host as integers. elapsed:
+// null, or where the device keeps the steps since this launch was captured in a graph; they count to its key's step.
 struct Rounder {
     int rounding;
     u32 seed, tensor, step, offset;
+    const i32* elapsed;
 
-    DEVICE Rounder(i64 rounding_, i64 seed_, i64 tensor_, i64 step_)
-        : rounding((int)rounding_), seed((u32)seed_), tensor((u32)tensor_), step((u32)step_), offset(0) {
-        if (rounding == STOCHASTIC_HASH) offset = philox(0, seed, tensor, step).word[0];
+    DEVICE Rounder(i64 rounding_, i64 seed_, i64 tensor_, i64 step_, const i32* elapsed_)
+        : rounding((int)rounding_), seed((u32)seed_), tensor((u32)tensor_), step((u32)step_), offset(0),
+          elapsed(elapsed_) {
+        if (rounding == STOCHASTIC_HASH) offset = block_of(0).word[0];
+    }
+
+    // Read anew each time, because no register is left to keep it in.
+    DEVICE Block block_of(u64 block) const {
+        return philox(block, seed, tensor, elapsed ? step + (u32)*elapsed : step);
     }
 
     DEVICE u32 hashed(u64 index) const {
@@ -42,7 +50,7 @@ struct Rounder {
 
     // The words of the elements first .. first + 3, where first is a multiple of 4: one Philox block.
     DEVICE Block words_of_quad(u64 first) const {
-        if (rounding == STOCHASTIC_PHILOX) return philox(first >> 2, seed, tensor, step);
+        if (rounding == STOCHASTIC_PHILOX) return block_of(first >> 2);
         if (rounding == STOCHASTIC_HASH)
             return Block{{hashed(first), hashed(first + 1), hashed(first + 2), hashed(first + 3)}};
         return Block{{0, 0, 0, 0}};
@@ -51,7 +59,7 @@ struct Rounder {
     // The word of one element.
     DEVICE u32 word_of(u64 index) const {
         if (rounding == STOCHASTIC_PHILOX) {
-            const Block block = philox(index >> 2, seed, tensor, step);
+            const Block block = block_of(index >> 2);
             const int place = (int)(index & 3);  // selected without an array in local memory
             const u32 low = place & 1 ? block.word[1] : block.word[0];
             const u32 high = place & 1 ? block.word[3] : block.word[2];

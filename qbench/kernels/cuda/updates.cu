@@ -12,8 +12,9 @@ struct Grid {
     int kind;
     float scale, low, high;
 
-    DEVICE Grid(i64 kind_, float scale_, float low_, float high_, i64 rounding, i64 seed, i64 tensor, i64 step)
-        : rounder(rounding, seed, tensor, step), kind((int)kind_), scale(scale_), low(low_), high(high_) {}
+    DEVICE Grid(i64 kind_, float scale_, float low_, float high_, i64 rounding, i64 seed, i64 tensor, i64 step,
+                const i32* elapsed)
+        : rounder(rounding, seed, tensor, step, elapsed), kind((int)kind_), scale(scale_), low(low_), high(high_) {}
 
     DEVICE float code_of(float weight, u32 word) const {
         const float y = divide(weight, scale);
@@ -29,8 +30,8 @@ struct Grid {
 template <typename Code>
 __global__ void sgd_on_grid(Code* codes, const float* grad, float* momentum, i64 count, float lr, float weight_decay,
                             float mu, i64 nesterov, i64 first_step, i64 kind, float scale, float low, float high,
-                            i64 rounding, i64 seed, i64 tensor, i64 step) {
-    const Grid grid(kind, scale, low, high, rounding, seed, tensor, step);
+                            i64 rounding, i64 seed, i64 tensor, i64 step, const i32* elapsed) {
+    const Grid grid(kind, scale, low, high, rounding, seed, tensor, step, elapsed);
     struct Item {
         Quad<Code> code;
         Quad<float> gradient, buffer;
@@ -62,8 +63,8 @@ template <typename Code>
 __global__ void adam_on_grid(Code* codes, const float* grad, float* m, float* v, i64 count, float step_size,
                              float beta1, float rest1, float beta2, float rest2, float correction, float eps,
                              float weight_decay, i64 kind, float scale, float low, float high, i64 rounding, i64 seed,
-                             i64 tensor, i64 step) {
-    const Grid grid(kind, scale, low, high, rounding, seed, tensor, step);
+                             i64 tensor, i64 step, const i32* elapsed) {
+    const Grid grid(kind, scale, low, high, rounding, seed, tensor, step, elapsed);
     struct Item {
         Quad<Code> code;
         Quad<float> gradient, mean, square;
@@ -127,8 +128,8 @@ extern "C" __global__ void decayed_extremes(const i32* weight, const float* grad
 extern "C" __global__ void quantized_momentum(i32* weight, const float* grad, const float* scale, float weight_decay,
                                               i32* accumulator, i64 count, const float* extent, float levels,
                                               i64 quarters, i64 lr_code, i64 limit, i64 rounding, i64 seed, i64 tensor,
-                                              i64 step) {
-    const Rounder rounder(rounding, seed, tensor, step);
+                                              i64 step, const i32* elapsed) {
+    const Rounder rounder(rounding, seed, tensor, step, elapsed);
     const float unit = scale_of(extent, 2, POWER, levels), top = subtract(levels, 1.0f), weight_unit = *scale;
     struct Item {
         Decayed decayed;
@@ -156,8 +157,8 @@ extern "C" __global__ void quantized_momentum(i32* weight, const float* grad, co
 // extent: the gradient's, of at least one element.
 template <typename Code>
 __global__ void shift_step(Code* codes, const float* grad, i64 count, const float* extent, float eta, i64 limit,
-                           float most, i64 rounding, i64 seed, i64 tensor, i64 step) {
-    const Rounder rounder(rounding, seed, tensor, step);
+                           float most, i64 rounding, i64 seed, i64 tensor, i64 step, const i32* elapsed) {
+    const Rounder rounder(rounding, seed, tensor, step, elapsed);
     const float unit = scale_of(extent, 2, POWER, eta);
     struct Item {
         Quad<Code> code;

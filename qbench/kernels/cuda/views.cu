@@ -43,9 +43,9 @@ template <typename Code>
 __global__ void encode_view(const u8* codes, i64 count, i64 channels, const float* slope, const float* offset, i64 relu,
                             const float* range_low, const float* range_high, i64 integer_zero_point, float* scale,
                             float* zero, float* reported, float low, float high, i64 rounding, i64 seed, i64 tensor,
-                            i64 step, Code* out_codes) {
+                            i64 step, const i32* elapsed, Code* out_codes) {
     const Range range{range_low, range_high, integer_zero_point, scale, zero};
-    const Encoder<Code> encoder(range, low, high, rounding, seed, tensor, step);
+    const Encoder<Code> encoder(range, low, high, rounding, seed, tensor, step, elapsed);
     bool has_nan = false;
     auto load = [&](i64 first, auto live) { return Quad<u8>::of(codes, first, live); };
     const bool are_whole = are_packed(codes, out_codes) && have_packed_channels(channels, slope, offset);
@@ -68,9 +68,9 @@ __global__ void encode_view(const u8* codes, i64 count, i64 channels, const floa
 template <typename Code>
 __global__ void encode_elements(const i64* at, const float* values, i64 points, float* scale, float* zero,
                                 float* reported, float low, float high, i64 rounding, i64 seed, i64 tensor, i64 step,
-                                Code* out_codes) {
+                                const i32* elapsed, Code* out_codes) {
     const Range known{nullptr, nullptr, 0, scale, zero};
-    const Encoder<Code> encoder(known, low, high, rounding, seed, tensor, step);
+    const Encoder<Code> encoder(known, low, high, rounding, seed, tensor, step, elapsed);
     for_each(points, [&](i64 p) {
         out_codes[at[p]] = encoder.code_of(values[p], at[p]);
         if (is_nan(values[p]) && reported) *reported = not_a_number();
@@ -217,9 +217,9 @@ template <int V>
 __global__ void __launch_bounds__(COLUMN_THREADS, COLUMN_BLOCKS)
     encode_view_gradient(const float* g, u8* codes, i64 rows, i64 channels, const float* slope, const float* offset,
                          i64 relu, float* scale, float* zero, float high, i64 rounding, i64 seed, i64 tensor,
-                         i64 step, i64* sums) {
+                         i64 step, const i32* elapsed, i64* sums) {
     const Range known{nullptr, nullptr, 0, scale, zero};  // no register is left to compute them with
-    const Encoder<u8> encoder(known, 0.0f, high, rounding, seed, tensor, step);
+    const Encoder<u8> encoder(known, 0.0f, high, rounding, seed, tensor, step, elapsed);
     const ColumnTile<V> tile(channels);
     u32 code_sums[V] = {}, product_sums[V] = {};  // a thread has 2^16 rows at most
     float slopes[V], offsets[V];

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,12 @@ import torch
 from emulated_driver import EmulatedDriver
 from kernel_draws import drawn
 from kernel_matrix import Case, results
-from shim_cases import OPS, SHARED, TILES, Emulated, cases_of, launcher, unaligned, wrong
+from shim_cases import OPS, SHARED, TILES, Emulated, cases_of, expected, launcher, unaligned, wrong
 
 from qbench.kernels.cuda import encode, pooling
 from qbench.kernels.cuda.launch import Launch, driven_by
 from qbench.kernels.cuda.sources import FILES, KERNELS
-from qbench.kernels.random import Key
+from qbench.kernels.random import MASK, Key, steps_elapsed
 from qbench.kernels.random import random_words as reference_words
 
 
@@ -72,6 +73,30 @@ def test_random_words(generator: str, count: int, build_folder: Path) -> None:
     with driven_by(EmulatedDriver(build_folder)):
         words = encode.random_words(count, key.words(), torch.device("cpu"))
     assert torch.equal(words, reference_words(count, key))
+
+
+@pytest.mark.parametrize("op", [op for op in OPS if "key" in signature(launcher(op)).parameters])
+def test_what_is_captured_draws_the_bits_of_the_step_at_which_it_runs(op: str, build_folder: Path) -> None:
+    """The key's step is one for good, and the steps since then are counted on the device."""
+    keys = [place for place, name in enumerate(signature(launcher(op)).parameters) if name in ("key", "wide_key")]
+    drawing = [case for case in cases_of(op) if any(case.arguments()[place] is not None for place in keys)]
+    assert drawing
+    for count in (3, -(2**31)):
+        found = {str(case): as_captured(case, keys, count, EmulatedDriver(build_folder)) for case in drawing}
+        assert not any(found.values()), found
+
+
+def as_captured(case: Case, keys: Sequence[int], count: int, driver: EmulatedDriver) -> str:
+    """What is wrong with a case which was captured ``count`` steps before."""
+    expected(case)  # outside of the context, which the reference follows too
+    arguments, elapsed = case.arguments(), torch.zeros((), dtype=torch.int32)
+    for place in keys:
+        if arguments[place] is not None:
+            seed, tensor, step, generator = arguments[place]
+            arguments[place] = [seed, tensor, (step - count) & MASK, generator]
+    elapsed.fill_(count)
+    with steps_elapsed(elapsed):
+        return wrong(case, driver, arguments)
 
 
 def test_pooling_with_64_bit_indices(build_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -255,5 +255,5 @@ def test_columns_are_taken_in_fours_where_memory_allows_it() -> None:
 
 
 def test_random_draws_are_taken_modulo_32_bits() -> None:
-    assert layout.draw("stochastic", [2**32 + 5, -1, 7, 1]) == (3, 5, 2**32 - 1, 7)
-    assert layout.draw("half_up", None) == (1, 0, 0, 0)
+    assert layout.draw("stochastic", [2**32 + 5, -1, 7, 1]) == (3, 5, 2**32 - 1, 7, None)
+    assert layout.draw("half_up", None) == (1, 0, 0, 0, None)

@@ -1,0 +1,122 @@
+"""Training steps of a converted model as CUDA graphs, which one launch on the host runs whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import torch
+
+from qbench.kernels.random import steps_elapsed
+
+if TYPE_CHECKING:
+    from qbench.nn.convert import Converted
+    from qbench.nn.site import Clock
+
+T = TypeVar("T")
+
+WARM_UP = 3
+"""Steps before a capture: kernels are compiled, libraries choose theirs, and ranges have their first values."""
+
+
+class CapturedStep(Generic[T]):
+    """What a training step of a converted model launches on a CUDA device, captured and replayed as one graph.
+
+    >>> captured = CapturedStep(converted, forward_and_backward)  # a function without arguments
+    >>> for step in range(steps):
+    ...     converted.clock.step = step
+    ...     images.copy_(batch)  # the tensors that it reads stay where they are
+    ...     loss = captured.replay()
+    ...     optimizer.step()
+
+    Each replay draws the random bits of the clock's step, though their keys are arguments of the launches: the steps
+    since the capture are counted on the device. What else the host decides is captured for good: numbers such as the
+    learning rate, where ``step`` updates the weights itself, and whether the model trains or evaluates. No replay notes
+    codes for the manifest; the steps before the capture do.
+
+    Gradients must not be set to None between replays, which overwrite those of the capture.
+
+    converted: its parameters lie on one CUDA device. step: the work; called ``WARM_UP`` times, which move running
+    statistics and whatever else it changes, and once more for the capture, which computes nothing. result: what that
+    last call returned, tensors that each replay writes anew.
+
+    Raises ValueError where the model is not on a CUDA device, or where something in it follows the number of the step
+    itself, as the limits of a batch renormalisation do.
+    """
+
+    result: T
+
+    def __init__(self, converted: Converted, step: Callable[[], T]) -> None:
+        self._converted = converted
+        self._device = _device(converted)
+        self._elapsed = torch.zeros((), dtype=torch.int32, device=self._device)
+        self._scene = _scene(converted)
+        self._graph = torch.cuda.CUDAGraph()
+        stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+        self._warm_up(step, stream)
+        for parameter in converted.model.parameters():
+            parameter.grad = None  # so that the captured backward pass makes gradients, and adds to none
+        self._capture(step, stream)
+
+    def _warm_up(self, step: Callable[[], T], stream: torch.cuda.Stream) -> None:
+        """On the stream of the capture, where PyTorch's libraries then have what they need."""
+        current = torch.cuda.current_stream(self._device)
+        stream.wait_stream(current)
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UP):
+                step()
+        current.wait_stream(stream)
+
+    def _capture(self, step: Callable[[], T], stream: torch.cuda.Stream) -> None:
+        clock = self._converted.clock
+        before = clock.step
+        clock.step = before + clock.is_noting
+        self._first, readings = _word(clock), clock.readings
+        try:
+            with steps_elapsed(self._elapsed), torch.cuda.graph(self._graph, stream=stream):
+                self.result = step()
+            if clock.readings != readings:
+                raise ValueError(
+                    "the step cannot be captured: something in it follows the number of the step (a norm whose limits "
+                    "change during training, for example); run it without a graph"
+                )
+        finally:
+            clock.step = before
+
+    def replay(self) -> T:
+        """Run the step at the clock's present step, without waiting for it.
+
+        Raises ValueError where seed, generator or the model's mode are not those of the capture.
+        """
+        if _scene(self._converted) != self._scene:
+            raise ValueError(
+                "the captured step is of another seed, another generator or another mode (training, evaluation) than "
+                "the model has now: capture it again"
+            )
+        self._elapsed.fill_(_signed(_word(self._converted.clock) - self._first))
+        self._graph.replay()
+        return self.result
+
+
+def _device(converted: Converted) -> torch.device:
+    devices = {parameter.device for parameter in converted.parameters()}
+    if len(devices) != 1 or next(iter(devices)).type != "cuda":
+        found = ", ".join(sorted(map(str, devices))) or "nowhere"
+        raise ValueError(f"a step is captured on one CUDA device, but the model's parameters lie on: {found}")
+    return devices.pop()
+
+
+def _scene(converted: Converted) -> tuple[object, ...]:
+    """What a capture takes for granted."""
+    clock = converted.clock
+    return clock.seed, clock.generator, converted.model.training
+
+
+def _word(clock: Clock) -> int:
+    """The part of a key that tells steps apart."""
+    return clock.key(0).step
+
+
+def _signed(number: int) -> int:
+    """The same modulo 2^32, as int32 holds it."""
+    return (number + 2**31) % 2**32 - 2**31
