@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from qbench.errors import InputError
 from qbench.kernels.encoding import extremes
 from qbench.kernels.passes import move_average_
 from qbench.kernels.pooling import Pooled
@@ -28,12 +29,19 @@ from qbench.quant.ranges import measure_range, poisoned
 OBSERVE_EVERY = 50
 """Steps between observations of the codes in use; observing costs one pass over each tensor."""
 
+STEP_BITS = 24
+"""Of the 32 of a key's step; the others number the micro-batches."""
+
+MOST_MICRO_BATCHES = 2 ** (32 - STEP_BITS)
+
 
 class Clock:
     """The step a model is at, shared by all its sites: random bits and schedules depend on it.
 
-    total_steps: of the whole training. generator: of the random bits. draw: which network of an ensemble is evaluated.
-    readings: how often it was asked for the step itself or the progress, as schedules do.
+    micro_batch: which of the batches whose gradients one step adds up; each draws random bits of its own, and nothing
+    else follows it. total_steps: of the whole training. generator: of the random bits. draw: which network of an
+    ensemble is evaluated.
+    readings: how often it was asked for the step itself, the progress or the micro-batch, as schedules do.
     """
 
     def __init__(self, seed: int = 0, step: int = 0, total_steps: int = 1, generator: Generator = "philox") -> None:
@@ -43,6 +51,7 @@ class Clock:
         self.draw = 0
         self.readings = 0
         self._step = step
+        self._micro_batch = 0
 
     @property
     def step(self) -> int:
@@ -55,6 +64,25 @@ class Clock:
         self._step = step
 
     @property
+    def micro_batch(self) -> int:
+        """Batches done of those whose gradients one step adds up; a training loop that adds up sets it before each
+        forward pass. Raises InputError where it is set to no number from 0 to 255."""
+        self.readings += 1
+        return self._micro_batch
+
+    @micro_batch.setter
+    def micro_batch(self, number: int) -> None:
+        if not 0 <= number < MOST_MICRO_BATCHES:
+            raise InputError(f"micro-batches of a step are numbered 0 to {MOST_MICRO_BATCHES - 1}, not {number}")
+        self._micro_batch = number
+
+    @property
+    def key_step(self) -> int:
+        """What random keys have as their step: step + 2^24 * micro-batch, another number for each pair of a step below
+        2^24 and a micro-batch."""
+        return self._step + (self._micro_batch << STEP_BITS)
+
+    @property
     def progress(self) -> float:
         """Share of training done, in [0, 1]; 1 only behind its last step."""
         return min(self.step / max(self.total_steps, 1), 1.0)
@@ -65,8 +93,8 @@ class Clock:
         return self._step % OBSERVE_EVERY == 0
 
     def key(self, tensor: int) -> Key:
-        """Of this step's random bits for the tensor of that number, which :func:`tensor_id` gives."""
-        return Key(self.seed, tensor, self._step, self.generator)
+        """Of this step's and micro-batch's random bits for the tensor of that number, as :func:`tensor_id` gives it."""
+        return Key(self.seed, tensor, self.key_step, self.generator)
 
 
 @dataclass

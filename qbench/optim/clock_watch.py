@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from typing import Any
 
 from torch.optim import Optimizer
@@ -12,7 +13,7 @@ from qbench.nn.site import Clock
 from qbench.recipe import OnGrid, QuantizedMomentum, ShiftStep, Update
 
 MOST_UPDATES = 3
-"""At one step of the clock: probes make an update and take it back."""
+"""At one step and micro-batch of the clock: probes make an update and take it back."""
 
 
 class ClockWarning(UserWarning):
@@ -20,13 +21,14 @@ class ClockWarning(UserWarning):
 
 
 class ClockWatch:
-    """Counts an optimiser's updates at one step of the clock: those of its first parameter, because a training step may
-    update one parameter after the other."""
+    """Counts an optimiser's updates at one step of the clock and micro-batch: those of its first parameter, because a
+    training step may update one parameter after the other. A rule that gathers gradients is called in each micro-batch.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._step = clock.step
-        self._num_updates = 0
+        self._num_updates = Counter[int]()  # by micro-batch
 
     def __call__(self, optimizer: Optimizer, *_: Any) -> None:
         """An update begins."""
@@ -34,9 +36,10 @@ class ClockWatch:
         if first is None or first.grad is None:
             return
         if self._clock.step != self._step:
-            self._step, self._num_updates = self._clock.step, 0
-        self._num_updates += 1
-        if self._num_updates == MOST_UPDATES + 1:
+            self._step = self._clock.step
+            self._num_updates.clear()
+        self._num_updates[self._clock.micro_batch] += 1
+        if self._num_updates[self._clock.micro_batch] == MOST_UPDATES + 1:
             warnings.warn(
                 f"the model's clock still stands at step {self._step}, so every step draws the same random bits: "
                 "set converted.clock.step to the number of the step before each forward pass",

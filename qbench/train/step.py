@@ -72,7 +72,7 @@ class TrainStep:
         scale = self.lr_factor(step)
         for group in self._optimizer.param_groups:
             group["lr"] = group["base_lr"] * scale
-        return self._loss(images, labels) if self._replay is None else self._replay.forward(step, images, labels)
+        return self._loss(images, labels) if self._replay is None else self._replay.forward(images, labels)
 
     def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
         with self._built.precision():
@@ -169,7 +169,7 @@ class InferencePass:
         """What the model says to ``images``, which lie on the device."""
         if self._replay is None:
             return self._predict(images, self._no_labels)
-        return self._replay.forward(self._built.converted.clock.step, images, self._no_labels)
+        return self._replay.forward(images, self._no_labels)
 
     def _predict(self, images: Tensor, _: Tensor) -> Tensor:
         with self._built.precision():

@@ -62,7 +62,7 @@ class OwnLoop:
         self.model.zero_grad(set_to_none=True)
         self.converted.clock.step = self.step
         batch = batch or self.batch()
-        loss = self._loss(*batch) if self.replay is None else self.replay.forward(self.step, *batch)
+        loss = self._loss(*batch) if self.replay is None else self.replay.forward(*batch)
         if self.replay is not None and self.replay.gradients is not None:
             self.replayed += 1
             for parameter, gradient in self.replay.gradients:

@@ -188,7 +188,7 @@ def test_a_compiled_function_is_found_before_anything_is_recorded(compiled: Call
     loop.replay._forward = lambda images, labels: images.sum()  # to compile takes long
     loop.converted.clock.step = 1
     images, labels = loop.batch()
-    assert loop.replay.forward(1, images, labels) == images.sum()
+    assert loop.replay.forward(images, labels) == images.sum()
     assert (loop.replay.refusal, loop.replay.is_recording) == ("a function is compiled", False)
 
 

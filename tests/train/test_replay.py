@@ -218,8 +218,28 @@ def test_the_clock_knows_who_asked_it() -> None:
     clock = Clock()
     clock.step = 3
     assert clock.key(7).step == 3 and not clock.is_noting and clock.readings == 0
-    assert clock.step == 3 and clock.progress == 1.0
-    assert clock.readings == 2
+    assert clock.step == 3 and clock.progress == 1.0 and clock.micro_batch == 0
+    assert clock.readings == 3
+
+
+@pytest.mark.parametrize(("method", "options"), [("banner8", {}), ("fixed_point", {})], ids=str)
+def test_replayed_micro_batches_draw_their_own_bits(method: str, options: dict[str, object]) -> None:
+    """A tape that was recorded in one serves the others, with the bits of each."""
+    numbers, batch = (0, 0, 1, 2, 0, 3, 255, 1), None
+    results = []
+    for replays in (False, True):
+        loop = OwnLoop(changed_in_place, find_method(method).build(options), replays=replays)
+        batch = batch or loop.batch()
+        outcomes = []
+        for place, number in enumerate(numbers):
+            loop.converted.clock.micro_batch = number
+            loop.step = 0 if place == 0 else 7  # where it is 0, codes are noted and nothing is recorded
+            outcomes.append(loop.run(batch))
+        assert loop.replayed == (len(numbers) - UNRECORDED if replays else 0)
+        results.append(outcomes)
+    for run, replayed in zip(*results, strict=True):
+        assert all(torch.equal(x, y) for x, y in zip(run, replayed, strict=True))
+    assert not all(torch.equal(x, y) for x, y in zip(results[1][4], results[1][5], strict=True))
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -236,7 +236,7 @@ def test_a_compiled_module_is_not_recorded(compiled: Callable[[nn.Module], nn.Mo
     loop.replay._forward = lambda images, labels: images.sum()  # to compile takes long
     loop.converted.clock.step = 1  # codes are not noted
     images, labels = loop.batch()
-    assert loop.replay.forward(1, images, labels) == images.sum()
+    assert loop.replay.forward(images, labels) == images.sum()
     assert (loop.replay.refusal, loop.replay.is_recording) == ("a module is compiled", False)
 
 
@@ -275,7 +275,7 @@ def test_a_step_that_is_not_finished_is_forgotten() -> None:
             if number in (2, 6):
                 loop.converted.clock.step = loop.step
                 batch = loop.batch()
-                _ = loop._loss(*batch) if loop.replay is None else loop.replay.forward(loop.step, *batch)
+                _ = loop._loss(*batch) if loop.replay is None else loop.replay.forward(*batch)
             result = loop.run()
         results.append(result)
         assert loop.replayed == (8 - UNRECORDED if replays else 0)

@@ -65,15 +65,13 @@ class Replay:
         self._tape: NativeTape | None = None
         self._failures = 0
 
-    def forward(self, step: int, images: Tensor, labels: Tensor) -> Tensor:
-        """The loss of the step numbered ``step``."""
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        """The loss of the step that the clock is at."""
         self.gradients = self._recorder = None
         if self._has_to_run() or not self._may_go_on(images, labels):
             self.rest()
             return self._forward(images, labels)
-        return (
-            self._record(step, images, labels) if self._tape is None else self._play(self._tape, step, images, labels)
-        )
+        return self._record(images, labels) if self._tape is None else self._play(self._tape, images, labels)
 
     def _has_to_run(self) -> bool:
         """Whether more happens in this step than is on any tape."""
@@ -102,12 +100,13 @@ class Replay:
         if self._tape is None:
             self._traces.note()
 
-    def _play(self, tape: NativeTape, step: int, images: Tensor, labels: Tensor) -> Tensor:
+    def _play(self, tape: NativeTape, images: Tensor, labels: Tensor) -> Tensor:
         count_step()  # the kernels move buffers, and no module's forward pass is there to say so
-        self.gradients = tape.play(step, images, labels)
+        self.gradients = tape.play(self._clock.key_step, images, labels)
         return next(self.gradients)[1]
 
-    def _record(self, step: int, images: Tensor, labels: Tensor) -> Tensor:
+    def _record(self, images: Tensor, labels: Tensor) -> Tensor:
+        step = self._clock.key_step
         if self._first is not None:
             self._trial = Trial(step, images, labels, Moment([images, labels, *self._first.constants()]))
         self._recorder = Recorder(step, images, labels)
@@ -204,17 +203,17 @@ class InferenceReplay(Replay):
         is_first, self._is_first = self._is_first, False
         return is_first  # codes are noted in training alone
 
-    def forward(self, step: int, images: Tensor, labels: Tensor) -> Tensor:
-        """The model's outcome for ``images``. step: of the clock."""
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        """The model's outcome for ``images``."""
         self.is_replayed = False
-        return super().forward(step, images, labels)
+        return super().forward(images, labels)
 
-    def _play(self, tape: NativeTape, step: int, images: Tensor, labels: Tensor) -> Tensor:
+    def _play(self, tape: NativeTape, images: Tensor, labels: Tensor) -> Tensor:
         self.is_replayed = True
-        return next(tape.play(step, images, labels))[1]
+        return next(tape.play(self._clock.key_step, images, labels))[1]
 
-    def _record(self, step: int, images: Tensor, labels: Tensor) -> Tensor:
-        outcome = super()._record(step, images, labels)
+    def _record(self, images: Tensor, labels: Tensor) -> Tensor:
+        outcome = super()._record(images, labels)
         self._end(self._recorded(), outcome)
         return outcome
 
