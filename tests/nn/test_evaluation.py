@@ -29,6 +29,7 @@ from qbench.quant.quantize import quantize
 from qbench.recipe import Arithmetic
 from qbench.train.settings import OptimizerSettings
 
+WIDE = {"bits": 16, "normalised_bits": 16}
 FUSED = ("graham", "wageubn")
 """Methods whose blocks evaluate as their modules do, bit for bit; banner8's round the norm once instead of thrice."""
 
@@ -59,11 +60,14 @@ def images(seed: int = 1) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def built(method: str, seed: int = 0) -> Converted:
-    """Trained a few steps' worth of statistics, in evaluation."""
+def built(method: str, seed: int = 0, options: dict[str, object] | None = None) -> Converted:
+    """Trained a few steps' worth of statistics, in evaluation. Its norms' parameters are no powers of two."""
     torch.manual_seed(seed)
     net = Net().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    converted = convert(net, find_method(method).build({}), arithmetic="integer")
+    for norm in (module for module in net.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)):
+        nn.init.normal_(norm.weight, 1.0, 0.3)
+        nn.init.normal_(norm.bias, std=0.3)
+    converted = convert(net, find_method(method).build(options or {}), arithmetic="integer")
     converted.clock.total_steps = 10
     with torch.no_grad():
         for step in range(3):
@@ -84,12 +88,12 @@ def unfused(converted: Converted) -> Converted:
     return converted
 
 
-@pytest.mark.parametrize("method", FUSED)
-def test_fused_blocks_evaluate_as_their_modules(method: str) -> None:
-    fused = built(method)
+@pytest.mark.parametrize(("method", "options"), [*((method, {}) for method in FUSED), ("wageubn", WIDE)], ids=str)
+def test_fused_blocks_evaluate_as_their_modules(method: str, options: dict[str, object]) -> None:
+    fused = built(method, options=options)
     with torch.no_grad():
         assert isinstance(fused.model.first(images()), Deferred)  # type: ignore[operator]
-    assert torch.equal(evaluated(fused), evaluated(unfused(built(method))))
+    assert torch.equal(evaluated(fused), evaluated(unfused(built(method, options=options))))
 
 
 @pytest.mark.parametrize("method", FUSED)

@@ -34,6 +34,12 @@ def filled(rows: Tensor, like: Tensor) -> Tensor:
     return rows.as_strided_(shaped.shape, shaped.stride())
 
 
+def scaled_and_shifted(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """rows [n, C] * weight + bias, the product rounded before the sum as in the kernels of fused blocks:
+    ``torch.addcmul`` rounds once where the CPU multiplies and adds in one instruction."""
+    return rows * weight + bias
+
+
 def moments(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Mean and (biased) variance of each column of rows [n, C], and the centred rows.
 

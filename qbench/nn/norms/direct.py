@@ -7,7 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qbench.nn.norms.base import BatchStatistics, FloatNorm, filled, from_rows, moments, rows_of
+from qbench.nn.norms.base import (
+    BatchStatistics,
+    FloatNorm,
+    filled,
+    from_rows,
+    moments,
+    rows_of,
+    scaled_and_shifted,
+)
 from qbench.nn.once import differentiable_once
 from qbench.nn.site import Clock, apply_function, through, value_site_for
 from qbench.nn.uncompiled import uncompiled
@@ -43,7 +51,7 @@ class DirectBatchNorm(BatchStatistics):
         mean = through(self.mean_site, self.running_mean)
         inverse = 1 / (through(self.deviation_site, self.running_scale.sqrt()) + self.eps)
         normalised = through(self.normalised_site, (rows_of(x) - mean) * inverse)
-        return from_rows(torch.addcmul(bias, normalised, weight), x)
+        return from_rows(scaled_and_shifted(normalised, weight, bias), x)
 
 
 class _DirectNorm(torch.autograd.Function):

@@ -8,7 +8,15 @@ import torch
 from torch import Tensor
 
 from qbench.kernels.encoding import look_up
-from qbench.nn.norms.base import BatchStatistics, FloatNorm, filled, from_rows, moments, rows_of
+from qbench.nn.norms.base import (
+    BatchStatistics,
+    FloatNorm,
+    filled,
+    from_rows,
+    moments,
+    rows_of,
+    scaled_and_shifted,
+)
 from qbench.nn.once import differentiable_once
 from qbench.nn.site import Clock, Site, apply_function, straight_through
 from qbench.nn.uncompiled import uncompiled
@@ -43,7 +51,7 @@ class LevelBatchNorm(BatchStatistics):
             return apply_function(_LevelNorm, x, self.weight, self.bias, self)
         inverse = torch.rsqrt(self.running_scale + self.eps)
         q = straight_through(self.normalised_site, (rows_of(x) - self.running_mean) * inverse)
-        return from_rows(torch.addcmul(self.bias, q, self.weight), x)
+        return from_rows(scaled_and_shifted(q, self.weight, self.bias), x)
 
 
 class _LevelNorm(torch.autograd.Function):
