@@ -258,11 +258,12 @@ class QuantizedLayer(CodedWeight):
             return operand(encoded)
         return Reencoded(weight, lambda values: weight_in_order(site.encode_again(values)))
 
-    def input_operand(self, x: Tensor, encoded: Operand) -> Operand:
-        """The activation as it is kept for backward. encoded: what :meth:`encode_activation` gave for ``x``, which is
-        the network's own input where it needs no gradient: whoever trains holds it during the step."""
+    def input_operand(self, x: Tensor, view: Source | None, encoded: Operand) -> Operand:
+        """The activation as it is kept for backward. encoded: what :meth:`encode_activation` gave for ``x`` and
+        ``view``. A tensor ``x`` that needs no gradient is the network's own input: whoever trains holds it during the
+        step."""
         site = self.activation_site
-        if x.requires_grad or site is None or not isinstance(encoded, Quantized):
+        if view is not None or x.requires_grad or site is None or not isinstance(encoded, Quantized):
             return encoded
         return Reencoded(x, site.encode_again) if is_worth_repeating(site, encoded.value) else encoded
 
@@ -302,7 +303,7 @@ class _QuantizedProduct(torch.autograd.Function):
     ) -> Tensor:  # fmt: skip
         a, w = layer.encode_activation(x, view), layer.encode_weight()
         ctx.layer, ctx.x_shape, ctx.error_range, ctx.x_sink = layer, x.shape, error_range, x_sink
-        keep(ctx, [layer.input_operand(x, a), layer.weight_operand(weight, w)])
+        keep(ctx, [layer.input_operand(x, view, a), layer.weight_operand(weight, w)])
         return layer.multiply(layer.observed(a), w)
 
     @staticmethod

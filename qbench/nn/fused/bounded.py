@@ -137,7 +137,7 @@ class _BoundedBlock(torch.autograd.Function):
         value, passed, unclipped = block.bound(product, trunk, below)
         ctx.block, ctx.x_shape = block, x.shape
         ctx.x_sink, ctx.trunk_sink, ctx.sink = x_sink, trunk_sink, sink
-        keep(ctx, [layer.input_operand(x, a), layer.weight_operand(weight, w)], [passed, unclipped])
+        keep(ctx, [layer.input_operand(x, view, a), layer.weight_operand(weight, w)], [passed, unclipped])
         if isinstance(value, Tensor):
             return value
         outcome.append(Coded(value))

@@ -255,7 +255,7 @@ class _Product(torch.autograd.Function):
         y, extremes = layer.product.forward_with_extremes(cast(QTensor, layer.observed(a)), cast(QTensor, w))
         between.put((y, extremes))
         ctx.block, ctx.between, ctx.x_sink, ctx.x_shape = block, between, x_sink, x.shape
-        keep(ctx, [layer.input_operand(x, a), layer.weight_operand(weight, w)])
+        keep(ctx, [layer.input_operand(x, view, a), layer.weight_operand(weight, w)])
         return placeholder(y.shape, y.device)
 
     @staticmethod
