@@ -6,7 +6,7 @@ the one the weight gradient is formed with (Banner et al. 2018, section 4, "grad
 
 from __future__ import annotations
 
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ from qbench.nn.gradient_sink import GradientSink, sent
 from qbench.nn.kept import Operand, Quantized, Recomputed, Reencoded, keep, kept, operand, release
 from qbench.nn.once import differentiable_once
 from qbench.nn.order import in_order
-from qbench.nn.remembered import Remembered
+from qbench.nn.remembered import Remembered, count_step
 from qbench.nn.site import (
     Clock,
     Site,
@@ -189,6 +189,12 @@ class QuantizedLayer(CodedWeight):
         """Whether no path of this layer is quantised."""
         sites = (self.weight_site, self.activation_site, self.error_site, self.wgrad_error_site, self.gradient_site)
         return all(site is None for site in (*sites, self.bias_site, self.output))
+
+    def train(self, mode: bool = True) -> Self:
+        """As every module. An evaluation begins so, and what an earlier one remembers is no longer certain: averages of
+        weights are put in their place by ``weight.data.copy_()``, which nothing counts."""
+        count_step()
+        return super().train(mode)
 
     @uncompiled
     def forward(self, x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 T = TypeVar("T")
 
 _num_steps = 0
-"""Of all optimisers in this process, and forward passes from tapes."""
+"""Of all optimisers in this process, forward passes from tapes, and changes of a layer's mode."""
 
 
 def count_step(*_: object) -> None:
@@ -28,9 +28,9 @@ register_optimizer_step_post_hook(count_step)
 class Remembered(Generic[T]):
     """One value made from tensors, until one of these is another or has changed, or a step was counted.
 
-    PyTorch does not count every change: neither ``weight.data.add_()``, so a forward pass in training forgets, nor
-    what a fused optimiser does. A pass that is captured in a CUDA graph ends all remembering: nothing notices when it
-    is replayed. A copy, or what was saved and loaded, begins anew.
+    PyTorch does not count every change: neither ``weight.data.add_()``, so a forward pass in training forgets, and
+    ``model.eval()`` too, nor what a fused optimiser does. A pass that is captured in a CUDA graph ends all remembering:
+    nothing notices when it is replayed. A copy, or what was saved and loaded, begins anew.
     """
 
     def __init__(self) -> None:

@@ -219,6 +219,19 @@ def test_evaluation_follows_training(method: str) -> None:
     assert torch.equal(after, evaluated(fresh(converted)))
 
 
+@pytest.mark.parametrize("method", REMEMBERING)
+def test_evaluation_follows_weights_that_are_exchanged_for_others(method: str) -> None:
+    """As averages of them are, between two evaluations: nothing counts what happens to ``data``."""
+    converted = built(method)
+    before = evaluated(converted)
+    for parameter in converted.parameters():
+        parameter.data.mul_(0.5).add_(0.01)
+    converted.model.eval()
+    after = evaluated(converted)
+    assert not torch.equal(after, before)
+    assert torch.equal(after, evaluated(fresh(converted)))
+
+
 @pytest.mark.parametrize("name", ["sgd", "adam"])
 @pytest.mark.parametrize("method", REMEMBERING)
 def test_evaluation_follows_updates_in_evaluation_mode(method: str, name: Literal["sgd", "adam"]) -> None:
