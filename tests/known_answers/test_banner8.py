@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from qbench.quant.quantize import quantize
 from qbench.recipe import Arithmetic, RangeNorm, Recipe
 
 Array = NDArray[np.float64]
+Scheme = Literal["zero_point", "min_offset"]
 BANNER8 = find_method("banner8")
 
 # --- section 3: the range as a scale
@@ -157,13 +159,14 @@ def test_norm_of_the_code_on_8_bits() -> None:
     assert np.abs(got - y).max() < 2e-5
 
 
-def test_gradient_of_the_norm_of_the_code_is_exact_behind_a_rounded_scale() -> None:
+@pytest.mark.parametrize(("scheme", "last"), [("min_offset", 2.9), ("zero_point", 2.9), ("zero_point", 29.0)])
+def test_gradient_of_the_norm_of_the_code_is_exact_behind_a_rounded_scale(scheme: Scheme, last: float) -> None:
     """Rounding passes the gradient to 1 / (constant range + eps), whose derivative is then that of the exact range, as
-    autograd takes it in the code."""
-    vector = Affine(3, scheme="min_offset")
+    autograd takes it in the code. Beside channels of small ranges 1 / scale is rounded to 0."""
+    vector = Affine(3, scheme=scheme)
     module = build_norm(nn.BatchNorm2d(4), RangeNorm("code", 4, scale=vector), "norm", Clock())
     generator = torch.Generator().manual_seed(3)
-    x = torch.randn(8, 4, 4, 4, generator=generator) * torch.tensor([1.0, 1.3, 1.7, 2.9]).view(1, 4, 1, 1)
+    x = torch.randn(8, 4, 4, 4, generator=generator) * torch.tensor([1.0, 1.3, 1.7, last]).view(1, 4, 1, 1)
     upstream = torch.randn(x.shape, generator=generator)
     module(x.requires_grad_()).backward(upstream)
 
@@ -172,9 +175,10 @@ def test_gradient_of_the_norm_of_the_code_is_exact_behind_a_rounded_scale() -> N
     parts = rows.view(4, -1, 4)
     kappa = 0.5 * 0.35 * (1 + math.sqrt(math.pi * math.log(4))) / math.sqrt(2 * math.log(32))
     inverse = 1 / (kappa * (parts.amax(1) - parts.amin(1)).mean(0) + 1e-5)
-    values = inverse.detach().numpy()
-    used = inverse + torch.from_numpy(of_code(values, 3, values.min(), values.max()) - values)
+    values = inverse.detach()
+    used = inverse + (quantize(values.float(), vector, Key(0, 0, 0)).dequantize().double() - values)
     assert float((used / inverse - 1).detach().abs().max()) > 0.02
+    assert (float(used.detach().min()) == 0) == (last == 29.0)
     ((rows - rows.mean(0)) * used).backward(upstream.double().permute(0, 2, 3, 1).reshape(-1, 4))
     assert x.grad is not None and exact.grad is not None
     assert float((x.grad.double() - exact.grad).abs().max()) < 1e-6

@@ -73,12 +73,8 @@ class RangeBatchNorm(BatchStatistics):
         return apply_function(_RangeNorm, x, weight, bias, self)
 
     def statistics(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, float]:
-        """rows [n, C] -> mean [C], 1 / scale [C] in use, slope [C], extremes' rows [2, K, C] (index within the chunk),
-        constant.
-
-        slope: the derivative of 1 / scale by -scale, over the 1 / scale in use. Its rounding passes the gradient
-        unchanged, so the derivative is the exact one's.
-        """
+        """rows [n, C] -> mean [C], 1 / scale [C] in use, the exact one [C], extremes' rows [2, K, C] (index within the
+        chunk), constant."""
         chunks = num_chunks(self.spec.chunks, rows.shape[0])
         parts = rows.view(chunks, -1, rows.shape[1])
         constant = range_constant(self.spec.constant, parts.shape[1])
@@ -88,9 +84,7 @@ class RangeBatchNorm(BatchStatistics):
         scale = constant * (high - low).mean(0) + self.spec.eps
         self.track(mean, scale)
         exact = 1 / scale
-        inverse = through(self.scale_site, exact)
-        slope = exact if self.scale_site is None else exact.square() / inverse
-        return mean, inverse, slope, torch.stack([high_at, low_at]), constant
+        return mean, through(self.scale_site, exact), exact, torch.stack([high_at, low_at]), constant
 
 
 class _RangeNorm(torch.autograd.Function):
@@ -98,34 +92,37 @@ class _RangeNorm(torch.autograd.Function):
 
     With D the scale, K chunks, xhat the normalised value and g = gamma * dy:
     dx = (g - mean(g)) / D - constant / (K D) * sum(g xhat) * ([attains its chunk's max] - [attains its min]).
+    Where 1 / D is rounded, the rounding passes the gradient unchanged: the derivative is the exact one's, and its
+    sum(g xhat) / D is sum(g (x - mean)) / D^2, because what was rounded may be 0.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, norm: RangeBatchNorm) -> Tensor:
         rows = rows_of(x).contiguous()
-        mean, inverse, slope, extremes, ctx.constant = norm.statistics(rows)
-        normalised = (rows - mean) * inverse
-        ctx.save_for_backward(normalised, inverse, slope, extremes, weight)
-        ctx.tie = norm.spec.tie
-        return filled(torch.addcmul(bias, normalised, weight), x)
+        mean, inverse, exact, extremes, ctx.constant = norm.statistics(rows)
+        centred = rows - mean
+        ctx.save_for_backward(centred, inverse, exact, extremes, weight)
+        ctx.tie, ctx.is_rounded = norm.spec.tie, norm.scale_site is not None
+        return filled(torch.addcmul(bias, centred * inverse, weight), x)
 
     @staticmethod
     @differentiable_once
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
-        normalised, inverse, slope, extremes, weight = ctx.saved_tensors
+        centred, inverse, exact, extremes, weight = ctx.saved_tensors
         dy = rows_of(grads[0])
-        grad_weight, grad_bias = (dy * normalised).sum(0), dy.sum(0)
+        grad_weight, grad_bias = (dy * (centred * inverse)).sum(0), dy.sum(0)
         count, chunks = dy.shape[0], extremes.shape[1]
         # The sums over g = gamma * dy are gamma times the sums over dy, computed once.
         dx = (dy - grad_bias / count) * (weight * inverse)
-        pull = ctx.constant / chunks * slope * weight * grad_weight
-        _add_at_extremes(dx.view(chunks, -1, dx.shape[1]), normalised, extremes, pull, ctx.tie)
+        by_scale = exact * (dy * centred).sum(0) if ctx.is_rounded else grad_weight
+        pull = ctx.constant / chunks * exact * weight * by_scale
+        _add_at_extremes(dx.view(chunks, -1, dx.shape[1]), centred, extremes, pull, ctx.tie)
         return from_rows(dx, grads[0]), grad_weight, grad_bias, None
 
 
-def _add_at_extremes(dx: Tensor, normalised: Tensor, extremes: Tensor, pull: Tensor, tie: str) -> None:
-    """Subtract ``pull`` [C] at each chunk's maximum and add it at its minimum, in place on dx [K, m, C]."""
-    values = normalised.view_as(dx)
+def _add_at_extremes(dx: Tensor, rows: Tensor, extremes: Tensor, pull: Tensor, tie: str) -> None:
+    """Subtract ``pull`` [C] at each chunk's maximum of ``rows`` and add it at its minimum, in place on dx [K, m, C]."""
+    values = rows.view_as(dx)
     for index, sign in ((extremes[0], -1.0), (extremes[1], 1.0)):
         if tie == "one":
             dx.scatter_add_(1, index[:, None], (sign * pull).expand_as(index)[:, None])
