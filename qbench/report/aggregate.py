@@ -38,8 +38,8 @@ class MethodRow:
     """One method with its options, in one setting. figures: metric name to figure; what was not measured is absent.
 
     kernels: what computed beside PyTorch while speed was measured. seeds: of its cells, however they ended.
-    is_comparable: its accuracy is of the same start, batches and items as the baseline's. is_beside_baseline: its speed
-    and memory were measured in a session of the baseline's, if that was measured at all.
+    is_comparable, is_beside_baseline: whether its accuracy, and its speed and memory, are compared with the baseline's
+    (see :mod:`qbench.report.fairness`). sessions: the qbench runs that measured it.
     """
 
     setting: Setting
@@ -56,6 +56,7 @@ class MethodRow:
     seeds: tuple[int, ...] = ()
     is_comparable: bool = True
     is_beside_baseline: bool = True
+    sessions: frozenset[str] = frozenset()
 
     @property
     def status_text(self) -> str:
@@ -115,8 +116,9 @@ def method_row(entry: Entry, base: Entry | None, confidence: float) -> MethodRow
         notes=tuple(_row_notes(entry, base)),
         kernels=entry.kernels,
         seeds=tuple(record.cell.seed for record in entry.records),
-        is_comparable=base is None or fairness.accuracy_refusal(entry, base) is None,
-        is_beside_baseline=base is None or not base.rounds or fairness.speed_refusal(entry, base) is None,
+        is_comparable=fairness.is_comparable(entry, base),
+        is_beside_baseline=fairness.is_beside(entry, base),
+        sessions=entry.sessions,
     )
 
 
@@ -176,6 +178,9 @@ def _best(metric: Metric, rows: Sequence[MethodRow]) -> list[int]:
     """
     seeds = {seed for row in rows for seed in row.seeds}
     contenders = [index for index, row in enumerate(rows) if _may_be_best(metric, row, seeds)]
+    if metric.is_of_session:
+        session = fairness.common_session(rows[index].sessions for index in contenders)
+        contenders = [index for index in contenders if session in rows[index].sessions]
     values = {index: tidy(rows[index].figures[metric.name].value) for index in contenders}
     if len(set(values.values())) < 2:
         return []
@@ -184,16 +189,16 @@ def _best(metric: Metric, rows: Sequence[MethodRow]) -> list[int]:
 
 
 def _may_be_best(metric: Metric, row: MethodRow, seeds: Collection[int]) -> bool:
-    """A mean over the seeds that survived, or over some of the ``seeds`` that there are, is not a mean over seeds; a
-    simulation's speed is not a speed, and one of another session none that can be compared.
+    """A method that did not finish all of the ``seeds`` that there are is none to choose; a simulation's speed is not a
+    speed, and one of another session none that can be compared.
 
     An accuracy that is not compared with the baseline's is not compared with its neighbours' either.
     """
-    if metric.name not in row.figures or not row.is_complete:
+    if metric.name not in row.figures or not row.is_complete or len(row.seeds) != len(seeds):
         return False
     if metric.is_cost:
         return row.is_beside_baseline and not row.figures[metric.name].simulated
-    return row.is_comparable and len(row.seeds) == len(seeds)
+    return row.is_comparable
 
 
 def _row_notes(entry: Entry, base: Entry | None) -> Iterator[str]:

@@ -78,6 +78,11 @@ class Entry:
         return {(r.run, r.round): r for r in measured if r.status is Status.OK}
 
     @property
+    def sessions(self) -> frozenset[str]:
+        """The qbench runs in which it was measured with success."""
+        return frozenset(run for run, _ in self.rounds)
+
+    @property
     def is_simulated(self) -> bool:
         """Whether speed and memory are those of a simulation."""
         return any(measured.simulated for measured in self.rounds.values())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from statistics import median
 
 from qbench.cell import Fingerprints, Record, Status
@@ -47,6 +48,16 @@ def accuracy_refusal(entry: Entry, base: Entry) -> str | None:
     return None
 
 
+def is_comparable(entry: Entry, base: Entry | None) -> bool:
+    """Whether its accuracy is of the same start, batches and items as the baseline's, as far as there is one."""
+    return base is None or accuracy_refusal(entry, base) is None
+
+
+def is_beside(entry: Entry, base: Entry | None) -> bool:
+    """Whether its speed and memory were measured in a session of the baseline's, if that was measured at all."""
+    return base is None or not base.rounds or speed_refusal(entry, base) is None
+
+
 def fingerprint_conflict(mine: Fingerprints | None, theirs: Fingerprints | None) -> str | None:
     """What differs between two cells of one seed, in words; None where all three fingerprints are equal."""
     if mine is None or theirs is None:
@@ -62,6 +73,12 @@ def speed_refusal(entry: Entry, base: Entry) -> str | None:
     if not base.rounds:
         return f"no ratios: {base.label} was not measured"
     return f"no ratios: measured in another session than {base.label}"
+
+
+def common_session(measured: Iterable[Collection[str]]) -> str | None:
+    """The session that most of these were measured in, the latest of several; None where nothing was measured."""
+    counts = Counter(session for sessions in measured for session in sessions)
+    return max(counts, key=lambda session: (counts[session], session), default=None)
 
 
 def settings_differences(entry: Entry, base: Entry) -> str | None:

@@ -64,6 +64,11 @@ class Metric:
         """Whether the quantity is speed or memory, which a simulation cannot claim."""
         return self.of_round is not None
 
+    @property
+    def is_of_session(self) -> bool:
+        """Whether it follows the machine's own pace, so that only figures of one session are compared as they are."""
+        return self.is_cost and self.shows_spread and not self.relative
+
 
 def train_images_per_s(measurement: Measurement) -> float | None:
     """Training images per second of one round, from its median step."""

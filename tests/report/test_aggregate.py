@@ -296,6 +296,33 @@ def test_a_speed_of_another_session_is_not_the_best() -> None:
     assert best(table, "peak_train_bytes") == []
 
 
+def test_speeds_of_two_sessions_are_compared_by_their_ratios_alone() -> None:
+    """The machine was twice as fast in the second session, which measured the baseline again beside one more method."""
+    slow, fast = (
+        make_measure("fp32", (64.0,), simulated=False),
+        make_measure("fp32", (32.0,), simulated=False, run="run2"),
+    )
+    measures = [
+        slow.model_copy(update={"rounds": (*slow.rounds, *fast.rounds)}),
+        make_measure("bf16", (40.0,), simulated=False),
+        make_measure("r", (50.0,), simulated=False),
+        make_measure("sr", (30.0,), simulated=False, run="run2", peak=10),
+    ]
+    table = method_table([make_record(label) for label in ("fp32", "bf16", "r", "sr")], measures)
+    assert best(table, "train_speed_ratio") == ["bf16"]
+    assert best(table, "train_images_per_s") == ["bf16"]
+    assert best(table, "peak_train_bytes") == ["sr"]
+
+
+def test_a_method_that_did_not_run_every_seed_is_not_the_fastest() -> None:
+    measures = [
+        make_measure(label, (ms,), simulated=False, peak=int(1000 * ms))
+        for label, ms in (("fp32", 64.0), ("banner8", 50.0), ("sr", 10.0))
+    ]
+    table = method_table([*two_methods(), make_record("sr", 0, 90.0)], measures)
+    assert best(table, "train_images_per_s") == best(table, "peak_train_ratio") == ["banner8"]
+
+
 def test_speeds_without_a_measured_baseline_are_compared() -> None:
     measures = [make_measure(label, (ms,), simulated=False) for label, ms in (("bf16", 50.0), ("banner8", 10.0))]
     table = method_table([make_record(label) for label in ("fp32", "bf16", "banner8")], measures)

@@ -284,6 +284,42 @@ def test_the_mean_of_some_of_the_seeds_dominates_nobody(second: list[Record]) ->
     assert "finished every seed" not in legend_of(figure_of("speed", whole, measures))
 
 
+def measured_twice() -> MeasureRecord:
+    """The baseline, in the sessions run1 and run2."""
+    first, second = (make_measure("fp32", (60.0,), simulated=False, run=run) for run in ("run1", "run2"))
+    return first.model_copy(update={"rounds": (*first.rounds, *second.rounds)})
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "run", "shas"),
+    [
+        ("speed", make_measure("fp32", (60.0,), simulated=False), "run1", ("init0", "order0", "other")),
+        ("memory", make_measure("fp32", (60.0,), simulated=False), "run2", None),
+        ("speed", measured_twice(), "run2", None),
+    ],
+    ids=["other evaluation items", "session without the baseline", "session of few"],
+)
+def test_what_the_table_does_not_compare_dominates_nobody(
+    name: str, base: MeasureRecord, run: str, shas: tuple[str, str, str] | None
+) -> None:
+    tops = {"fp32": 98.0, "bf16": 97.5, "r": 97.0}
+    records = [
+        *(make_record(label, top1=top1) for label, top1 in tops.items()),
+        make_record("sr", top1=99.0, shas=shas),
+    ]
+    measures = [base, *(make_measure(label, (50.0,), simulated=False) for label in ("bf16", "r"))]
+    figure = figure_of(name, records, [*measures, make_measure("sr", (1.0,), simulated=False, peak=10, run=run)])
+    assert "Pareto front, of methods that can be compared" in legend_of(figure).splitlines()
+    front = max(figure.axes[0].get_lines(), key=lambda line: len(line.get_xydata()))
+    assert max(np.asarray(front.get_ydata())) == pytest.approx(98.0)
+
+
+def test_a_front_of_memory_takes_in_later_sessions_with_the_baseline() -> None:
+    records = [make_record("fp32", top1=98.0), make_record("sr", top1=99.0)]
+    measures = [measured_twice(), make_measure("sr", (60.0,), simulated=False, peak=10, run="run2")]
+    assert "can be compared" not in legend_of(figure_of("memory", records, measures))
+
+
 def test_most_methods_are_on_the_scale_and_the_arrow_of_others_is_explained() -> None:
     labels = ("fp32", "banner8", "r")
     most = figure_of("speed", together(fp32=99.0, banner8=98.5, r=61.0), measured(*labels))

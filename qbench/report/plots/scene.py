@@ -9,6 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from qbench.cell import EpochRow, Record, Status
+from qbench.report.entries import baseline_of
 from qbench.report.plots.names import LONGEST_TITLE, shortened
 from qbench.report.plots.style import Look, looks
 from qbench.report.text import clean
@@ -71,6 +72,10 @@ class Scene:
     def seeds(self) -> set[int]:
         """Of all cells, however they ended."""
         return {record.cell.seed for series in self.series for record in series.entry.records}
+
+    def base_of(self, series: Series) -> Entry | None:
+        """What the table compares ``series`` with; None where that was not run."""
+        return baseline_of(series.entry, [other.entry for other in self.series], self.baseline)
 
     @property
     def reference(self) -> Series | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from qbench.report import fairness
 from qbench.report.metrics import PEAK_BYTES, TRAIN_SPEED, Direction, Metric
 from qbench.report.plots.intervals import Bar, bars_note, draw_bar
 from qbench.report.plots.labels import Label, place_labels
@@ -32,7 +33,8 @@ _FRONT_DASH: dict[bool, tuple[float, tuple[float, ...]]] = {False: (0, ()), True
 class Point:
     """One method: its cost, its mean accuracy in percent, and half the interval of that mean.
 
-    is_complete: the accuracy is of all seeds that there are; the mean of some dominates nobody.
+    is_complete: the accuracy is of all seeds that there are. is_compared: it may be compared with the others. A method
+    that is not both dominates nobody.
     """
 
     series: Series
@@ -40,6 +42,7 @@ class Point:
     accuracy: float
     half_width: float | None
     is_complete: bool
+    is_compared: bool
 
     @property
     def is_simulated(self) -> bool:
@@ -106,11 +109,24 @@ def _points(scene: Scene, metric: Metric, scale: float) -> list[Point]:
     for series in scene.series:
         cost, top1 = series.cost(metric), series.top1
         if cost is not None and top1 is not None:
-            is_complete = top1.n == len(scene.seeds)
-            found.append(Point(series, cost / scale, top1.mean, top1.half_width(), is_complete))
+            is_complete, base = top1.n == len(scene.seeds), scene.base_of(series)
+            is_compared = fairness.is_comparable(series.entry, base) and fairness.is_beside(series.entry, base)
+            found.append(Point(series, cost / scale, top1.mean, top1.half_width(), is_complete, is_compared))
     if not found:
         raise NothingToDrawError(f"no method has both an accuracy and a measured {metric.name}")
-    return found
+    return _of_one_session(found) if metric.is_of_session else found
+
+
+def _of_one_session(points: Sequence[Point]) -> list[Point]:
+    """``points``, of which those that were not measured in the session of most may be compared with none."""
+    session = {
+        simulated: fairness.common_session(point.series.entry.sessions for point in _contenders(points, simulated))
+        for simulated in (False, True)
+    }
+    return [
+        replace(point, is_compared=point.is_compared and session[point.is_simulated] in point.series.entry.sessions)
+        for point in points
+    ]
 
 
 def _bar(axes: Axes, point: Point, floor: float) -> Bar | None:
@@ -132,7 +148,14 @@ def _mark(axes: Axes, point: Point, floor: float) -> None:
 
 def _contenders(points: Sequence[Point], simulated: bool) -> list[Point]:
     """The points that a front is drawn from."""
-    return [point for point in points if point.is_simulated is simulated and point.is_complete]
+    return [point for point in points if point.is_simulated is simulated and point.is_complete and point.is_compared]
+
+
+def _of_whom(points: Sequence[Point]) -> str:
+    """Which of ``points`` a front is drawn from, where it is not all."""
+    if not all(point.is_compared for point in points):
+        return ", of methods that can be compared"
+    return "" if all(point.is_complete for point in points) else ", of methods that finished every seed"
 
 
 def _front(axes: Axes, points: Sequence[Point], better: Direction, simulated: bool) -> list[Line2D]:
@@ -196,8 +219,8 @@ def _legend(figure: Figure, points: Sequence[Point], bars: list[Bar], floor: flo
         contenders = _contenders(points, simulated)
         if len(contenders) > 1:
             color, dash = _FRONT_COLOR[simulated], _FRONT_DASH[simulated]
-            of_whom = ", of methods that finished every seed" if len(contenders) < len(group) else ""
-            handles.append(Line2D([], [], color=color, linestyle=dash, linewidth=1.1, label=f"{front}{of_whom}"))
+            label = f"{front}{_of_whom(group)}"
+            handles.append(Line2D([], [], color=color, linestyle=dash, linewidth=1.1, label=label))
     bar, arrow = (
         Line2D([], [], color=MUTED, linestyle="none", marker=marker, markersize=size)
         for marker, size in (("|", 11), (r"$\downarrow$", 8))
