@@ -18,7 +18,7 @@ from qbench.environment import usable_cores
 from qbench.errors import DataError, InputError
 from qbench.store.files import refuse_closed
 from qbench.store.keys import Keys
-from qbench.store.manifest import RunManifest, conditions, new_run_id, slot
+from qbench.store.manifest import RunManifest, conditions, method_digest, new_run_id, slot
 from qbench.store.store import Store
 from qbench.suite import Plan, Suite, make_plan
 from qbench.suite.notes import whole_batches
@@ -187,6 +187,7 @@ def _manifest(session: Session, plan: Plan) -> RunManifest:
         conditions=conditions(plan.suite),
         cells={keys.cell(planned.cell): slot(planned.cell) for planned in plan.cells},
         measures={keys.measure(cell): slot(cell, seeded=False) for cell in plan.suite.measured_cells(plan.device)},
+        methods={slot(planned.cell, seeded=False): method_digest(planned.cell) for planned in plan.cells},
         skipped={skipped.label: skipped.reason for skipped in plan.skipped},
         environment=session.environment(),
     )

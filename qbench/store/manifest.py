@@ -10,11 +10,13 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from qbench.cell import Cell, Plain
-from qbench.store.keys import digest
+from qbench.store.keys import digest, method_source
 from qbench.suite.model import Suite
 
 SHOWN = {"cpu": dict, "memory_bytes": int, "gpus": list, "libraries": dict, "qbench": dict}
 """The parts of an environment that ``qbench show`` reads, and their types."""
+
+_NUM_PARTS = 7  # of a slot, without the seed
 
 
 class RunManifest(Plain):
@@ -22,7 +24,8 @@ class RunManifest(Plain):
 
     resolved: the suite after profile and command line. conditions: digest of what all methods share; results under
     other conditions stay on disk, but are not shown. cells, measures: key of each record that belongs to the plan,
-    and its slot (what it is a result of). skipped: label and reason of methods that cannot be run here.
+    and its slot (what it is a result of). methods: the slot of each row of the table, without a seed, and the digest of
+    what its results share (:func:`method_digest`). skipped: label and reason of methods that cannot be run here.
     """
 
     format: int = 1
@@ -32,6 +35,7 @@ class RunManifest(Plain):
     conditions: str
     cells: dict[str, str]
     measures: dict[str, str]
+    methods: dict[str, str] = Field(default_factory=dict)
     skipped: dict[str, str] = Field(default_factory=dict)
     environment: dict[str, Any]
 
@@ -49,14 +53,17 @@ class RunManifest(Plain):
         """This plan with what an earlier one under the same conditions has beside it.
 
         So a run of one more method (``-m``) joins the results that are there, and a run with other settings
-        replaces them in tables. Of two results of one thing the later plan's counts.
+        replaces them in tables. Of two results of one thing the later plan's counts; where it gives a label to another
+        method, or to other options, all of the label's earlier results go.
         """
         if earlier is None or earlier.conditions != self.conditions:
             return self
+        replaced = {row for row, method in self.methods.items() if earlier.methods.get(row, method) != method}
         return self.model_copy(
             update={
-                "cells": _joined(earlier.cells, self.cells),
-                "measures": _joined(earlier.measures, self.measures),
+                "cells": _joined(earlier.cells, self.cells, replaced),
+                "measures": _joined(earlier.measures, self.measures, replaced),
+                "methods": {**earlier.methods, **self.methods},
                 "skipped": {**earlier.skipped, **self.skipped},
             }
         )
@@ -79,6 +86,13 @@ def conditions(suite: Suite) -> str:
     )
 
 
+def method_digest(cell: Cell) -> str:
+    """Digest of what the results in one row of a table share, whatever their seeds: the method's source, options and
+    training."""
+    train = cell.train.model_dump(mode="json", exclude={"timeout_s"})
+    return digest({"source": method_source(cell.method), "options": cell.options, "train": train})
+
+
 def slot(cell: Cell, *, seeded: bool = True) -> str:
     """What a record is a result of, whatever the sources, settings and machine that made it."""
     parts = [
@@ -99,6 +113,14 @@ def place(slot: str) -> str:
     return f"{label} on {model}, {dataset}" + "".join(f", seed {number}" for number in seed)
 
 
-def _joined(earlier: dict[str, str], later: dict[str, str]) -> dict[str, str]:
+def _joined(earlier: dict[str, str], later: dict[str, str], replaced: set[str]) -> dict[str, str]:
     taken = set(later.values())
-    return {**{key: name for key, name in earlier.items() if name not in taken}, **later}
+    kept = {
+        key: name for key, name in earlier.items() if name not in taken and not (replaced and _row(name) in replaced)
+    }
+    return {**kept, **later}
+
+
+def _row(slot: str) -> str:
+    """``slot`` without its seed, if it has one."""
+    return json.dumps(json.loads(slot)[:_NUM_PARTS], sort_keys=True)

@@ -102,6 +102,27 @@ def test_new_cells_join_the_finished_ones(bench):
     assert Counter(bench.labels()) == {"other": 2, "fake": 2}
 
 
+@pytest.mark.parametrize("edited", ["options", "training", "source", "nothing"])
+def test_a_label_that_becomes_another_method_keeps_none_of_its_results(bench, edited):
+    more = "protocol: paper\nmeasure: {enabled: %s, rounds: 1}"
+    ours = "- ./fakes.py:other\n- {method: ./fakes.py:fake, label: ours, options: {does: ok}}"
+    bench.run(bench.suite(ours, seeds="[0, 1]", more=more % "true"))
+    if edited == "options":
+        ours = ours.replace("does: ok", "measured: ok, does: diverge")
+    elif edited == "training":
+        ours = ours.replace("does: ok}", "does: ok}, because: of tests, train: {epochs: 3}")
+    elif edited == "source":
+        (bench.folder / "fakes.py").write_text((bench.folder / "fakes.py").read_text() + "# edited\n")
+        keys.method_source.cache_clear()  # as in the process of another run
+    bench.run(bench.suite(ours, seeds="[2]", more=more % "false"))
+    store = Store.open(bench.out)
+    seeds = {label: [r.cell.seed for r in store.records() if r.cell.label == label] for label in ("other", "ours")}
+    whole = [0, 1, 2]
+    assert seeds == {"other": [2] if edited == "source" else whole, "ours": whole if edited == "nothing" else [2]}
+    measured = {"options": ["other"], "training": ["other"], "source": [], "nothing": ["other", "ours"]}[edited]
+    assert [measure.cell.label for measure in store.measures()] == measured
+
+
 def test_failed_cells_are_tried_again_and_their_errors_stay(bench, recorder):
     suite = bench.suite("- ./fakes.py:fake: {does: [ok, flaky]}")
     first = bench.run(suite)
