@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from qbench.report.files import write_file
 from qbench.report.grid import Column, Entry, Grid
 from qbench.report.render import FORMATS, find_format, latex, markdown, terminal
+from qbench.report.render.data import for_spreadsheet
 from qbench.report.text import MISSING, PLUS_MINUS, clean, counted, decimals_of, significant, tidy
 
 if TYPE_CHECKING:
@@ -122,7 +123,8 @@ def _csv(records: Sequence[ExperimentRecord]) -> str:
     writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
     writer.writeheader()
     for record in records:
-        writer.writerows(_fields(record, answer) for answer in record.answers)
+        rows = (_fields(record, answer) for answer in record.answers)
+        writer.writerows({name: for_spreadsheet(value) for name, value in row.items()} for row in rows)
     return stream.getvalue()
 
 

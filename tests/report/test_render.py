@@ -198,6 +198,22 @@ def test_a_carriage_return_makes_no_row_of_csv() -> None:
     assert [row["message"] for row in cells] == ["10 %\n20 %\nfailed", ""]
 
 
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-gelu", "@SUM(A1)", "\t=1+1"])
+def test_no_text_of_csv_is_a_formula_and_numbers_stay_numbers(text: str) -> None:
+    records = [
+        make_record("fp32"),
+        make_record(text, top1=97.0),
+        make_record("r", 1, None, status=Status.ERROR, message=text),
+    ]
+    methods = list(csv.DictReader(io.StringIO(FORMATS["csv"].methods(method_table(records, [])), newline="")))
+    assert f"'{text}" in [row["label"] for row in methods]
+    assert [row["top1_difference"] for row in methods if row["label"] == f"'{text}"] == ["-2"]
+    cells = list(csv.DictReader(io.StringIO(FORMATS["csv"].cells(cells_frame(records, [])), newline="")))
+    for column in ("label", "message"):
+        assert f"'{text}" in [row[column] for row in cells]
+    assert text in [row["label"] for row in json.loads(FORMATS["json"].methods(method_table(records, [])))["rows"]]
+
+
 def test_only_accuracies_say_over_how_many_seeds_they_are() -> None:
     measure = make_measure(train_ms=(64.0, 60.0), simulated=False)
     assert "(n=" not in FORMATS["md"].methods(method_table([make_record()], [measure]))

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from qbench.report.aggregate import Figure, MethodRow, MethodTable
 
 
+_FORMULA = ("=", "+", "-", "@", "\t")
+
+
 def methods_csv(table: MethodTable) -> str:
     """One line per method. Each metric has three columns: its name, its spread, and ``_n``, the values behind it."""
     rows = [{**_identity(row), **_figures(row), "notes": "; ".join(row.notes)} for row in table.rows]
@@ -23,7 +26,7 @@ def methods_csv(table: MethodTable) -> str:
     stream = io.StringIO(newline="")
     writer = csv.DictWriter(stream, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: _unbroken(value) for name, value in row.items()} for row in rows)
+    writer.writerows({name: for_spreadsheet(value) for name, value in row.items()} for row in rows)
     return stream.getvalue()
 
 
@@ -42,7 +45,7 @@ def methods_json(table: MethodTable) -> str:
 
 def cells_csv(frame: pd.DataFrame) -> str:
     """One line per cell; what was not measured is empty."""
-    texts = {str(name): frame[name].map(_unbroken) for name in frame if frame[name].dtype == "string"}
+    texts = {str(name): frame[name].map(for_spreadsheet) for name in frame if frame[name].dtype == "string"}
     return frame.assign(**texts).to_csv(index=False, lineterminator="\n")
 
 
@@ -52,9 +55,16 @@ def cells_json(frame: pd.DataFrame) -> str:
     return _dump([{name: _native(value) for name, value in row.items()} for row in rows])
 
 
-def _unbroken(value: object) -> object:
-    """A text with line feeds alone: only they are put in quotes, and a reader takes a carriage return for a new row."""
-    return value.replace("\r\n", "\n").replace("\r", "\n") if isinstance(value, str) else value
+def for_spreadsheet(value: object) -> object:
+    """A text as a cell of CSV that any reader takes for that text; what is no text as it is.
+
+    Its line ends are line feeds: only they are put in quotes, and a reader takes a carriage return for a new row.
+    Behind an apostrophe, as spreadsheets write it themselves, what they would take for a formula is a text.
+    """
+    if not isinstance(value, str):
+        return value
+    unbroken = value.replace("\r\n", "\n").replace("\r", "\n")
+    return f"'{unbroken}" if unbroken.startswith(_FORMULA) else unbroken
 
 
 _IDENTITY = ("label", "method", "options", "arithmetic", "model", "dataset", "device", "is_baseline", "status")
