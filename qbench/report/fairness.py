@@ -148,7 +148,7 @@ def crowding(entry: Entry) -> str | None:
 
 
 def failures(entry: Entry) -> Iterator[str]:
-    """One sentence per cell that gave no accuracy, and one for a measurement that failed."""
+    """One sentence per cell that gave no accuracy, and one for a measurement whose last session failed."""
     for record in entry.records:
         outcome = record.outcome
         if outcome.status is Status.DIVERGED:
@@ -156,7 +156,9 @@ def failures(entry: Entry) -> Iterator[str]:
             yield f"seed {record.cell.seed} diverged{at}"
         elif outcome.status is not Status.OK:
             yield f"seed {record.cell.seed}: {outcome.status}{_reason(outcome.message)}"
-    failed = next((r for r in entry.measure.rounds if r.status is not Status.OK), None) if entry.measure else None
+    rounds = entry.measure.rounds if entry.measure else ()
+    last = [measured for measured in rounds if measured.run == rounds[-1].run]  # what failed before was made good
+    failed = next((measured for measured in last if measured.status is not Status.OK), None)
     if failed is not None:
         yield f"measurement: {failed.status}{_reason(failed.message)}"
 

@@ -57,6 +57,8 @@ class Metric:
         first = self.write(value)
         if spread is None or not self.shows_spread:
             return first
+        if "e" in first:  # 3.00e-07
+            return f"{first} {text.PLUS_MINUS} {spread:.1e}"
         return f"{first} {text.PLUS_MINUS} {spread:,.{len(first.partition('.')[2])}f}"
 
     @property

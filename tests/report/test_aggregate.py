@@ -210,6 +210,13 @@ def test_rounds_that_failed_are_left_out() -> None:
     assert row.notes == ("measurement: oom, too big",)
 
 
+def test_a_failed_round_that_a_later_session_made_good_is_no_news() -> None:
+    failed = Measurement(status=Status.KILLED, message="a crowded machine", run="run0", round=0)
+    whole = make_measure("fp32", (64.0, 32.0))
+    (row,) = method_table([make_record()], [whole.model_copy(update={"rounds": (failed, *whole.rounds)})]).rows
+    assert row.notes == ()
+
+
 def test_a_method_whose_rounds_all_failed_is_of_no_session() -> None:
     failed = Measurement(status=Status.OOM, message="too big", run="run2", round=0)
     measures = [make_measure("fp32"), make_measure("banner8").model_copy(update={"rounds": (failed,)})]

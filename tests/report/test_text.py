@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from qbench.report import text
-from qbench.report.metrics import DIFFERENCE, TOP1, TRAIN_SPEED
+from qbench.report.metrics import DIFFERENCE, ENERGY, TOP1, TRAIN_SPEED
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,7 @@ def test_the_spread_has_the_decimals_of_its_value() -> None:
     assert TRAIN_SPEED.written(1234.4, 33.33) == "1,234 ± 33"
     assert TRAIN_SPEED.written(12.34, 0.512) == "12.3 ± 0.5"
     assert TOP1.written(98.523, None) == "98.52"
+
+
+def test_the_spread_of_a_tiny_value_is_a_tiny_number_too() -> None:
+    assert ENERGY.written(3e-7, 1.5e-7) == "3.00e-07 \N{PLUS-MINUS SIGN} 1.5e-07"
