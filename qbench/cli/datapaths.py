@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, cast
 
+from qbench.errors import InputError
 from qbench.quant.formats import (
     Affine,
     Binary,
@@ -106,6 +109,22 @@ def describe(spec: Quantizer | None) -> str:
     return str(spec) if words is None else words(spec)
 
 
+def formats_in_words(text: str) -> str:
+    """``text``, as a precision manifest holds it, with each format (``Symmetric(bits=8, ...)``) in words.
+
+    Left as it is: a format of a stranger's own, and one with other fields than this version of qbench gives it.
+    """
+    return _WRITTEN.sub(lambda found: _in_words(found[0], found["name"]), text)
+
+
+def _in_words(written: str, name: str) -> str:
+    try:
+        call = cast("ast.Call", ast.parse(written, mode="eval").body)
+        return describe(_NAMED[name](**{str(word.arg): ast.literal_eval(word.value) for word in call.keywords}))
+    except (SyntaxError, TypeError, ValueError, InputError):
+        return written
+
+
 def _rounding(spec: Any) -> str:
     return "stochastic rounding" if spec.is_stochastic else "nearest"
 
@@ -165,6 +184,9 @@ _FORMATS: dict[type[Quantizer], Callable[[Any], str]] = {
     FixedPoint: lambda s: f"fixed point <{s.integer_bits}, {s.fraction_bits}>, {_rounding(s)}",
     Levels: lambda s: f"{2**s.bits} levels ({s.grid}) for a unit-variance value, nearest",
 }
+
+_NAMED = {kind.__name__: kind for kind in _FORMATS}
+_WRITTEN = re.compile(rf"\b(?P<name>{'|'.join(_NAMED)})\(\w+=[^()]*\)")
 
 
 # --- norms and update rules in words

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from qbench.cell import Status
+from qbench.cli.datapaths import formats_in_words
 from qbench.errors import InputError, UnknownNameError
 from qbench.registry import nearest
 from qbench.report.grid import Column, Entry, Grid
@@ -106,7 +107,8 @@ def manifest_grid(records: Sequence[Record], label: str) -> Grid:
 def _manifest_entries(row: ManifestRow) -> tuple[Entry, ...]:
     codes = [MISSING if code is None else _code(code) for code in (row.code_min, row.code_max)]
     bits = MISSING if row.needs_bits is None else str(row.needs_bits)
-    texts = (row.layer, row.path, row.declared, row.arithmetic, *codes, bits, row.note)
+    declared, note = formats_in_words(row.declared), formats_in_words(row.note)
+    texts = (row.layer, row.path, declared, row.arithmetic, *codes, bits, note)
     return tuple(Entry(clean(text)) for text in texts)
 
 

@@ -74,6 +74,6 @@ def test_show_does_not_judge_a_run_of_another_host_or_container(finished_run: Pa
 def test_show_manifest_of_a_method(finished_run: Path) -> None:
     result = qbench("show", "digits", "--manifest", "banner8")
     assert "conv1" in result.stdout
-    assert "Affine(bits=8)" in result.stdout
+    assert "8-bit affine per tensor, whole zero point, extremes, nearest" in result.stdout
     assert "did you mean 'banner8'" in refused("show", "digits", "--manifest", "banner")
     assert "got far enough" in refused("show", "digits", "--manifest", "fp32")

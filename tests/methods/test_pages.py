@@ -8,10 +8,23 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from qbench import Affine, Binary, FixedPoint, Quantizer, Recipe
+from qbench import (
+    Affine,
+    Binary,
+    Constant,
+    Direct,
+    FixedPoint,
+    Flag,
+    Float,
+    Levels,
+    Quantizer,
+    Recipe,
+    Shift,
+    Symmetric,
+)
 from qbench.catalog import find_method, methods
 from qbench.cli.app import app
-from qbench.cli.datapaths import data_paths, describe
+from qbench.cli.datapaths import data_paths, describe, formats_in_words
 from qbench.cli.method_pages import COMMAND, method_pages, write_pages
 
 DOCS = Path(__file__).parents[2] / "docs" / "methods"
@@ -109,3 +122,24 @@ def test_rows_name_every_slot_in_use(name: str) -> None:
         shown = {row.slot for row in data_paths(recipe)}
         used = {slot for slot, value in recipe.slots().items() if isinstance(value, Quantizer)}
         assert used <= shown
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        Affine(4, "stochastic", "min_offset", "channel", "mean_minmax", tracked=True), Binary("glorot"), Constant(),
+        Direct(8, limit=None), FixedPoint(2, 6), Flag(8), Float("bfloat16"), Levels(4), Shift(8), Symmetric(16),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_format_in_a_manifest_reads_as_on_the_pages(spec: Quantizer) -> None:
+    assert formats_in_words(str(spec)) == describe(spec)
+    words = describe(spec)
+    assert formats_in_words(f"first {spec}; then {spec} behind it") == f"first {words}; then {words} behind it"
+
+
+@pytest.mark.parametrize(
+    "text", ["Posit(bits=8)", "Affine(bits=8, base=3)", "Flag(bits=)", "Flag(bits=99)", "Shift(a=b c)"]
+)
+def test_a_format_that_this_version_does_not_have_stays_as_it_is(text: str) -> None:
+    assert formats_in_words(text) == text
