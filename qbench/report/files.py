@@ -5,18 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qbench.errors import InputError
-from qbench.store.atomic import write_atomic
+from qbench.store.atomic import remove_orphans, write_atomic
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 def write_file(path: Path, content: str | bytes) -> None:
-    """Write ``content`` (text as UTF-8), making the directory if need be. Raises InputError where that cannot be."""
+    """Write ``content`` (text as UTF-8), making the directory if need be, and clear up after killed writers of it.
+
+    Raises InputError where that cannot be.
+    """
     encoded = content.encode() if isinstance(content, str) else content
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, encoded)
+        remove_orphans(path)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}; choose a place you may write to") from None
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from pathlib import Path
+
+import psutil
 
 TEMPORARY_PREFIX = ".writing-"
 
@@ -30,6 +33,15 @@ def remove_leftovers(directory: Path) -> None:
     """Delete temporary files of a writer that was killed; only the holder of the directory's lock may call this."""
     for leftover in directory.glob(f"{TEMPORARY_PREFIX}*"):
         leftover.unlink(missing_ok=True)
+
+
+def remove_orphans(path: Path) -> None:
+    """Delete temporary files of writers of ``path`` that were killed. No lock is needed: who is still writing it has a
+    process, and keeps its file."""
+    for orphan in path.parent.glob(f"{TEMPORARY_PREFIX}*-{glob.escape(path.name)}"):
+        pid = orphan.name.removeprefix(TEMPORARY_PREFIX).partition("-")[0]
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+            orphan.unlink(missing_ok=True)
 
 
 def _sync_directory(directory: Path) -> None:
