@@ -11,6 +11,7 @@ from qbench.errors import InputError, UnknownNameError
 from qbench.registry import nearest
 from qbench.report.grid import Column, Entry, Grid
 from qbench.report.text import MISSING, clean, counted, memory, significant, titled
+from qbench.store.files import changed_line
 from qbench.store.manifest import place
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def overview_lines(store: Store, records: Sequence[Record], measures: Sequence[M
     for label, reason in manifest.skipped.items():
         yield clean(f"skipped: {label}, it {reason}")
     yield from _failures(store, records)
-    yield from damage_lines(store.damaged())
+    yield from flaw_lines(store, store.damaged())
 
 
 def damage_lines(found: Iterable[Damaged]) -> Iterator[str]:
@@ -49,6 +50,13 @@ def damage_lines(found: Iterable[Damaged]) -> Iterator[str]:
             yield clean(f"unreadable: {damaged.path} {damaged.reason}; {damaged.remedy}")
         else:
             yield clean(f"damaged: {damaged.path} ({damaged.reason}); {damaged.remedy} with the next 'qbench run'")
+
+
+def flaw_lines(store: Store, found: Sequence[Damaged]) -> Iterator[str]:
+    """The same, and what else is not as a run left it. found: what is damaged."""
+    yield from damage_lines(found)
+    told = {damaged.path for damaged in found}
+    yield from (clean(f"changed: {changed_line(path)}") for path in store.changed() if path not in told)
 
 
 def standing(store: Store, *, is_complete: bool) -> Iterator[str]:

@@ -47,10 +47,10 @@ def run_names() -> list[str]:
 
 
 def read_run(store: Store) -> tuple[list[Record], list[MeasureRecord]]:
-    """The records of a run so far; what is damaged is told on stderr. Raises InputError where there are none."""
-    from qbench.cli.overview import damage_lines
+    """The records of a run so far; what is wrong with any is told on stderr. Raises InputError where there are none."""
+    from qbench.cli.overview import flaw_lines
 
-    for line in damage_lines(store.damaged()):
+    for line in flaw_lines(store, store.damaged()):
         print(line, file=sys.stderr)
     records, measures = store.records(), store.measures()
     if not records and not measures:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from qbench.cell import Status
 from qbench.cli.arguments import one_seed
-from qbench.cli.overview import damage_lines, machine_line, standing
+from qbench.cli.overview import damage_lines, flaw_lines, machine_line, standing
 from qbench.cli.results import RUNS, print_grids, print_paths
 from qbench.cli.state import clock
 from qbench.errors import InputError
@@ -162,7 +162,7 @@ def show_theory(store: Store) -> None:
     for record in records:
         if record.status is not Status.OK:
             print(clean(f"failed: {record.experiment}: {record.message} (log: {theory.log(record.key)})"))
-    for line in damage_lines(theory.damaged()):
+    for line in flaw_lines(store, theory.damaged()):
         print(line)
     if records:
         print()
@@ -170,11 +170,11 @@ def show_theory(store: Store) -> None:
 
 
 def read_theory(store: Store) -> list[ExperimentRecord]:
-    """The records of a run so far; what is damaged is told on stderr. Raises InputError where there are none."""
+    """The records of a run so far; what is wrong with any is told on stderr. Raises InputError where there are none."""
     from qbench.theory.results import TheoryStore
 
     theory = TheoryStore(store)
-    for line in damage_lines(theory.damaged()):
+    for line in flaw_lines(store, theory.damaged()):
         print(line, file=sys.stderr)
     records = theory.records()
     if not records:

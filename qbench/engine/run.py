@@ -16,7 +16,7 @@ from qbench.engine.session import Session
 from qbench.engine.training import has_result, is_due, train_cells
 from qbench.environment import usable_cores
 from qbench.errors import DataError, InputError
-from qbench.store.files import refuse_closed
+from qbench.store.files import changed_line, refuse_closed
 from qbench.store.keys import Keys
 from qbench.store.manifest import RunManifest, conditions, method_digest, new_run_id, slot
 from qbench.store.store import Store
@@ -60,9 +60,12 @@ def run_suite(
         )
         with Pool(launcher) as pool:
             session = Session(new_run_id(), store, keys, pool, observer or Silent(), allotment, retry)
+            for path in store.changed():
+                session.tell(Notice(changed_line(path)))
             for found in damaged:
                 session.tell(Notice(f"a damaged record is now {found.path}, {found.remedy} ({found.reason})"))
             summary = _work(session, plan, started)
+        store.seal()
     session.tell(RunFinished(summary))
     return summary
 
@@ -70,8 +73,8 @@ def run_suite(
 def plan_suite(suite: Suite, out: Path | None = None, *, device: str = "cpu", threads: int | None = None) -> Plan:
     """What :func:`run_suite` would do; with ``out``, also which cells have their result there already.
 
-    Nothing is written; notes tell of damaged records. Raises DeviceError, and StoreError for a directory that the run
-    would refuse.
+    Nothing is written; notes tell of damaged and changed records. Raises DeviceError, and StoreError for a directory
+    that the run would refuse.
     """
     device = check_device(device)
     notes = check_kernels(suite, device)
@@ -80,6 +83,7 @@ def plan_suite(suite: Suite, out: Path | None = None, *, device: str = "cpu", th
     store, keys = Store.open(out, suite.name), Keys(threads=allot(device, None, threads).threads)
     damaged = store.damaged()
     refuse_closed(damaged)
+    notes += tuple(map(changed_line, store.changed()))
     notes += tuple(f"a record is damaged, {found.remedy} ({found.path}: {found.reason})" for found in damaged)
     try:
         return make_plan(suite, device, lambda cell: has_result(store.record(keys.cell(cell))), notes)

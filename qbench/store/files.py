@@ -42,8 +42,11 @@ def load(file: Path, kind: type[R]) -> R | None:
         return None
 
 
-def _record_files(folder: Path) -> list[Path]:
-    """Raises OSError for a folder that is there and cannot be read, which a glob would pass over."""
+def record_files(folder: Path) -> list[Path]:
+    """The files in ``folder`` that should hold a record.
+
+    Raises OSError for a folder that is there and cannot be read, which a glob would pass over.
+    """
     try:
         names = os.listdir(folder)
     except FileNotFoundError:
@@ -54,7 +57,7 @@ def _record_files(folder: Path) -> list[Path]:
 def damaged_in(folder: Path, kind: type[Keyed], remedy: str) -> Iterator[Damaged]:
     """Files in ``folder`` that should hold a record and do not, or that cannot be read; or the folder itself."""
     try:
-        files = _record_files(folder)
+        files = record_files(folder)
     except OSError as error:
         yield closed(folder, error)
         return
@@ -77,6 +80,13 @@ def _why_damaged(file: Path, kind: type[Keyed], remedy: str) -> Damaged | None:
     except ValueError as error:
         return Damaged(file, str(error), remedy)
     return None
+
+
+def changed_line(path: Path) -> str:
+    """One sentence about a file that is not what a run wrote, for the user."""
+    if not path.exists():
+        return f"{path} is gone (SHA256SUMS); the next 'qbench run' makes it again"
+    return f"{path} is not what a run wrote (SHA256SUMS); restore it, or delete it: the next 'qbench run' makes it again"
 
 
 def closed(path: Path, error: OSError) -> Damaged:

@@ -5,6 +5,7 @@ records/<key>.json      training runs
 measures/<key>.json     speed and memory
 logs/<key>.log          what a worker printed, every attempt
 damaged/                records that could not be read, moved aside and never deleted
+SHA256SUMS              digests of suite.json and the records, as runs wrote them
 lock, running.json      who is writing
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ from pydantic import ValidationError
 
 from qbench.cell import MeasureRecord, Record
 from qbench.errors import StoreError
+from qbench.store import sums
 from qbench.store.atomic import remove_leftovers, write_atomic
 from qbench.store.files import Damaged, damaged_in, load, refuse_closed, set_aside, told
 from qbench.store.lock import Writer, only_writer, writer
@@ -108,19 +110,38 @@ class Store:
         remove_leftovers(self.path)
         found = self.damaged()
         refuse_closed(found)
+        return self.set_aside(found)
+
+    def set_aside(self, found: Sequence[Damaged]) -> list[Damaged]:
+        """Move damaged records into :attr:`aside`; where they are now."""
+        with told(f"{self.path / sums.NAME} cannot be written"):
+            for damaged in found:
+                sums.take_out(self.path, damaged.path.relative_to(self.path).as_posix())
         return set_aside(found, self.aside)
 
     def begin(self, manifest: RunManifest) -> None:
         """Make ``manifest`` the plan that :meth:`records` is about."""
-        self._write("suite.json", manifest.after(self.manifest).model_dump(mode="json"))
+        self.write("suite.json", manifest.after(self.manifest).model_dump(mode="json"))
 
     def put(self, record: Record) -> None:
         """Write a training record, over an earlier one of the same key. It is on disk when this returns."""
-        self._write(f"records/{record.key}.json", json.loads(record.model_dump_json()))
+        self.write(f"records/{record.key}.json", json.loads(record.model_dump_json()))
 
     def put_measure(self, measure: MeasureRecord) -> None:
         """Write a measurement, over an earlier one of the same key. It is on disk when this returns."""
-        self._write(f"measures/{measure.key}.json", json.loads(measure.model_dump_json()))
+        self.write(f"measures/{measure.key}.json", json.loads(measure.model_dump_json()))
+
+    def write(self, name: str, content: object) -> None:
+        """Write ``content`` as JSON to the file ``name`` of the directory; on disk when this returns."""
+        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        with told(f"{self.path / name} cannot be written"):
+            sums.take_out(self.path, name)
+            write_atomic(self.path / name, text.encode())
+
+    def seal(self) -> None:
+        """List the digests of what a run leaves, for :meth:`changed` and for ``sha256sum -c``."""
+        with told(f"{self.path / sums.NAME} cannot be written"):
+            sums.seal(self.path)
 
     @property
     def aside(self) -> Path:
@@ -177,15 +198,15 @@ class Store:
             *damaged_in(self.path / "measures", MeasureRecord, "its measurement is made again"),
         ]
 
+    def changed(self) -> list[Path]:
+        """Files that are gone, or not what they were when the last run ended."""
+        with told(f"{self.path / sums.NAME} cannot be read"):
+            return list(sums.changed(self.path))
+
     def _found(self, load: Callable[[str], R | None], planned: Callable[[RunManifest], Iterable[str]]) -> list[R]:
         manifest = self.manifest
         found = map(load, planned(manifest)) if manifest else ()
         return [record for record in found if record is not None]
-
-    def _write(self, name: str, content: object) -> None:
-        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-        with told(f"{self.path / name} cannot be written"):
-            write_atomic(self.path / name, text.encode())
 
 
 def _modified_s(file: Path) -> float:

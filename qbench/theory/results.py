@@ -18,8 +18,8 @@ from typing import Any
 from qbench.cell import Keyed, Status
 from qbench.environment import hardware_key, library_key
 from qbench.store import Damaged, RunManifest, Store
-from qbench.store.atomic import remove_leftovers, write_atomic
-from qbench.store.files import damaged_in, load, refuse_closed, set_aside, told
+from qbench.store.atomic import remove_leftovers
+from qbench.store.files import damaged_in, load, refuse_closed, told
 from qbench.store.keys import digest, kernels_in_use, qbench_source
 from qbench.suite.theory import PlannedExperiment, TheorySuite
 from qbench.theory.findings import Answer, Findings
@@ -86,7 +86,7 @@ class TheoryStore:
         with told(f"results directory {self.path} cannot be written"):
             (self.path / _FOLDER).mkdir(exist_ok=True)
             remove_leftovers(self.path / _FOLDER)
-        return set_aside(found, self.store.aside)
+        return self.store.set_aside(found)
 
     def damaged(self) -> list[Damaged]:
         """Files that should hold an experiment's record and do not, and what cannot be read."""
@@ -98,10 +98,7 @@ class TheoryStore:
 
     def put(self, record: ExperimentRecord) -> None:
         """Write a record, over an earlier one of the same key. It is on disk when this returns."""
-        text = json.dumps(json.loads(record.model_dump_json()), indent=1, ensure_ascii=False) + "\n"
-        file = self.path / _FOLDER / f"{record.key}.json"
-        with told(f"{file} cannot be written"):
-            write_atomic(file, text.encode())
+        self.store.write(f"{_FOLDER}/{record.key}.json", json.loads(record.model_dump_json()))
 
     def records(self) -> list[ExperimentRecord]:
         """The records of the last plan that exist by now, in its order."""

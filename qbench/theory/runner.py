@@ -18,7 +18,7 @@ from qbench.engine.inbox import next_of
 from qbench.engine.jobs import worker_environment
 from qbench.environment import environment
 from qbench.store import Damaged, Store
-from qbench.store.files import refuse_closed
+from qbench.store.files import changed_line, refuse_closed
 from qbench.store.lock import now
 from qbench.store.manifest import new_run_id
 from qbench.suite.theory import PlannedExperiment, TheorySuite
@@ -142,6 +142,8 @@ def run_theory(
     with store.store.lock():
         for found in store.prepare():
             observer(Noticed(f"a damaged record is now {found.path}, {found.remedy} ({found.reason})"))
+        for path in store.store.changed():
+            observer(Noticed(changed_line(path)))
         store.store.begin(manifest_of(suite, run, allotment.threads, facts))
         due = list(_due(suite, store, allotment.threads, retry))
         finished, interrupted = 0, False
@@ -157,6 +159,7 @@ def run_theory(
                         observer(event)
         except KeyboardInterrupt:
             interrupted = True
+        store.store.seal()
     return TheorySummary(
         suite=suite.name,
         out=out,

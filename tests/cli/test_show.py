@@ -77,3 +77,18 @@ def test_show_manifest_of_a_method(finished_run: Path) -> None:
     assert "8-bit affine per tensor, whole zero point, extremes, nearest" in result.stdout
     assert "did you mean 'banner8'" in refused("show", "digits", "--manifest", "banner")
     assert "got far enough" in refused("show", "digits", "--manifest", "fp32")
+
+
+def test_a_changed_record_is_told_beside_its_numbers(finished_run: Path) -> None:
+    Store.open(finished_run).seal()
+    record, gone = sorted((finished_run / "records").iterdir())[:2]
+    record.write_text(record.read_text().replace("98.9", "99.9"))
+    gone.unlink()
+    lines = qbench("show", "digits").stdout.splitlines()
+    told = [f"changed: results/runs/digits/records/{file.name} is {what}" for file, what in
+            ((record, "not what a run wrote"), (gone, "gone"))]  # fmt: skip
+    assert [sum(line.startswith(sentence) for line in lines) for sentence in told] == [1, 1]
+    for verb in (("table", "digits"), ("plot", "digits", "--only", "curves")):
+        result = qbench(*verb)
+        assert result.exit_code == 0
+        assert [line[: len(told[0])] for line in result.stderr.splitlines() if "not what" in line] == told[:1]

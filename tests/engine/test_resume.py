@@ -251,6 +251,23 @@ def test_a_damaged_record_is_moved_aside_told_and_made_again(bench, recorder):
     assert Store.open(bench.out).damaged() == []
 
 
+def test_a_changed_record_is_told_and_kept(bench, recorder):
+    suite = bench.suite("- ./fakes.py:other")
+    bench.run(suite)
+    (file,) = (bench.out / "records").iterdir()
+    file.write_text(file.read_text().replace('"epochs": ', '"epochs":  '))
+    for _ in range(2):
+        bench.run(suite, observer=recorder)
+        assert Store.open(bench.out).changed() == [file]
+    told = [notice.message for notice in recorder.of(Notice)]
+    assert [message.startswith(f"{file} is not what a run wrote") for message in told] == [True, True]
+    assert len(bench.ran()) == 1
+    file.unlink()
+    bench.run(suite)
+    assert Store.open(bench.out).changed() == []
+    assert len(bench.ran()) == 2
+
+
 def test_a_batch_that_is_larger_than_the_data_is_told_once_before_training(bench, recorder):
     more = "train: {batch_size: 1198}\nmeasure: {batch_size: 1197}"
     bench.run(bench.suite("- ./fakes.py:other", seeds="[0, 1]", more=more), observer=recorder)
