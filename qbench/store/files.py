@@ -86,7 +86,7 @@ def changed_line(path: Path) -> str:
     """One sentence about a file that is not what a run wrote, for the user."""
     if not path.exists():
         return f"{path} is gone (SHA256SUMS); the next 'qbench run' makes it again"
-    return f"{path} is not what a run wrote (SHA256SUMS); restore it, or delete it: the next 'qbench run' makes it again"
+    return f"{path} is not what a run wrote (SHA256SUMS); restore it, or delete it to have it made again"
 
 
 def closed(path: Path, error: OSError) -> Damaged:
