@@ -10,13 +10,13 @@ from qbench.cli.datapaths import formats_in_words
 from qbench.errors import InputError, UnknownNameError
 from qbench.registry import nearest
 from qbench.report.grid import Column, Entry, Grid
-from qbench.report.text import MISSING, clean, counted, memory, significant, titled
+from qbench.report.machine import machine_line
+from qbench.report.text import MISSING, clean, counted, significant, titled
 from qbench.store.files import changed_line
 from qbench.store.manifest import place
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from typing import Any
 
     from qbench.cell import ManifestRow, MeasureRecord, Record
     from qbench.store import Damaged, RunManifest, Store
@@ -80,18 +80,6 @@ def _underway(store: Store, manifest: RunManifest) -> Iterator[str]:
     if not training:
         # Methods are measured in turns, so that the one begun last is at it.
         yield from (clean(f"measuring now: {place(manifest.measures[key])}") for key in store.underway("measure")[:1])
-
-
-def machine_line(environment: dict[str, Any]) -> str:
-    """The processor, its cores and memory, the GPUs, and the versions of torch, Python and qbench."""
-    cpu = environment.get("cpu", {})
-    parts = [f"{cpu.get('model', 'unknown CPU')}, {cpu.get('cores', '?')} cores"]
-    if "memory_bytes" in environment:
-        parts.append(memory(environment["memory_bytes"]))
-    parts += [gpu.get("name", "a GPU") for gpu in environment.get("gpus", [])]
-    libraries = environment.get("libraries", {})
-    parts.append(f"torch {libraries.get('torch', '?')}, Python {environment.get('python', '?')}")
-    return "; ".join([*parts, f"qbench {environment.get('qbench', {}).get('version', '?')}"])
 
 
 def manifest_grid(records: Sequence[Record], label: str) -> Grid:

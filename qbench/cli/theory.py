@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from qbench.cell import Status
 from qbench.cli.arguments import one_seed
-from qbench.cli.overview import damage_lines, flaw_lines, machine_line, standing
+from qbench.cli.overview import damage_lines, flaw_lines, standing
 from qbench.cli.results import RUNS, print_grids, print_paths
 from qbench.cli.state import clock
 from qbench.errors import InputError
+from qbench.report.machine import machine_line
 from qbench.report.text import clean, counted, titled
 
 if TYPE_CHECKING:

@@ -37,7 +37,8 @@ class Figure:
 class MethodRow:
     """One method with its options, in one setting. figures: metric name to figure; what was not measured is absent.
 
-    kernels: what computed beside PyTorch while speed was measured. seeds: of its cells, however they ended.
+    kernels: what computed beside PyTorch while speed was measured. machines: on which it was trained and measured, and
+    with which software. seeds: of its cells, however they ended.
     is_comparable, is_beside_baseline: whether its accuracy, and its speed and memory, are compared with the baseline's
     (see :mod:`qbench.report.fairness`). sessions: the qbench runs that measured it.
     """
@@ -53,6 +54,7 @@ class MethodRow:
     figures: Mapping[str, Figure]
     notes: tuple[str, ...]
     kernels: tuple[str, ...] = ()
+    machines: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
     is_comparable: bool = True
     is_beside_baseline: bool = True
@@ -115,6 +117,7 @@ def method_row(entry: Entry, base: Entry | None, confidence: float) -> MethodRow
         figures=figures,
         notes=tuple(_row_notes(entry, base)),
         kernels=entry.kernels,
+        machines=entry.machines,
         seeds=tuple(record.cell.seed for record in entry.records),
         is_comparable=fairness.is_comparable(entry, base),
         is_beside_baseline=fairness.is_beside(entry, base),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from qbench.cell import Cell, Measurement, MeasureRecord, Record, Status
 from qbench.errors import UnknownNameError
 from qbench.registry import nearest
+from qbench.report.machine import machine_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -86,6 +87,12 @@ class Entry:
     def is_simulated(self) -> bool:
         """Whether speed and memory are those of a simulation."""
         return any(measured.simulated for measured in self.rounds.values())
+
+    @property
+    def machines(self) -> tuple[str, ...]:
+        """Where it was trained and measured, and with which software: one line each."""
+        made = (*self.records, *((self.measure,) if self.measure else ()))
+        return tuple(dict.fromkeys(machine_line(record.environment) for record in made))
 
     @property
     def kernels(self) -> tuple[str, ...]:

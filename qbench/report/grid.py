@@ -138,7 +138,8 @@ def _legend(table: MethodTable, metrics: Sequence[Metric], rows: Sequence[Method
         yield "speeds: median over rounds \N{PLUS-MINUS SIGN} half their range."
     if any(figure.simulated for figure in figures):
         yield SIMULATED
-    yield from _kernels(rows)
+    yield from _by_whom("kernels", [row.kernels for row in rows], _names(rows))
+    yield from _by_whom("machine", [row.machines for row in rows], _names(rows), "; and ")
     yield from (clean(f"{note}.") for note in table.notes)
 
 
@@ -146,15 +147,15 @@ def _figures_of(metric: Metric, rows: Sequence[MethodRow]) -> list[Figure]:
     return [row.figures[metric.name] for row in rows if metric.name in row.figures]
 
 
-def _kernels(rows: Sequence[MethodRow]) -> Iterator[str]:
-    """What computed beside PyTorch, and for whom where that differs."""
+def _by_whom(what: str, of_rows: Sequence[Sequence[str]], names: Sequence[str], joint: str = ", ") -> Iterator[str]:
+    """What served the methods, such as kernels, and whom where that differs."""
     users: dict[str, list[str]] = {}
-    for row, name in zip(rows, _names(rows), strict=True):
-        if row.kernels:
-            users.setdefault(", ".join(row.kernels), []).append(name)
-    for kernels, names in users.items():
-        whose = f" ({', '.join(names)})" if len(users) > 1 else ""
-        yield clean(f"kernels: {kernels}{whose}.")
+    for found, name in zip(of_rows, names, strict=True):
+        if found:
+            users.setdefault(joint.join(found), []).append(name)
+    for found, served in users.items():
+        whose = f" ({', '.join(served)})" if len(users) > 1 else ""
+        yield clean(f"{what}: {found}{whose}.")
 
 
 def _cell_text(value: object) -> str:

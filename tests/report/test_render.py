@@ -82,6 +82,26 @@ def test_kernels_are_told_once_where_all_are_the_same_and_by_method_where_not() 
     assert not grid(other, simulated=True).notes  # it is no speed of its own anyway
 
 
+def test_the_machine_is_told_once_where_all_are_the_same_and_by_method_where_not() -> None:
+    here = {"cpu": {"model": "CPU A", "cores": 2}, "worker_threads": 1, "memory_bytes": 2**30, "python": "3.12.1",
+            "libraries": {"torch": "2.13.0"}, "qbench": {"version": "0.1.0"}}  # fmt: skip
+    there, odd = {**here, "gpus": [{"name": "GPU B"}, 3]}, {"cpu": 3, "gpus": "none", "libraries": None}
+    line = "CPU A, 2 cores; 1 thread per cell; 1.00 GiB; torch 2.13.0, Python 3.12.1; qbench 0.1.0"
+
+    def machines(*environments: dict[str, object]) -> list[str]:
+        records = [make_record(label) for label in ("fp32", "r", "sr")]
+        records = [r.model_copy(update={"environment": e}) for r, e in zip(records, environments, strict=True)]
+        (grid,) = method_grids(method_table(records, [make_measure("sr", environment=here)]))
+        return [sentence for sentence in grid.legend if sentence.startswith("machine")]
+
+    assert machines(here, here, here) == [f"machine: {line}."]
+    assert machines(here, odd, there) == [
+        f"machine: {line} (fp32).",
+        "machine: unknown CPU, ? cores; torch ?, Python ?; qbench ? (r).",
+        f"machine: {line.replace('1.00 GiB; ', '1.00 GiB; GPU B; a GPU; ')}; and {line} (sr).",
+    ]
+
+
 def test_a_column_without_figures_is_left_out() -> None:
     titles = [column.title for column in method_grids(method_table([make_record()], []))[0].columns]
     assert titles == ["method", "top-1", "cells"]

@@ -113,6 +113,7 @@ def _row(row: MethodRow) -> dict[str, object]:
         "statuses": {str(status): count for status, count in row.statuses},
         "figures": {metric.name: _figure(row.figures[metric.name]) for metric in METRICS if metric.name in row.figures},
         "kernels": list(row.kernels),
+        "machines": list(row.machines),
         "notes": list(row.notes),
     }
 
