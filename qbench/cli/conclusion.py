@@ -24,7 +24,7 @@ def conclude(summary: RunSummary) -> None:
     store = Store.open(summary.out)
     records, measures = store.records(), store.measures()
     if records or measures:
-        published = publish(records, measures, summary.out)
+        published = publish(records, measures, summary.out, waiting=store.waiting(records))
         print_grids(method_grids(published.table))
         print()
         print(f"cells: {published.cells}")

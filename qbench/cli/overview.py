@@ -28,7 +28,7 @@ def overview_lines(store: Store, records: Sequence[Record], measures: Sequence[M
     assert manifest is not None, "an opened run has a suite.json"
     ended = Counter(record.outcome.status for record in records)
     counts = ", ".join(f"{ended[status]} {status}" for status in Status if ended[status]) or "none yet"
-    waiting = len(manifest.cells) - len(records)
+    waiting = store.waiting(records)
     yield clean(titled(f"suite {manifest.suite}", manifest.resolved.get("description")))
     yield clean(f"results in {store.path}, last run {manifest.run}")
     yield from standing(store, is_complete=not waiting and len(measures) == len(manifest.measures))

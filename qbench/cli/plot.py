@@ -31,7 +31,7 @@ def plot(
     """Draw a run's results.
 
     As PNG and SVG: accuracy by method, learning curves, accuracy against speed and against memory, and what probes
-    observed.
+    observed; of a theory suite, what was measured beside the known answers. Replaces the pictures that are there.
     """
     from qbench.cli.results import open_run, print_drawn, read_run
     from qbench.cli.theory import plot_theory

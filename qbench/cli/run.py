@@ -13,7 +13,7 @@ Examples:
   qbench run digits --profile quick --dry-run
   qbench run digits -m fp32 -m "graham[bits=2,3,4]" --seeds 0,1,2
   qbench run digits --probe cosine --probe "weight_change[k=5]"
-  qbench run suites/imagenet.yaml --data ~/imagenet
+  qbench run imagenet --data ~/imagenet
   qbench run rounding_theory --profile quick"""
 
 
@@ -29,23 +29,24 @@ def run(
         typer.Option(
             "-m",
             "--method",
-            help="Run these methods instead: NAME, NAME[option=value,value] or FILE.py:NAME; may be repeated.",
+            help="Run these methods instead: NAME, FILE.py or FILE.py:NAME, with or without [option=value,value]; "
+            "may be repeated.",
             autocompletion=complete_method,
         ),
     ] = None,
-    seeds: Annotated[str | None, typer.Option(help="Seeds, such as 0,1,2 or 0-4.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Epochs of every cell.", min=1)] = None,
-    arithmetic: Annotated[str | None, typer.Option(help="simulated or integer.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds, such as 0,1,2 or 0-4 [default: the suite's].")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of every cell [default: the suite's].", min=1)] = None,
+    arithmetic: Annotated[str | None, typer.Option(help="simulated or integer [default: the suite's].")] = None,
     probe: Annotated[
         list[str] | None,
         typer.Option(
-            help="Observe this while training: NAME or NAME[option=value]; may be repeated.",
+            help="Observe this while training: NAME or NAME[option=value] (see 'qbench list probes'); may be repeated.",
             autocompletion=complete_probe,
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N, or auto: a GPU where there is one.")] = "auto",
     jobs: Annotated[int | None, typer.Option(help="Cells trained at a time [default: as cores allow].")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads of each cell.")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads of each cell [default: 1 on a CPU].")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and do nothing.")] = False,
     no_measure: Annotated[bool, typer.Option("--no-measure", help="Leave speed and memory out.")] = False,
     no_retry: Annotated[bool, typer.Option("--no-retry", help="Leave cells that failed before as they are.")] = False,
@@ -54,6 +55,7 @@ def run(
 
     Trains every cell of SUITE that has no result yet, measures speed and memory, and writes tables and plots.
     A suite of kind theory compares experiments with known answers instead. Running again continues where it stopped.
+    Exit code 1 if a cell failed or a known answer was missed, 130 after Ctrl-C.
     """
     from qbench.suite.theory import suite_kind
 

@@ -21,7 +21,10 @@ def show(
     ],
     manifest: Annotated[
         str | None,
-        typer.Option(help="Show what this method declares for each layer and data path, and what was observed."),
+        typer.Option(
+            help="Show what this method, as labelled, declares for each layer and data path, and what was observed.",
+            metavar="METHOD",
+        ),
     ] = None,
 ) -> None:
     """Show how a run stands.
@@ -50,4 +53,4 @@ def show(
         print(line)
     if records or measures:
         print()
-        print_grids(method_grids(method_table(records, measures)))
+        print_grids(method_grids(method_table(records, measures, waiting=store.waiting(records))))

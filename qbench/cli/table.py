@@ -43,7 +43,8 @@ def table(
 ) -> None:
     """Print a run's results as a table.
 
-    One row per method with its differences to fp32, or one row per cell.
+    One row per method with its differences to fp32, or one row per cell; of a theory suite, one row per known answer.
+    CSV and JSON hold every figure in full.
     """
     from qbench.cli.results import open_run, print_grids, read_run
     from qbench.cli.theory import table_theory
@@ -64,7 +65,7 @@ def table(
         return
     records, measures = read_run(store)
     frame = cells_frame(records, measures) if cells else None
-    methods = method_table(records, measures, baseline=baseline or BASELINE)
+    methods = method_table(records, measures, baseline=baseline or BASELINE, waiting=store.waiting(records))
     if chosen.name == "terminal" and output is None:
         print_grids(method_grids(methods) if frame is None else [cells_grid(frame, list(STABLE_COLUMNS))])
         return

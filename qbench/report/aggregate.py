@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from qbench.report import fairness
 from qbench.report.entries import BASELINE, Entry, Setting, Visit, as_json, baseline_of, check_baseline, gather
 from qbench.report.metrics import COST_METRICS, DIFFERENCE, METRICS, TOP1, Metric
-from qbench.report.text import tidy
+from qbench.report.text import counted, tidy
 from qbench.stats import CONFIDENCE, paired_difference, summarize
 
 if TYPE_CHECKING:
@@ -88,18 +88,20 @@ def method_table(
     *,
     baseline: str = BASELINE,
     confidence: float = CONFIDENCE,
+    waiting: int = 0,
 ) -> MethodTable:
     """The method table of a run: accuracy over seeds, same-seed differences to ``baseline``, speed and memory.
 
     baseline: label of the method compared with; where the default one was not run, there are no differences and the
-    table says so. confidence: of the t-intervals. Raises UnknownNameError for another baseline that was not run.
+    table says so. confidence: of the t-intervals. waiting: cells of the plan that have no record yet. Raises
+    UnknownNameError for another baseline that was not run.
     """
     entries = gather(records, measures)
     check_baseline(baseline, entries)
     rows = [method_row(entry, baseline_of(entry, entries, baseline), confidence) for entry in entries]
     suite = entries[0].cell.suite if entries else ""
     marked = [row for setting in dict.fromkeys(e.setting for e in entries) for row in _marked(rows, setting)]
-    return MethodTable(suite, baseline, confidence, tuple(marked), tuple(_table_notes(entries, baseline)))
+    return MethodTable(suite, baseline, confidence, tuple(marked), tuple(_table_notes(entries, baseline, waiting)))
 
 
 def method_row(entry: Entry, base: Entry | None, confidence: float) -> MethodRow:
@@ -219,7 +221,9 @@ def _row_notes(entry: Entry, base: Entry | None) -> Iterator[str]:
     yield from (note for note in notes if note)
 
 
-def _table_notes(entries: Sequence[Entry], baseline: str) -> Iterator[str]:
+def _table_notes(entries: Sequence[Entry], baseline: str, waiting: int) -> Iterator[str]:
+    if waiting:
+        yield f"not run yet: {counted(waiting, 'cell')} of the plan"
     with_baseline = {entry.setting for entry in entries if entry.label == baseline}
     for setting in dict.fromkeys(entry.setting for entry in entries):
         if setting not in with_baseline:

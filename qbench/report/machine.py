@@ -8,11 +8,11 @@ from qbench.report.text import counted, memory
 
 
 def machine_line(environment: Mapping[str, object]) -> str:
-    """The processor, its cores, a cell's threads, memory, the GPUs, and the versions of torch, Python and qbench."""
+    """The processor, its cores, threads per process, memory, GPUs, and the versions of torch, Python and qbench."""
     cpu, threads, size, gpus = (environment.get(name) for name in ("cpu", "worker_threads", "memory_bytes", "gpus"))
     parts = [f"{_of(cpu, 'model', 'unknown CPU')}, {_of(cpu, 'cores')} cores"]
     if isinstance(threads, int):
-        parts.append(f"{counted(threads, 'thread')} per cell")
+        parts.append(f"{counted(threads, 'thread')} per process")
     if isinstance(size, int):
         parts.append(memory(size))
     parts += [_of(gpu, "name", "a GPU") for gpu in (gpus if isinstance(gpus, list) else ())]

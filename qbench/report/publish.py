@@ -30,15 +30,21 @@ class Published:
 
 
 def publish(
-    records: Sequence[Record], measures: Sequence[MeasureRecord], out: Path, *, baseline: str = BASELINE
+    records: Sequence[Record],
+    measures: Sequence[MeasureRecord],
+    out: Path,
+    *,
+    baseline: str = BASELINE,
+    waiting: int = 0,
 ) -> Published:
     """Write ``cells.parquet``, ``tables/methods.*``, ``tables/cells.csv`` and ``plots/`` below ``out``.
 
-    They are derived from the records and replaced each time. Raises InputError where ``out`` cannot be written.
+    They are derived from the records and replaced each time. waiting: cells of the plan without a record. Raises
+    InputError where ``out`` cannot be written.
     """
     from qbench.report.plots import PLOTS, write_plots
 
-    table = method_table(records, measures, baseline=baseline)
+    table = method_table(records, measures, baseline=baseline, waiting=waiting)
     frame = cells_frame(records, measures)
     write_cells(frame, out / "cells.parquet")
     contents = {f"methods{form.suffix}": form.methods(table) for form in FORMATS.values()}

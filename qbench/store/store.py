@@ -191,6 +191,11 @@ class Store:
         """The measurements of the last plan that exist by now, in its order."""
         return self._found(self.measure, lambda manifest: manifest.measures)
 
+    def waiting(self, records: Sequence[Record]) -> int:
+        """How many cells of the last plan have no record; records: those that have one."""
+        manifest = self.manifest
+        return len(manifest.cells) - len(records) if manifest else 0
+
     def damaged(self) -> list[Damaged]:
         """Files that should hold a record and do not, and folders and files that cannot be read."""
         return [

@@ -105,3 +105,14 @@ def test_a_folder_of_records_that_is_none_is_told(finished_run: Path) -> None:
     told = "unreadable: results/runs/digits/records cannot be read: Not a directory; put the directory back"
     assert told in qbench("show", "digits").stdout.splitlines()
     assert told in qbench("table", "digits").stderr.splitlines()
+
+
+def test_a_table_of_an_unfinished_run_says_how_many_cells_are_missing(finished_run: Path) -> None:
+    assert "not run yet" not in qbench("table", "digits").stdout
+    gone = sorted((finished_run / "records").iterdir())[:2]
+    gone[0].unlink()
+    assert "not run yet: 1 cell of the plan." in qbench("table", "digits").stdout.splitlines()
+    gone[1].unlink()
+    for verb in ("show", "table"):
+        assert "not run yet: 2 cells of the plan." in qbench(verb, "digits").stdout.splitlines()
+    assert json.loads(qbench("table", "digits", "-f", "json").stdout)["notes"] == ["not run yet: 2 cells of the plan"]

@@ -86,7 +86,7 @@ def test_the_machine_is_told_once_where_all_are_the_same_and_by_method_where_not
     here = {"cpu": {"model": "CPU A", "cores": 2}, "worker_threads": 1, "memory_bytes": 2**30, "python": "3.12.1",
             "libraries": {"torch": "2.13.0"}, "qbench": {"version": "0.1.0"}}  # fmt: skip
     there, odd = {**here, "gpus": [{"name": "GPU B"}, 3]}, {"cpu": 3, "gpus": "none", "libraries": None}
-    line = "CPU A, 2 cores; 1 thread per cell; 1.00 GiB; torch 2.13.0, Python 3.12.1; qbench 0.1.0"
+    line = "CPU A, 2 cores; 1 thread per process; 1.00 GiB; torch 2.13.0, Python 3.12.1; qbench 0.1.0"
 
     def machines(*environments: dict[str, object]) -> list[str]:
         records = [make_record(label) for label in ("fp32", "r", "sr")]
