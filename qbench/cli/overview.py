@@ -9,6 +9,7 @@ from qbench.cell import Status
 from qbench.cli.datapaths import formats_in_words
 from qbench.errors import InputError, UnknownNameError
 from qbench.registry import nearest
+from qbench.report.entries import gather, named
 from qbench.report.grid import Column, Entry, Grid
 from qbench.report.machine import machine_line
 from qbench.report.text import MISSING, clean, counted, significant, titled
@@ -82,21 +83,27 @@ def _underway(store: Store, manifest: RunManifest) -> Iterator[str]:
         yield from (clean(f"measuring now: {place(manifest.measures[key])}") for key in store.underway("measure")[:1])
 
 
-def manifest_grid(records: Sequence[Record], label: str) -> Grid:
-    """What ``label`` declares for every layer and data path, beside what its first record saw. Raises InputError."""
-    found = [record for record in records if record.cell.label == label]
-    if not found:
-        labels = sorted({record.cell.label for record in records})
-        raise UnknownNameError(f"no method '{label}' in this run{nearest(label, labels)}")
-    with_rows = next((record for record in found if record.outcome.manifest), None)
-    if with_rows is None:
+def manifest_grids(records: Sequence[Record], label: str) -> list[Grid]:
+    """What ``label`` declares for every layer and data path, beside what its first record saw: a grid for each model,
+    data set and arithmetic. Raises InputError."""
+    entries = gather(records, [])
+    if label not in {entry.label for entry in entries}:
+        raise UnknownNameError(f"no method '{label}' in this run{nearest(label, sorted({e.label for e in entries}))}")
+    of_label = ([r for r in entry.records if r.outcome.manifest] for entry in entries if entry.label == label)
+    grids = [_manifest_grid(observed[0]) for observed in of_label if observed]
+    if not grids:
         raise InputError(f"no cell of '{label}' got far enough to observe its data paths; see 'qbench show'")
-    cell = with_rows.cell
+    return grids
+
+
+def _manifest_grid(record: Record) -> Grid:
+    cell = record.cell
+    model, dataset = named(cell.model, cell.model_options), named(cell.dataset, cell.dataset_options)
     columns = ("layer", "path", "declared", "arithmetic", "lowest code", "highest code", "bits needed", "note")
     return Grid(
-        clean(f"{label} on {cell.model}, {cell.dataset}, seed {cell.seed}: declared and observed precision"),
+        clean(f"{cell.label} on {model}, {dataset}, seed {cell.seed}: declared and observed precision"),
         tuple(Column(name, right=index in {4, 5, 6}, key=index < 2) for index, name in enumerate(columns)),
-        tuple(_manifest_entries(row) for row in with_rows.outcome.manifest),
+        tuple(_manifest_entries(row) for row in record.outcome.manifest),
     )
 
 

@@ -31,7 +31,7 @@ def show(
 
     Cells done, what failed and why, the machine, the table. Works while the run is going on.
     """
-    from qbench.cli.overview import manifest_grid, overview_lines
+    from qbench.cli.overview import manifest_grids, overview_lines
     from qbench.cli.results import open_run, print_grids
     from qbench.cli.theory import show_theory
     from qbench.errors import InputError
@@ -47,7 +47,7 @@ def show(
         return
     records, measures = store.records(), store.measures()
     if manifest is not None:
-        print_grids([manifest_grid(records, manifest)])
+        print_grids(manifest_grids(records, manifest))
         return
     for line in overview_lines(store, records, measures):
         print(line)

@@ -8,8 +8,10 @@ import re
 from pathlib import Path
 
 import pytest
+from synthetic_records import make_record
 from verbs import qbench, refused
 
+from qbench.cli.overview import manifest_grids
 from qbench.store import Store
 
 
@@ -77,6 +79,13 @@ def test_show_manifest_of_a_method(finished_run: Path) -> None:
     assert "8-bit affine per tensor, whole zero point, extremes, nearest" in result.stdout
     assert "did you mean 'banner8'" in refused("show", "digits", "--manifest", "banner")
     assert "got far enough" in refused("show", "digits", "--manifest", "fp32")
+
+
+def test_show_manifest_of_every_model() -> None:
+    models = ("mlp", {}), ("resnet8", {"width": 8})
+    records = [make_record("banner8", seed, model=m, model_options=o) for seed in (1, 0) for m, o in models]
+    titles = [grid.title.partition(":")[0] for grid in manifest_grids(records, "banner8")]
+    assert titles == ["banner8 on mlp, digits, seed 0", "banner8 on resnet8[width=8], digits, seed 0"]
 
 
 def test_a_changed_record_is_told_beside_its_numbers(finished_run: Path) -> None:
