@@ -53,7 +53,7 @@ def range_norm_gradient_(
     weight and bias)."""
     if window is not None and pool is not None:
         g = parts.max_pool2d_backward(g, window, codes.shape, pool[:2], pool[2:4], pool[4:])
-    masked = torch.empty(0, device=g.device)
+    masked = torch.empty(0, dtype=torch.float32, device=g.device)
     if mask is None:
         extremes = parts.view_gradient_extremes(g, codes, slope, offset, relu)
     else:

@@ -186,8 +186,10 @@ def self_test() -> str:
     loop = _compiled()
     if loop is None:
         return "stochastic rounding: the reference, numba is not installed"
-    awkward = torch.tensor([0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1 - 2**-24, -(2.0**-149), 2.0**23 + 1, 3.3, -3.3])
-    x = torch.cat([awkward, torch.linspace(-300, 300, 4099)])
+    awkward = torch.tensor(
+        [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1 - 2**-24, -(2.0**-149), 2.0**23 + 1, 3.3, -3.3], dtype=torch.float32
+    )
+    x = torch.cat([awkward, torch.linspace(-300, 300, 4099, dtype=torch.float32)])
     key = Key(seed=0xFFFFFFFF, tensor=0x12345678, step=7)
     assert torch.equal(_by_loop(loop, x, key), stochastic_round_reference(x, key))
     return "stochastic rounding: numba and reference agree bit for bit"

@@ -120,8 +120,16 @@ def _filled(shape: Shape, dtype: torch.dtype, value: int | None, generator: torc
     return full.to(device).contiguous(memory_format=layout)
 
 
-def _scalar(value: float | None, device: str) -> Tensor | None:
-    return None if value is None else torch.tensor(value, device=device)
+def _number(value: float, device: str) -> Tensor:
+    return torch.tensor(value, dtype=torch.float32, device=device)
+
+
+def _zero(value: float | None, device: str) -> Tensor | None:
+    return None if value is None else _number(value, device)
+
+
+def _ramp(low: float, high: float, count: int, device: torch.device | str) -> Tensor:
+    return torch.linspace(low, high, count, dtype=torch.float32).to(device)
 
 
 def _factors(
@@ -129,13 +137,13 @@ def _factors(
 ) -> tuple[list[Any], list[Any]]:
     """Each factor with its zero point."""
     return (
-        [_filled(first, case.first, case.first_value, generator, device), _scalar(case.first_zero, device)],
-        [_filled(second, case.second, case.second_value, generator, device), _scalar(case.second_zero, device)],
+        [_filled(first, case.first, case.first_value, generator, device), _zero(case.first_zero, device)],
+        [_filled(second, case.second, case.second_value, generator, device), _zero(case.second_zero, device)],
     )
 
 
 def _scales(device: str) -> tuple[Tensor, Tensor]:
-    return torch.tensor(0.037, device=device), torch.tensor(1.7, device=device)
+    return _number(0.037, device), _number(1.7, device)
 
 
 def _is_wide(case: Operands) -> bool:
@@ -150,7 +158,7 @@ def _matmul(op: str, case: Operands, size: str, generator: torch.Generator, devi
     if op == "matmul":
         return (*first, *second, _is_wide(case))
     a_scale, b_scale = _scales(device)
-    bias = torch.linspace(-1, 1, n).to(device)
+    bias = _ramp(-1, 1, n, device)
     return (*first, a_scale, *second, b_scale.expand(n).contiguous(), bias)
 
 
@@ -170,11 +178,11 @@ def _conv(op: str, case: Operands, size: str, generator: torch.Generator, device
     if op == LINE:
         return (*first, scale, second[0], *_line(second[0]), *result, *geometry)
     if op.startswith("add_"):
-        total = torch.linspace(-9, 9, math.prod(x_shape)).view(x_shape).to(device)
+        total = _ramp(-9, 9, math.prod(x_shape), device).view(x_shape)
         total = total.contiguous(memory_format=torch.channels_last)
         return (total, *first, scale, *second, other, *geometry)
-    bias = (torch.linspace(-1, 1, w_shape[0]).to(device),) if kind == "conv2d" else ()
-    ends = [torch.tensor(end, device=device) for end in (-300.0, 500.0)]
+    bias = (_ramp(-1, 1, w_shape[0], device),) if kind == "conv2d" else ()
+    ends = [_number(end, device) for end in (-300.0, 500.0)]
     encoding = (*ends, 8, True) if op.endswith("_encoded") else ()
     return (*first, scale, *second, other, *bias, *result, *geometry, *encoding)
 
@@ -184,7 +192,7 @@ def _line(e: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     minimum."""
     filters, device = e.shape[1], e.device
     each, last = torch.arange(filters, device=device), e.numel() - filters
-    slope, pull = (torch.linspace(*ends, filters, device=device) for ends in ((-1, 2), (-400, 300)))
+    slope, pull = (_ramp(*ends, filters, device) for ends in ((-1, 2), (-400, 300)))
     mean = torch.linspace(90, 170, filters, dtype=torch.float64, device=device)
     return slope, mean, pull, torch.cat([each, last + each])
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from kernel_cases import CASES
 from kernel_draws import drawn
-from kernel_matrix import IMPLEMENTATIONS, Case, Implementation, difference, results
+from kernel_matrix import IMPLEMENTATIONS, Case, Implementation, default_type, difference, results
 
 from qbench.kernels import backends
 from qbench.kernels.library import SCHEMAS
@@ -32,6 +32,21 @@ def wrong(case: Case) -> dict[str, str]:
     served = [implementation for implementation in PRESENT if implementation.function(case.op)]
     texts = {str(one): difference(expected, results(one, case.op, arguments), case.relative) for one in served}
     return {name: text for name, text in texts.items() if text}
+
+
+@pytest.mark.parametrize("op", SCHEMAS)
+def test_the_default_type_of_floats_changes_nothing(op: str) -> None:
+    """Of a wider one C++ would fill a part, of a narrower one it would write beyond the end."""
+    cases = [case for case in CASES if case.op == op and not case.is_long]
+    for case in {str(case): case for case in (cases[0], cases[len(cases) // 2], cases[-1])}.values():
+        arguments = case.build()
+        expected = results(Implementation("reference"), op, arguments)
+        for name in ("cpp", "numba", "onednn", "reference"):
+            one = Implementation(name)
+            if not one.why_not() and one.function(op):
+                with default_type(torch.float64):
+                    found = results(one, op, arguments)
+                assert difference(expected, found, case.relative) == "", (name, str(case))
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS, ids=str)

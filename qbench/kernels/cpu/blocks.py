@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from qbench.kernels.cpu.calls import KINDS, TYPES, call, drawing, number, numbers, pointer, rule_and_key
+from qbench.kernels.cpu.calls import KINDS, TYPES, call, drawing, floats, number, numbers, pointer, rule_and_key
 
 
 def encode_ranged(
@@ -15,7 +15,7 @@ def encode_ranged(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(codes, scale, zero, extremes)."""
     codes = torch.empty_like(x, dtype=torch.uint8 if bits <= 8 else torch.int32)
-    scale, zero, extremes = number(), number(), torch.empty(2)
+    scale, zero, extremes = number(), number(), floats(2)
     call(
         "encode_ranged", x.data_ptr(), x.numel(), bits, integer_zero_point, *drawing(key), codes.data_ptr(),
         scale.data_ptr(), zero.data_ptr(), extremes.data_ptr(),
@@ -45,9 +45,9 @@ def range_norm(
     rows = y.numel() // channels
     codes = torch.empty_like(y, dtype=torch.uint8)
     scale, zero = number(), number()
-    slope, offset, batch_mean, spread = (torch.empty(channels) for _ in range(4))
+    slope, offset, batch_mean, spread = (floats(channels) for _ in range(4))
     mean, inverse = (torch.empty(channels, dtype=torch.float64) for _ in range(2))
-    extremes = torch.empty(2)
+    extremes = floats(2)
     low_at, high_at = (torch.empty((chunks, channels), dtype=torch.int64) for _ in range(2))
     call(
         "range_norm", y.data_ptr(), rows, channels, low.data_ptr(), high.data_ptr(), bits, *drawing(key), chunks,
@@ -67,10 +67,10 @@ def range_norm_gradient_(
     weight and bias)."""
     chunks, channels = low_at.shape
     scale, zero = number(), number()
-    masked = torch.empty(0) if mask is None else torch.empty_like(g)
-    to_slope, to_offset, pull, grad_weight, grad_bias = (torch.empty(channels) for _ in range(5))
+    masked = floats(0) if mask is None else torch.empty_like(g)
+    to_slope, to_offset, pull, grad_weight, grad_bias = (floats(channels) for _ in range(5))
     to_mean = torch.empty(channels, dtype=torch.float64)
-    at, values = torch.empty(2 * low_at.numel(), dtype=torch.int64), torch.empty(2 * low_at.numel())
+    at, values = torch.empty(2 * low_at.numel(), dtype=torch.int64), floats(2 * low_at.numel())
     geometry = None if pool is None else numbers(*codes.shape[2:], *g.shape[2:], *pool)
     call(
         "range_norm_gradient", g.data_ptr(), codes.numel() // channels, channels, pointer(mask), pointer(window),

@@ -183,6 +183,11 @@ def rule_and_key(rounding: str, key: Sequence[int] | None) -> tuple[int, int, in
     return drawn[key[3]], key[0], key[1], key[2]
 
 
+def floats(*shape: int) -> Tensor:
+    """Uninitialised float32: what C++ writes, whatever PyTorch's default type is."""
+    return torch.empty(shape, dtype=torch.float32)
+
+
 def number() -> Tensor:
     """A place for a scale."""
-    return torch.empty((), dtype=torch.float32)
+    return floats()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from qbench.kernels.cpu.calls import TYPES, call, number, pointer
+from qbench.kernels.cpu.calls import TYPES, call, floats, number, pointer
 
 
 def direct_line(
@@ -17,7 +17,7 @@ def direct_line(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """(mean on its grid, inverse, slope, offset, weight on its grid, 1 / deviation or 0, mean's shift by rounding)."""
     channels = mean.numel()
-    used, inverse, slope, offset, rounded, over_deviation, shift = (torch.empty(channels) for _ in range(7))
+    used, inverse, slope, offset, rounded, over_deviation, shift = (floats(channels) for _ in range(7))
     call(
         "direct_line", channels, mean.data_ptr(), variance.data_ptr(), weight.data_ptr(), bias.data_ptr(),
         (ctypes.c_double * len(grids))(*grids), unit, eps, used.data_ptr(), inverse.data_ptr(), slope.data_ptr(),
@@ -31,7 +31,7 @@ def direct_gradient_line(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """(gradient of the weight, of the bias, and a, b, c of :func:`direct_gradient`)."""
     channels = sums.shape[1]
-    grad_weight, grad_bias, a, b, c = (torch.empty(channels) for _ in range(5))
+    grad_weight, grad_bias, a, b, c = (floats(channels) for _ in range(5))
     call(
         "direct_gradient_line", channels, sums.data_ptr(), rows, unit, inverse.data_ptr(), weight.data_ptr(),
         over_deviation.data_ptr(), shift.data_ptr(), grad_weight.data_ptr(), grad_bias.data_ptr(), a.data_ptr(),
@@ -83,7 +83,7 @@ def direct_gradient(
     offset: Tensor, relu: bool, a: Tensor, b: Tensor, c: Tensor,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Gradient of the normalisation's input, extremes."""
-    result, extremes = torch.empty_like(x), torch.empty(2)
+    result, extremes = torch.empty_like(x), floats(2)
     call(
         "direct_gradient", *_gradient(g, g_scale), *_view(x, mean, inverse, unit, top, slope, offset, relu),
         a.data_ptr(), b.data_ptr(), c.data_ptr(), result.data_ptr(), extremes.data_ptr(),

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from qbench.kernels.cpu.calls import KINDS, TYPES, call, drawing, number, pointer, rule_and_key
+from qbench.kernels.cpu.calls import KINDS, TYPES, call, drawing, floats, number, pointer, rule_and_key
 
 
 def extremes(x: Tensor) -> Tensor:
     """[min, max]."""
-    result = torch.empty(2, dtype=torch.float32)
+    result = floats(2)
     call("extremes", x.data_ptr(), x.numel(), result.data_ptr())
     return result
 
@@ -52,7 +52,7 @@ def encode_scaled(
 
 def encode_channels(x: Tensor, top: float, key: Sequence[int] | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Codes, scale [K, 1, ..., 1]."""
-    codes, scale = torch.empty_like(x, dtype=dtype), torch.empty((len(x), *[1] * (x.dim() - 1)))
+    codes, scale = torch.empty_like(x, dtype=dtype), floats(len(x), *[1] * (x.dim() - 1))
     rule = rule_and_key("nearest" if key is None else "stochastic", key)
     call(
         "encode_channels", x.data_ptr(), x.numel(), len(x), top, *rule, TYPES.index(dtype), codes.data_ptr(),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from qbench.kernels.cpu.calls import KINDS, TYPES, call, drawing, number, pointer, rule_and_key
+from qbench.kernels.cpu.calls import KINDS, TYPES, call, drawing, floats, number, pointer, rule_and_key
 
 
 def chunk_statistics(codes: Tensor, chunks: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -83,7 +83,7 @@ def view_extremes(
 ) -> Tensor:
     """[min, max]."""
     slope, offset, at, values = _contiguous(slope, offset, at, values)
-    result = torch.empty(2, dtype=torch.float32)
+    result = floats(2)
     call("view_extremes", *_view(codes, slope, offset, relu), *_replaced(at, values), result.data_ptr())
     return result
 
@@ -100,7 +100,7 @@ def level_view(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Value, extremes, mask. table: None to read codes as numbers."""
     slope, offset, table = _contiguous(slope, offset, table)
-    value, extremes = torch.empty_like(codes, dtype=torch.float32), torch.empty(2, dtype=torch.float32)
+    value, extremes = torch.empty_like(codes, dtype=torch.float32), floats(2)
     mask = torch.empty((codes.numel() + 7) // 8 if relu else 0, dtype=torch.uint8)
     call(
         "view", codes.data_ptr(), codes.numel(), codes.shape[1], pointer(table), 0 if table is None else table.numel(),
@@ -112,14 +112,14 @@ def level_view(
 
 def apply_mask(g: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Masked gradient, extremes."""
-    result, extremes = torch.empty_like(g), torch.empty(2, dtype=torch.float32)
+    result, extremes = torch.empty_like(g), floats(2)
     call("apply_mask", g.data_ptr(), g.numel(), mask.data_ptr(), result.data_ptr(), extremes.data_ptr())
     return result, extremes
 
 
 def rectify(x: Tensor, trunk: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Value, extremes, mask."""
-    value, extremes = torch.empty_like(x), torch.empty(2, dtype=torch.float32)
+    value, extremes = torch.empty_like(x), floats(2)
     mask = torch.empty((x.numel() + 7) // 8, dtype=torch.uint8)
     arguments = (x.data_ptr(), x.numel(), pointer(trunk), value.data_ptr(), mask.data_ptr(), extremes.data_ptr())
     call("rectify", *arguments)
@@ -137,7 +137,7 @@ def join_gradients(codes: Tensor, scale: Tensor, g: Tensor | None, mask: Tensor 
 def view_gradient_extremes(g: Tensor, codes: Tensor, slope: Tensor, offset: Tensor, relu: bool) -> Tensor:
     """[min, max]."""
     slope, offset = _contiguous(slope, offset)
-    result = torch.empty(2, dtype=torch.float32)
+    result = floats(2)
     call("view_gradient_extremes", g.data_ptr(), *_view(codes, slope, offset, relu), result.data_ptr())
     return result
 
@@ -169,7 +169,7 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Mean, variance, lows, highs [C]."""
     channels = x.shape[1]
     mean, variance = (torch.empty(channels, dtype=torch.float64) for _ in range(2))
-    lows, highs = (torch.empty(channels, dtype=torch.float32) for _ in range(2))
+    lows, highs = (floats(channels) for _ in range(2))
     call(
         "moments", x.data_ptr(), _rows(x), channels, mean.data_ptr(), variance.data_ptr(), lows.data_ptr(),
         highs.data_ptr(),
@@ -187,7 +187,7 @@ def level_line(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """(mean, inverse, slope, offset, unbiased variance)."""
     channels = mean.numel()
-    used, inverse, slope, offset, unbiased = (torch.empty(channels) for _ in range(5))
+    used, inverse, slope, offset, unbiased = (floats(channels) for _ in range(5))
     call(
         "level_line", channels, mean.data_ptr(), variance.data_ptr(), weight.data_ptr(), bias.data_ptr(),
         rows / max(rows - 1, 1), eps, used.data_ptr(), inverse.data_ptr(), slope.data_ptr(), offset.data_ptr(),
@@ -201,7 +201,7 @@ def level_gradient_line(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """(gradient of the weight, of the bias, and a, b, c of :func:`level_gradient`)."""
     channels = sums.shape[1]
-    grad_weight, grad_bias, a, b, c = (torch.empty(channels) for _ in range(5))
+    grad_weight, grad_bias, a, b, c = (floats(channels) for _ in range(5))
     call(
         "level_gradient_line", channels, sums.data_ptr(), rows, inverse.data_ptr(), weight.data_ptr(),
         grad_weight.data_ptr(), grad_bias.data_ptr(), a.data_ptr(), b.data_ptr(), c.data_ptr(),

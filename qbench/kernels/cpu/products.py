@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from qbench.kernels import cpu
-from qbench.kernels.cpu.calls import NativeCall, call, note, number
+from qbench.kernels.cpu.calls import NativeCall, call, floats, note, number
 from qbench.kernels.reference.products import Geometry, sum_type
 
 CODES = {torch.uint8: 0, torch.int8: 1, torch.int16: 2}
@@ -117,7 +117,7 @@ def conv2d_scaled(
 ) -> tuple[Tensor, Tensor]:
     """float(sum) * x_scale * w_scale + bias: float32, each operation rounded, and its [min, max]."""
     where = (stride, padding, dilation, groups)
-    extremes = torch.empty(2)
+    extremes = floats(2)
     y = _forward(image(x, x_zero, x_scale), image(w, w_zero, w_scale), where, torch.float32, bias, extremes)
     return y, extremes
 
@@ -141,7 +141,7 @@ def conv2d_encoded(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The result of ``conv2d_scaled`` as affine codes of [low, high], uint8; scale; zero."""
     scale, zero = number(), number()
-    encoding = torch.full((3,), 2.0**bits - 1)  # scale, zero and largest code; an operator's results share no memory
+    encoding = torch.full((3,), 2.0**bits - 1, dtype=torch.float32)  # scale, zero (results share no memory), largest
     ends, at = (low.data_ptr(), high.data_ptr()), encoding.data_ptr()
     for places in ((scale.data_ptr(), zero.data_ptr()), (at, at + encoding.element_size())):
         call("affine_parameters", *ends, bits, integer_zero_point, *places)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from qbench.kernels.cpu.calls import call
+from qbench.kernels.cpu.calls import call, floats
 
 
 def range_line(
@@ -14,9 +14,9 @@ def range_line(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """(slope, offset, mean of the codes, 1 / D, batch mean, D, extremes of the output)."""
     chunks, channels = lows.shape
-    slope, offset, batch_mean, spread = (torch.empty(channels, dtype=torch.float32) for _ in range(4))
+    slope, offset, batch_mean, spread = (floats(channels) for _ in range(4))
     mean, inverse = (torch.empty(channels, dtype=torch.float64) for _ in range(2))
-    extremes = torch.empty(2, dtype=torch.float32)
+    extremes = floats(2)
     call(
         "range_line", sums.data_ptr(), lows.data_ptr(), highs.data_ptr(), channels, chunks, rows, scale.data_ptr(),
         zero.data_ptr(), weight.data_ptr(), bias.data_ptr(), constant, eps, relu, slope.data_ptr(), offset.data_ptr(),
@@ -32,10 +32,10 @@ def range_gradient_line(
     """(slope, offset, mean of the codes, pull, elements at the chunks' extremes, the gradient there, gradients of
     weight and bias)."""
     chunks, channels = low_at.shape
-    slope, offset, pull, grad_weight, grad_bias = (torch.empty(channels, dtype=torch.float32) for _ in range(5))
+    slope, offset, pull, grad_weight, grad_bias = (floats(channels) for _ in range(5))
     error_mean = torch.empty(channels, dtype=torch.float64)
     at = torch.empty(2 * chunks * channels, dtype=torch.int64)
-    values = torch.empty(2 * chunks * channels, dtype=torch.float32)
+    values = floats(2 * chunks * channels)
     call(
         "range_gradient_line", sums.data_ptr(), channels, chunks, rows, scale.data_ptr(), zero.data_ptr(),
         step.data_ptr(), mean.data_ptr(), inverse.data_ptr(), weight.data_ptr(), constant, codes.data_ptr(),

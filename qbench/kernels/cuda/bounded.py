@@ -30,7 +30,7 @@ def encode_bounded(
     """Codes, scale, passed, unclipped."""
     codes, passed, unclipped = dense(y.shape, dtype, y.device), _bits(y), _bits(y)
     usable = float(scale) if math.isfinite(scale) else math.nan
-    reported = torch.full((), usable, device=y.device)
+    reported = torch.full((), usable, dtype=torch.float32, device=y.device)
     view = _bounded(y, inverse, trunk, trunk_scale, relu, limit)
     arguments = (*view, usable, *limits_of(dtype, low, high), reported, codes, passed, unclipped)
     kernel = f"encode_bounded<{_name(trunk, 'float')}, {CODE_NAMES[dtype]}>"

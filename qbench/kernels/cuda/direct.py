@@ -28,7 +28,9 @@ def direct_line(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """(mean on its grid, inverse, slope, offset, weight on its grid, 1 / deviation or 0, mean's shift by rounding)."""
     channels, device = mean.numel(), mean.device
-    used, inverse, slope, offset, rounded, over_deviation, shift = (_vector(channels, device) for _ in range(7))
+    used, inverse, slope, offset, rounded, over_deviation, shift = (
+        dense((channels,), torch.float32, device) for _ in range(7)
+    )
     launch(
         "direct_line", flat_grid(channels, device, per_thread=1),
         channels, mean, variance, weight, bias, *map(float, grids), float(unit), float(eps),
@@ -42,7 +44,7 @@ def direct_gradient_line(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """(gradient of the weight, of the bias, and a, b, c of :func:`direct_gradient`)."""
     channels, device = sums.shape[1], sums.device
-    grad_weight, grad_bias, a, b, c = (_vector(channels, device) for _ in range(5))
+    grad_weight, grad_bias, a, b, c = (dense((channels,), torch.float32, device) for _ in range(5))
     launch(
         "direct_gradient_line", flat_grid(channels, device, per_thread=1),
         channels, sums, rows, Double(unit), inverse, weight, over_deviation, shift, grad_weight, grad_bias, a, b, c,
@@ -71,7 +73,7 @@ def encode_direct_view(
     """Codes clip(round(relu(value) / scale), low, high) in ``dtype``, and the scale, NaN where a value is."""
     codes, device = dense(x.shape, dtype, x.device), x.device
     usable = float(scale) if math.isfinite(scale) else math.nan
-    reported = torch.full((), usable, device=device)
+    reported = torch.full((), usable, dtype=torch.float32, device=device)
     view = _view(x, mean, inverse, unit, top, slope, offset, relu)
     arguments = (*view, usable, *limits_of(dtype, low, high), reported, codes)
     launch(f"encode_direct_view<{CODE_NAMES[dtype]}>", flat_grid(x.numel(), device), *arguments, device=device)
@@ -122,7 +124,3 @@ def _view(
 
 def _name(g: Tensor) -> str:
     return CODE_NAMES.get(g.dtype, "float")
-
-
-def _vector(length: int, device: torch.device) -> Tensor:
-    return torch.empty(length, dtype=torch.float32, device=device)

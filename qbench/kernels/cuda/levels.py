@@ -28,8 +28,8 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     grid = column_grid(rows, channels, width, device)
     partials = torch.empty(grid[0] * channels * MOMENTS_BYTES, dtype=torch.uint8, device=device)
     launch(f"partial_moments<{width}>", grid, x, rows, channels, partials, device=device)
-    mean, variance = (torch.empty(channels, dtype=torch.float64, device=device) for _ in range(2))
-    lows, highs = (torch.empty(channels, dtype=torch.float32, device=device) for _ in range(2))
+    mean, variance = (dense((channels,), torch.float64, device) for _ in range(2))
+    lows, highs = (dense((channels,), torch.float32, device) for _ in range(2))
     launch("finish_moments", channels, partials, grid[0], channels, mean, variance, lows, highs, device=device)
     return mean, variance, lows, highs
 
@@ -47,7 +47,7 @@ def level_line(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """(mean, inverse, slope, offset, unbiased variance)."""
     channels, device = mean.numel(), mean.device
-    used, inverse, slope, offset, unbiased = (torch.empty(channels, device=device) for _ in range(5))
+    used, inverse, slope, offset, unbiased = (dense((channels,), torch.float32, device) for _ in range(5))
     launch(
         "level_line", flat_grid(channels, device, per_thread=1), channels, mean, variance, weight, bias,
         Double(rows / max(rows - 1, 1)), Double(eps), used, inverse, slope, offset, unbiased, device=device,
@@ -60,7 +60,7 @@ def level_gradient_line(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """(gradient of the weight, of the bias, and a, b, c of :func:`level_gradient`)."""
     channels, device = sums.shape[1], sums.device
-    grad_weight, grad_bias, a, b, c = (torch.empty(channels, device=device) for _ in range(5))
+    grad_weight, grad_bias, a, b, c = (dense((channels,), torch.float32, device) for _ in range(5))
     launch(
         "level_gradient_line", flat_grid(channels, device, per_thread=1),
         channels, sums, rows, inverse, weight, grad_weight, grad_bias, a, b, c, device=device,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from qbench.kernels.cuda.launch import Double, flat_grid, launch
-from qbench.kernels.cuda.layout import fresh_extremes
+from qbench.kernels.cuda.layout import dense, fresh_extremes
 
 
 def range_line(
@@ -15,8 +15,8 @@ def range_line(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """(slope, offset, mean of the codes, 1 / D, batch mean, D, extremes of the output)."""
     (chunks, channels), device = lows.shape, sums.device
-    slope, offset, batch_mean, spread = (_vector(channels, torch.float32, device) for _ in range(4))
-    mean, inverse = (_vector(channels, torch.float64, device) for _ in range(2))
+    slope, offset, batch_mean, spread = (dense((channels,), torch.float32, device) for _ in range(4))
+    mean, inverse = (dense((channels,), torch.float64, device) for _ in range(2))
     extremes = fresh_extremes(device)
     launch(
         "range_line", flat_grid(channels, device, per_thread=1),
@@ -33,17 +33,13 @@ def range_gradient_line(
     """(slope, offset, mean of the codes, pull, elements at the chunks' extremes, the gradient there, gradients of
     weight and bias)."""
     (chunks, channels), device = low_at.shape, sums.device
-    slope, offset, pull, grad_weight, grad_bias = (_vector(channels, torch.float32, device) for _ in range(5))
-    error_mean = _vector(channels, torch.float64, device)
-    at = _vector(2 * chunks * channels, torch.int64, device)
-    values = _vector(2 * chunks * channels, torch.float32, device)
+    slope, offset, pull, grad_weight, grad_bias = (dense((channels,), torch.float32, device) for _ in range(5))
+    error_mean = dense((channels,), torch.float64, device)
+    at = dense((2 * chunks * channels,), torch.int64, device)
+    values = dense((2 * chunks * channels,), torch.float32, device)
     launch(
         "range_gradient_line", flat_grid(chunks * channels, device, per_thread=1),
         sums, channels, chunks, rows, scale, zero, step, mean, inverse, weight, Double(constant), codes,
         low_at, high_at, slope, offset, error_mean, pull, at, values, grad_weight, grad_bias, device=device,
     )  # fmt: skip
     return slope, offset, error_mean, pull, at, values, grad_weight, grad_bias
-
-
-def _vector(length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    return torch.empty(length, dtype=dtype, device=device)

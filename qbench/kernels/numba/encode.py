@@ -42,10 +42,10 @@ def encode_scaled(
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor]:
     """Codes, scale."""
-    scale, zero = scale_of(magnitude, kind, divisor), torch.zeros(())
+    scale, zero = scale_of(magnitude, kind, divisor), torch.zeros((), dtype=torch.float32)
     codes = torch.empty_like(x, dtype=dtype)
     nan = _encode(x, codes, scale, zero, limits_of(dtype, low, high), rounding, key)
-    return codes, torch.full((), torch.nan) if nan else scale
+    return codes, torch.full_like(scale, torch.nan) if nan else scale
 
 
 def encode_levels(x: Tensor, thresholds: Tensor) -> Tensor:

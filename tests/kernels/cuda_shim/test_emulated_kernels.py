@@ -10,7 +10,7 @@ import pytest
 import torch
 from emulated_driver import EmulatedDriver
 from kernel_draws import drawn
-from kernel_matrix import Case, results
+from kernel_matrix import Case, default_type, results
 from shim_cases import OPS, SHARED, TILES, Emulated, cases_of, expected, launcher, unaligned, wrong
 
 from qbench.kernels.cuda import encode, pooling
@@ -56,6 +56,15 @@ def test_is_the_same_on_devices_of_any_size(multiprocessors: int, build_folder: 
 def test_takes_memory_that_starts_anywhere(op: str, build_folder: Path) -> None:
     driver = EmulatedDriver(build_folder)
     assert not any(wrong(case, driver, unaligned(case)) for case in cases_of(op)[-2:])
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_the_default_type_of_floats_changes_nothing(op: str, build_folder: Path) -> None:
+    case = cases_of(op)[-1]
+    arguments = case.arguments()
+    expected(case)  # kept
+    with default_type(torch.float64):
+        assert wrong(case, EmulatedDriver(build_folder), arguments) == ""
 
 
 @pytest.mark.parametrize("op", ["moments", "level_gradient_sums", "direct_gradient_sums"])
