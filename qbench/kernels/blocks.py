@@ -25,18 +25,21 @@ from torch.autograd.graph import increment_version
 from qbench.kernels.checks import (
     Draws,
     dense,
+    dense_like,
+    each_per_channel,
+    elements_of,
     mask_of,
-    per_channel,
-    require_byte,
+    require_bits,
     require_chunks,
     require_dense,
     require_like,
     require_number,
     require_rows,
     require_type,
+    view_line,
     words,
 )
-from qbench.kernels.encoding import MOST_AFFINE_BITS, check_magnitude, check_scaled
+from qbench.kernels.encoding import MOST_AFFINE_BITS, check_affine, check_magnitude, check_scaled
 from qbench.kernels.library import ops
 from qbench.kernels.pooling import Pooled
 
@@ -90,8 +93,7 @@ def encode_ranged(
     Raises TypeError and ValueError as it does.
     """
     require_type(x, "x", torch.float32)
-    if not 1 <= bits <= MOST_AFFINE_BITS:
-        raise ValueError(f"bits must be from 1 to {MOST_AFFINE_BITS}, got {bits}")
+    require_bits(bits, MOST_AFFINE_BITS)
     result: tuple[Tensor, Tensor, Tensor, Tensor] = ops.encode_ranged(dense(x), bits, integer_zero_point, words(key))
     return result
 
@@ -127,10 +129,8 @@ def range_norm(
     number of rows, the codes fit a byte and weight and bias have a value per channel.
     """
     require_rows(y, "y", torch.float32)
-    require_number(low, "low")
-    require_number(high, "high")
-    require_byte(bits)
-    weight, bias = (per_channel(values, name, y.shape[1]) for values, name in ((weight, "weight"), (bias, "bias")))
+    check_affine(low, high, bits)
+    weight, bias = each_per_channel(y.shape[1], weight=weight, bias=bias)
     _require_elements(y, "y")
     require_chunks(y, chunks)
     return Normalised._make(
@@ -151,32 +151,28 @@ def range_norm_gradient_(
     place. Raises TypeError for another type of ``g``, ``normalised`` or ``step`` and ValueError for another shape than
     the codes', codes of more than a byte or ``normalised`` empty or not dense.
     """
-    require_byte(bits)
+    require_bits(bits)
     require_rows(normalised, "normalised", torch.uint8)
     require_dense(normalised, "normalised")
     _require_elements(normalised, "normalised")
     channels = normalised.shape[1]
-    slope, offset, weight = (
-        per_channel(x, name, channels) for x, name in ((slope, "slope"), (offset, "offset"), (weight, "weight"))
-    )
-    mean, inverse = (
-        per_channel(x, name, channels, torch.float64) for x, name in ((mean, "mean"), (inverse, "inverse"))
-    )
+    slope, offset, weight = each_per_channel(channels, slope=slope, offset=offset, weight=weight)
+    mean, inverse = each_per_channel(channels, torch.float64, mean=mean, inverse=inverse)
     require_number(step, "step")
     require_like(high_at, "high_at", low_at, "low_at")
     low_at, high_at = (_rows_of_chunks(at, name, channels) for at, name in ((low_at, "low_at"), (high_at, "high_at")))
     if mask is not None:
         mask = mask_of(mask, normalised.numel())
-    window, pool, gradient = None, None, g.gradient if isinstance(g, Pooled) else g
+    window = pool = None
     if isinstance(g, Pooled):
         if mask is not None:
             raise ValueError("a gradient behind max pooling goes with no mask: it is that of a ReLU's output")
-        window, pool = dense(g.window), g.checked_geometry(normalised.shape)
+        pool = g.checked_geometry(normalised.shape)
+        gradient, window = dense(g.gradient), dense(g.window)
     else:
-        require_type(g, "g", torch.float32)
-        require_like(g, "g", normalised, "normalised")
+        gradient = dense_like(g, "g", normalised, "normalised")
     result = ops.range_norm_gradient_(
-        dense(gradient), mask, window, pool, normalised, slope, offset, relu, bits, words(key), step, mean, inverse,
+        gradient, mask, window, pool, normalised, slope, offset, relu, bits, words(key), step, mean, inverse,
         weight, constant, low_at, high_at,
     )  # fmt: skip
     increment_version(normalised)
@@ -192,7 +188,7 @@ def encode_error(
     Raises TypeError unless the codes are uint8, and ValueError for codes of other than two or four dimensions, more
     than 8 bits or ``at`` that is no list. Tensors may be empty.
     """
-    require_byte(bits)
+    require_bits(bits)
     result: tuple[Tensor, Tensor, Tensor] = ops.encode_error(
         *_line_of_codes(codes, slope, offset, at, values), bits, words(key)
     )
@@ -209,7 +205,7 @@ def encode_error_pair(
     Raises TypeError and ValueError as it does, TypeError unless ``dtype`` is signed, and ValueError for another
     rounding than :func:`~qbench.kernels.encoding.encode_scaled` has.
     """
-    require_byte(bits)
+    require_bits(bits)
     check_scaled("linear", rounding, wide_key, dtype)
     result: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = ops.encode_error_pair(
         *_line_of_codes(codes, slope, offset, at, values), bits, words(key), top, rounding, words(wide_key), dtype
@@ -221,14 +217,8 @@ def _line_of_codes(
     codes: Tensor, slope: Tensor, offset: Tensor, at: Tensor, values: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Checked and dense."""
-    require_rows(codes, "codes", torch.uint8)
-    slope, offset = (per_channel(x, name, codes.shape[1]) for x, name in ((slope, "slope"), (offset, "offset")))
-    require_type(at, "at", torch.int64)
-    require_type(values, "values", torch.float32)
-    if at.dim() != 1:
-        raise ValueError(f"at must be a list of element indices, got shape {tuple(at.shape)}")
-    require_like(values, "values", at, "at")
-    return dense(codes), slope, offset, at.contiguous(), values.contiguous()
+    slope, offset = view_line(codes, slope, offset)
+    return dense(codes), slope, offset, *elements_of(at, values)
 
 
 def _require_elements(x: Tensor, name: str) -> None:

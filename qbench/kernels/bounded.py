@@ -19,8 +19,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from qbench.kernels.checks import GRADIENT_CODES, dense, mask_of, require_like, require_number, require_type
-from qbench.kernels.encoding import SIGNED
+from qbench.kernels.checks import (
+    GRADIENT_CODES,
+    dense,
+    dense_like,
+    mask_of,
+    require_like,
+    require_number,
+    require_signed,
+    require_type,
+)
 from qbench.kernels.library import ops
 
 
@@ -55,7 +63,7 @@ def encode_bounded(
     """The values as signed codes clip(round(value / scale), low, high) in ``dtype`` (int8, int16, int32), as
     :func:`~qbench.kernels.encoding.encode_scaled` of a fixed scale, rounding to nearest; and what became of them."""
     arguments = _bounded(y, inverse, trunk, trunk_scale, relu, limit)
-    _check_codes(dtype)
+    require_signed(dtype)
     return BoundedCodes._make(ops.encode_bounded(*arguments, scale, low, high, dtype))
 
 
@@ -75,7 +83,7 @@ def encode_bounded_error(
     passed, unclipped = (
         mask_of(bits, g.numel(), name) for bits, name in ((passed, "passed"), (unclipped, "unclipped"))
     )
-    _check_codes(dtype)
+    require_signed(dtype)
     result: tuple[Tensor, Tensor] = ops.encode_bounded_error(
         dense(g), joined, joined_scale, passed, unclipped, divisor, top, dtype
     )
@@ -91,8 +99,7 @@ def _bounded(
         raise ValueError(f"limit must be positive, got {limit}")
     if trunk is not None and trunk_scale is None:
         require_type(trunk, "trunk without a scale", torch.float32)
-        require_like(trunk, "trunk", y, "y")
-        trunk = dense(trunk)
+        trunk = dense_like(trunk, "trunk", y, "y")
     else:
         trunk = _coded(trunk, trunk_scale, "trunk", y, "y")
     return dense(y), inverse, trunk, trunk_scale, relu, limit
@@ -108,8 +115,3 @@ def _coded(codes: Tensor | None, scale: Tensor | None, name: str, like: Tensor, 
     require_number(scale, f"{name}_scale")
     require_like(codes, name, like, like_name)
     return dense(codes)
-
-
-def _check_codes(dtype: torch.dtype) -> None:
-    if dtype not in SIGNED:
-        raise TypeError(f"codes must be int8, int16 or int32, got {dtype}")

@@ -17,6 +17,9 @@ LARGEST_SIZE = 2**30
 GRADIENT_CODES = (torch.int8, torch.int16)
 """What a gradient may come in, with a scale, instead of float32."""
 
+SIGNED = (torch.int8, torch.int16, torch.int32)
+"""What signed codes may be stored in."""
+
 Pair = int | Sequence[int]
 Draws = Key | Sequence[int] | None
 """Random bits of a kernel: a key, its list of words, or None to round to nearest."""
@@ -75,6 +78,12 @@ def require_type(x: Tensor, name: str, *allowed: torch.dtype) -> None:
         raise TypeError(f"{name} must be {names}, got {str(x.dtype).removeprefix('torch.')}")
 
 
+def require_signed(dtype: torch.dtype) -> None:
+    """Raise TypeError unless signed codes may be stored in ``dtype``."""
+    if dtype not in SIGNED:
+        raise TypeError(f"codes must be int8, int16 or int32, got {dtype}")
+
+
 def require_number(x: Tensor, name: str) -> None:
     """Raise unless ``x`` is a 0-d float32 tensor."""
     require_tensor(x, name)
@@ -112,10 +121,20 @@ def require_chunks(x: Tensor, chunks: int) -> None:
         raise ValueError(f"chunks must divide the {rows} rows of a tensor of shape {tuple(x.shape)}, got {chunks}")
 
 
-def require_byte(bits: int) -> None:
-    """Raise ValueError unless codes of so many bits fit a byte."""
-    if not 1 <= bits <= BYTE_BITS:
-        raise ValueError(f"bits must be from 1 to {BYTE_BITS}, got {bits}")
+def require_bits(bits: int, most: int = BYTE_BITS) -> None:
+    """Raise ValueError unless there are from 1 to ``most`` bits."""
+    if not 1 <= bits <= most:
+        raise ValueError(f"bits must be from 1 to {most}, got {bits}")
+
+
+def require_rounding(rounding: str, key: Draws, known: Sequence[str]) -> None:
+    """Raise ValueError unless ``rounding`` is a known one, with a key where it is stochastic and without elsewhere."""
+    if rounding not in known:
+        raise ValueError(f"rounding must be one of {', '.join(known)}, got {rounding!r}")
+    if rounding.endswith("stochastic") != (key is not None):
+        raise ValueError(
+            f"a key goes with stochastic rounding, and only with it; rounding is {rounding!r}, key {key!r}"
+        )
 
 
 def per_channel(values: Tensor, name: str, count: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -124,6 +143,45 @@ def per_channel(values: Tensor, name: str, count: int, dtype: torch.dtype = torc
     if values.shape != (count,):
         raise ValueError(f"{name} must have one value per channel, [{count}], got shape {tuple(values.shape)}")
     return values.contiguous()
+
+
+def each_per_channel(count: int, dtype: torch.dtype = torch.float32, **vectors: Tensor) -> list[Tensor]:
+    """:func:`per_channel` of each vector under its name."""
+    return [per_channel(values, name, count, dtype) for name, values in vectors.items()]
+
+
+def view_line(codes: Tensor, slope: Tensor, offset: Tensor) -> list[Tensor]:
+    """Slope and offset of a view of ``codes``, contiguous; raises unless these are uint8 rows and those per channel."""
+    require_rows(codes, "codes", torch.uint8)
+    return each_per_channel(codes.shape[1], slope=slope, offset=offset)
+
+
+def norm_vectors(mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor) -> list[Tensor]:
+    """What the line of a norm is made of, contiguous; raises unless mean and variance are float64 [C], weight and bias
+    float32 [C]."""
+    if mean.dim() != 1:
+        raise ValueError(f"mean must have one value per channel, got shape {tuple(mean.shape)}")
+    require_type(mean, "mean", torch.float64)
+    require_type(variance, "variance", torch.float64)
+    require_like(variance, "variance", mean, "mean")
+    return [mean.contiguous(), variance.contiguous(), *each_per_channel(len(mean), weight=weight, bias=bias)]
+
+
+def dense_like(x: Tensor, name: str, other: Tensor, other_name: str) -> Tensor:
+    """``x``, dense; raises unless it is float32 of the shape of ``other``."""
+    require_type(x, name, torch.float32)
+    require_like(x, name, other, other_name)
+    return dense(x)
+
+
+def elements_of(at: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Elements' indices and their values, contiguous; raises unless they are int64 and float32 lists of one length."""
+    require_type(at, "at", torch.int64)
+    require_type(values, "values", torch.float32)
+    if at.dim() != 1:
+        raise ValueError(f"at must be a list of element indices, got shape {tuple(at.shape)}")
+    require_like(values, "values", at, "at")
+    return at.contiguous(), values.contiguous()
 
 
 def mask_of(mask: Tensor, count: int, name: str = "mask") -> Tensor:

@@ -25,13 +25,15 @@ from torch import Tensor
 from qbench.kernels.checks import (
     GRADIENT_CODES,
     dense,
-    per_channel,
+    dense_like,
+    each_per_channel,
+    norm_vectors,
     require_like,
     require_number,
     require_rows,
+    require_signed,
     require_type,
 )
-from qbench.kernels.encoding import SIGNED
 from qbench.kernels.library import ops
 
 LARGEST_CODE = 2.0**24
@@ -73,17 +75,10 @@ def direct_line(
     Q(v) = clip(round(v * steps), -largest, largest) / steps. With m and d the mean and sqrt(variance) in float32,
     mean = Q(m), inverse = 1 / (Q(d) + eps), slope = Q(weight) / unit, offset = Q(bias).
     """
-    if mean.dim() != 1:
-        raise ValueError(f"mean must have one value per channel, got shape {tuple(mean.shape)}")
-    require_type(mean, "mean", torch.float64)
-    require_type(variance, "variance", torch.float64)
-    require_like(variance, "variance", mean, "mean")
+    vectors = norm_vectors(mean, variance, weight, bias)
     if len(grids) != GRID_NUMBERS:
         raise ValueError(f"three grids have {GRID_NUMBERS} numbers, got {len(grids)}")
-    weight, bias = (per_channel(values, name, len(mean)) for values, name in ((weight, "weight"), (bias, "bias")))
-    return DirectLine._make(
-        ops.direct_line(mean.contiguous(), variance.contiguous(), weight, bias, list(grids), unit, eps)
-    )
+    return DirectLine._make(ops.direct_line(*vectors, list(grids), unit, eps))
 
 
 def direct_gradient_line(
@@ -98,8 +93,9 @@ def direct_gradient_line(
     require_type(sums, "sums", torch.float64)
     if sums.dim() != 2 or len(sums) != 3:
         raise ValueError(f"sums must be [3, C], got shape {tuple(sums.shape)}")
-    named = {"inverse": inverse, "weight": weight, "over_deviation": over_deviation, "shift": shift}
-    vectors = [per_channel(values, name, sums.shape[1]) for name, values in named.items()]
+    vectors = each_per_channel(
+        sums.shape[1], inverse=inverse, weight=weight, over_deviation=over_deviation, shift=shift
+    )
     return DirectGradientLine._make(ops.direct_gradient_line(sums.contiguous(), rows, unit, *vectors))
 
 
@@ -110,10 +106,8 @@ def direct_view(
     """y float32 of x's shape, and the mask: bit i % 8 of byte i // 8 is [y > 0] of element i (uint8, flat; empty
     without ``relu``). trunk: float32 of x's shape."""
     view = checked_view(x, mean, inverse, unit, top, slope, offset, relu)
-    if trunk is not None:
-        require_type(trunk, "trunk", torch.float32)
-        require_like(trunk, "trunk", x, "x")
-    result: tuple[Tensor, Tensor] = ops.direct_view(*view, None if trunk is None else dense(trunk))
+    trunk = None if trunk is None else dense_like(trunk, "trunk", x, "x")
+    result: tuple[Tensor, Tensor] = ops.direct_view(*view, trunk)
     return result
 
 
@@ -124,8 +118,7 @@ def encode_direct_view(
     """y as signed codes clip(round(y / scale), low, high) in ``dtype``, and the scale (0-d float32): as
     :func:`~qbench.kernels.encoding.encode_scaled` of a fixed scale, rounding to nearest."""
     view = checked_view(x, mean, inverse, unit, top, slope, offset, relu)
-    if dtype not in SIGNED:
-        raise TypeError(f"codes must be int8, int16 or int32, got {dtype}")
+    require_signed(dtype)
     result: tuple[Tensor, Tensor] = ops.encode_direct_view(*view, scale, low, high, dtype)
     return result
 
@@ -147,8 +140,8 @@ def direct_gradient(
     """(a * m + b) + c * z, each operation rounded to float32, and its extremes, float32 [min, max] (both NaN where one
     is among the values, both 0 for an empty tensor); a, b, c: float32 [C]."""
     view = checked_view(x, mean, inverse, unit, top, slope, offset, relu)
-    three = [per_channel(values, name, x.shape[1]) for values, name in ((a, "a"), (b, "b"), (c, "c"))]
-    result: tuple[Tensor, Tensor] = ops.direct_gradient(*_gradient(g, g_scale, x), *view, *three)
+    line = each_per_channel(x.shape[1], a=a, b=b, c=c)
+    result: tuple[Tensor, Tensor] = ops.direct_gradient(*_gradient(g, g_scale, x), *view, *line)
     return result
 
 
@@ -159,10 +152,7 @@ def checked_view(
     require_rows(x, "x", torch.float32)
     if not 1 <= top <= LARGEST_CODE or top != int(top):
         raise ValueError(f"top must be a whole number from 1 to 2^24, got {top}")
-    mean, inverse, slope, offset = (
-        per_channel(values, name, x.shape[1])
-        for values, name in ((mean, "mean"), (inverse, "inverse"), (slope, "slope"), (offset, "offset"))
-    )
+    mean, inverse, slope, offset = each_per_channel(x.shape[1], mean=mean, inverse=inverse, slope=slope, offset=offset)
     return dense(x), mean, inverse, unit, top, slope, offset, relu
 
 

@@ -16,11 +16,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from qbench.kernels.checks import Draws, dense, require_extent, require_number, require_type, words
+from qbench.kernels.checks import (
+    SIGNED,
+    Draws,
+    dense,
+    require_bits,
+    require_extent,
+    require_number,
+    require_rounding,
+    require_signed,
+    require_type,
+    words,
+)
 from qbench.kernels.library import ops
 from qbench.kernels.reference import encode as reference
 
-SIGNED = (torch.int8, torch.int16, torch.int32)
 KINDS = ("fixed", "linear", "power")
 ROUNDINGS = ("nearest", "half_up", "stochastic")
 MOST_AFFINE_BITS = 24
@@ -49,8 +59,7 @@ def encode_affine(
     Raises TypeError for another type, ValueError for more than 24 bits.
     """
     require_type(x, "x", torch.float32)
-    if not 1 <= bits <= MOST_AFFINE_BITS:
-        raise ValueError(f"bits must be from 1 to {MOST_AFFINE_BITS}, got {bits}")
+    require_bits(bits, MOST_AFFINE_BITS)
     require_type(low, "low", torch.float32)
     require_type(high, "high", torch.float32)
     if low.shape != high.shape:
@@ -102,8 +111,7 @@ def encode_channels(x: Tensor, top: int, key: Draws, dtype: torch.dtype) -> tupl
     require_type(x, "x", torch.float32)
     if not x.dim():
         raise ValueError("x must have at least one dimension: each of its first has a scale")
-    if dtype not in SIGNED:
-        raise TypeError(f"codes must be int8, int16 or int32, got {dtype}")
+    require_signed(dtype)
     most = min(torch.iinfo(dtype).max, reference.LARGEST_CODE)
     if not 1 <= top <= most:
         raise ValueError(f"top must be from 1 to {most} for {dtype}, got {top}")
@@ -111,18 +119,19 @@ def encode_channels(x: Tensor, top: int, key: Draws, dtype: torch.dtype) -> tupl
     return result
 
 
+def check_affine(low: Tensor, high: Tensor, bits: int) -> None:
+    """The checks that the encoders of affine codes in a byte share."""
+    require_number(low, "low")
+    require_number(high, "high")
+    require_bits(bits)
+
+
 def check_scaled(kind: str, rounding: str, key: Draws, dtype: torch.dtype) -> None:
     """The checks that the scaled encoders share."""
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
-    if rounding not in ROUNDINGS:
-        raise ValueError(f"rounding must be one of {', '.join(ROUNDINGS)}, got {rounding!r}")
-    if (rounding == "stochastic") != (key is not None):
-        raise ValueError(
-            f"a key goes with stochastic rounding, and only with it; rounding is {rounding!r}, key {key!r}"
-        )
-    if dtype not in SIGNED:
-        raise TypeError(f"codes must be int8, int16 or int32, got {dtype}")
+    require_rounding(rounding, key, ROUNDINGS)
+    require_signed(dtype)
 
 
 def check_magnitude(magnitude: Tensor, kind: str) -> None:
@@ -140,8 +149,7 @@ def encode_flag(x: Tensor, magnitude: Tensor, bits: int) -> tuple[Tensor, Tensor
     """
     require_type(x, "x", torch.float32)
     require_extent(magnitude, "magnitude")
-    if not 1 <= bits <= MOST_FLAG_BITS:
-        raise ValueError(f"bits must be from 1 to {MOST_FLAG_BITS}, got {bits}")
+    require_bits(bits, MOST_FLAG_BITS)
     result: tuple[Tensor, Tensor] = ops.encode_flag(dense(x), dense(magnitude), bits)
     return result
 

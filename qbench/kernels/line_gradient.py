@@ -23,7 +23,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from qbench.kernels.checks import Pair, dense, per_channel, require_number, require_type
+from qbench.kernels.checks import Pair, dense, each_per_channel, per_channel, require_number, require_type
 from qbench.kernels.library import ops
 from qbench.kernels.product_checks import check_weight_grad, geometry
 
@@ -57,7 +57,7 @@ def conv2d_s8_weight_grad_line(
     require_type(x, "x", torch.uint8)
     require_type(e, "e", torch.uint8)
     require_number(x_scale, "x_scale")
-    slope, pull = (per_channel(of, name, e.shape[1]) for of, name in ((slope, "slope"), (pull, "pull")))
+    slope, pull = each_per_channel(e.shape[1], slope=slope, pull=pull)
     mean = per_channel(mean, "mean", e.shape[1], torch.float64)
     result: Tensor = ops.conv2d_weight_grad_line(
         dense(x), x_zero, x_scale, dense(e), slope, mean, pull, _extremes(at, e.shape[1]), list(weight_shape), *where

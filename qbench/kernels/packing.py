@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from qbench.kernels.checks import dense, require_type
+from qbench.kernels.checks import dense, require_bits, require_type
 from qbench.kernels.library import ops
 
 MOST_BITS = 4
@@ -22,7 +22,7 @@ def pack_bits(codes: Tensor, bits: int) -> Tensor:
     Raises ValueError for bits outside 1 to 4.
     """
     require_type(codes, "codes", torch.uint8)
-    _check_bits(bits)
+    require_bits(bits, MOST_BITS)
     result: Tensor = ops.pack_bits(dense(codes), bits)
     return result
 
@@ -33,7 +33,7 @@ def unpack_bits(packed: Tensor, bits: int, shape: Sequence[int]) -> Tensor:
     Raises ValueError where the number of bytes is not that of such codes.
     """
     require_type(packed, "packed", torch.uint8)
-    _check_bits(bits)
+    require_bits(bits, MOST_BITS)
     expected = (math.prod(shape) * bits + 7) // 8
     if packed.shape != (expected,):
         raise ValueError(
@@ -41,8 +41,3 @@ def unpack_bits(packed: Tensor, bits: int, shape: Sequence[int]) -> Tensor:
         )
     result: Tensor = ops.unpack_bits(packed.contiguous(), bits, list(shape))
     return result
-
-
-def _check_bits(bits: int) -> None:
-    if not 1 <= bits <= MOST_BITS:
-        raise ValueError(f"bits must be from 1 to {MOST_BITS}, got {bits}")

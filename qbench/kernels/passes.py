@@ -24,18 +24,21 @@ from qbench.kernels.checks import (
     GRADIENT_CODES,
     Draws,
     dense,
+    dense_like,
+    each_per_channel,
+    elements_of,
     mask_of,
-    per_channel,
-    require_byte,
+    norm_vectors,
     require_chunks,
     require_dense,
     require_like,
     require_number,
     require_rows,
     require_type,
+    view_line,
     words,
 )
-from qbench.kernels.encoding import check_magnitude, check_scaled, checked_table, checked_thresholds
+from qbench.kernels.encoding import check_affine, check_magnitude, check_scaled, checked_table, checked_thresholds
 from qbench.kernels.library import ops
 
 
@@ -72,8 +75,8 @@ def encode_affine_view(
     CPU).
     Returns uint8 codes, scale, zero.
     """
-    slope, offset = _line(codes, slope, offset)
-    _check_affine(low, high, bits)
+    slope, offset = view_line(codes, slope, offset)
+    check_affine(low, high, bits)
     at, values = _replaced(at, values, codes)
     result: tuple[Tensor, Tensor, Tensor] = ops.encode_affine_view(
         dense(codes), slope, offset, relu, low, high, bits, integer_zero_point, words(key), at, values
@@ -99,7 +102,7 @@ def encode_scaled_view(
 ) -> tuple[Tensor, Tensor]:
     """:func:`~qbench.kernels.encoding.encode_scaled` of a view of uint8 codes; ``at`` and ``values`` as in
     :func:`encode_affine_view`. Returns codes in ``dtype`` and the scale."""
-    slope, offset = _line(codes, slope, offset)
+    slope, offset = view_line(codes, slope, offset)
     check_scaled(kind, rounding, key, dtype)
     check_magnitude(magnitude, kind)
     at, values, magnitude = *_replaced(at, values, codes), dense(magnitude)
@@ -113,7 +116,7 @@ def view_extremes(
     codes: Tensor, slope: Tensor, offset: Tensor, relu: bool, at: Tensor | None = None, values: Tensor | None = None
 ) -> Tensor:
     """[min, max] of a view of uint8 codes; ``at`` and ``values`` as in :func:`encode_affine_view`."""
-    slope, offset = _line(codes, slope, offset)
+    slope, offset = view_line(codes, slope, offset)
     at, values = _replaced(at, values, codes)
     result: Tensor = ops.view_extremes(dense(codes), slope, offset, relu, at, values)
     return result
@@ -127,11 +130,9 @@ def affine_view(
     trunk: float32 of codes' shape. Returns value float32, its extremes, and the mask: bit i % 8 of byte i // 8 is
     [value > 0] of element i (uint8, flat; empty without ``relu``).
     """
-    slope, offset = _line(codes, slope, offset)
-    _check_trunk(trunk, codes)
-    result: tuple[Tensor, Tensor, Tensor] = ops.affine_view(
-        dense(codes), slope, offset, relu, None if trunk is None else dense(trunk)
-    )
+    slope, offset = view_line(codes, slope, offset)
+    trunk = None if trunk is None else dense_like(trunk, "trunk", codes, "codes")
+    result: tuple[Tensor, Tensor, Tensor] = ops.affine_view(dense(codes), slope, offset, relu, trunk)
     return result
 
 
@@ -151,10 +152,7 @@ def rectify(x: Tensor, trunk: Tensor | None = None) -> tuple[Tensor, Tensor, Ten
     flat), so that the gradient of NaN passes. Raises TypeError and ValueError for arguments that do not fit.
     """
     require_type(x, "x", torch.float32)
-    if trunk is not None:
-        require_type(trunk, "trunk", torch.float32)
-        require_like(trunk, "trunk", x, "x")
-        trunk = dense(trunk)
+    trunk = None if trunk is None else dense_like(trunk, "trunk", x, "x")
     result: tuple[Tensor, Tensor, Tensor] = ops.rectify(dense(x), trunk)
     return result
 
@@ -167,10 +165,7 @@ def join_gradients(codes: Tensor, scale: Tensor, g: Tensor | None, mask: Tensor 
     """
     require_type(codes, "codes", *GRADIENT_CODES)
     require_number(scale, "scale")
-    if g is not None:
-        require_type(g, "g", torch.float32)
-        require_like(g, "g", codes, "codes")
-        g = dense(g)
+    g = None if g is None else dense_like(g, "g", codes, "codes")
     mask = None if mask is None else mask_of(mask, codes.numel())
     result: Tensor = ops.join_gradients(dense(codes), scale, g, mask)
     return result
@@ -181,9 +176,9 @@ def view_gradient_extremes(g: Tensor, codes: Tensor, slope: Tensor, offset: Tens
 
     g: float32; codes: uint8 of its shape.
     """
-    slope, offset = _line(codes, slope, offset)
-    _check_gradient(g, codes)
-    result: Tensor = ops.view_gradient_extremes(dense(g), dense(codes), slope, offset, relu)
+    slope, offset = view_line(codes, slope, offset)
+    g = dense_like(g, "g", codes, "codes")
+    result: Tensor = ops.view_gradient_extremes(g, dense(codes), slope, offset, relu)
     return result
 
 
@@ -204,12 +199,12 @@ def encode_view_gradient_(
     Its codes e take the place of ``codes``, which must be dense.
     Returns scale, zero, and int64 [2, C]: per channel the sums of e and of e * code.
     """
-    slope, offset = _line(codes, slope, offset)
-    _check_gradient(g, codes)
-    _check_affine(low, high, bits)
+    slope, offset = view_line(codes, slope, offset)
+    g = dense_like(g, "g", codes, "codes")
+    check_affine(low, high, bits)
     require_dense(codes, "codes")
     result: tuple[Tensor, Tensor, Tensor] = ops.encode_view_gradient_(
-        dense(g), codes, slope, offset, relu, low, high, bits, integer_zero_point, words(key)
+        g, codes, slope, offset, relu, low, high, bits, integer_zero_point, words(key)
     )
     increment_version(codes)
     return result
@@ -271,13 +266,7 @@ def level_line(mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor, row
     has no levels. unbiased = variance * rows / (rows - 1), or the variance of a single row. In float64 until they are
     done.
     """
-    if mean.dim() != 1:
-        raise ValueError(f"mean must have one value per channel, got shape {tuple(mean.shape)}")
-    require_type(mean, "mean", torch.float64)
-    require_type(variance, "variance", torch.float64)
-    require_like(variance, "variance", mean, "mean")
-    weight, bias = (per_channel(values, name, len(mean)) for values, name in ((weight, "weight"), (bias, "bias")))
-    return LevelLine._make(ops.level_line(mean.contiguous(), variance.contiguous(), weight, bias, rows, eps))
+    return LevelLine._make(ops.level_line(*norm_vectors(mean, variance, weight, bias), rows, eps))
 
 
 def level_gradient_line(sums: Tensor, rows: int, inverse: Tensor, weight: Tensor) -> LevelGradientLine:
@@ -289,10 +278,8 @@ def level_gradient_line(sums: Tensor, rows: int, inverse: Tensor, weight: Tensor
     require_type(sums, "sums", torch.float64)
     if sums.dim() != 2 or len(sums) != 2:
         raise ValueError(f"sums must be [2, C], got shape {tuple(sums.shape)}")
-    inverse, weight = (
-        per_channel(values, name, sums.shape[1]) for values, name in ((inverse, "inverse"), (weight, "weight"))
-    )
-    return LevelGradientLine._make(ops.level_gradient_line(sums.contiguous(), rows, inverse, weight))
+    vectors = each_per_channel(sums.shape[1], inverse=inverse, weight=weight)
+    return LevelGradientLine._make(ops.level_gradient_line(sums.contiguous(), rows, *vectors))
 
 
 def encode_normalised_levels(x: Tensor, mean: Tensor, inverse: Tensor, thresholds: Tensor) -> Tensor:
@@ -301,7 +288,7 @@ def encode_normalised_levels(x: Tensor, mean: Tensor, inverse: Tensor, threshold
     x: float32; mean, inverse: float32 [C]. Returns uint8 codes.
     """
     require_rows(x, "x", torch.float32)
-    mean, inverse = per_channel(mean, "mean", x.shape[1]), per_channel(inverse, "inverse", x.shape[1])
+    mean, inverse = each_per_channel(x.shape[1], mean=mean, inverse=inverse)
     thresholds = checked_thresholds(thresholds)
     result: Tensor = ops.encode_normalised_levels(dense(x), mean, inverse, thresholds)
     return result
@@ -311,12 +298,10 @@ def level_view(
     codes: Tensor, table: Tensor, slope: Tensor, offset: Tensor, relu: bool, trunk: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """:func:`affine_view` with table[code] in place of the code."""
-    slope, offset = _line(codes, slope, offset)
+    slope, offset = view_line(codes, slope, offset)
     table = checked_table(table)
-    _check_trunk(trunk, codes)
-    result: tuple[Tensor, Tensor, Tensor] = ops.level_view(
-        dense(codes), table, slope, offset, relu, None if trunk is None else dense(trunk)
-    )
+    trunk = None if trunk is None else dense_like(trunk, "trunk", codes, "codes")
+    result: tuple[Tensor, Tensor, Tensor] = ops.level_view(dense(codes), table, slope, offset, relu, trunk)
     return result
 
 
@@ -324,10 +309,10 @@ def level_gradient_sums(g: Tensor, codes: Tensor, table: Tensor, slope: Tensor, 
     """float64 [2, C]: per channel the sums of m and of m * table[code], with m = g where
     slope[c] * table[code] + offset[c] > 0, else 0 (m = g without ``relu``). The order of the sums differs between
     backends."""
-    slope, offset = _line(codes, slope, offset)
+    slope, offset = view_line(codes, slope, offset)
     table = checked_table(table)
-    _check_gradient(g, codes)
-    result: Tensor = ops.level_gradient_sums(dense(g), dense(codes), table, slope, offset, relu)
+    g = dense_like(g, "g", codes, "codes")
+    result: Tensor = ops.level_gradient_sums(g, dense(codes), table, slope, offset, relu)
     return result
 
 
@@ -344,25 +329,12 @@ def level_gradient(
 ) -> Tensor:
     """(a[c] * m + b[c]) + c[c] * table[code], each operation rounded to float32, with m as in
     :func:`level_gradient_sums`; a, b, c: float32 [C]."""
-    slope, offset = _line(codes, slope, offset)
+    slope, offset = view_line(codes, slope, offset)
     table = checked_table(table)
-    _check_gradient(g, codes)
-    three = [per_channel(values, name, codes.shape[1]) for values, name in ((a, "a"), (b, "b"), (c, "c"))]
-    result: Tensor = ops.level_gradient(dense(g), dense(codes), table, slope, offset, relu, *three)
+    g = dense_like(g, "g", codes, "codes")
+    line = each_per_channel(codes.shape[1], a=a, b=b, c=c)
+    result: Tensor = ops.level_gradient(g, dense(codes), table, slope, offset, relu, *line)
     return result
-
-
-def _line(codes: Tensor, slope: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
-    """Slope and offset of a view, checked and contiguous."""
-    require_rows(codes, "codes", torch.uint8)
-    channels = codes.shape[1]
-    return per_channel(slope, "slope", channels), per_channel(offset, "offset", channels)
-
-
-def _check_affine(low: Tensor, high: Tensor, bits: int) -> None:
-    require_number(low, "low")
-    require_number(high, "high")
-    require_byte(bits)
 
 
 def _replaced(at: Tensor | None, values: Tensor | None, codes: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -372,24 +344,9 @@ def _replaced(at: Tensor | None, values: Tensor | None, codes: Tensor) -> tuple[
         return None, None
     if at is None or values is None:
         raise ValueError("at and values go together: the elements to replace and what by")
-    require_type(at, "at", torch.int64)
-    require_type(values, "values", torch.float32)
-    if at.dim() != 1:
-        raise ValueError(f"at must be a list of element indices, got shape {tuple(at.shape)}")
-    require_like(values, "values", at, "at")
+    at, values = elements_of(at, values)
     if type(at) is Tensor and at.is_cpu and at.numel():  # not one that is traced and has no values
         lowest, highest = (int(end) for end in torch.aminmax(at))
         if lowest < 0 or highest >= codes.numel():
             raise ValueError(f"at must name elements from 0 to {codes.numel() - 1}, got {lowest} to {highest}")
-    return at.contiguous(), values.contiguous()
-
-
-def _check_trunk(trunk: Tensor | None, codes: Tensor) -> None:
-    if trunk is not None:
-        require_type(trunk, "trunk", torch.float32)
-        require_like(trunk, "trunk", codes, "codes")
-
-
-def _check_gradient(g: Tensor, codes: Tensor) -> None:
-    require_type(g, "g", torch.float32)
-    require_like(g, "g", codes, "codes")
+    return at, values

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from qbench.kernels.checks import Pair, dense, pair, per_channel, require_like, require_type
+from qbench.kernels.checks import Pair, dense, each_per_channel, pair, require_like, require_type
 from qbench.kernels.direct import checked_view
 from qbench.kernels.encoding import checked_table
 from qbench.kernels.library import ops
@@ -39,7 +39,7 @@ def max_pool2d_view(
     vectors that do not fit.
     """
     sizes = _fitting(codes, "codes", torch.uint8, kernel, stride, padding)
-    slope, offset = (per_channel(x, name, codes.shape[1]) for x, name in ((slope, "slope"), (offset, "offset")))
+    slope, offset = each_per_channel(codes.shape[1], slope=slope, offset=offset)
     table = None if table is None else checked_table(table)
     result: tuple[Tensor, Tensor] = ops.max_pool2d_view(dense(codes), table, slope, offset, relu, *sizes)
     return result

@@ -27,14 +27,8 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-from qbench.kernels.checks import (
-    Pair,
-    dense,
-    require_byte,
-    require_dense,
-    require_number,
-    require_type,
-)
+from qbench.kernels.checks import Pair, dense, require_dense, require_number, require_type
+from qbench.kernels.encoding import check_affine
 from qbench.kernels.library import ops
 from qbench.kernels.product_checks import (
     check_convolution,
@@ -119,9 +113,8 @@ def conv2d_s8_encoded(
     low, high: 0-d float32. Raises ValueError for more than 8 bits.
     """
     where = check_convolution(x, w, x_zero, w_zero, geometry(stride, padding, dilation, groups))
-    for number, name in ((x_scale, "x_scale"), (low, "low"), (high, "high")):
-        require_number(number, name)
-    require_byte(bits)
+    require_number(x_scale, "x_scale")
+    check_affine(low, high, bits)
     w_scale, bias = per_channels(w_scale, "w_scale", bias, w.shape[0])
     result: tuple[Tensor, Tensor, Tensor] = ops.conv2d_encoded(
         dense(x), x_zero, x_scale, dense(w), w_zero, w_scale, bias, *where, low, high, bits, integer_zero_point

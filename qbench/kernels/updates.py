@@ -17,11 +17,10 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-from qbench.kernels.checks import Draws, dense, require_like, require_number, require_type, words
+from qbench.kernels.checks import Draws, dense, require_like, require_number, require_rounding, require_type, words
 from qbench.kernels.library import ops
 
-STOCHASTIC = ("stochastic", "binary_stochastic")
-ROUNDINGS = ("nearest", "half_up", "binary", *STOCHASTIC)
+ROUNDINGS = ("nearest", "half_up", "binary", "stochastic", "binary_stochastic")
 
 
 def sgd_on_grid_(
@@ -174,12 +173,7 @@ def _check_codes(codes: Tensor, scale: float, rounding: str, key: Draws) -> None
     _check_dense(codes, "codes")
     if not (scale > 0 and math.isfinite(scale)):
         raise ValueError(f"the scale of a grid must be positive and finite, got {scale}")
-    if rounding not in ROUNDINGS:
-        raise ValueError(f"rounding must be one of {', '.join(ROUNDINGS)}, got {rounding!r}")
-    if (rounding in STOCHASTIC) != (key is not None):
-        raise ValueError(
-            f"a key goes with stochastic rounding, and only with it; rounding is {rounding!r}, key {key!r}"
-        )
+    require_rounding(rounding, key, ROUNDINGS)
 
 
 def _check_dense(x: Tensor, name: str) -> None:

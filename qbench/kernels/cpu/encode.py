@@ -84,7 +84,7 @@ def encode_levels(x: Tensor, thresholds: Tensor) -> Tensor:
     """Codes."""
     codes = torch.empty_like(x, dtype=torch.uint8)
     call(
-        "encode_levels", x.data_ptr(), x.numel(), 1, None, None, thresholds.contiguous().data_ptr(),
+        "encode_levels", x.data_ptr(), x.numel(), 1, None, None, thresholds.data_ptr(),
         thresholds.numel(), codes.data_ptr(),
     )  # fmt: skip
     return codes
@@ -93,7 +93,7 @@ def encode_levels(x: Tensor, thresholds: Tensor) -> Tensor:
 def look_up(codes: Tensor, table: Tensor) -> Tensor:
     """table[code]."""
     values = torch.empty_like(codes, dtype=torch.float32)
-    call("look_up", codes.data_ptr(), codes.numel(), table.contiguous().data_ptr(), table.numel(), values.data_ptr())
+    call("look_up", codes.data_ptr(), codes.numel(), table.data_ptr(), table.numel(), values.data_ptr())
     return values
 
 

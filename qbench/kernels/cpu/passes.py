@@ -39,8 +39,7 @@ def encode_affine_view(
     values: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Codes, scale, zero."""
-    slope, offset, at, values = _contiguous(slope, offset, at, values)
-    encoded = torch.empty_like(codes, dtype=torch.uint8 if bits <= 8 else torch.int32)
+    encoded = torch.empty_like(codes)
     scale, zero = number(), number()
     call(
         "encode_affine_view", *_view(codes, slope, offset, relu), low.data_ptr(), high.data_ptr(), bits,
@@ -67,7 +66,6 @@ def encode_scaled_view(
     values: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Codes, scale."""
-    slope, offset, at, values = _contiguous(slope, offset, at, values)
     encoded, scale = torch.empty_like(codes, dtype=dtype), number()
     call(
         "encode_scaled_view", *_view(codes, slope, offset, relu), magnitude.data_ptr(), magnitude.numel(),
@@ -82,7 +80,6 @@ def view_extremes(
     codes: Tensor, slope: Tensor, offset: Tensor, relu: bool, at: Tensor | None, values: Tensor | None
 ) -> Tensor:
     """[min, max]."""
-    slope, offset, at, values = _contiguous(slope, offset, at, values)
     result = floats(2)
     call("view_extremes", *_view(codes, slope, offset, relu), *_replaced(at, values), result.data_ptr())
     return result
@@ -99,7 +96,6 @@ def level_view(
     codes: Tensor, table: Tensor | None, slope: Tensor, offset: Tensor, relu: bool, trunk: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Value, extremes, mask. table: None to read codes as numbers."""
-    slope, offset, table = _contiguous(slope, offset, table)
     value, extremes = torch.empty_like(codes, dtype=torch.float32), floats(2)
     mask = torch.empty((codes.numel() + 7) // 8 if relu else 0, dtype=torch.uint8)
     call(
@@ -136,7 +132,6 @@ def join_gradients(codes: Tensor, scale: Tensor, g: Tensor | None, mask: Tensor 
 
 def view_gradient_extremes(g: Tensor, codes: Tensor, slope: Tensor, offset: Tensor, relu: bool) -> Tensor:
     """[min, max]."""
-    slope, offset = _contiguous(slope, offset)
     result = floats(2)
     call("view_gradient_extremes", g.data_ptr(), *_view(codes, slope, offset, relu), result.data_ptr())
     return result
@@ -155,7 +150,6 @@ def encode_view_gradient_(
     key: Sequence[int] | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Scale, zero, sums [2, C]. bits: at most 8."""
-    slope, offset = _contiguous(slope, offset)
     scale, zero = number(), number()
     sums = torch.empty((2, codes.shape[1]), dtype=torch.int64)
     call(
@@ -211,7 +205,6 @@ def level_gradient_line(
 
 def encode_normalised_levels(x: Tensor, mean: Tensor, inverse: Tensor, thresholds: Tensor) -> Tensor:
     """Codes."""
-    mean, inverse, thresholds = _contiguous(mean, inverse, thresholds)
     codes = torch.empty_like(x, dtype=torch.uint8)
     call(
         "encode_levels", x.data_ptr(), x.numel(), x.shape[1], mean.data_ptr(), inverse.data_ptr(),
@@ -222,7 +215,6 @@ def encode_normalised_levels(x: Tensor, mean: Tensor, inverse: Tensor, threshold
 
 def level_gradient_sums(g: Tensor, codes: Tensor, table: Tensor, slope: Tensor, offset: Tensor, relu: bool) -> Tensor:
     """Sums float64 [2, C]."""
-    table, slope, offset = _contiguous(table, slope, offset)
     sums = torch.empty((2, codes.shape[1]), dtype=torch.float64)
     call(
         "level_gradient_sums", g.data_ptr(), codes.data_ptr(), _rows(codes), codes.shape[1], table.data_ptr(),
@@ -243,7 +235,6 @@ def level_gradient(
     c: Tensor,
 ) -> Tensor:
     """Gradient of the normalisation's input."""
-    table, slope, offset, a, b, c = _contiguous(table, slope, offset, a, b, c)
     result = torch.empty_like(g)
     call(
         "level_gradient", g.data_ptr(), codes.data_ptr(), codes.numel(), codes.shape[1], table.data_ptr(),
@@ -256,11 +247,6 @@ def level_gradient(
 def _rows(x: Tensor) -> int:
     """Elements of one channel."""
     return x.shape[0] * x.shape[2:].numel()
-
-
-def _contiguous(*tensors: Tensor | None) -> list[Tensor]:
-    """The same, row-major; a list with the type of its tensors, though None stays None."""
-    return [tensor if tensor is None else tensor.contiguous() for tensor in tensors]  # type: ignore[misc]
 
 
 def _view(codes: Tensor, slope: Tensor, offset: Tensor, relu: bool) -> tuple[int, int, int, int, int, bool]:

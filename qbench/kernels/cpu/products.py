@@ -17,7 +17,7 @@ from torch import Tensor
 
 from qbench.kernels import cpu
 from qbench.kernels.cpu.calls import NativeCall, call, floats, note, number
-from qbench.kernels.reference.products import Geometry, sum_type
+from qbench.kernels.reference.products import Geometry, output_size, sum_type
 
 CODES = {torch.uint8: 0, torch.int8: 1, torch.int16: 2}
 RESULTS = {torch.int32: 0, torch.int64: 1, torch.float32: 2, torch.uint8: 3}
@@ -226,17 +226,15 @@ def _forward(
     extremes: Tensor | None = None,
     encoding: Tensor | None = None,
 ) -> Tensor:
-    n, c, height, width = x.codes.shape
-    k, _, taps_y, taps_x = w.codes.shape
     stride, padding, dilation, groups = where
-    out_h = (height + 2 * padding[0] - dilation[0] * (taps_y - 1) - 1) // stride[0] + 1
-    out_w = (width + 2 * padding[1] - dilation[1] * (taps_x - 1) - 1) // stride[1] + 1
-    y = empty((n, k, out_h, out_w), dtype)
+    filters, _, *taps = w.codes.shape
+    size = output_size(x.codes.shape, w.codes.shape, stride, padding, dilation)
+    y = empty((x.codes.shape[0], filters, *size), dtype)
     if not y.numel():
         if extremes is not None:
             extremes.zero_()
         return y
-    shape = (n, c, height, width, k, taps_y, taps_x, out_h, out_w)
+    shape = (*x.codes.shape, filters, *taps, *size)
     multiply("conv2d", x, w, y, (*shape, *stride, *padding, *dilation, groups), bias, extremes, encoding)
     return y
 
@@ -280,19 +278,15 @@ def _matmul(a: Factor, b: Factor, dtype: torch.dtype, bias: Tensor | None) -> Te
 def image(codes: Tensor, zero: Tensor | None, scale: Tensor | None = None) -> Factor:
     """An operand [N, C, H, W]."""
     image, channel, row, column = codes.stride()
-    return Factor(codes, zero, _dense(scale), (image, row, column, channel))
+    return Factor(codes, zero, scale, (image, row, column, channel))
 
 
 def _rows(a: Tensor, zero: Tensor | None, scale: Tensor | None = None) -> Factor:
-    return Factor(a, zero, _dense(scale), (0, 0, a.stride(0), a.stride(1)))
+    return Factor(a, zero, scale, (0, 0, a.stride(0), a.stride(1)))
 
 
 def _columns(b: Tensor, zero: Tensor | None, scale: Tensor | None = None) -> Factor:
-    return Factor(b, zero, _dense(scale), (b.stride(1), 0, 0, b.stride(0)))
-
-
-def _dense(scale: Tensor | None) -> Tensor | None:
-    return scale if scale is None else scale.contiguous()
+    return Factor(b, zero, scale, (b.stride(1), 0, 0, b.stride(0)))
 
 
 def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
@@ -331,7 +325,6 @@ def multiply(
 
     Raises ValueError for a zero point outside its type, MemoryError and RuntimeError where the library cannot run.
     """
-    bias = _dense(bias)
     kind = RESULTS[result.dtype] if line is None else RESULT_LINE
     target = (result.data_ptr(), kind, adds, *map(_address, (bias, extremes, encoding)))
     packed = [CALL.pack(*first.words(), *second.words(), *target, *geometry)]

@@ -60,8 +60,8 @@ def encode_affine_view(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Affine codes of the view, in which element at[p] has the value values[p]; scale; zero."""
     parameters = affine_range(codes.numel(), low, high, bits, integer_zero_point)
-    encoder, dtype = (None, 0.0, 2.0**bits - 1, *draw_if(key)), torch.uint8 if bits <= 8 else torch.int32
-    encoded = _encode_view(codes, slope, offset, relu, parameters, encoder, dtype, at, values)
+    encoder = (None, 0.0, 2.0**bits - 1, *draw_if(key))
+    encoded = _encode_view(codes, slope, offset, relu, parameters, encoder, torch.uint8, at, values)
     *_, scale, zero = parameters
     return encoded, scale, zero
 

@@ -51,14 +51,14 @@ def encode_scaled(
 def encode_levels(x: Tensor, thresholds: Tensor) -> Tensor:
     """Codes."""
     codes = torch.empty_like(x, dtype=torch.uint8)
-    loops.encode_levels(_flat(x), _flat(codes), _flat(thresholds.contiguous()))
+    loops.encode_levels(_flat(x), _flat(codes), _flat(thresholds))
     return codes
 
 
 def look_up(codes: Tensor, table: Tensor) -> Tensor:
     """table[code]."""
     values = torch.empty_like(codes, dtype=torch.float32)
-    loops.look_up(_flat(codes), _flat(table.contiguous()), _flat(values))
+    loops.look_up(_flat(codes), _flat(table), _flat(values))
     return values
 
 
