@@ -33,7 +33,6 @@ def diagnose() -> Iterator[Fact]:
     yield from _machine()
     yield from _torch()
     yield _cupy()
-    yield _random_bits()
     yield from _kernels()
     yield from _data()
 
@@ -75,15 +74,6 @@ def _cupy() -> Fact:
         return Fact("CuPy", f"{cupy.__version__}, {cupy.cuda.runtime.getDeviceCount()} GPUs")
     except Exception as error:
         return Fact("CuPy", f"installed but not usable: {type(error).__name__}: {error}", torch.cuda.is_available())
-
-
-def _random_bits() -> Fact:
-    from qbench.kernels.random import self_test
-
-    try:
-        return Fact("random bits", self_test())
-    except Exception as error:
-        return Fact("random bits", f"SELF-TEST FAILED: {type(error).__name__}: {error}", is_fault=True)
 
 
 def _kernels() -> Iterator[Fact]:

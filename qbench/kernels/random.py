@@ -1,4 +1,4 @@
-"""Counter-based random bits and stochastic rounding: Philox4x32-7 (Salmon et al. 2011, SC'11, "Parallel random
+"""Counter-based random bits: Philox4x32-7 (Salmon et al. 2011, SC'11, "Parallel random
 numbers: as easy as 1, 2, 3").
 
 The bits are a pure function of (seed, tensor, step, element index): the same on every device, for every thread
@@ -14,13 +14,10 @@ memory layout, so that channels-last kernels read and count in one direction.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
-from importlib.util import find_spec
 from typing import Literal, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -130,26 +127,6 @@ def hash_words(index: Tensor, key: Key) -> Tensor:
     return h ^ (h >> 15)
 
 
-def stochastic_round(x: Tensor, key: Key) -> Tensor:
-    """Round each element of a float32 tensor to one of its two neighbouring integers, up with its fraction's
-    probability: floor(x) + [r < frac(x) * 2^24], r the top 24 bits of the element's random word.
-
-    Exact on integers (they never move) and unbiased to 2^-24. NaN and infinities pass through.
-    x: any shape. Returns float32 of the same shape and memory layout.
-    """
-    loop = _compiled() if x.device.type == "cpu" and x.dtype == torch.float32 and key.generator == "philox" else None
-    return stochastic_round_reference(x, key) if loop is None else _by_loop(loop, x, key)
-
-
-def stochastic_round_reference(x: Tensor, key: Key) -> Tensor:
-    """The same in plain torch operations, on any device."""
-    floor = x.floor()
-    words = random_words(x.numel(), key, x.device)
-    threshold = (words >> (32 - FRACTION_BITS)).to(torch.float64)
-    up = threshold < counted(x - floor).flatten().to(torch.float64) * 2**FRACTION_BITS
-    return floor + uncounted(up.to(x.dtype).view(counted(x).shape), x)
-
-
 def counted(x: Tensor) -> Tensor:
     """``x`` with its dimensions in counting order."""
     return x.permute(0, 2, 3, 1) if x.dim() == 4 else x
@@ -158,38 +135,3 @@ def counted(x: Tensor) -> Tensor:
 def uncounted(y: Tensor, like: Tensor) -> Tensor:
     """The inverse of :func:`counted` for a tensor shaped like ``like``."""
     return y.permute(0, 3, 1, 2) if like.dim() == 4 else y
-
-
-def _by_loop(loop: Callable[..., None], x: Tensor, key: Key) -> Tensor:
-    source = counted(x.detach()).contiguous()
-    result = torch.empty_like(source)
-    seed, tensor, step, _ = map(np.uint32, key.words())
-    loop(source.view(-1).numpy(), result.view(-1).numpy(), seed, tensor, step)
-    return uncounted(result, x)
-
-
-@cache
-def _compiled() -> Callable[..., None] | None:
-    """The compiled loop, None without numba; imported here because methods that round to nearest never need it."""
-    if find_spec("numba") is None:
-        return None
-    from qbench.kernels.numba.loops import stochastic_round_all
-
-    return stochastic_round_all  # type: ignore[no-any-return]
-
-
-def self_test() -> str:
-    """Compare the compiled path with the reference on values that break careless rounding.
-
-    Returns one sentence; raises AssertionError where the two differ.
-    """
-    loop = _compiled()
-    if loop is None:
-        return "stochastic rounding: the reference, numba is not installed"
-    awkward = torch.tensor(
-        [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1 - 2**-24, -(2.0**-149), 2.0**23 + 1, 3.3, -3.3], dtype=torch.float32
-    )
-    x = torch.cat([awkward, torch.linspace(-300, 300, 4099, dtype=torch.float32)])
-    key = Key(seed=0xFFFFFFFF, tensor=0x12345678, step=7)
-    assert torch.equal(_by_loop(loop, x, key), stochastic_round_reference(x, key))
-    return "stochastic rounding: numba and reference agree bit for bit"

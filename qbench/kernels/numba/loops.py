@@ -1,4 +1,4 @@
-"""The loops of rounding and encoding in Python, compiled by numba and cached on disk. Same bits as the reference.
+"""The loops of encoding in Python, compiled by numba and cached on disk. Same bits as the reference.
 
 The functions stand at module level because numba's on-disk cache does not recognise closures in a new process.
 """
@@ -68,18 +68,6 @@ def _round(value: Any, word: Any) -> Any:  # pragma: no cover - compiled
 def _clip(value: Any, low: Any, high: Any) -> Any:  # pragma: no cover - compiled
     """0 for NaN."""
     return min(max(ZERO if np.isnan(value) else value, low), high)
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def stochastic_round_all(
-    source: Any, result: Any, seed: Any, tensor: Any, step: Any
-) -> None:  # pragma: no cover - compiled
-    """Round flat float32 ``source`` into ``result``; element i uses word i % 4 of block i // 4."""
-    count = source.size
-    for block in range((count + 3) // 4):
-        words = _philox(np.uint64(block), seed, tensor, step)
-        for i in range(block * 4, min(block * 4 + 4, count)):
-            result[i] = _round(source[i], _word(words, i & 3))
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
