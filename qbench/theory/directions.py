@@ -76,9 +76,10 @@ def gaussian_bound(bits: float, count: int) -> float:
     return 2**bits / (2**bits + math.sqrt(math.log(count) / 6))
 
 
-def right_triangle(step: float, deviation: float) -> float:
-    """1 / sqrt(1 + D^2 / (12 s^2)): rounding errors as noise at right angles to the vector, uniform within a step."""
-    return 1 / math.sqrt(1 + step**2 / (12 * deviation**2))
+def right_triangle(step: float) -> float:
+    """1 / sqrt(1 + D^2 / 12), D the step in units of the vector's root mean square: rounding errors as noise at right
+    angles to the vector, uniform within a step."""
+    return 1 / math.sqrt(1 + step**2 / 12)
 
 
 def gaussian_vector(count: int, seed: int) -> Tensor:

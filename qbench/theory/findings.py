@@ -51,6 +51,11 @@ class Answer(Plain):
     reason: str
 
     @property
+    def estimate(self) -> Estimate:
+        """The measured value with its standard error."""
+        return Estimate(self.measured, self.error)
+
+    @property
     def verdict(self) -> Verdict:
         """Whether the measured value is what the known answer says. A NaN is outside."""
         if self.relation == "beside" or self.known is None:
@@ -124,17 +129,8 @@ def equals(
 ) -> Answer:
     """The answer that ``measured`` is ``known``, to within sampling error and ``extra``, which ``because`` explains."""
     assert not extra or because, "a tolerance beyond sampling error has a reason"
-    return Answer(
-        quantity=quantity,
-        setting=setting,
-        relation="equals",
-        known=known,
-        source=source,
-        measured=measured.value,
-        error=measured.error,
-        tolerance=STANDARD_ERRORS * measured.error + extra,
-        reason=_reason(measured, extra, because),
-    )
+    tolerance = STANDARD_ERRORS * measured.error + extra
+    return _answer(quantity, setting, measured, "equals", known, source, tolerance, _reason(measured, extra, because))
 
 
 def bounded(
@@ -146,6 +142,19 @@ def bounded(
     source: str,
 ) -> Answer:
     """The answer that ``measured`` lies on one side of ``known``, to within sampling error."""
+    tolerance = STANDARD_ERRORS * measured.error
+    return _answer(quantity, setting, measured, relation, known, source, tolerance, _reason(measured, 0.0, ""))
+
+
+def beside(quantity: str, setting: str, measured: Estimate, known: float | None, source: str) -> Answer:
+    """``measured`` next to a figure that it need not reproduce."""
+    return _answer(quantity, setting, measured, "beside", known, source, 0.0, "not judged")
+
+
+def _answer(
+    quantity: str, setting: str, measured: Estimate, relation: Relation, known: float | None, source: str,
+    tolerance: float, reason: str,
+) -> Answer:  # fmt: skip
     return Answer(
         quantity=quantity,
         setting=setting,
@@ -154,23 +163,8 @@ def bounded(
         source=source,
         measured=measured.value,
         error=measured.error,
-        tolerance=STANDARD_ERRORS * measured.error,
-        reason=_reason(measured, 0.0, ""),
-    )
-
-
-def beside(quantity: str, setting: str, measured: Estimate, known: float | None, source: str) -> Answer:
-    """``measured`` next to a figure that it need not reproduce."""
-    return Answer(
-        quantity=quantity,
-        setting=setting,
-        relation="beside",
-        known=known,
-        source=source,
-        measured=measured.value,
-        error=measured.error,
-        tolerance=0.0,
-        reason="not judged",
+        tolerance=tolerance,
+        reason=reason,
     )
 
 
@@ -178,6 +172,32 @@ def _reason(measured: Estimate, extra: float, because: str) -> str:
     parts = [f"{STANDARD_ERRORS:g} standard errors"] if measured.error else []
     parts += [f"an allowance {because}"] if extra else []
     return " and ".join(parts) or "none"
+
+
+def points(label: str, role: str, x: Sequence[float], found: Sequence[Estimate]) -> Series:
+    """Measured values, with bars of STANDARD_ERRORS standard errors."""
+    return Series(
+        label=label,
+        role=role,
+        x=tuple(x),
+        y=tuple(one.value for one in found),
+        error=tuple(STANDARD_ERRORS * one.error for one in found),
+        style="points",
+    )
+
+
+def known_line(label: str, x: Sequence[float], answers: Sequence[Answer]) -> Series:
+    """The known answers, dashed."""
+    return Series(
+        label=label, role="known", x=tuple(x), y=tuple(answer.known or 0.0 for answer in answers), style="dashed"
+    )
+
+
+def with_known(
+    label: str, role: str, x: Sequence[float], answers: Sequence[Answer], known_label: str = ""
+) -> list[Series]:
+    """What was measured, and the line of its known answers."""
+    return [points(label, role, x, [answer.estimate for answer in answers]), known_line(known_label, x, answers)]
 
 
 def estimate(values: Sequence[float]) -> Estimate:

@@ -59,7 +59,7 @@ def test_closed_forms_of_few_levels():
 def test_many_levels_leave_what_noise_at_right_angles_leaves():
     step = 0.05
     levels = Levels(np.arange(-200, 201) * step)
-    assert 1 - levels.gaussian_cosine() == pytest.approx(1 - right_triangle(step, 1.0), rel=1e-3)
+    assert 1 - levels.gaussian_cosine() == pytest.approx(1 - right_triangle(step), rel=1e-3)
 
 
 def test_bounds_at_worked_values():

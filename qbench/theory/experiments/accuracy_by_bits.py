@@ -14,7 +14,7 @@ from annotated_types import Ge, Gt, Interval
 
 from qbench.data import load_dataset
 from qbench.options import PositiveInt
-from qbench.theory.findings import Answer, Findings, Panel, Picture, Series, beside, bounded, estimate
+from qbench.theory.findings import Answer, Findings, Panel, Picture, Series, beside, bounded, estimate, points
 from qbench.theory.networks import accuracy, cell
 from qbench.theory.progress import Progress
 from qbench.train.settings import OptimizerSettings, ScheduleSettings, TrainSettings
@@ -89,10 +89,7 @@ def _answers(top1: Mapping[int | None, Sequence[float]], text: str) -> list[Answ
 
 def _picture(top1: Mapping[int | None, Sequence[float]], bits: Sequence[int], where: str) -> Picture:
     found = [estimate(top1[width]) for width in bits]
-    measured = Series(
-        label=f"{where} (measured here)", role="banner8", style="points", x=tuple(bits),
-        y=tuple(one.value for one in found), error=tuple(4 * one.error for one in found),
-    )  # fmt: skip
+    measured = points(f"{where} (measured here)", "banner8", bits, found)
     published = Series(
         label="ResNet-18 on CIFAR-10 (Banner et al. 2018, Fig. 2)", role="known", style="dashed", x=tuple(PUBLISHED),
         y=tuple(PUBLISHED.values()),

@@ -23,7 +23,7 @@ from qbench.theory.experiments.toy_landscape import (
     limit_law,
     share,
 )
-from qbench.theory.findings import Answer, Findings, Panel, Picture, Series, bounded, equals
+from qbench.theory.findings import Answer, Findings, Panel, Picture, Series, bounded, equals, points
 from qbench.theory.landscape import BEST, SPACING, Array, Landscape
 from qbench.theory.progress import Progress, tracked
 from qbench.theory.rules import BinaryConnect, OnGrid, Rule
@@ -149,12 +149,4 @@ def _picture(
 
 
 def _series(rule: str, noise: float, steps: Sequence[float], shares: Mapping[Setting, Tensor]) -> Series:
-    found = [share(shares[Setting(rule, noise, step)], 0.0) for step in steps]
-    return Series(
-        label=RULES[rule],
-        role=rule,
-        style="points",
-        x=tuple(steps),
-        y=tuple(one.value for one in found),
-        error=tuple(4 * one.error for one in found),
-    )
+    return points(RULES[rule], rule, steps, [share(shares[Setting(rule, noise, step)], 0.0) for step in steps])

@@ -23,11 +23,11 @@ from qbench.theory.findings import (
     Findings,
     Panel,
     Picture,
-    Series,
     beside,
     bounded,
     equals,
     estimate,
+    points,
 )
 from qbench.theory.least_squares import LeastSquares, gradient
 from qbench.theory.progress import Progress, tracked
@@ -184,13 +184,7 @@ def _ratio(a: Estimate, b: Estimate) -> Estimate:
 def _picture(spacings: Sequence[float], found: Mapping[str, Sequence[Estimate]]) -> Picture:
     roles = {"sr": "sr", "nearest, wr": "binaryconnect", "nearest, Q(wr)": "rounded", "stochastic, wr": "stochastic"}
     labels = {"sr": "SR: w", **{name: f"BC {name}" for name in found if name != "sr"}}
-    series = [
-        Series(
-            label=labels[name], role=roles[name], style="points", x=tuple(spacings),
-            y=tuple(one.value for one in rows), error=tuple(4 * one.error for one in rows),
-        )
-        for name, rows in found.items()
-    ]  # fmt: skip
+    series = [points(labels[name], roles[name], spacings, rows) for name, rows in found.items()]
     return Picture(
         name="binaryconnect-convex",
         title="least squares: excess loss at the mean of the weights",

@@ -141,7 +141,7 @@ def _bounds(bits: int, measured: Estimate, vectors: Sequence[Tensor], count: int
     yield bounded(name, f"M = {bits}, bound", measured, "at least", gaussian_bound(bits, count), BOUND)
     steps = [float(x.abs().max()) / 2**bits for x in vectors]
     if max(steps) <= _FINE_STEP:
-        estimated = math.fsum(right_triangle(step, 1.0) for step in steps) / len(steps)
+        estimated = math.fsum(right_triangle(step) for step in steps) / len(steps)
         yield equals(
             name, f"M = {bits}, noise", measured, estimated, NOISE, extra=_NOISE_TOLERANCE * (1 - estimated),
             because="(1 % of 1 - cosine) as rounding is no noise",
@@ -169,9 +169,7 @@ def _picture(
         below_one(NAMES[scheme], scheme, [cosines[scheme, m].measured for m in bits], "points") for scheme in NAMES
     ]
     fine = sum(float(x.abs().max()) for x in vectors) / len(vectors)
-    series.append(
-        below_one("noise at right angles", "known", [right_triangle(fine / 2**m, 1.0) for m in bits], "dashed")
-    )
+    series.append(below_one("noise at right angles", "known", [right_triangle(fine / 2**m) for m in bits], "dashed"))
     series.append(below_one("bound, Eq. 12", "known", [gaussian_bound(m, count) for m in bits], "line"))
     panel = Panel(x_label="bits M", y_label="1 \N{MINUS SIGN} cosine", series=tuple(series), y_scale="log")
     return Picture(

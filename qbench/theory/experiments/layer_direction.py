@@ -131,7 +131,7 @@ def _answers(
 def _noise_answer(bits: int, text: str, measured: Estimate, weights: Sequence[Tensor]) -> Iterator[Answer]:
     steps = [float(x.max() - x.min()) / (2**bits - 1) / _rms(x) for x in weights]
     if max(steps) <= _FINE_STEP:
-        known = math.fsum(right_triangle(step, 1.0) for step in steps) / len(steps)
+        known = math.fsum(right_triangle(step) for step in steps) / len(steps)
         yield equals(
             "cosine, weights", f"{text}, noise", measured, known, NOISE, extra=_NOISE_TOLERANCE * (1 - known),
             because="(10 % of 1 - cosine) as layers are small",

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from qbench.options import PositiveInt
 from qbench.theory.chains import Array, expected, positive_part, small_step_law, stochastic_rounding
-from qbench.theory.findings import Answer, Findings, Panel, Picture, Series, equals, estimate
+from qbench.theory.findings import Answer, Findings, Panel, Picture, equals, estimate, known_line, points
 from qbench.theory.progress import Progress, tracked
 from qbench.theory.rules import OnGrid
 
@@ -98,15 +98,10 @@ def _picture(settings: Sequence[tuple[float, float]], answers: Sequence[Answer])
     spacings = list(dict.fromkeys(spacing for spacing, _ in settings))
     steps = list(dict.fromkeys(step for _, step in settings))
     series = [
-        Series(
-            label=f"SR, step {step:g}", role="sr", style="points", x=tuple(spacings),
-            y=tuple(found[spacing, step].measured for spacing in spacings),
-            error=tuple(4 * found[spacing, step].error for spacing in spacings),
-        )
+        points(f"SR, step {step:g}", "sr", spacings, [found[spacing, step].estimate for spacing in spacings])
         for step in steps
-    ]  # fmt: skip
-    known = tuple(found[spacing, steps[0]].known or 0.0 for spacing in spacings)
-    series.append(Series(label="(spacing / 4) E|g|", role="known", style="dashed", x=tuple(spacings), y=known))
+    ]
+    series.append(known_line("(spacing / 4) E|g|", spacings, [found[spacing, steps[0]] for spacing in spacings]))
     panel = Panel(x_label="grid spacing", y_label="mean F", series=tuple(series), x_scale="log2", y_scale="log")
     return Picture(
         name="quadratic",

@@ -19,7 +19,18 @@ from qbench.nn.norms.range import range_constant as constant_of
 from qbench.nn.site import Clock
 from qbench.options import PositiveInt
 from qbench.recipe import RangeNorm
-from qbench.theory.findings import Answer, Estimate, Findings, Panel, Picture, Series, bounded, equals, estimate
+from qbench.theory.findings import (
+    Answer,
+    Estimate,
+    Findings,
+    Panel,
+    Picture,
+    Series,
+    bounded,
+    equals,
+    estimate,
+    with_known,
+)
 from qbench.theory.progress import Progress, tracked
 
 Constant = Literal["paper", "code", "exact"]
@@ -142,7 +153,7 @@ def _picture(counts: Sequence[int], chunked: int, chunks: Sequence[int], answers
     series: list[Series] = []
     for constant in CONSTANTS:
         found = [by_place[f"C(n) range / s, {constant} constant", f"n = {count}"] for count in counts]
-        series += _pair(f"{constant} constant", constant, counts, found)
+        series += with_known(f"{constant} constant", constant, counts, found)
     spread = [by_place["sd of the scale / its mean", f"n = {chunked} in {k} chunks"] for k in chunks]
     return Picture(
         name="range-constant",
@@ -156,18 +167,7 @@ def _picture(counts: Sequence[int], chunked: int, chunks: Sequence[int], answers
             ),
             Panel(
                 title=f"its relative spread, n = {chunked}", x_label="chunks", y_label="sd / mean",
-                series=tuple(_pair("code constant", "code", chunks, spread)), x_scale="log2",
+                series=tuple(with_known("code constant", "code", chunks, spread)), x_scale="log2",
             ),
         ),
     )  # fmt: skip
-
-
-def _pair(label: str, role: str, x: Sequence[int], answers: Sequence[Answer]) -> list[Series]:
-    """Measured points and the line of their known answers."""
-    measured = tuple(answer.measured for answer in answers)
-    known = tuple(answer.known or 0.0 for answer in answers)
-    error = tuple(4 * answer.error for answer in answers)
-    return [
-        Series(label=label, role=role, style="points", x=tuple(x), y=measured, error=error),
-        Series(label="", role="known", style="dashed", x=tuple(x), y=known),
-    ]

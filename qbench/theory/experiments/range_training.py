@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt
 
 from qbench.options import PositiveInt
-from qbench.theory.findings import Answer, Findings, Panel, Picture, Series, beside, equals, estimate
+from qbench.theory.findings import Answer, Findings, Panel, Picture, beside, equals, estimate, points
 from qbench.theory.networks import accuracy, adam, cell
 from qbench.theory.progress import Progress
 
@@ -79,13 +79,7 @@ def _picture(top1: dict[str, list[float]], where: str, seeds: int) -> Picture:
     series = []
     for index, name in enumerate(names):
         differences = [a - b for a, b in zip(top1[name], base, strict=True)]
-        found = estimate(differences)
-        series.append(
-            Series(
-                label=name, role=name.partition(",")[0], style="points", x=(float(index),), y=(found.value,),
-                error=(4 * found.error,),
-            )
-        )  # fmt: skip
+        series.append(points(name, name.partition(",")[0], [index], [estimate(differences)]))
     panel = Panel(
         x_label="constant and number of chunks",
         y_label="accuracy less batch norm's (points)",

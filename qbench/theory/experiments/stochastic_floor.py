@@ -30,6 +30,7 @@ from qbench.theory.findings import (
     bounded,
     equals,
     estimate,
+    with_known,
 )
 from qbench.theory.least_squares import LeastSquares, gradient
 from qbench.theory.progress import Progress, tracked
@@ -237,16 +238,13 @@ def _picture(
     by_spacing: list[Series] = []
     for step in steps:
         answers = [floors[first, Problem(d, step)] for d in spacings]
-        by_spacing.append(_series(f"SR, step {step:g}", f"step {step}", spacings, answers))
-        by_spacing.append(_line("known answer", spacings, answers))
+        by_spacing += with_known(f"SR, step {step:g}", f"step {step}", spacings, answers, "known answer")
     by_batch: list[Series] = []
     for d in spacings:
         answers = [floors[batch, Problem(d, steps[-1])] for batch in batches]
-        by_batch.append(_series(f"SR, spacing 1/{round(1 / d)}", f"spacing {d}", batches, answers))
-        by_batch.append(_line("", batches, answers))
+        by_batch += with_known(f"SR, spacing 1/{round(1 / d)}", f"spacing {d}", batches, answers)
     in_float = [floats[batch, steps[-1]] for batch in batches]
-    by_batch.append(_series("float SGD", "fp32", batches, in_float))
-    by_batch.append(_line("", batches, in_float))
+    by_batch += with_known("float SGD", "fp32", batches, in_float)
     return Picture(
         name="floor",
         title="least squares: the loss at which stochastic rounding stops",
@@ -263,19 +261,3 @@ def _picture(
             ),
         ),
     )  # fmt: skip
-
-
-def _series(label: str, role: str, x: Sequence[float], answers: Sequence[Answer]) -> Series:
-    return Series(
-        label=label,
-        role=role,
-        x=tuple(x),
-        y=tuple(answer.measured for answer in answers),
-        error=tuple(4 * answer.error for answer in answers),
-        style="points",
-    )
-
-
-def _line(label: str, x: Sequence[float], answers: Sequence[Answer]) -> Series:
-    known = tuple(answer.known or 0.0 for answer in answers)
-    return Series(label=label, role="known", x=tuple(x), y=known, style="dashed")
