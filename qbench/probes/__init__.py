@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from qbench.cell import ProbeChoice
 
-__all__ = ["ProbeFactory", "build_probes", "find_quantity", "probe_names", "registry", "resolve_probe_options"]
+__all__ = ["ProbeFactory", "build_probes", "find_quantity", "probe_names", "registry"]
 
 ProbeFactory = Factory[Probe]
 
@@ -45,11 +45,6 @@ registry = registry_of(
 def probe_names() -> list[str]:
     """All probe names, sorted."""
     return registry.names()
-
-
-def resolve_probe_options(name: str, options: Mapping[str, object]) -> dict[str, object]:
-    """All options of the probe after checking, defaults filled in. Raises InputError."""
-    return registry.get(name).resolve(options)
 
 
 def build_probes(choices: Iterable[ProbeChoice]) -> dict[str, Probe]:

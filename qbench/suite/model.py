@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 
 from pydantic import Field
 
@@ -42,30 +41,32 @@ class Suite(Plain):
         from qbench.suite.plan import reason_to_skip
 
         runnable = [entry for entry in self.entries if reason_to_skip(self, entry, device) is None]
-        return list(self._product(runnable, self.seeds, device))
+        return [
+            self._cell(seed, model, dataset, entry, device)
+            for seed, model, dataset, entry in itertools.product(self.seeds, self.models, self.datasets, runnable)
+        ]
 
     def measured_cells(self, device: str = "cpu") -> list[Cell]:
         """What is measured for speed and memory: each method once per model and data set, with the first seed."""
         return [cell for cell in self.cells(device) if cell.seed == self.seeds[0]] if self.measure.enabled else []
 
-    def _product(self, entries: list[Entry], seeds: tuple[int, ...], device: str) -> Iterator[Cell]:
-        for seed, model, dataset, entry in itertools.product(seeds, self.models, self.datasets, entries):
-            yield Cell(
-                suite=self.name,
-                method=entry.method,
-                label=entry.label,
-                changed=find_method(entry.method).changed(entry.options),
-                options=entry.options,
-                model=model.name,
-                model_options=model.options,
-                dataset=dataset.name,
-                dataset_options=dataset.options,
-                data_root=dataset.root,
-                seed=seed,
-                arithmetic=self.arithmetic,
-                device=device,
-                train=entry.train,
-                measure=self.measure,
-                because=entry.because,
-                probes=self.probes,
-            )
+    def _cell(self, seed: int, model: Choice, dataset: Choice, entry: Entry, device: str) -> Cell:
+        return Cell(
+            suite=self.name,
+            method=entry.method,
+            label=entry.label,
+            changed=find_method(entry.method).changed(entry.options),
+            options=entry.options,
+            model=model.name,
+            model_options=model.options,
+            dataset=dataset.name,
+            dataset_options=dataset.options,
+            data_root=dataset.root,
+            seed=seed,
+            arithmetic=self.arithmetic,
+            device=device,
+            train=entry.train,
+            measure=self.measure,
+            because=entry.because,
+            probes=self.probes,
+        )

@@ -16,14 +16,14 @@ _TRAIN = (
 )
 
 
-def idle_train(train: TrainSettings, of: str = "train") -> Iterator[str]:
-    """One sentence per training setting that was written and does nothing; ``of`` names the section."""
+def idle_train(train: TrainSettings) -> Iterator[str]:
+    """One sentence per training setting that was written and does nothing."""
     for section, key, users, reason in _TRAIN:
         settings = getattr(train, section)
         if key in settings.model_fields_set and settings.name not in users:
-            yield f"'{of}.{section}.{key}' has no effect: {reason}"
+            yield f"'train.{section}.{key}' has no effect: {reason}"
     if train.eval_every > train.epochs:
-        yield f"'{of}.eval_every' ({train.eval_every}) exceeds epochs ({train.epochs}): only the last one is validated"
+        yield f"'train.eval_every' ({train.eval_every}) exceeds epochs ({train.epochs}): only the last one is validated"
 
 
 def idle_measure(measure: MeasureSettings) -> Iterator[str]:

@@ -34,10 +34,6 @@ MAX_BATCHES = 4
 Batch = tuple[Tensor, Tensor]
 
 
-def _always() -> bool:
-    return True
-
-
 def measure_cell(cell: Cell) -> Measurement:
     """One round: timed training steps, timed inference batches, and then the bytes of a training step.
 
@@ -138,7 +134,7 @@ class _Bench:
         return saved_bytes(lambda: self._counted_step.forward(self._clock(), *batch), self._built.state())
 
     def _timed(
-        self, run: Callable[[Tensor, Tensor], None], batches: Sequence[Batch], is_settled: Callable[[], bool] = _always
+        self, run: Callable[[Tensor, Tensor], None], batches: Sequence[Batch], is_settled: Callable[[], bool]
     ) -> tuple[float, ...]:
         endless = cycle(batches)
         for batch in islice(endless, self._warmup_steps):

@@ -9,7 +9,7 @@ import torch
 
 from qbench.catalog import find_method
 from qbench.cell import Cell, ProbeChoice
-from qbench.probes import probe_names, resolve_probe_options
+from qbench.probes import probe_names, registry
 from qbench.train.settings import MeasureSettings, OptimizerSettings, TrainSettings
 
 MakeCell = Callable[..., Cell]
@@ -25,7 +25,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def all_probes() -> tuple[ProbeChoice, ...]:
-    return tuple(ProbeChoice(name=name, options=resolve_probe_options(name, {})) for name in probe_names())
+    return tuple(ProbeChoice(name=name, options=registry.get(name).resolve({})) for name in probe_names())
 
 
 @pytest.fixture

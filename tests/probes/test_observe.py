@@ -14,7 +14,7 @@ from torch import Tensor
 from qbench.catalog import methods
 from qbench.cell import Cell, ProbeChoice, ProbeSeries
 from qbench.nn.site import Site
-from qbench.probes import build_probes, find_quantity, probe_names, resolve_probe_options
+from qbench.probes import build_probes, find_quantity, probe_names, registry
 from qbench.probes.base import DATA_PATHS, data_path
 from qbench.quant.qtensor import QTensor
 from qbench.quant.quantize import quantize
@@ -263,7 +263,7 @@ def test_what_a_series_is_keeps_its_length_where_a_tensor_appears_late(make_cell
 @pytest.mark.parametrize("method", methods().names())
 @pytest.mark.parametrize("probe", probe_names())
 def test_every_probe_runs_on_every_method(make_cell: MakeCell, probe: str, method: str) -> None:
-    choice = ProbeChoice(name=probe, options=resolve_probe_options(probe, {}))
+    choice = ProbeChoice(name=probe, options=registry.get(probe).resolve({}))
     cell = make_cell(method, model="mlp", model_options={}, batch_size=32, probes=(choice,), max_steps_per_epoch=1)
     outcome = train_cell(cell, quiet)
     assert outcome.status == "ok"

@@ -55,9 +55,9 @@ def affine_range(
     return low, high, integer_zero_point, number(low.device), number(low.device)
 
 
-def known_scale(scale: Tensor, zero: Tensor | None = None) -> tuple[Argument, ...]:
+def known_scale(scale: Tensor) -> tuple[Argument, ...]:
     """The same of a scale that was computed before."""
-    return None, None, False, scale, zero
+    return None, None, False, scale, None
 
 
 def affine_parameters(low: Tensor, high: Tensor, bits: int, integer_zero_point: bool) -> tuple[Tensor, Tensor]:
