@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 
 from bench_table import BenchTable, Row, is_tiny, require
+from kernel_race import keep_freed_memory
+from threads import threads
 
 TABLE = pytest.StashKey[BenchTable]()
 SAVED = Path(__file__).parents[2] / "results" / "reference" / "bench"
@@ -54,6 +56,14 @@ def report(request: pytest.FixtureRequest) -> Callable[[Row], None]:
 def num_threads(request: pytest.FixtureRequest) -> int:
     """Threads of every side of a comparison."""
     return int(request.config.getoption("--bench-threads", default=0)) or torch.get_num_threads()
+
+
+@pytest.fixture
+def steady(num_threads: int) -> Iterator[None]:
+    """That many threads, and memory that stays with the process."""
+    keep_freed_memory()
+    with threads(num_threads):
+        yield
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

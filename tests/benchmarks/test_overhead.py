@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from bench_intervals import median_interval
+from threads import threads
 
 from qbench.cell import Cell
 from qbench.data import load_dataset
@@ -38,10 +39,8 @@ PAD = 1
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # a second thread waits for whatever else the machine does
-    yield
-    torch.set_num_threads(threads)
+    with threads(1):  # a second one waits for whatever else the machine does
+        yield
 
 
 def harness_epoch() -> Callable[[int], float]:

@@ -4,33 +4,23 @@ over the time of the pass. 1 is the speed of memory; what computes more than it 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 from bench_table import is_tiny
-from kernel_race import Call, keep_freed_memory, race
+from kernel_race import Call, race
 from torch import Tensor
 
 from qbench.kernels import bounded, direct, encoding, packing, passes, pooling, updates
 from qbench.kernels.random import Key
 
-pytestmark = pytest.mark.benchmark_suite
+pytestmark = [pytest.mark.benchmark_suite, pytest.mark.usefixtures("steady")]
 
 ROUNDS = 21
 SHAPES = [(128, 16, 32, 32), (32, 64, 56, 56)]
 COPY_BYTES = 8
 KEYS = {"hash": Key(1, 2, 3, "hash"), "Philox": Key(1, 2, 3)}
-
-
-@pytest.fixture(autouse=True)
-def _settings(num_threads: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(num_threads)
-    keep_freed_memory()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "x".join(map(str, shape)))

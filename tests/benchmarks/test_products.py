@@ -15,6 +15,7 @@ import pytest
 import torch
 from bench_table import is_tiny
 from gpu_layers import line_of
+from threads import threads
 from torch import Tensor
 
 from qbench.kernels import backends, cpu
@@ -80,9 +81,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def test_layer(
     layer: Layer, benchmark: Any, capsys: pytest.CaptureFixture[str], num_threads: int, request: pytest.FixtureRequest
 ) -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(num_threads)
-    try:
+    with threads(num_threads):
         sides = float_sides(layer) | integer_sides(layer)
         best = fastest_calls(sides, 1 if is_tiny(request.config) else ROUNDS)
         with capsys.disabled():
@@ -93,8 +92,6 @@ def test_layer(
             {f"{side}, {op}, ms": 1e3 * s for side, ops in best.items() for op, s in ops.items()}
         )
         benchmark.pedantic(sides[cpu.isa()]["forward"], rounds=3)
-    finally:
-        torch.set_num_threads(before)
 
 
 def float_sides(layer: Layer) -> Sides:

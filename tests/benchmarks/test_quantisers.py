@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 import torch
 from bench_table import Row, Target, is_tiny
-from kernel_race import Call, Times, copy_ratio, keep_freed_memory, race, ratio_of
+from kernel_race import Call, Times, copy_ratio, race, ratio_of
 from torch import Tensor
 
 from qbench.kernels import backends, encoding
 from qbench.kernels.random import Key
 
-pytestmark = pytest.mark.benchmark_suite
+pytestmark = [pytest.mark.benchmark_suite, pytest.mark.usefixtures("steady")]
 
 ROUNDS = 31
 SIZES = {"2 M elements": 2**21, "16 M elements": 2**24}
@@ -34,15 +34,6 @@ AGAINST_COPY = {
 AGAINST_OTHERS = {
     (HASH, EAGER): Target(5, 15), (NEAREST, FAKE): Target(2, 8), (HASH, QTORCH): Target(80, 100),
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _settings(num_threads: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(num_threads)
-    keep_freed_memory()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("size", SIZES)

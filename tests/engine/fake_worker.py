@@ -8,20 +8,10 @@ import signal
 import stat
 import sys
 import time
-from dataclasses import dataclass
 
 from qbench.cell import Measurement, Outcome, Status
 from qbench.engine.worker import serve
-
-
-@dataclass(frozen=True)
-class Progress:
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    loss: float | None
-    top1: float | None
+from qbench.train.progress import Progress
 
 
 def note(task, cell, **more):

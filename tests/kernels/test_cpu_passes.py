@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +15,7 @@ import cpu_emulation
 import pytest
 import torch
 from kernel_matrix import Implementation, cpp_levels, difference, integers, normal, number, results
+from threads import threads
 from torch import Tensor
 
 from qbench.kernels import backends, cpu
@@ -27,13 +28,6 @@ SOURCES = Path(cpu.__file__).parent
 CPP, REFERENCE = Implementation("cpp"), Implementation("reference")
 KEYS = ([1, 2, 3, 0], [0xFFFFFFFF, 0x80000000, 7, 1])
 THREADS = (1, 2, 3, 4, 5)
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def levels() -> list[str]:
@@ -126,9 +120,9 @@ def test_threads_change_no_bit(shape: tuple[int, ...], op: str, level: str) -> N
 def on_threads(op: str, arguments: Sequence[Any], level: str) -> list[list[Tensor]]:
     """The results of a call for each number of threads."""
     found = []
-    for threads in THREADS:
-        torch.set_num_threads(threads)
-        found.append(results(Implementation("cpp", level), op, arguments))
+    for count in THREADS:
+        with threads(count):
+            found.append(results(Implementation("cpp", level), op, arguments))
     return found
 
 

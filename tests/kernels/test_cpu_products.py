@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 import torch
 from kernel_cases_products import Fill, Shape
 from kernel_matrix import Implementation, cpp_levels, difference, results
+from threads import threads
 
 from qbench.kernels import backends, cpu
 from qbench.kernels.cpu import line_gradient as cpu_line_gradient
@@ -68,6 +70,12 @@ def assert_equal(op: str, arguments: tuple[Any, ...]) -> None:
     expected = results(REFERENCE, op, arguments)
     for level in cpp_levels():
         assert difference(expected, results(Implementation("cpp", level), op, arguments)) == "", level
+
+
+def assert_products_equal(shape: Shape, fill: Fill, kinds: Sequence[str] = cases.KINDS) -> None:
+    for kind in kinds:
+        assert_equal(kind, cases.convolution(kind, shape, fill))
+        assert_equal(f"{kind}_scaled", cases.scaled(kind, shape, fill))
 
 
 @needs_library
@@ -135,8 +143,7 @@ WINOGRAD_ERRORS = (
 @pytest.mark.parametrize("fill", WINOGRAD_ERRORS, ids=str)
 @pytest.mark.parametrize("shape", WINOGRAD_WGRAD, ids=lambda shape: shape.label)
 def test_winograd_weight_grad(shape: Shape, fill: Fill) -> None:
-    assert_equal("conv2d_weight_grad", cases.convolution("conv2d_weight_grad", shape, fill))
-    assert_equal("conv2d_weight_grad_scaled", cases.scaled("conv2d_weight_grad", shape, fill))
+    assert_products_equal(shape, fill, ["conv2d_weight_grad"])
 
 
 @needs_library
@@ -169,25 +176,19 @@ INT16 = (
 @pytest.mark.parametrize("fill", INT16, ids=str)
 @pytest.mark.parametrize("shape", LONG, ids=lambda shape: shape.label)
 def test_long_sums_of_int16(shape: Shape, fill: Fill) -> None:
-    for kind in cases.KINDS:
-        assert_equal(kind, cases.convolution(kind, shape, fill))
-        assert_equal(f"{kind}_scaled", cases.scaled(kind, shape, fill))
+    assert_products_equal(shape, fill)
 
 
 @needs_library
-@pytest.mark.parametrize("threads", [1, 2, 3, 7])
-def test_threads_change_nothing(threads: int) -> None:
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_threads_change_nothing(count: int) -> None:
     shape = Shape("threads", (3, 32, 14, 13), 40, (3, 3), padding=(1, 1))
     strided = Shape("strided", (2, 24, 15, 17), 40, (3, 3), (2, 2), (1, 1))
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with threads(count):
         for case in (shape, strided):
             for kind in cases.KINDS:
                 assert_equal(f"{kind}_scaled", cases.scaled(kind, case, FILLS[-1]))
             assert_equal(line_gradient.OP, line_gradient.line(case, line_gradient.FILLS[1]))
-    finally:
-        torch.set_num_threads(before)
 
 
 @needs_library
@@ -271,6 +272,4 @@ ZEROS = (
 @pytest.mark.parametrize("fill", ZEROS, ids=str)
 @pytest.mark.parametrize("shape", RAW, ids=lambda shape: shape.label)
 def test_zero_points_of_raw_bytes(shape: Shape, fill: Fill) -> None:
-    for kind in cases.KINDS:
-        assert_equal(kind, cases.convolution(kind, shape, fill))
-        assert_equal(f"{kind}_scaled", cases.scaled(kind, shape, fill))
+    assert_products_equal(shape, fill)

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from fused_models import integer_model
 from torch import Tensor, nn
 
 from qbench.kernels.random import Key
 from qbench.nn import convert
 from qbench.nn.blocks import Branch, ConvNormAct, LinearNormAct
-from qbench.nn.convert import QuantizedConvNormAct, QuantizedLinearNormAct
 from qbench.nn.deferred import Deferred, materialised
 from qbench.nn.fused.direct import steps_and_top
 from qbench.nn.pooling import CompactMaxPool
@@ -49,14 +49,7 @@ class Net(nn.Module):
 
 def built(*, is_conv: bool = True, fused: bool = True, recipe: Recipe = RECIPE) -> nn.Module:
     torch.manual_seed(0)
-    model = convert(Net(is_conv=is_conv), recipe, arithmetic="integer").model
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    for module in model.modules():
-        if isinstance(module, QuantizedConvNormAct | QuantizedLinearNormAct):
-            assert module.fused is not None
-            if not fused:
-                module.fused = None
-    return model.train()
+    return integer_model(Net(is_conv=is_conv), recipe, fused=fused)
 
 
 def results(model: nn.Module, x: Tensor) -> list[Tensor]:

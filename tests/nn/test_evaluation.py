@@ -7,6 +7,7 @@ from typing import Any, Literal, cast
 
 import pytest
 import torch
+from fused_models import unfuse
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -16,7 +17,6 @@ from qbench.kernels.constants import constant
 from qbench.kernels.random import Key
 from qbench.nn import Converted, convert
 from qbench.nn.blocks import Branch, ConvNormAct, LinearNormAct
-from qbench.nn.convert import QuantizedConvNormAct, QuantizedLinearNormAct
 from qbench.nn.deferred import Deferred, materialised
 from qbench.nn.layers import QuantizedLayer
 from qbench.nn.norms.base import rows_of
@@ -82,9 +82,7 @@ def evaluated(converted: Converted, x: Tensor | None = None) -> Tensor:
 
 
 def unfused(converted: Converted) -> Converted:
-    for module in converted.model.modules():
-        if isinstance(module, QuantizedConvNormAct | QuantizedLinearNormAct):
-            module.fused = None
+    unfuse(converted.model)
     return converted
 
 

@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from fused_models import unfuse
 from torch import Tensor, nn
 
 from qbench.catalog import find_method
 from qbench.models import build_model
 from qbench.nn import convert
 from qbench.nn.blocks import ConvNormAct
-from qbench.nn.convert import QuantizedConvNormAct
 from qbench.nn.deferred import Deferred, materialised
 from qbench.nn.fused import level
 from qbench.nn.views import Held, Source, SumView, View
@@ -73,10 +73,7 @@ def gradients(model: nn.Module) -> list[Tensor]:
 def test_its_node_computes_what_the_modules_compute(build: Callable[[], nn.Module]) -> None:
     """But for a code here and there, because statistics are summed in another precision."""
     nodes, modules = build(), build()
-    for module in modules.modules():
-        if isinstance(module, QuantizedConvNormAct):
-            assert module.fused is not None
-            module.fused = None
+    unfuse(modules)
     for found, expected in zip(gradients(nodes), gradients(modules), strict=True):
         assert (found - expected).norm() <= 1e-3 * expected.norm()
     for found, expected in zip(nodes.buffers(), modules.buffers(), strict=True):

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from fused_models import integer_model
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from qbench.kernels.pooling import max_pool2d
 from qbench.nn import convert
 from qbench.nn.blocks import ConvNormAct, LinearNormAct
-from qbench.nn.convert import QuantizedConvNormAct, QuantizedLinearNormAct
 from qbench.nn.deferred import Deferred, materialised
 from qbench.nn.pooling import CompactMaxPool
 from qbench.quant.formats import Affine, Symmetric
@@ -53,17 +53,6 @@ class Net(nn.Module):
         return y
 
 
-def built(net: nn.Module, *, fused: bool, recipe: Recipe = RECIPE) -> nn.Module:
-    model = convert(net, recipe, arithmetic="integer").model
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    for module in model.modules():
-        if isinstance(module, QuantizedConvNormAct | QuantizedLinearNormAct):
-            assert module.fused is not None
-            if not fused:
-                module.fused = None
-    return model.train()
-
-
 def gradients(model: nn.Module, x: Tensor, upstream: Tensor) -> list[Tensor]:
     x = x.clone().requires_grad_()
     y = materialised(model(x))
@@ -82,7 +71,7 @@ def test_its_nodes_compute_what_the_modules_compute(is_conv: bool, activation: b
     for fused in (True, False):
         torch.manual_seed(0)
         net = Net(is_conv=is_conv, activation=activation)
-        model = built(net, fused=fused, recipe=recipe)
+        model = integer_model(net, recipe, fused=fused)
         upstream = torch.randn(net.eval()(x).shape, generator=torch.Generator().manual_seed(2))
         results.append(gradients(model.train(), x, upstream))
     for one, other in zip(*results, strict=True):
@@ -101,7 +90,7 @@ def test_a_channel_of_one_code_is_its_bias_and_where_that_is_masked_has_no_gradi
     with torch.no_grad():
         block.conv.weight[2] = 0
         block.norm.bias[2] = bias
-    model = built(nn.Sequential(block), fused=True, recipe=recipe)
+    model = integer_model(nn.Sequential(block), recipe, fused=True)
     y = materialised(model(torch.randn(8, 5, 8, 8)))
     y.backward(torch.randn(8, 6, 8, 8))
     assert (y[:, 2] == torch.tensor(bias).clamp(min=0)).all()
@@ -117,7 +106,7 @@ def test_a_line_differs_from_16_bits_by_their_roundings_alone(is_conv: bool) -> 
     results = []
     for recipe in (RECIPE, LINE):
         torch.manual_seed(0)
-        model = built(Net(is_conv=is_conv), fused=True, recipe=recipe)
+        model = integer_model(Net(is_conv=is_conv), recipe, fused=True)
         results.append(gradients(model, x, torch.randn(model(x).shape, generator=torch.Generator().manual_seed(2))))
     weights = [i for i, x in enumerate(results[0][2:], 2) if x.dim() > 1]
     for i, (one, other) in enumerate(zip(*results, strict=True)):
@@ -128,7 +117,7 @@ def test_a_line_differs_from_16_bits_by_their_roundings_alone(is_conv: bool) -> 
 def test_a_line_makes_no_codes_of_16_bits() -> None:
     made = []
     for recipe in (RECIPE, LINE):
-        loss = materialised(built(Net(is_conv=True), fused=True, recipe=recipe)(torch.randn(8, 5, 8, 8))).sum()
+        loss = materialised(integer_model(Net(is_conv=True), recipe, fused=True)(torch.randn(8, 5, 8, 8))).sum()
         with Types() as types:
             loss.backward()
         made.append(types.seen)
@@ -142,7 +131,7 @@ def test_blocks_without_relu_and_sum_compute_what_the_modules_compute() -> None:
     for fused in (True, False):
         torch.manual_seed(0)
         blocks = [ConvNormAct(a, b, 3, activation=False, to_trunk=True) for a, b in ((5, 7), (7, 6))]
-        results.append(gradients(built(nn.Sequential(*blocks), fused=fused), x, upstream))
+        results.append(gradients(integer_model(nn.Sequential(*blocks), RECIPE, fused=fused), x, upstream))
     for one, other in zip(*results, strict=True):
         assert (one - other).norm() <= 0.02 * other.norm() + 1e-6
 
@@ -190,7 +179,7 @@ def test_evaluation_makes_no_float_tensor_where_nothing_is_added() -> None:
 
 
 def test_nothing_float_sized_is_kept() -> None:
-    model = built(Net(is_conv=True), fused=True)
+    model = integer_model(Net(is_conv=True), RECIPE, fused=True)
     x = torch.randn(8, 5, 8, 8)
     kept: list[Tensor] = []
 
@@ -208,7 +197,7 @@ def test_nothing_float_sized_is_kept() -> None:
 
 
 def test_a_deferred_activation_behaves_like_its_values() -> None:
-    model = built(Net(is_conv=True), fused=True)
+    model = integer_model(Net(is_conv=True), RECIPE, fused=True)
     first = model.first(torch.randn(8, 5, 8, 8))  # type: ignore[operator]
     assert isinstance(first, Deferred)
     assert first.shape == (8, 7, 4, 4)
@@ -221,7 +210,7 @@ def test_a_deferred_activation_behaves_like_its_values() -> None:
 
 
 def test_nodes_of_a_block_can_run_backward_twice() -> None:
-    model = built(Net(is_conv=True), fused=True)
+    model = integer_model(Net(is_conv=True), RECIPE, fused=True)
     y = materialised(model(torch.randn(8, 5, 8, 8)))
     found = []
     for retain in (True, False):
@@ -233,14 +222,14 @@ def test_nodes_of_a_block_can_run_backward_twice() -> None:
 
 @pytest.mark.filterwarnings("ignore:Anomaly Detection")
 def test_anomaly_detection_takes_no_placeholder_for_a_mistake() -> None:
-    model = built(Net(is_conv=True), fused=True)
+    model = integer_model(Net(is_conv=True), RECIPE, fused=True)
     with torch.autograd.detect_anomaly(check_nan=True):  # type: ignore[no-untyped-call]
         materialised(model(torch.randn(8, 5, 8, 8))).sum().backward()
 
 
 @pytest.mark.parametrize("images", [1, 8, 19])
 def test_pooling_a_view_is_pooling_its_values(images: int) -> None:
-    model = built(Net(is_conv=True), fused=True)
+    model = integer_model(Net(is_conv=True), RECIPE, fused=True)
     view = model.first(torch.randn(images, 5, 8, 8)).source  # type: ignore[operator]
     geometry = ((3, 3), (2, 2), (1, 1))
     for found, expected in zip(view.pooled(*geometry), max_pool2d(view.values()[0], *geometry), strict=True):
@@ -253,7 +242,7 @@ def test_pooling_a_deferred_activation_has_the_gradient_of_pooling_its_values() 
     results = []
     for make in (lambda x: x, materialised):
         torch.manual_seed(0)
-        model = built(Net(is_conv=True), fused=True)
+        model = integer_model(Net(is_conv=True), RECIPE, fused=True)
         pool(make(model.first(torch.randn(8, 5, 8, 8)))).square().sum().backward()  # type: ignore[operator]
         results.append([p.grad for p in model.first.parameters()])  # type: ignore[union-attr]
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
@@ -290,7 +279,7 @@ def test_a_pool_beside_another_consumer_sends_the_same_gradient() -> None:
     results = []
     for make in (lambda x: x, materialised):
         torch.manual_seed(0)
-        model = built(Net(is_conv=True), fused=True)
+        model = integer_model(Net(is_conv=True), RECIPE, fused=True)
         y = model.first(torch.randn(8, 5, 8, 8))  # type: ignore[operator]
         loss = sum(pool(make(y)).square().sum() for pool in pools) + materialised(y).sum()
         loss.backward()
@@ -301,7 +290,7 @@ def test_a_pool_beside_another_consumer_sends_the_same_gradient() -> None:
 @pytest.mark.parametrize("hooked", [True, False])
 def test_a_hook_sees_the_gradient_behind_a_pool(hooked: bool) -> None:
     pool, seen = CompactMaxPool(nn.MaxPool2d(3, 2, 1)), []
-    model = built(Net(is_conv=True), fused=True)
+    model = integer_model(Net(is_conv=True), RECIPE, fused=True)
     y = model.first(torch.randn(8, 5, 8, 8))  # type: ignore[operator]
     if hooked:
         y.register_hook(seen.append)
@@ -315,7 +304,7 @@ def test_a_hook_sees_the_gradient_behind_a_pool(hooked: bool) -> None:
 
 
 def test_the_gradient_behind_a_pool_never_exists() -> None:
-    model = built(Net(is_conv=True), fused=True)
+    model = integer_model(Net(is_conv=True), RECIPE, fused=True)
     y = model.first(torch.randn(8, 5, 16, 16))  # type: ignore[operator]
     loss = CompactMaxPool(nn.MaxPool2d(3, 2, 1))(y).sum()
     with Sizes() as sizes:

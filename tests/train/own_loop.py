@@ -52,6 +52,12 @@ class OwnLoop:
         self.step = 0
         self.replayed = 0
 
+    @property
+    def refusal(self) -> str:
+        """Why no step is replayed; empty where steps are."""
+        assert self.replay is not None
+        return self.replay.refusal
+
     def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
         return functional.cross_entropy(self.model(images), labels)
 

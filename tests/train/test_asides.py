@@ -109,8 +109,7 @@ def test_what_goes_past_the_operators_is_not_replayed(
     for loop in loops:
         torch.manual_seed(5)
         outcomes.append([loop.run() for _ in range(2 * MAX_FAILURES + 2)])
-    assert loops[1].replay is not None
-    assert refusal in loops[1].replay.refusal and loops[1].replayed == 0
+    assert refusal in loops[1].refusal and loops[1].replayed == 0
     for a, b in zip(*outcomes, strict=True):
         assert len(a) == len(b) and all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 

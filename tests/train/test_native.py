@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from own_loop import UNRECORDED, OwnLoop, changed_in_place
+from threads import threads
 
 from qbench.kernels import backends, cpu
 from qbench.kernels.cpu.calls import noting
@@ -77,10 +78,9 @@ def test_native_kernels_are_not_called_through_python(loops: tuple[OwnLoop, OwnL
 @needs_library
 def test_threads_may_change(loops: tuple[OwnLoop, OwnLoop, Counted]) -> None:
     plain, replayed, counted = loops
-    torch.set_num_threads(2)
-    assert same_everywhere((plain, replayed))
-    assert counted.during(replayed.run) > 10 and plain.run()
-    torch.set_num_threads(1)
+    with threads(2):
+        assert same_everywhere((plain, replayed))
+        assert counted.during(replayed.run) > 10 and plain.run()
     assert same_everywhere((plain, replayed))
     assert counted.during(replayed.run) == 0
 

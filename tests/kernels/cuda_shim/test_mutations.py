@@ -12,12 +12,12 @@ from functools import cache, partial
 from pathlib import Path
 
 import pytest
-import torch
 from emulated_driver import EmulatedDriver
 from kernel_cases_products import Fill, added, convolution, encoded, scaled
 from kernel_matrix import Case
 from mutations import MUTATIONS, Mutation
 from shim_cases import FULL, KINDS, S16, SHAPES, U8, cases_of, vectors, wrong
+from threads import threads
 
 from qbench.kernels.cuda.sources import KERNELS
 
@@ -74,10 +74,8 @@ def _kernels_in_use(file: str) -> tuple[str, ...]:
 @pytest.fixture(autouse=True)
 def _one_thread() -> object:
     """A child process of a fork must not meet the threads of its parent."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with threads(1):
+        yield
 
 
 # Before the mistakes, so that their child processes find the reference's results.
