@@ -162,7 +162,7 @@ def why_not(implementation: str) -> str:
     if implementation == "cpp":
         from qbench.kernels import cpu
 
-        return cpu.why_not() or ""
+        return cpu.why_not()
     if implementation == "numba":
         return "" if find_spec("numba") else "numba is not installed"
     if implementation == "onednn":

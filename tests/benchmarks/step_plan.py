@@ -111,7 +111,7 @@ LIMITS = (
 def why_not(level: str) -> str:
     """What is missing here for what is held to its target with ``level``; empty where nothing is."""
     if not cpu.available():
-        return str(cpu.why_not())
+        return cpu.why_not()
     if level not in cpu.levels():
         return f"no {level.upper()}"
     chosen = os.environ.get(cpu.ISA_VARIABLE)

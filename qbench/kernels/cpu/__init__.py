@@ -31,17 +31,17 @@ class NativeLibraryError(RuntimeError):
 
 def available() -> bool:
     """Whether the library is there and loads."""
-    return why_not() is None
+    return not why_not()
 
 
 @cache
-def why_not() -> str | None:
-    """Why the library cannot be used; None where it can."""
+def why_not() -> str:
+    """Why the library cannot be used; empty where it can."""
     try:
         library()
     except NativeLibraryError as error:
         return str(error)
-    return None
+    return ""
 
 
 @cache

@@ -18,14 +18,10 @@ LEAST_CAPABILITY = (8, 0)
 """Of the instructions used: asynchronous copies and 8-bit matrix products (Ampere)."""
 
 
-def available() -> bool:
-    """Whether the kernels can run on PyTorch's current CUDA device."""
-    return not why_not()
-
-
 @cache
 def why_not() -> str:
-    """One sentence on why they cannot, and what to do; empty where they can."""
+    """One sentence on why the kernels cannot run on PyTorch's current CUDA device, and what to do; empty where they
+    can."""
     if not torch.cuda.is_available():
         return "PyTorch finds no CUDA device"
     if find_spec("cupy") is None:
