@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import torch
@@ -32,9 +33,9 @@ class CapturedStep(Generic[T]):
     Each replay draws the random bits of the clock's step, though their keys are arguments of the launches: the steps
     since the capture are counted on the device. What else the host decides is captured for good: numbers such as the
     learning rate, where ``step`` updates the weights itself, and whether the model trains or evaluates. No replay notes
-    codes for the manifest; the steps before the capture do.
+    codes for the manifest; steps outside of the graph do.
 
-    Gradients must not be set to None between replays, which overwrite those of the capture.
+    A replay writes the gradients anew and gives them to their parameters, whatever these had before.
 
     converted: its parameters lie on one CUDA device. step: the work; called ``WARM_UP`` times, which move running
     statistics and whatever else it changes, and once more for the capture, which computes nothing. result: what that
@@ -53,10 +54,11 @@ class CapturedStep(Generic[T]):
         self._scene = _scene(converted)
         self._graph = torch.cuda.CUDAGraph()
         stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
-        self._warm_up(step, stream)
-        for parameter in converted.model.parameters():
-            parameter.grad = None  # so that the captured backward pass makes gradients, and adds to none
-        self._capture(step, stream)
+        with _quiet(converted.clock):
+            self._warm_up(step, stream)
+            for parameter in converted.model.parameters():
+                parameter.grad = None  # so that the captured backward pass makes gradients, and adds to none
+            self._capture(step, stream)
 
     def _warm_up(self, step: Callable[[], T], stream: torch.cuda.Stream) -> None:
         """On the stream of the capture, where PyTorch's libraries then have what they need."""
@@ -69,19 +71,15 @@ class CapturedStep(Generic[T]):
 
     def _capture(self, step: Callable[[], T], stream: torch.cuda.Stream) -> None:
         clock = self._converted.clock
-        before = clock.step
-        clock.step = before + clock.is_noting
         self._first, readings = _word(clock), clock.readings
-        try:
-            with steps_elapsed(self._elapsed), torch.cuda.graph(self._graph, stream=stream):
-                self.result = step()
-            if clock.readings != readings:
-                raise ValueError(
-                    "the step cannot be captured: something in it follows the number of the step (a norm whose limits "
-                    "change during training, for example); run it without a graph"
-                )
-        finally:
-            clock.step = before
+        with steps_elapsed(self._elapsed), torch.cuda.graph(self._graph, stream=stream):
+            self.result = step()
+        self._gradients = [(p, p.grad) for p in self._converted.model.parameters() if p.grad is not None]
+        if clock.readings != readings:
+            raise ValueError(
+                "the step cannot be captured: something in it follows the number of the step (a norm whose limits "
+                "change during training, for example); run it without a graph"
+            )
 
     def replay(self) -> T:
         """Run the step at the clock's present step, without waiting for it.
@@ -95,6 +93,8 @@ class CapturedStep(Generic[T]):
             )
         self._elapsed.fill_(_signed(_word(self._converted.clock) - self._first))
         self._graph.replay()
+        for parameter, gradient in self._gradients:
+            parameter.grad = gradient
         return self.result
 
 
@@ -104,6 +104,18 @@ def _device(converted: Converted) -> torch.device:
         found = ", ".join(sorted(map(str, devices))) or "nowhere"
         raise ValueError(f"a step is captured on one CUDA device, but the model's parameters lie on: {found}")
     return devices.pop()
+
+
+@contextmanager
+def _quiet(clock: Clock) -> Iterator[None]:
+    """Within the context the clock is at a step that notes no codes: a capture is of such a step, and what is called
+    before it has to use the same kernels, because none can be compiled within."""
+    before = clock.step
+    clock.step = before + clock.is_noting
+    try:
+        yield
+    finally:
+        clock.step = before
 
 
 def _scene(converted: Converted) -> tuple[object, ...]:

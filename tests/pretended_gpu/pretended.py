@@ -117,6 +117,7 @@ class Training:
         self.converted.model.train()
         captured = CapturedStep(self.converted, self.differentiate)
         for self.converted.clock.step in steps:
+            self.optimizer.zero_grad()
             captured.replay()
             self.optimizer.step()
 
@@ -164,6 +165,7 @@ def differences(recipe: Recipe, arithmetic: Arithmetic, rule: str) -> list[str]:
 def differences_of_graphs(run: Training, captured: Training) -> list[str]:
     """What comes out otherwise where steps are replayed, each with random bits of its own."""
     run.converted.model.train()
+    run.converted.clock.step = 1  # the first that notes no codes
     for _ in range(WARM_UP):
         run.differentiate()
     run.train(range(1, 2 * STEPS))
