@@ -6,7 +6,7 @@ dx = (g - mean(g) - t * mean(g t)) / sigma: batch norm's backward with t in plac
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from qbench.nn.layers import QuantizedLayer
 from qbench.nn.norms.base import from_rows, rows_of
 from qbench.nn.norms.level import LevelBatchNorm
 from qbench.nn.once import differentiable_once
+from qbench.nn.remembered import Remembered
 from qbench.nn.views import Source, View, added, stored
 from qbench.quant.formats import Levels
 from qbench.quant.levels import decision_points, level_table
@@ -37,6 +38,15 @@ def fits(recipe: Recipe) -> bool:
     return is_plain and not variants and all(path is None for path in paths)
 
 
+class EvaluatedNorm(NamedTuple):
+    """The norm in evaluation as vectors [C], and the table of its levels, NaN where the statistics have none."""
+
+    inverse: Tensor
+    slope: Tensor
+    offset: Tensor
+    table: Tensor
+
+
 class LevelBlock:
     """The parts: the layer, which stays a node of its own, its norm, and whether a ReLU follows."""
 
@@ -45,6 +55,7 @@ class LevelBlock:
         self.norm = norm
         self.relu = relu
         self.spec = cast(Levels, norm.spec.levels)
+        self._evaluated = Remembered[EvaluatedNorm]()
 
     @classmethod
     def of(cls, parts: BlockParts) -> LevelBlock | None:
@@ -56,6 +67,7 @@ class LevelBlock:
         y = self.layer(x)
         if not self.norm.training:
             return self.evaluate(y, trunk)
+        self._evaluated.forget()
         outcome: list[Source] = []
         norm = self.norm
         token = _LevelBlock.apply(  # type: ignore[no-untyped-call]
@@ -71,18 +83,25 @@ class LevelBlock:
 
     def evaluate(self, y: Tensor, trunk: Tensor | None) -> Tensor:
         """As the modules in evaluation, bit for bit; ``y`` is the layer's output."""
-        norm, spec = self.norm, self.spec
-        inverse = torch.rsqrt(norm.running_scale + norm.eps)
-        codes = passes.encode_normalised_levels(y, norm.running_mean, inverse, decision_points(spec, y.device))
-        # A tensor that is not finite has no levels, nor has one of such statistics; NaN stands for all of them.
-        is_lost = extremes(y)[0].isnan() | (norm.running_mean * inverse).isnan().any()
-        table = torch.where(is_lost, torch.nan, level_table(spec, y.device))
-        # Of its own: the parameters may be others by the time that somebody reads the values.
-        slope, offset = norm.weight.detach().clone(), norm.bias.detach().clone()
-        view = View(codes, codes.shape, 8, slope, offset, self.relu, table=table)
+        norm = self.norm
+        sources = (norm.running_mean, norm.running_scale, norm.weight, norm.bias)
+        known = self._evaluated.get(sources, self._evaluated_norm)
+        points = decision_points(self.spec, y.device)
+        codes = passes.encode_normalised_levels(y, norm.running_mean, known.inverse, points)
+        # A tensor with NaN in it has no levels; NaN stands for all of them.
+        table = torch.where(extremes(y)[0].isnan(), torch.nan, known.table)
+        view = View(codes, codes.shape, 8, known.slope, known.offset, self.relu, table=table)
         if trunk is not None:
             return view.values(materialised(trunk))[0]
         return defer(placeholder(codes.shape, codes.device), view)
+
+    def _evaluated_norm(self) -> EvaluatedNorm:
+        """Copies: the parameters may be others by the time that somebody reads the values."""
+        norm = self.norm
+        inverse = torch.rsqrt(norm.running_scale + norm.eps)
+        has_none = (norm.running_mean * inverse).isnan().any()
+        table = torch.where(has_none, torch.nan, level_table(self.spec, inverse.device))
+        return EvaluatedNorm(inverse, norm.weight.detach().clone(), norm.bias.detach().clone(), table)
 
     def encode(self, y: Tensor) -> tuple[QTensor, passes.LevelLine]:
         """Levels of the normalised ``y``, and the norm as vectors. Moves the running statistics."""
