@@ -179,6 +179,25 @@ def test_an_axis_names_the_options_of_its_probe() -> None:
         assert "resnet8 on digits: weights whose sign changed since 3 epochs ago" in words(figure)
 
 
+def test_methods_observed_with_other_options_have_pictures_of_their_own() -> None:
+    found = []
+    for label, k in (("fp32", 3), ("sr", 5)):
+        observed = series("weight_change", "sign_since_k", "weight", [[0.1 * k]])
+        made = record(label, 0, observed + series("weight_change", "sign_since_start", "weight", [[0.5]]))
+        choice = ProbeChoice(name="weight_change", options={"k": k})
+        found.append(made.model_copy(update={"cell": made.cell.model_copy(update={"probes": (choice,)})}))
+    pictures = figures(found)
+    curves = {
+        f"probe-weight_change-{name}-curves" for name in ("sign_since_k-k=3", "sign_since_k-k=5", "sign_since_start")
+    }
+    assert {name for name in pictures if name.endswith("curves")} == curves
+    for label, k in (("fp32", 3), ("sr", 5)):
+        figure = pictures[f"probe-weight_change-sign_since_k-k={k}-curves"]
+        assert f"resnet8 on digits: weights whose sign changed since {k} epochs ago" in words(figure)
+        (line,) = figure.axes[0].get_lines()
+        assert (line.get_label(), list(np.asarray(line.get_ydata()))) == (label, [pytest.approx(0.1 * k)])
+
+
 def test_a_picture_of_one_panel_has_no_empty_side() -> None:
     found = figures([record("fp32", 0, series("cosine", "cosine", "update", [[0.5, 0.6, 0.7]]))])
     panel, bar = found["probe-cosine-update"].axes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qbench.cell import Status
 from qbench.probes.base import Quantity, data_path
@@ -10,6 +10,8 @@ from qbench.report.plots.scene import Scene, Series
 from qbench.report.plots.style import INK, MUTED, literal, title_width
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
     from matplotlib.figure import Figure
     from matplotlib.ticker import Formatter
@@ -21,26 +23,40 @@ _LEAST_WIDTH = 6.4  # inches of a picture
 
 class Table(NamedTuple):
     """What one figure shows. axis: the quantity's name and unit, for an axis. values: method, data path, layer, path,
-    epoch, value (mean over the finished seeds, or the diverged ones of a method that never finished)."""
+    epoch, value (mean over the finished seeds, or the diverged ones of a method that never finished). variant: what of
+    the probe's options is in the quantity, where methods were observed with several; empty where all had the same."""
 
     probe: str
     quantity: Quantity
     axis: str
     values: pd.DataFrame
+    variant: str = ""
 
     @property
     def name(self) -> str:
-        """``cosine-angle``; a quantity called like its probe is not said twice."""
-        return self.probe if self.quantity.name == self.probe else f"{self.probe}-{self.quantity.name}"
+        """``cosine-angle``, ``weight_change-sign_since_k-k=5``; a quantity called like its probe is not said twice."""
+        name = self.probe if self.quantity.name == self.probe else f"{self.probe}-{self.quantity.name}"
+        return f"{name}-{self.variant}" if self.variant else name
 
 
 def observations(scene: Scene) -> pd.DataFrame:
-    """The values in long form: probe, quantity, method, seed, data_path, layer, path, epoch, value."""
+    """The values in long form: probe, quantity, variant, method, seed, data_path, layer, path, epoch, value."""
     import pandas as pd
 
-    fields = ("probe", "quantity", "method", "seed", "data_path", "layer", "path", "epoch", "value")
+    fields = ("probe", "quantity", "variant", "method", "seed", "data_path", "layer", "path", "epoch", "value")
     rows = [
-        (s.probe, s.quantity, series.name, record.cell.seed, data_path(s.path), s.layer, s.path, epoch, value)
+        (
+            s.probe,
+            s.quantity,
+            variant_of(s.quantity, options_of(record, s.probe)),
+            series.name,
+            record.cell.seed,
+            data_path(s.path),
+            s.layer,
+            s.path,
+            epoch,
+            value,
+        )
         for series in scene.series
         for record in _observed(series)
         for s in record.outcome.probes
@@ -48,6 +64,16 @@ def observations(scene: Scene) -> pd.DataFrame:
         if value is not None
     ]
     return pd.DataFrame(rows, columns=list(fields))
+
+
+def options_of(record: Record, probe: str) -> Mapping[str, Any]:
+    """The options that ``probe`` had in a cell."""
+    return next((choice.options for choice in record.cell.probes if choice.name == probe), {})
+
+
+def variant_of(quantity: str, options: Mapping[str, object]) -> str:
+    """``k=5`` of ``sign_since_k``: the options of its probe that the name of a quantity names."""
+    return ",".join(f"{word}={options[word]}" for word in quantity.split("_") if word in options)
 
 
 def _observed(series: Series) -> list[Record]:

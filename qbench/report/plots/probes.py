@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from qbench.probes import find_quantity
 from qbench.probes.base import DATA_PATHS, Quantity
 from qbench.report.plots.heat_maps import draw_map
-from qbench.report.plots.observed import Table, observations
+from qbench.report.plots.observed import Table, observations, variant_of
 from qbench.report.plots.probe_curves import draw_curves
 from qbench.report.plots.scene import NothingToDrawError, Scene
 
@@ -28,14 +28,15 @@ def draw(scene: Scene) -> Iterator[tuple[str, Figure]]:
 
 def _pictures(scene: Scene, frame: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     place = ["method", "data_path", "layer", "path", "epoch"]
-    options = _options(scene)
-    for (probe, quantity), values in frame.groupby(["probe", "quantity"], sort=False):
-        chosen = options.get(str(probe), {})
+    variants = frame.groupby(["probe", "quantity"])["variant"].nunique().to_dict()
+    for (probe, quantity, variant), values in frame.groupby(["probe", "quantity", "variant"], sort=False):
+        chosen = _options(scene, str(probe), str(quantity), str(variant))
         found = find_quantity(str(probe), str(quantity), chosen)
         if not found.drawn:
             continue
         means = values.groupby(place, sort=False)["value"].mean().reset_index()
-        table = Table(str(probe), found, _axis_label(found, chosen), means)
+        told = str(variant) if variants[probe, quantity] > 1 else ""
+        table = Table(str(probe), found, _axis_label(found, chosen), means, told)
         for letter, word in DATA_PATHS.items():
             part = means[means["data_path"] == letter]
             if not part.empty:
@@ -43,10 +44,11 @@ def _pictures(scene: Scene, frame: pd.DataFrame) -> Iterator[tuple[str, Figure]]
         yield f"probe-{table.name}-curves", draw_curves(scene, table)
 
 
-def _options(scene: Scene) -> dict[str, dict[str, Any]]:
-    """The options of each probe, the same in all cells of a suite."""
-    cells = (record.cell for series in scene.series for record in series.entry.records)
-    return {probe.name: probe.options for cell in cells for probe in cell.probes}
+def _options(scene: Scene, probe: str, quantity: str, variant: str) -> Mapping[str, Any]:
+    """Options of a probe that give this variant of a quantity: a suite's cells may have been observed with several."""
+    records = (record for series in scene.series for record in series.entry.records)
+    chosen = (choice.options for record in records for choice in record.cell.probes if choice.name == probe)
+    return next((options for options in chosen if variant_of(quantity, options) == variant), {})
 
 
 def _axis_label(quantity: Quantity, options: Mapping[str, object]) -> str:
