@@ -16,6 +16,7 @@ from typing import Any
 
 from qbench.errors import InputError, QbenchError
 from qbench.store import Store
+from qbench.store.files import changed_line
 
 HOME = Path(__file__).parent
 README = HOME.parents[1] / "README.md"
@@ -50,13 +51,20 @@ def main(*arguments: str) -> int:
 
 
 def take_run(run: Path) -> None:
-    """Copy what is kept of ``run`` and refresh the README. Raises InputError where it is no finished run."""
-    records = Store.open(run).records()
+    """Copy what is kept of ``run`` and refresh the README. Raises InputError where that is no finished run, or where
+    its records were changed."""
+    store = Store.open(run)
+    records = store.records()
     missing = [name for name in KEPT if not (run / name).is_file()]
     if not records or missing:
         raise InputError(
             f"{run} is no finished run of cells: it has no {missing[0] if missing else 'records'}; name a run's folder"
         )
+    if store.waiting(records):
+        raise InputError(f"{run} is no finished run: some of its cells have not run; continue it with 'qbench run'")
+    changed = store.changed()
+    if changed:
+        raise InputError(changed_line(changed[0]))
     environment = records[0].environment
     target = HOME / run.name
     target.mkdir(exist_ok=True)

@@ -10,6 +10,14 @@ from types import ModuleType
 import pytest
 from readme import README, code_block
 
+from qbench.report.files import write_file
+from qbench.store import RunManifest, Store
+from qbench.store.manifest import slot
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
+
+from synthetic_records import make_record
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -62,6 +70,35 @@ def test_what_cannot_be_a_reference_is_refused(
     said = capsys.readouterr().err
     assert said.startswith("error: ") and message in said and said.count("\n") == 1
     assert (ROOT / "README.md").read_text() == before
+
+
+@pytest.mark.parametrize("flaw", ["changed", "waiting"])
+def test_a_run_that_is_not_as_it_ended_is_no_reference(
+    refresh: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], flaw: str
+) -> None:
+    run, records = tmp_path / "run", [make_record("fp32", seed) for seed in (0, 1)]
+    store = Store.open(run, "digits", create=True)
+    store.recover()
+    store.begin(
+        RunManifest(
+            suite="digits", run="r", resolved={}, conditions="c", measures={}, environment={},
+            cells={record.key: slot(record.cell) for record in records},
+        )
+    )  # fmt: skip
+    for record in records[flaw == "waiting" :]:
+        store.put(record)
+    for name in refresh.KEPT:
+        write_file(run / name, name)
+    store.seal()
+    monkeypatch.setattr(refresh, "HOME", tmp_path / "kept")
+    (tmp_path / "kept").mkdir()
+    if flaw == "changed":
+        assert refresh.main(str(run)) == 0
+        (file, _) = (run / "records").iterdir()
+        file.write_text(file.read_text().replace("99.0", "99.9"))
+    assert refresh.main(str(run)) == 2
+    said = {"changed": "is not what a run wrote", "waiting": "some of its cells have not run"}[flaw]
+    assert said in capsys.readouterr().err
 
 
 def test_a_table_without_the_columns_of_the_readme_is_refused(
