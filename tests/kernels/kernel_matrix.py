@@ -12,6 +12,7 @@ from typing import Any
 
 import cpu_emulation
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from qbench.kernels import (
@@ -29,6 +30,7 @@ from qbench.kernels import (
     updates,
 )
 from qbench.kernels.library import SCHEMAS
+from qbench.kernels.random import counted
 
 PUBLIC_MODULES = (blocks, bounded, direct, encoding, line_gradient, packing, passes, pooling, products, updates)
 """Where the checked functions of the operators are."""
@@ -174,6 +176,16 @@ def same(wanted: Tensor, got: Tensor, relative: float) -> Tensor:
 def image(x: Tensor) -> Tensor:
     """Dense memory, as the operators take it."""
     return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x.contiguous()
+
+
+def spaced(x: Tensor) -> Tensor:
+    """Every second element of its memory; the others would be taken for an error."""
+    return torch.stack([x, torch.full_like(x, 99)], -1)[..., 0]
+
+
+def rows_of(x: Tensor) -> NDArray[Any]:
+    """[rows, C]."""
+    return counted(x).reshape(-1, x.shape[1]).numpy()
 
 
 def generator(seed: int = 0) -> torch.Generator:

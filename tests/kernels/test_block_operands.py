@@ -7,16 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from kernel_matrix import spaced
 from torch import Tensor
 
 from qbench.kernels.blocks import encode_error, encode_error_pair, range_norm
 from qbench.kernels.random import Key
 
 C, KEY = 3, Key(1, 2, 3)
-
-
-def strided(x: Tensor) -> Tensor:
-    return torch.stack([x, torch.full_like(x, 99)], -1)[..., 0]
 
 
 @pytest.mark.parametrize(
@@ -28,7 +25,7 @@ def test_errors_of_strided_vectors(encode: Callable[..., tuple[Tensor, ...]], re
     vectors = torch.tensor([0.5, -1.0, 2.0]), torch.tensor([1.0, 0.0, -3.0])
     places = torch.tensor([1, 4]), torch.tensor([7.0, -7.0])
     expected = encode(codes, *vectors, *places, *rest)
-    found = encode(codes, *map(strided, vectors), *map(strided, places), *rest)
+    found = encode(codes, *map(spaced, vectors), *map(spaced, places), *rest)
     assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
     with pytest.raises(ValueError, match="slope must have one value per channel"):
         encode(codes, vectors[0][:1], vectors[1], *places, *rest)

@@ -8,17 +8,12 @@ import numpy as np
 import pytest
 import torch
 from kernel_cases_direct import EPS, GRIDS, TOP, UNIT, gradient, gradient_of, line, view
-from kernel_matrix import normal
+from kernel_matrix import normal, rows_of
 from torch import Tensor
 
-from qbench.kernels.random import counted
 from qbench.kernels.reference import direct, encode
 
 SHAPE = (3, 4, 5, 2)
-
-
-def rows_of(x: Tensor) -> np.ndarray:
-    return counted(x).reshape(-1, x.shape[1]).numpy()
 
 
 def parts(arguments: tuple[Tensor, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -11,17 +11,13 @@ import torch
 from kernel_cases_encoding import PHILOX
 from kernel_cases_passes import POOLS, levels, pooled, view
 from kernel_cases_updates import momentum, sgd
-from kernel_matrix import generator, image, integers, normal, number
+from kernel_matrix import generator, image, integers, normal, number, rows_of
 from torch import Tensor
 
 from qbench.kernels.random import Key, counted, random_words
 from qbench.kernels.reference import encode, packing, passes, pooling, updates
 
 SHAPE = (3, 4, 5, 2)
-
-
-def rows_of(x: Tensor) -> np.ndarray:
-    return counted(x).reshape(-1, x.shape[1]).numpy()
 
 
 @pytest.mark.parametrize("chunks", [1, 2, 5, 15])

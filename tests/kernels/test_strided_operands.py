@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from kernel_cases import CASES
-from kernel_matrix import PUBLIC_MODULES, Case, difference, integers, normal, number
+from kernel_matrix import PUBLIC_MODULES, Case, difference, integers, normal, number, spaced
 from torch import Tensor
 
 from qbench.kernels.library import SCHEMAS
@@ -62,11 +62,6 @@ def called(function: Callable[..., Any], arguments: Arguments) -> list[Tensor]:
     outputs = [] if returned is None else [returned] if isinstance(returned, Tensor) else list(returned)
     tensors = (value.clone() for value in arguments.values() if isinstance(value, Tensor))
     return [*outputs, *tensors]
-
-
-def spaced(x: Tensor) -> Tensor:
-    """Every second element of its memory; the others would be taken for an error."""
-    return torch.stack([x, torch.full_like(x, 99)], -1)[..., 0]
 
 
 def reversed_(x: Tensor) -> Tensor:

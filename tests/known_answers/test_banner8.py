@@ -13,9 +13,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from uniforms import uniforms
 
 from qbench.catalog import find_method
-from qbench.kernels.random import Key, random_words
+from qbench.kernels.random import Key
 from qbench.nn import convert
 from qbench.nn.blocks import ConvNormAct
 from qbench.nn.norms import build_norm
@@ -211,11 +212,6 @@ def _rounded(v: Array, draws: Array | None) -> Array:
     return value
 
 
-def uniforms(count: int, key: Key) -> Array:
-    """The numbers in [0, 1) that stochastic rounding draws; data to both sides."""
-    return (random_words(count, key, torch.device("cpu")) >> 8).numpy() / 2.0**24
-
-
 @pytest.mark.parametrize("bits", [2, 4, 8])
 @pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
 @pytest.mark.parametrize("offset", [-3.0, 0.0, 0.4, 5.0])
@@ -366,7 +362,7 @@ def test_gradients_of_bifurcation_as_in_the_code() -> None:
     assert np.abs(y.detach().double().numpy() - (a @ w.T + b)).max() < 1e-5
     gradient = g.double().numpy()
     assert np.abs(layer.weight.grad.double().numpy() - gradient.T @ a).max() < 1e-8
-    draws = uniforms(16 * 9, Key(4, layer.error_site.identity, 0)).reshape(16, 9)
+    draws = uniforms((16, 9), Key(4, layer.error_site.identity, 0))
     for_input = of_code(gradient, 8, gradient.min(), gradient.max(), draws)
     assert x.grad is not None
     expected = for_input @ w

@@ -8,9 +8,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from uniforms import uniforms
 
 from qbench.catalog import find_method
-from qbench.kernels.random import Key, random_words
+from qbench.kernels.random import Key
 from qbench.nn import Converted, convert
 from qbench.nn.layers import QuantizedLayer, glorot_coefficient
 from qbench.nn.site import tensor_id
@@ -22,11 +23,6 @@ from qbench.train.settings import OptimizerSettings
 Array = NDArray[np.float64]
 BINARYCONNECT = find_method("binaryconnect")
 SGD = OptimizerSettings(name="sgd", lr=2.0**-12, momentum=0.0)
-
-
-def uniforms(count: int, key: Key) -> Array:
-    """The numbers in [0, 1) that the Bernoulli draws use; data to both sides."""
-    return (random_words(count, key, torch.device("cpu")) >> 8).numpy() / 2.0**24
 
 
 def hard_sigmoid(x: Array) -> Array:
@@ -106,7 +102,7 @@ def test_training_of_a_layer(rounding: str) -> None:
         converted.clock.step = step
         x = torch.randn(16, 30, generator=generator).requires_grad_()
         upstream = torch.randn(16, 20, generator=generator) * 30
-        draws = uniforms(600, Key(3, tensor_id("0/weight"), step)).reshape(20, 30)
+        draws = uniforms((20, 30), Key(3, tensor_id("0/weight"), step))
         # A draw within float32's rounding of the probability could go either way: there is none here.
         binary = np.where(draws < hard_sigmoid(w) if rounding == "stochastic" else w >= 0, 1.0, -1.0)
         optimizer.param_groups[0]["lr"] = optimizer.param_groups[0]["base_lr"]

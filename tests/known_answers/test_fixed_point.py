@@ -8,10 +8,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from uniforms import uniforms
 
 from qbench.catalog import find_method
 from qbench.errors import InputError
-from qbench.kernels.random import Key, random_words
+from qbench.kernels.random import Key
 from qbench.nn import convert
 from qbench.nn.site import tensor_id
 from qbench.optim import build_optimizer
@@ -23,11 +24,6 @@ from qbench.train.settings import OptimizerSettings
 Array = NDArray[np.float64]
 METHOD = find_method("fixed_point")
 FORMATS = [(2, 14), (6, 10), (4, 12), (2, 6), (8, 0), (1, 15)]
-
-
-def uniforms(count: int, key: Key) -> Array:
-    """The numbers in [0, 1) that stochastic rounding draws; data to both sides."""
-    return (random_words(count, key, torch.device("cpu")) >> 8).numpy() / 2.0**24
 
 
 def rounded(x: Array, integer_bits: int, fraction_bits: int, draws: Array | None = None) -> Array:
@@ -111,7 +107,7 @@ def test_training_of_a_layer(rounding: str, arithmetic: Arithmetic) -> None:
     def draws(name: str, shape: tuple[int, ...], step: int) -> Array | None:
         if rounding == "nearest":
             return None
-        return uniforms(int(np.prod(shape)), Key(9, tensor_id(name), step)).reshape(shape)
+        return uniforms(shape, Key(9, tensor_id(name), step))
 
     generator = torch.Generator().manual_seed(1)
     for step in range(5):

@@ -11,9 +11,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from uniforms import uniforms
 
 from qbench.catalog import find_method
-from qbench.kernels.random import Key, random_words
+from qbench.kernels.random import Key
 from qbench.nn import Converted, convert
 from qbench.nn.layers import QuantizedLayer
 from qbench.nn.site import tensor_id
@@ -42,10 +43,9 @@ def values(layer: QuantizedLayer) -> Tensor:
     return layer.master.dequantize()
 
 
-def uniforms(shape: tuple[int, int], step: int) -> Array:
-    """The numbers in [0, 1) that the update of layer ``0`` draws; data to both sides."""
-    words = random_words(shape[0] * shape[1], Key(3, tensor_id("0/update"), step), torch.device("cpu"))
-    return ((words >> 8).numpy() / 2.0**24).reshape(shape)
+def drawn(step: int) -> Array:
+    """What the update of layer ``0`` draws."""
+    return uniforms((20, 30), Key(3, tensor_id("0/update"), step))
 
 
 @pytest.mark.parametrize("name", ["r", "sr"])
@@ -64,12 +64,12 @@ def test_update_rules(name: str, grid: str) -> None:
         optimizer.step()
         moved = w - 0.125 * gradient.double().numpy()
         if grid == "binary":
-            up = uniforms((20, 30), step) < (np.clip(moved, -1, 1) + 1) / 2 if name == "sr" else moved >= 0
+            up = drawn(step) < (np.clip(moved, -1, 1) + 1) / 2 if name == "sr" else moved >= 0
             w = np.where(up, 1.0, -1.0)
         else:
             spacing = 2.0**-6
             fraction = moved / spacing - np.floor(moved / spacing)
-            up = uniforms((20, 30), step) < fraction if name == "sr" else fraction >= 0.5
+            up = drawn(step) < fraction if name == "sr" else fraction >= 0.5
             w = np.clip(spacing * (np.floor(moved / spacing) + up), -2, 2 - spacing)
         assert np.array_equal(values(layer).double().numpy(), w), step
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from uniforms import uniforms
 
 from qbench.catalog import find_method
-from qbench.kernels.random import Key, random_words
+from qbench.kernels.random import Key
 from qbench.kernels.reference.encode import power_of_two
 from qbench.nn import Converted, convert
 from qbench.nn.blocks import ConvNormAct, LinearNormAct
@@ -49,16 +50,6 @@ def q_error(e: Array, bits: int) -> Array:
     """Eq. 9: never scaled back."""
     largest = np.abs(e).max()
     return q(e / shift(largest), bits) if largest else e
-
-
-def uniforms(shape: tuple[int, ...], key: Key) -> Array:
-    """The numbers in [0, 1) that the update draws, in the order of channels-last memory; data to both sides."""
-    count = math.prod(shape)
-    flat = (random_words(count, key, torch.device("cpu")) >> 8).numpy() / 2.0**24
-    if len(shape) == 4:
-        k, c, r, s = shape
-        return flat.reshape(k, r, s, c).transpose(0, 3, 1, 2)
-    return flat.reshape(shape)
 
 
 def update(w: Array, g: Array, eta: float, bits: int, limit: float, draws: Array) -> Array:

@@ -8,9 +8,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from uniforms import uniforms
 
 from qbench.catalog import find_method
-from qbench.kernels.random import Key, random_words
+from qbench.kernels.random import Key
 from qbench.nn import Converted, convert
 from qbench.nn.norms import build_norm
 from qbench.nn.norms.direct import DirectBatchNorm
@@ -55,11 +56,6 @@ def cq(x: Array, dr: int, draws: Array) -> Array:
     """Draws below the fraction above the floor; in law the code's sign(v) (floor|v| + [frac|v| > U])."""
     v = dr * x / shift(x)
     return np.asarray(np.clip(np.floor(v) + (draws < v - np.floor(v)), -dr + 1, dr - 1) / 2.0**14)
-
-
-def uniforms(count: int, key: Key) -> Array:
-    """The numbers in [0, 1) that stochastic rounding draws; data to both sides."""
-    return (random_words(count, key, torch.device("cpu")) >> 8).numpy() / 2.0**24
 
 
 def values(x: Tensor, spec: Quantizer, key: Key | None = None) -> Array:
@@ -252,7 +248,7 @@ def test_momentum_is_that_of_the_code_and_never_rounds() -> None:
         optimizer.param_groups[0]["lr"] = rate = 0.05 * (1, 0.12, 0.06, 0.03)[step // 50]
         optimizer.step()
         dr = 128 if step < 120 else 32 if step < 160 else 8 if step < 180 else 2
-        draws = uniforms(24 * 40, Key(3, name, step)).reshape(24, 40)
+        draws = uniforms((24, 40), Key(3, name, step))
         accumulator = q(accumulator, 13) / 4 + cq(gradient.double().numpy(), dr, draws)
         assert np.array_equal(q(w, 24), w)
         w = np.clip(w - q(np.array(rate), 10) * accumulator, -1 + 2.0**-23, 1 - 2.0**-23)

@@ -143,10 +143,6 @@ def add_hook(loop: OwnLoop) -> None:
     loop.model.last.register_forward_hook(lambda module, x, y: y * 2)
 
 
-def add_gradient_hook(loop: OwnLoop) -> None:
-    loop.model.last.weight.register_hook(lambda g: g * 2)
-
-
 def replace_module(loop: OwnLoop) -> None:
     """Whose parameters get gradients that no tape before gave."""
     torch.manual_seed(7)
@@ -159,7 +155,7 @@ def change_setting(loop: OwnLoop) -> None:
 
 CHANGES = [
     freeze, replace_values, replace_parameter, replace_buffer, replace_module, add_module, watch, add_hook,
-    add_gradient_hook, change_setting,
+    with_gradient_hook, change_setting,
 ]  # fmt: skip
 
 
@@ -174,7 +170,7 @@ def test_a_tape_ends_where_the_model_is_no_longer_the_same(change: Callable[[Own
         after = [loop.run() for _ in range(4)]
         results.append([*before, *after])
         if replays:
-            is_looked_at = change in (watch, add_hook, add_gradient_hook)
+            is_looked_at = change in (watch, add_hook, with_gradient_hook)
             assert loop.replayed == 2 + (0 if is_looked_at else 2)
     for a, b in zip(*results, strict=True):
         assert len(a) == len(b) and all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
