@@ -198,9 +198,10 @@ def theory_display() -> Iterator[Observer]:
 
 def told(event: Event) -> str:
     """``event`` as one line."""
-    from qbench.theory.runner import Finished, Noticed, Progressed
+    from qbench.engine.events import Notice
+    from qbench.theory.runner import Finished, Progressed
 
-    if isinstance(event, Noticed):
+    if isinstance(event, Notice):
         return clean(f"note: {event.message}")
     if isinstance(event, Finished):
         record = event.record
@@ -238,9 +239,10 @@ class _Bars:
     def on_event(self, event: Event) -> None:
         from rich.text import Text
 
-        from qbench.theory.runner import Finished, Noticed, Progressed
+        from qbench.engine.events import Notice
+        from qbench.theory.runner import Finished, Progressed
 
-        if isinstance(event, Noticed):
+        if isinstance(event, Notice):
             self._bars.console.print(Text(told(event)))
         elif isinstance(event, Finished):
             self._bars.remove_task(self._tasks.pop(event.record.experiment))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from qbench.cell import Status
 from qbench.engine.device import allot
+from qbench.engine.events import Notice
 from qbench.engine.inbox import next_of
 from qbench.engine.jobs import worker_environment
 from qbench.environment import environment
@@ -52,14 +53,7 @@ class Finished:
     log: Path
 
 
-@dataclass(frozen=True)
-class Noticed:
-    """Something that the user should know."""
-
-    message: str
-
-
-Event = Noticed | Started | Progressed | Finished
+Event = Notice | Started | Progressed | Finished
 Observer = Callable[[Event], None]
 
 
@@ -141,9 +135,9 @@ def run_theory(
     store = TheoryStore(Store.open(out, suite.name, create=True))
     with store.store.lock():
         for found in store.prepare():
-            observer(Noticed(f"a damaged record is now {found.path}, {found.remedy} ({found.reason})"))
+            observer(Notice(f"a damaged record is now {found.path}, {found.remedy} ({found.reason})"))
         for path in store.store.changed():
-            observer(Noticed(changed_line(path)))
+            observer(Notice(changed_line(path)))
         store.store.begin(manifest_of(suite, run, allotment.threads, facts))
         due = list(_due(suite, store, allotment.threads, retry))
         finished, interrupted = 0, False

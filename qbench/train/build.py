@@ -16,7 +16,7 @@ from qbench.models import build_model
 from qbench.nn import convert
 from qbench.nn.coded import CodedWeight
 from qbench.optim import build_optimizer
-from qbench.train.device import find_device
+from qbench.train.device import find_device, kept_generators
 from qbench.train.fingerprint import init_sha
 from qbench.train.plan import Plan, make_plan, require_items
 
@@ -96,7 +96,7 @@ def exact_twin(built: BuiltCell) -> Converted:
 
     No random number of the training's is consumed.
     """
-    with torch.random.fork_rng(_cuda_devices(built.device)):
+    with kept_generators(built.device):
         model = _initial_model(built.cell, built.dataset)
     model = model.to(device=built.device, memory_format=built.memory_format)  # type: ignore[call-overload]
     recipe = built.recipe.without_formats()
@@ -118,10 +118,6 @@ def copy_weights(source: Converted, target: Converted) -> None:
     for name, buffer in target.model.named_buffers():
         if name in buffers and buffers[name].shape == buffer.shape:
             buffer.copy_(buffers[name])
-
-
-def _cuda_devices(device: torch.device) -> list[torch.device]:
-    return [device] if device.type == "cuda" else []
 
 
 def _initial_model(cell: Cell, dataset: Dataset) -> nn.Module:

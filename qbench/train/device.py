@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -41,6 +41,11 @@ def float_kernels(*, reproducible: bool) -> Iterator[None]:
             yield
     finally:
         torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def kept_generators(device: torch.device) -> AbstractContextManager[None]:
+    """PyTorch's random generators, the CPU's and the device's, are afterwards what they were."""
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
 def synchronize(device: torch.device) -> None:

@@ -36,6 +36,7 @@ from qbench.probes.grid import spacing
 from qbench.quant.qtensor import QTensor
 from qbench.quant.quantize import quantize
 from qbench.train.build import BuiltCell, copy_weights, exact_twin
+from qbench.train.device import kept_generators
 
 if TYPE_CHECKING:
     from qbench.quant.formats import Quantizer
@@ -197,7 +198,7 @@ def unchanged(built: BuiltCell) -> Iterator[None]:
     noted = dict(vars(clock))
     rates = [(group, group["lr"]) for group in optimizer.param_groups]
     state = {key: copy.deepcopy(value) for key, value in optimizer.state.items()}
-    with torch.random.fork_rng([built.device] if built.device.type == "cuda" else []), _each_batch(optimizer):
+    with kept_generators(built.device), _each_batch(optimizer):
         try:
             yield
         finally:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from qbench.kernels.reference import encode
 from qbench.kernels.reference.encode import channels_last, extremes, number
-from qbench.kernels.reference.packing import pack_bits, unpack_bits
+from qbench.kernels.reference.packing import marked, marks
 from qbench.kernels.reference.passes import join_gradients
 
 
@@ -22,7 +22,7 @@ def bounded_values(
     is_clipped = v > top if relu else (v > top) | (v < -top)
     is_masked = is_clipped | (v <= 0) if relu else is_clipped
     value = torch.maximum(v, torch.zeros_like(top) if relu else -top).minimum(top)  # which pass NaN on
-    return channels_last(value), _bits(~is_masked), _bits(~is_clipped)
+    return channels_last(value), marks(~is_masked), marks(~is_clipped)
 
 
 def encode_bounded(
@@ -42,14 +42,6 @@ def encode_bounded_error(
     """Codes of the error in ``dtype``, and the scale."""
     if joined is not None and joined_scale is not None:
         g = join_gradients(joined, joined_scale, g, None)
-    error = torch.where(_set(unclipped, g), g, 0.0)
+    error = torch.where(marked(unclipped, g), g, 0.0)
     codes, scale = encode.encode_scaled(error, extremes(error), "power", divisor, -top, top, "nearest", None, dtype)
-    return channels_last(torch.where(_set(passed, g), codes, torch.zeros_like(codes))), scale
-
-
-def _bits(chosen: Tensor) -> Tensor:
-    return pack_bits(chosen.to(torch.uint8), 1)
-
-
-def _set(bits: Tensor, like: Tensor) -> Tensor:
-    return unpack_bits(bits, 1, like.shape).bool()
+    return channels_last(torch.where(marked(passed, g), codes, torch.zeros_like(codes))), scale

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from qbench.kernels.random import counted
 from qbench.kernels.reference import encode
 from qbench.kernels.reference.encode import channels_last, extremes, number
-from qbench.kernels.reference.packing import pack_bits
+from qbench.kernels.reference.packing import marks
+from qbench.kernels.reference.passes import per_channel, rows_of
 
 
 def direct_line(
@@ -53,7 +53,7 @@ def direct_view(
     if not relu:
         return channels_last(value), torch.empty(0, dtype=torch.uint8, device=x.device)
     value = channels_last(value.clamp(min=0))
-    return value, pack_bits((value > 0).to(torch.uint8), 1)
+    return value, marks(value > 0)
 
 
 def encode_direct_view(
@@ -72,8 +72,8 @@ def direct_gradient_sums(
     """float64 [3, C]: the sums of m, of m * t and of m * z."""
     z = _normalised(x, mean, inverse)
     t = _on_grid(z, unit, top)
-    m = _rows(_masked(g, g_scale, _value(t, slope, offset), relu)).double()
-    return torch.stack([m.sum(0), (m * _rows(t)).sum(0), (m * _rows(z)).sum(0)])
+    m = rows_of(_masked(g, g_scale, _value(t, slope, offset), relu)).double()
+    return torch.stack([m.sum(0), (m * rows_of(t)).sum(0), (m * rows_of(z)).sum(0)])
 
 
 def direct_gradient(
@@ -83,7 +83,7 @@ def direct_gradient(
     """(a * m + b) + c * z, each operation rounded to float32, and its extremes."""
     z = _normalised(x, mean, inverse)
     m = _masked(g, g_scale, _value(_on_grid(z, unit, top), slope, offset), relu)
-    a, b, c = (_channels(values, x) for values in (a, b, c))
+    a, b, c = (per_channel(values, x) for values in (a, b, c))
     result = channels_last((a * m + b) + c * z)
     return result, extremes(result)
 
@@ -94,7 +94,7 @@ def _rounded(x: Tensor, steps: float, top: float) -> Tensor:
 
 
 def _normalised(x: Tensor, mean: Tensor, inverse: Tensor) -> Tensor:
-    return (x - _channels(mean, x)) * _channels(inverse, x)
+    return (x - per_channel(mean, x)) * per_channel(inverse, x)
 
 
 def _on_grid(z: Tensor, unit: float, top: float) -> Tensor:
@@ -102,20 +102,9 @@ def _on_grid(z: Tensor, unit: float, top: float) -> Tensor:
 
 
 def _value(t: Tensor, slope: Tensor, offset: Tensor) -> Tensor:
-    return _channels(slope, t) * t + _channels(offset, t)
+    return per_channel(slope, t) * t + per_channel(offset, t)
 
 
 def _masked(g: Tensor, g_scale: Tensor | None, value: Tensor, relu: bool) -> Tensor:
     gradient = g if g_scale is None else g.float() * g_scale
     return torch.where(value > 0, gradient, 0.0) if relu else gradient
-
-
-def _channels(values: Tensor, like: Tensor) -> Tensor:
-    """A value per channel [C] as it meets [N, C] or [N, C, H, W]."""
-    return values.view(1, -1, 1, 1) if like.dim() == 4 else values
-
-
-def _rows(x: Tensor) -> Tensor:
-    """[rows, C]."""
-    order = counted(x)
-    return order.reshape(order.shape[:-1].numel(), x.shape[1])

@@ -19,6 +19,16 @@ def pack_bits(codes: Tensor, bits: int) -> Tensor:
     return (stream.view(-1, 8) << torch.arange(8, device=codes.device)).sum(1).to(torch.uint8)
 
 
+def marks(truth: Tensor) -> Tensor:
+    """A bit for each element, set where it is true."""
+    return pack_bits(truth.to(torch.uint8), 1)
+
+
+def marked(bits: Tensor, like: Tensor) -> Tensor:
+    """Which elements of ``like`` have their bit set, bool."""
+    return unpack_bits(bits, 1, like.shape).bool()
+
+
 def unpack_bits(packed: Tensor, bits: int, shape: Sequence[int]) -> Tensor:
     """The inverse: uint8 codes of ``shape``, channels-last where it has four dimensions."""
     codes = torch.empty(tuple(shape), dtype=torch.uint8, device=packed.device)

@@ -14,13 +14,13 @@ from torch import Tensor
 from qbench.kernels.random import counted, uncounted
 from qbench.kernels.reference import encode
 from qbench.kernels.reference.encode import channels_last, extremes, look_up
-from qbench.kernels.reference.packing import pack_bits
+from qbench.kernels.reference.packing import marked, marks
 
 
 def chunk_statistics(codes: Tensor, chunks: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Rows split in ``chunks`` equal consecutive parts -> sums int64 [C], lowest and highest codes uint8 [chunks, C],
     and the rows that first attain them, int64 [chunks, C]. Zeros where there are no rows."""
-    rows = _rows(codes).long()
+    rows = rows_of(codes).long()
     count, channels = rows.shape
     if not count:
         empty = rows.new_zeros((chunks, channels))
@@ -87,21 +87,21 @@ def affine_view(
 
 def apply_mask(g: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """``g`` where its bit is set, else 0; and the extremes of that."""
-    y = _where_set(mask, g)
+    y = torch.where(marked(mask, g), g, 0.0)
     return y, extremes(y)
 
 
 def rectify(x: Tensor, trunk: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """max(x + trunk, 0), its extremes, and the packed bits of what is not 0."""
     value = channels_last((x if trunk is None else x + trunk).clamp(min=0))
-    return value, extremes(value), pack_bits((value != 0).to(torch.uint8), 1)
+    return value, extremes(value), marks(value != 0)
 
 
 def join_gradients(codes: Tensor, scale: Tensor, g: Tensor | None, mask: Tensor | None) -> Tensor:
     """scale * codes, plus g, where their bit is set, else 0."""
     y = codes.float() * scale
     y = y if g is None else g + y
-    return y if mask is None else _where_set(mask, y)
+    return y if mask is None else torch.where(marked(mask, y), y, 0.0)
 
 
 def view_gradient_extremes(g: Tensor, codes: Tensor, slope: Tensor, offset: Tensor, relu: bool) -> Tensor:
@@ -125,15 +125,15 @@ def encode_view_gradient_(
     codes e and of e * code."""
     masked = _masked(g, _linear(codes.float(), slope, offset), relu)
     e, scale, zero = encode.encode_affine(masked, low, high, bits, integer_zero_point, key)
-    rows = _rows(e).long()
-    sums = torch.stack([rows.sum(0), (rows * _rows(codes).long()).sum(0)])
+    rows = rows_of(e).long()
+    sums = torch.stack([rows.sum(0), (rows * rows_of(codes).long()).sum(0)])
     codes.copy_(e)
     return scale, zero, sums
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Per channel: mean and biased variance float64 [C], min and max float32 [C]. Zeros where there are no rows."""
-    rows = _rows(x)
+    rows = rows_of(x)
     if not rows.shape[0]:
         zeros = rows.new_zeros(rows.shape[1])
         return zeros.double(), zeros.double(), zeros, zeros.clone()
@@ -172,7 +172,7 @@ def level_gradient_line(
 
 def encode_normalised_levels(x: Tensor, mean: Tensor, inverse: Tensor, thresholds: Tensor) -> Tensor:
     """:func:`encode_levels` of (x - mean) * inverse per channel, each operation rounded to float32."""
-    return encode.encode_levels((x - _channels(mean, x)) * _channels(inverse, x), thresholds)
+    return encode.encode_levels((x - per_channel(mean, x)) * per_channel(inverse, x), thresholds)
 
 
 def level_view(
@@ -186,8 +186,8 @@ def level_gradient_sums(g: Tensor, codes: Tensor, table: Tensor, slope: Tensor, 
     """float64 [2, C]: the sums of m and of m * table[code], with m = g where slope * table[code] + offset is positive,
     0 elsewhere (m = g without ``relu``)."""
     q = look_up(codes, table)
-    m = _rows(_masked(g, _linear(q, slope, offset), relu)).double()
-    return torch.stack([m.sum(0), (m * _rows(q).double()).sum(0)])
+    m = rows_of(_masked(g, _linear(q, slope, offset), relu)).double()
+    return torch.stack([m.sum(0), (m * rows_of(q).double()).sum(0)])
 
 
 def level_gradient(
@@ -204,22 +204,22 @@ def level_gradient(
     """(a * m + b) + c * table[code], each operation rounded to float32; m as above, a, b, c float32 [C]."""
     q = look_up(codes, table)
     m = _masked(g, _linear(q, slope, offset), relu)
-    return (_channels(a, g) * m + _channels(b, g)) + _channels(c, g) * q
+    return (per_channel(a, g) * m + per_channel(b, g)) + per_channel(c, g) * q
 
 
-def _rows(x: Tensor) -> Tensor:
+def rows_of(x: Tensor) -> Tensor:
     """[rows, C]."""
     order = counted(x)
     return order.reshape(order.shape[:-1].numel(), x.shape[1])
 
 
-def _channels(values: Tensor, like: Tensor) -> Tensor:
+def per_channel(values: Tensor, like: Tensor) -> Tensor:
     """A value per channel [C] as it meets [N, C] or [N, C, H, W]."""
     return values.view(1, -1, 1, 1) if like.dim() == 4 else values
 
 
 def _linear(values: Tensor, slope: Tensor, offset: Tensor) -> Tensor:
-    return values * _channels(slope, values) + _channels(offset, values)
+    return values * per_channel(slope, values) + per_channel(offset, values)
 
 
 def _view(codes: Tensor, slope: Tensor, offset: Tensor, relu: bool) -> Tensor:
@@ -240,13 +240,7 @@ def _finished(value: Tensor, relu: bool, trunk: Tensor | None) -> tuple[Tensor, 
     if not relu:
         return channels_last(value), extremes(value), torch.empty(0, dtype=torch.uint8, device=value.device)
     value = channels_last(value.clamp(min=0))
-    return value, extremes(value), pack_bits((value > 0).to(torch.uint8), 1)
-
-
-def _where_set(mask: Tensor, x: Tensor) -> Tensor:
-    places = torch.arange(8, device=mask.device)
-    bits = (mask[:, None].long() >> places & 1).flatten()[: x.numel()].bool()
-    return torch.where(uncounted(bits.view(counted(x).shape), x), x, 0.0)
+    return value, extremes(value), marks(value > 0)
 
 
 def _masked(g: Tensor, value: Tensor, relu: bool) -> Tensor:

@@ -66,7 +66,6 @@ def pure_noise(
     steps: step sizes. weights: how many there are. epochs, of iterations updates each: 391 batches of 128 are CIFAR's.
     """
     answers: list[Answer] = []
-    panels = []
     cases = [(noise, step) for noise in NAMES for step in steps]
     courses: dict[tuple[Noise, float], Course] = {}
     for index, (noise, step) in enumerate(cases):
@@ -75,8 +74,7 @@ def pure_noise(
         )
         courses[noise, step] = _run(noise, step, weights, seed, work)
         answers += _answers(noise, step, courses[noise, step], weights, epochs, iterations)
-    for step in steps:
-        panels.append(_panel(step, {noise: courses[noise, step] for noise in NAMES}, iterations))
+    panels = [_panel(step, {noise: courses[noise, step] for noise in NAMES}, iterations) for step in steps]
     picture = Picture(
         name="pure-noise",
         title="stochastic rounding without a signal: binary weights that differ from their first value",
