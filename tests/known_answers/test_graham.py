@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from kept_tensors import noting_kept
 from torch import Tensor, nn
 
 from qbench.catalog import find_method
@@ -166,18 +167,11 @@ def test_cosine_with_the_exact_gradient(bits: int, known: tuple[float, float, fl
 
 
 def kept_bytes(model: nn.Module, x: Tensor) -> int:
-    kept: dict[int, Tensor] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        y = model(x)
-    parameters = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    exempt = {*parameters, x.untyped_storage().data_ptr()}
-    del y
-    return sum(t.untyped_storage().nbytes() for pointer, t in kept.items() if pointer not in exempt)
+    with noting_kept() as kept:
+        model(x)
+    sizes = {storage.data_ptr(): storage.nbytes() for storage in map(Tensor.untyped_storage, kept)}
+    exempt = {tensor.untyped_storage().data_ptr() for tensor in (x, *model.parameters())}
+    return sum(size for pointer, size in sizes.items() if pointer not in exempt)
 
 
 BITS_KEPT = {1: 1, 2: 2, 3: 3, 4: 4, 5: 8, 8: 8}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from kept_tensors import noting_kept
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -158,16 +159,10 @@ def kept_bytes(recipe: Recipe) -> int:
     torch.manual_seed(0)
     block = convert(torch.nn.Sequential(ConvNormAct(8, 8, 3), ConvNormAct(8, 8, 3)), recipe).model[1].train()  # type: ignore[index]
     x = torch.randn(4, 8, 6, 6).contiguous(memory_format=torch.channels_last).requires_grad_()
-    seen: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        seen[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    with noting_kept() as kept:
         block(x)
-    return sum(seen.values()) - (0 if recipe.activation is not None else x.nbytes)
+    sizes = {storage.data_ptr(): storage.nbytes() for storage in map(Tensor.untyped_storage, kept)}
+    return sum(sizes.values()) - (0 if recipe.activation is not None else x.nbytes)
 
 
 def test_what_a_block_keeps() -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from fused_models import integer_model
+from kept_tensors import noting_kept
 from torch import Tensor, nn
 
 from qbench.kernels.random import Key
@@ -117,13 +118,7 @@ def test_sites_are_left_alone_in_steps_that_nobody_looks_at() -> None:
 
 def test_keeps_one_float_per_value() -> None:
     model = built()
-    kept: list[Tensor] = []
-
-    def pack(tensor: Tensor) -> Tensor:
-        kept.append(tensor)
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    with noting_kept() as kept:
         y = model(images())
     size = y.numel()
     large = {t.untyped_storage().data_ptr(): t for t in kept if t.numel() >= size}

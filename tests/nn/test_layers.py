@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from kept_tensors import noting_kept
 from torch import nn
 
 from qbench.errors import InputError
@@ -298,8 +299,7 @@ def test_blocks_with_errors_at_the_activation_hand_on_codes(arithmetic: Arithmet
     for one in model:
         nn.init.uniform_(one.conv.weight, -1, 1)  # type: ignore[union-attr, arg-type]
     converted = convert(model, replace(BOUNDED, activation=Direct(8, 1 - 2.0**-7)), arithmetic=arithmetic)
-    kept: list[torch.Tensor] = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda x: (kept.append(x), x)[1], lambda x: x):
+    with noting_kept() as kept:
         y = converted.model(torch.randn(2, 4, 8, 8, requires_grad=True))
     assert isinstance(y, Deferred)
     large = [x for x in kept if x.numel() >= y.numel()]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from fused_models import unfuse
+from kept_tensors import noting_kept
 from torch import Tensor, nn
 
 from qbench.catalog import find_method
@@ -85,23 +86,11 @@ def held_for_good(view: View, trunk: Tensor, source: Source | None) -> tuple[Hel
     return Held(values, None, None), mask
 
 
-def kept_by(call: Callable[[], object]) -> list[Tensor]:
-    """What autograd keeps for the backward pass."""
-    found: list[Tensor] = []
-
-    def pack(tensor: Tensor) -> Tensor:
-        found.append(tensor)
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        call()
-    return found
-
-
 @pytest.mark.parametrize("build", [residual, lambda: residual("simulated"), pooled])
 def test_nothing_but_codes_is_kept_of_activations(build: Callable[[], nn.Module]) -> None:
     model, x = build(), images()
-    kept = kept_by(lambda: model(x))
+    with noting_kept() as kept:
+        model(x)
     smallest = IMAGES[0] * 512 + 1  # more than the classifier's operand, which its gradient takes
     weights = {parameter.data_ptr() for parameter in model.parameters()}
     large = [t for t in kept if t.numel() >= smallest and t.data_ptr() not in weights]

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from kept_tensors import noting_kept
 from torch import nn
 
 from qbench.errors import InputError
@@ -153,8 +154,7 @@ def test_direct_norm_values_lie_on_their_grids() -> None:
 
 def test_level_norm_keeps_one_byte_per_value() -> None:
     norm = build_norm(nn.BatchNorm2d(4), LevelNorm(Levels(4)), "norm", Clock())
-    kept: list[torch.Tensor] = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: (kept.append(t), t)[1], lambda t: t):
+    with noting_kept() as kept:
         norm(torch.randn(8, 4, 5, 5, requires_grad=True))
     assert max(t.numel() * t.element_size() for t in kept) == 8 * 4 * 5 * 5
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from fused_models import integer_model
+from kept_tensors import noting_kept
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -181,13 +182,7 @@ def test_evaluation_makes_no_float_tensor_where_nothing_is_added() -> None:
 def test_nothing_float_sized_is_kept() -> None:
     model = integer_model(Net(is_conv=True), RECIPE, fused=True)
     x = torch.randn(8, 5, 8, 8)
-    kept: list[Tensor] = []
-
-    def pack(tensor: Tensor) -> Tensor:
-        kept.append(tensor)
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    with noting_kept() as kept:
         y = model(x)
     large = {t.untyped_storage().data_ptr(): t for t in kept if t.numel() >= y.numel() // 8}
     assert not [t for t in large.values() if t.is_floating_point()]
