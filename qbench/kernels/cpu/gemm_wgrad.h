@@ -6,7 +6,7 @@
 // Where things of a chunk lie in the scratch memory; everything counted in elements.
 template <class Isa>
 struct WgradLayout {
-    std::int64_t units, line, blocks, row_width, rows_per_slice, lines, error_units;
+    std::int64_t units, line, blocks, row_width, lines, error_units;
 
     explicit WgradLayout(const WgradPlan& p) {
         units = pieces(p.out_w, Isa::unit);

@@ -31,7 +31,7 @@ struct WinogradTaps {
 
 template <class Isa>
 struct WgradWinogradJob {
-    static constexpr std::int64_t SIDE = 6, POINTS = 36, TILES = WGRAD_TILES, UNITS = TILES / Isa::unit;
+    static constexpr std::int64_t SIDE = 6, POINTS = 36, TILES = WGRAD_TILES;
     static constexpr std::int64_t tile_size = Isa::rows * Isa::columns;
     using Halves = typename Vectors<Isa::lanes>::Halves;
 
