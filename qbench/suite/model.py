@@ -38,9 +38,7 @@ class Suite(Plain):
 
     def cells(self, device: str = "cpu") -> list[Cell]:
         """Every training run that can be made on ``device``, all methods of the first seed first."""
-        from qbench.suite.plan import reason_to_skip
-
-        runnable = [entry for entry in self.entries if reason_to_skip(self, entry, device) is None]
+        runnable = [entry for entry in self.entries if self.reason_to_skip(entry, device) is None]
         return [
             self._cell(seed, model, dataset, entry, device)
             for seed, model, dataset, entry in itertools.product(self.seeds, self.models, self.datasets, runnable)
@@ -49,6 +47,15 @@ class Suite(Plain):
     def measured_cells(self, device: str = "cpu") -> list[Cell]:
         """What is measured for speed and memory: each method once per model and data set, with the first seed."""
         return [cell for cell in self.cells(device) if cell.seed == self.seeds[0]] if self.measure.enabled else []
+
+    def reason_to_skip(self, entry: Entry, device: str) -> str | None:
+        """Why ``entry`` cannot be run on ``device`` in the suite's arithmetic; None where it can."""
+        recipe = entry.recipe()
+        if self.arithmetic not in recipe.arithmetics:
+            return f"offers {' and '.join(recipe.arithmetics)} arithmetic, not {self.arithmetic}"
+        if recipe.autocast == "bfloat16" and device.startswith("cuda") and not _gpu_has_bfloat16():
+            return f"'{device}' has no bfloat16 arithmetic"
+        return None
 
     def _cell(self, seed: int, model: Choice, dataset: Choice, entry: Entry, device: str) -> Cell:
         return Cell(
@@ -70,3 +77,9 @@ class Suite(Plain):
             because=entry.because,
             probes=self.probes,
         )
+
+
+def _gpu_has_bfloat16() -> bool:
+    import torch
+
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))

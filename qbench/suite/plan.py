@@ -88,21 +88,5 @@ def _planned(suite: Suite, entry: Entry, device: str) -> PlannedMethod:
         changed=method.changed(entry.options),
         train_changes=differences(suite.train, entry.train),
         because=entry.because,
-        skipped=reason_to_skip(suite, entry, device),
+        skipped=suite.reason_to_skip(entry, device),
     )
-
-
-def reason_to_skip(suite: Suite, entry: Entry, device: str) -> str | None:
-    """Why ``entry`` cannot be run on ``device`` in the suite's arithmetic; None where it can."""
-    recipe = entry.recipe()
-    if suite.arithmetic not in recipe.arithmetics:
-        return f"offers {' and '.join(recipe.arithmetics)} arithmetic, not {suite.arithmetic}"
-    if recipe.autocast == "bfloat16" and device.startswith("cuda") and not _gpu_has_bfloat16():
-        return f"'{device}' has no bfloat16 arithmetic"
-    return None
-
-
-def _gpu_has_bfloat16() -> bool:
-    import torch
-
-    return bool(torch.cuda.is_bf16_supported(including_emulation=False))

@@ -25,6 +25,7 @@ from qbench.store.manifest import new_run_id
 from qbench.suite.theory import PlannedExperiment, TheorySuite
 from qbench.theory.results import ExperimentRecord, TheoryStore, experiment_key, manifest_of
 from qbench.theory.task import FractionLine, ResultLine, Task, parse_line
+from qbench.variables import check_variables
 
 # -P: a file in the working directory must not stand in for a module of the same name.
 WORKER = (sys.executable, "-P", "-m", "qbench.theory.worker")
@@ -125,8 +126,6 @@ def run_theory(
     worker: the command of an experiment's process. Ctrl-C stops the processes, keeps what is finished and returns.
     Raises InputError for a directory, or kernels, that cannot be used.
     """
-    from qbench.variables import check_variables
-
     began = time.monotonic()
     check_variables()
     allotment = allot("cpu", jobs, threads)

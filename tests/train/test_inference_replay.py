@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from batches import batch_of
 from recorded_steps import CONFIGURATIONS
-from torch import Tensor
 
 from qbench.cell import Cell
 from qbench.train.build import BuiltCell, build_cell
@@ -17,14 +17,9 @@ from qbench.train.step import InferencePass, TrainStep
 
 MakeCell = Callable[..., Cell]
 METHODS = [*CONFIGURATIONS, ("fp32", {}), ("bf16", {})]
-BATCH, TRAINED, PASSES = 32, 4, 6
+TRAINED, PASSES = 4, 6
 UNREPLAYED = 3
 """The first pass makes what evaluation remembers, the next two are recorded."""
-
-
-def batch_of(built: BuiltCell, number: int) -> tuple[Tensor, Tensor]:
-    indices = torch.arange(number * BATCH, (number + 1) * BATCH).numpy()
-    return built.to_device(*built.dataset.train.batch(indices, None))
 
 
 def trained(cell: Cell) -> BuiltCell:

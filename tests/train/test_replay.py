@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from batches import batch_of
 from drawn_networks import DrawnNetwork
 from own_loop import UNRECORDED, Net, OwnLoop, changed_in_place, dropped, hooked, joined, recomputed
 from recorded_steps import CONFIGURATIONS
@@ -32,7 +33,6 @@ from qbench.train.step import TrainStep
 
 MakeCell = Callable[..., Cell]
 STEPS = 7
-BATCH = 32
 FOLLOWING_THE_CLOCK = [("fixed_point", {"rounding": "nearest", "norm": "renorm"})]
 METHODS = [*CONFIGURATIONS, ("fp32", {}), ("bf16", {})]
 
@@ -54,11 +54,6 @@ class Steps:
             outputs = self.built.converted.predict(batch_of(self.built, 0)[0])
         self.built.model.train()
         return [*self.built.state(), *(x for x in optimizer if isinstance(x, Tensor)), outputs]
-
-
-def batch_of(built: BuiltCell, number: int) -> tuple[Tensor, Tensor]:
-    indices = torch.arange(number * BATCH, (number + 1) * BATCH).numpy()
-    return built.to_device(*built.dataset.train.batch(indices, None))
 
 
 def train(cell: Cell, *, replays: bool) -> Steps:
