@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from bench_table import BenchTable, Row, is_tiny, require
 from kernel_race import keep_freed_memory
-from threads import threads
+from torch_settings import threads
 
 TABLE = pytest.StashKey[BenchTable]()
 SAVED = Path(__file__).parents[2] / "results" / "reference" / "bench"

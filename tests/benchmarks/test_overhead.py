@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from bench_intervals import median_interval
-from threads import threads
+from torch_settings import threads
 
 from qbench.cell import Cell
 from qbench.data import load_dataset

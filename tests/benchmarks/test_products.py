@@ -15,8 +15,8 @@ import pytest
 import torch
 from bench_table import is_tiny
 from gpu_layers import line_of
-from threads import threads
 from torch import Tensor
+from torch_settings import threads
 
 from qbench.kernels import backends, cpu
 from qbench.kernels.cpu import products

@@ -135,17 +135,6 @@ def results(implementation: Implementation, op: str, arguments: Sequence[Any]) -
     return [*outputs, *(value for value in copies if isinstance(value, Tensor))]
 
 
-@contextmanager
-def default_type(dtype: torch.dtype) -> Iterator[None]:
-    """Within the context, what PyTorch makes of floats where nothing else is said."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
-
-
 def difference(expected: Sequence[Tensor], found: Sequence[Tensor], relative: float = 0.0) -> str:
     """Where two lists of results first differ in shape, type or an element (NaN equals NaN); empty where nowhere.
 

@@ -15,8 +15,8 @@ import cpu_emulation
 import pytest
 import torch
 from kernel_matrix import Implementation, cpp_levels, difference, integers, normal, number, results
-from threads import threads
 from torch import Tensor
+from torch_settings import threads
 
 from qbench.kernels import backends, cpu
 from qbench.kernels.cpu.calls import ISA_NUMBERS

@@ -16,7 +16,7 @@ import pytest
 import torch
 from kernel_cases_products import Fill, Shape
 from kernel_matrix import Implementation, cpp_levels, difference, results
-from threads import threads
+from torch_settings import threads
 
 from qbench.kernels import backends, cpu
 from qbench.kernels.cpu import line_gradient as cpu_line_gradient

@@ -6,7 +6,8 @@ import pytest
 import torch
 from kernel_cases import CASES
 from kernel_draws import drawn
-from kernel_matrix import IMPLEMENTATIONS, Case, Implementation, default_type, difference, results
+from kernel_matrix import IMPLEMENTATIONS, Case, Implementation, difference, results
+from torch_settings import default_type
 
 from qbench.kernels import backends
 from qbench.kernels.library import SCHEMAS

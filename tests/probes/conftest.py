@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from digits_cells import digits_cell
-from threads import threads
+from torch_settings import threads
 
 from qbench.cell import Cell, ProbeChoice
 from qbench.probes import probe_names, registry

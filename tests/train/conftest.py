@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from digits_cells import digits_cell
-from threads import threads
+from torch_settings import threads
 
 from qbench.cell import Cell
 from qbench.train.settings import MeasureSettings, OptimizerSettings

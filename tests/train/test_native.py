@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from own_loop import UNRECORDED, OwnLoop, changed_in_place
-from threads import threads
+from torch_settings import threads
 
 from qbench.kernels import backends, cpu
 from qbench.kernels.cpu.calls import noting

@@ -10,8 +10,9 @@ import pytest
 import torch
 from emulated_driver import EmulatedDriver
 from kernel_draws import drawn
-from kernel_matrix import Case, default_type, results
+from kernel_matrix import Case, results
 from shim_cases import OPS, SHARED, TILES, Emulated, cases_of, expected, launcher, unaligned, wrong
+from torch_settings import default_type
 
 from qbench.kernels.cuda import encode, pooling
 from qbench.kernels.cuda.launch import Launch, driven_by

@@ -17,7 +17,7 @@ from kernel_cases_products import Fill, added, convolution, encoded, scaled
 from kernel_matrix import Case
 from mutations import MUTATIONS, Mutation
 from shim_cases import FULL, KINDS, S16, SHAPES, U8, cases_of, vectors, wrong
-from threads import threads
+from torch_settings import threads
 
 from qbench.kernels.cuda.sources import KERNELS
 
