@@ -13,7 +13,7 @@ from torch_settings import threads
 from qbench.cell import Cell
 from qbench.train.settings import MeasureSettings, OptimizerSettings
 
-# Steps that several tests share are a module beside them.
+# Steps and batches that several tests share are modules beside them.
 sys.path.insert(0, str(Path(__file__).parent))
 
 MakeCell = Callable[..., Cell]
