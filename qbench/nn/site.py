@@ -19,6 +19,7 @@ from qbench.kernels.random import Generator, Key
 from qbench.nn.deferred import defer, materialised, parted, sink_of
 from qbench.nn.gradient_sink import GradientSink, sent_in_codes
 from qbench.nn.once import differentiable_once
+from qbench.nn.order import in_order
 from qbench.nn.uncompiled import uncompiled
 from qbench.nn.views import Held
 from qbench.quant.formats import Affine, Quantizer
@@ -66,7 +67,10 @@ class Clock:
     @property
     def micro_batch(self) -> int:
         """Batches done of those whose gradients one step adds up; a training loop that adds up sets it before each
-        forward pass. Raises InputError where it is set to no number from 0 to 255."""
+        forward pass, and leaves it until behind that batch's backward pass.
+
+        Raises InputError where it is set to no number from 0 to 255.
+        """
         self.readings += 1
         return self._micro_batch
 
@@ -383,7 +387,7 @@ class _QuantizeGradient(torch.autograd.Function):
         g = ctx.sink.joined(grads[0])
         values = g.values(grads[0].shape) if isinstance(g, Pooled) else g
         if ctx.x_sink is None or not ctx.x_sink.is_wanted:
-            return ctx.site.rounded(values), None, None, None
+            return in_order(ctx.site.rounded(values)), None, None, None
         return sent_in_codes(ctx.site(values), ctx.x_sink), None, None, None
 
 
@@ -410,7 +414,7 @@ class _StraightThrough(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, site: Site) -> Tensor:
-        return site.rounded(x)
+        return in_order(site.rounded(x))
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]

@@ -16,6 +16,7 @@ from qbench.kernels.direct import direct_view, encode_direct_view
 from qbench.kernels.packing import pack_bits, unpack_bits
 from qbench.kernels.pooling import max_pool2d_direct_view, max_pool2d_view
 from qbench.kernels.random import Key
+from qbench.nn.order import in_order
 from qbench.quant.formats import Affine, Direct
 from qbench.quant.qtensor import QTensor
 from qbench.quant.quantize import code_type, random_bits
@@ -62,9 +63,12 @@ class View:
 
     def values(self, trunk: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """(values float32, their extremes [2], bits [value > 0] of a ReLU); ``trunk`` is added before the ReLU."""
+        line = (self.slope, self.offset, self.relu, trunk)
         if self.table is None:
-            return passes.affine_view(self.codes, self.slope, self.offset, self.relu, trunk)
-        return passes.level_view(self.codes, self.table, self.slope, self.offset, self.relu, trunk)
+            values, extremes, bits = passes.affine_view(self.codes, *line)
+        else:
+            values, extremes, bits = passes.level_view(self.codes, self.table, *line)
+        return in_order(values), extremes, bits
 
     def encode(self, spec: Affine, limits: Range, key: Key) -> QTensor:
         """The values as affine codes, in one pass over the codes."""
@@ -118,7 +122,8 @@ class DirectView:
 
     def values(self, trunk: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(values float32, bits [value > 0] of a ReLU); ``trunk`` is added before the ReLU."""
-        return direct_view(*self.arguments, trunk)
+        values, bits = direct_view(*self.arguments, trunk)
+        return in_order(values), bits
 
     def encode(self, spec: Direct) -> QTensor:
         """The values on a direct grid, to nearest, in one pass over ``x``."""
