@@ -20,6 +20,7 @@ from qbench.kernels.encoding import encode_affine, extremes
 from qbench.kernels.reference.line_gradient import finish
 from qbench.nn.error_line import ErrorLine
 from qbench.nn.geometry import Geometry
+from qbench.nn.order import in_order
 from qbench.quant.formats import Affine
 from qbench.quant.qtensor import QTensor
 from qbench.quant.ranges import Range, largest_magnitude
@@ -69,7 +70,7 @@ def _integers(x: QTensor) -> Operand:
 
 
 def _values(x: Tensor | QTensor) -> Tensor:
-    return x.dequantize() if isinstance(x, QTensor) else x
+    return in_order(x.dequantize()) if isinstance(x, QTensor) else x
 
 
 def _magnitude(values: Tensor) -> float:

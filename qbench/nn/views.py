@@ -161,7 +161,7 @@ class PooledView:
 
     def values(self) -> tuple[Tensor]:
         """The values, float32."""
-        return (self.view.pooled(*self.geometry)[0],)
+        return (in_order(self.view.pooled(*self.geometry)[0]),)
 
     def tensors(self) -> tuple[Tensor | None, ...]:
         """What has to be kept to rebuild it."""

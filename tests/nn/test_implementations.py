@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 
 import pytest
@@ -18,6 +19,7 @@ STEPS = 2
 CONFIGURATIONS = [
     ("banner8", {}),
     ("banner8", {"norm": "batch"}),
+    ("banner8", {"norm": "batch", "wgrad_error": "fp32"}),
     ("wageubn", {}),
     ("wageubn", {"norm": "batch", "update": "suite"}),
     ("graham", {}),
@@ -46,15 +48,20 @@ class ToOnePixel(nn.Module):
         return self.last(trunk.mean((2, 3)))  # type: ignore[no-any-return]
 
 
-def training(method: str, options: dict[str, object], channels: int) -> list[Tensor]:
-    """Gradients of some steps, and what is trained."""
-    torch.manual_seed(0)
-    converted = convert(ToOnePixel(channels), find_method(method).build(options), seed=1)
+def one_channel() -> nn.Module:
+    """For images [N, 1, 4, 4], which are both channels last and channels first."""
+    blocks = ConvNormAct(1, 8, 3), ConvNormAct(8, 1, 3), nn.MaxPool2d(3, 1, 1), ConvNormAct(1, 8, 3)
+    return nn.Sequential(nn.MaxPool2d(3, 1, 1), *blocks, nn.Flatten(), nn.Linear(8 * 16, 5))
+
+
+def training(network: nn.Module, method: str, options: dict[str, object], channels: int = 3) -> list[Tensor]:
+    """Gradients of some steps, and what is trained. channels: of the images."""
+    converted = convert(network, find_method(method).build(options), seed=1)
     optimizer = build_optimizer(converted, converted.recipe, OptimizerSettings(lr=0.05, momentum=0.9))
     found = []
     for step in range(1, STEPS + 1):
         converted.clock.step = step
-        images = torch.randn(6, 3, 4, 4, generator=torch.Generator().manual_seed(step))
+        images = torch.randn(6, channels, 4, 4, generator=torch.Generator().manual_seed(step))
         optimizer.zero_grad()
         output = converted.model(images.contiguous(memory_format=torch.channels_last))
         nn.functional.cross_entropy(output, torch.arange(6) % 5).backward()
@@ -63,13 +70,22 @@ def training(method: str, options: dict[str, object], channels: int) -> list[Ten
     return [*found, *converted.model.state_dict().values()]
 
 
-@pytest.mark.parametrize("channels", [1, 8])
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
+    "one pixel": (lambda: ToOnePixel(8), 3),
+    "one pixel and channel": (lambda: ToOnePixel(1), 3),
+    "one channel": (one_channel, 1),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize(("method", "options"), CONFIGURATIONS, ids=str)
-def test_images_of_one_pixel_train_alike(method: str, options: dict[str, object], channels: int) -> None:
-    """PyTorch's float norms and convolutions sum in the order that strides tell, also those that hold one element."""
+def test_images_without_a_layout_train_alike(method: str, options: dict[str, object], name: str) -> None:
+    """PyTorch's float norms and convolutions sum in the order that strides tell, also those of one element."""
+    build, channels = NETWORKS[name]
     results = []
     for context in (nullcontext(), backends.forced("reference")):
+        torch.manual_seed(0)
         with context:
-            results.append(training(method, options, channels))
+            results.append(training(build(), method, options, channels))
     for one, other in zip(*results, strict=True):
         assert torch.equal(one, other)
