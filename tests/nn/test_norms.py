@@ -169,3 +169,16 @@ def test_inference_with_the_last_batch_repeats_training(spec: Norm) -> None:
     trained = module(x).detach()
     module.eval()
     assert torch.allclose(module(x), trained, atol=1e-5)  # one multiplication in another order
+
+
+@pytest.mark.parametrize("value", [0.1, 0.7, -3.3])
+@pytest.mark.parametrize("rows", [3, 45, 100])
+def test_a_channel_of_one_value_passes_no_more_than_the_centred_gradient(rows: int, value: float) -> None:
+    """Whose mean in float32 may differ from the value by a rounding, which is no deviation."""
+    norm = build_norm(nn.BatchNorm1d(1), DirectNorm(), "norm", Clock())
+    x = torch.full((rows, 1), value, requires_grad=True)
+    gradient = torch.rand(rows, 1, generator=torch.Generator().manual_seed(0))
+    norm(x).backward(gradient)
+    expected = (gradient - gradient.mean()) * 2.0**15  # 1 / eps
+    assert x.grad is not None
+    assert torch.allclose(x.grad, expected, rtol=0, atol=0.05)  # float32: of up to 2^15

@@ -54,6 +54,10 @@ class DirectBatchNorm(BatchStatistics):
         return from_rows(scaled_and_shifted(normalised, weight, bias), x)
 
 
+ROUNDING = 2.0**-20
+"""Deviations up to this part of the mean are roundings of the float32 mean, eight of its last places."""
+
+
 class _DirectNorm(torch.autograd.Function):
     """With z the unquantised normalised value, s the scale in use, m and d the exact mean and deviation, g = gamma dy:
     dx = (g - mean(g) - (x - m) / d * mean(g z)) / s. A constant channel (d = 0) has no third term."""
@@ -68,13 +72,14 @@ class _DirectNorm(torch.autograd.Function):
         inverse = 1 / (through(norm.deviation_site, deviation) + norm.eps)
         normalised = through(norm.normalised_site, (rows - mean_used) * inverse)
         ctx.norm = norm
-        ctx.save_for_backward(rows, mean_used, inverse, deviation, mean - mean_used, weight)
+        over_deviation = torch.where(deviation > mean.abs() * ROUNDING, 1 / deviation, 0.0)
+        ctx.save_for_backward(rows, mean_used, inverse, over_deviation, mean - mean_used, weight)
         return filled(torch.addcmul(bias, normalised, weight), x)
 
     @staticmethod
     @differentiable_once
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
-        rows, mean_used, inverse, deviation, shift, weight = ctx.saved_tensors
+        rows, mean_used, inverse, over_deviation, shift, weight = ctx.saved_tensors
         # Both follow from what is kept, by the same operations as in the forward pass.
         z = (rows - mean_used) * inverse
         normalised = through(ctx.norm.normalised_site, z)
@@ -82,7 +87,6 @@ class _DirectNorm(torch.autograd.Function):
         count = dy.shape[0]
         grad_weight, grad_bias = (dy * normalised).sum(0), dy.sum(0)
         # (x - m) / d = z * s / d - (m - m_used) / d, written with the saved z.
-        over_deviation = torch.where(deviation > 0, 1 / deviation, 0.0)
         pull = (dy * z).sum(0) / count * over_deviation
         centred = dy - grad_bias / count
         dx = (centred - z * (pull / inverse) + shift * pull) * (weight * inverse)
