@@ -39,8 +39,21 @@ def pair(value: Pair, name: str, smallest: int) -> list[int]:
 
 
 def dense(x: Tensor) -> Tensor:
-    """``x`` as the kernels read it: channels-last with four dimensions, row-major otherwise; copied only if needed."""
-    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x.contiguous()
+    """``x`` as the kernels read it: channels-last with four dimensions, row-major otherwise; copied only if needed.
+
+    An image's dimensions of size 1 leave their strides open. They are set too, and with them those of the results: by
+    them PyTorch's float convolutions and batch norms choose the order of their sums.
+    """
+    if x.dim() != 4:
+        return x.contiguous()
+    x = x.contiguous(memory_format=torch.channels_last)
+    return x.as_strided(x.shape, channels_last_strides(x)) if 1 in x.shape else x
+
+
+def channels_last_strides(x: Tensor) -> tuple[int, int, int, int]:
+    """Of an image of the shape of ``x``."""
+    _, c, h, w = x.shape
+    return h * w * c, 1, w * c, c
 
 
 def require_dense(x: Tensor, name: str) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qbench.kernels.checks import dense
 from qbench.kernels.reference import line_gradient
 from qbench.kernels.reference import products as reference
 
@@ -40,7 +41,7 @@ def conv2d(
     filters = reference.by_group(w, groups).flatten(2).transpose(1, 2)
     rows = _by_group(columns, x_zero, filters, w_zero)
     y = reference.image_of_rows(rows, x.shape[0], size)
-    return y.to(reference.sum_type(wide), memory_format=torch.channels_last)
+    return dense(y.to(reference.sum_type(wide)))
 
 
 def conv2d_input_grad(
@@ -65,7 +66,7 @@ def conv2d_input_grad(
     for r, s, window in reference.windows(image, w.shape, size, stride, dilation):
         window.add_(reference.image_of_rows(columns[..., r, s], n, size))
     inside = image[:, :, padding[0] : padding[0] + height, padding[1] : padding[1] + width]
-    return inside.to(reference.sum_type(wide)).contiguous(memory_format=torch.channels_last)
+    return dense(inside.to(reference.sum_type(wide)))
 
 
 def conv2d_weight_grad(
@@ -85,7 +86,7 @@ def conv2d_weight_grad(
     columns = _columns(x, x_zero, weight_shape, size, (stride, padding, dilation, groups))
     errors = reference.rows_by_group(e, groups).transpose(1, 2)
     grad = _by_group(errors, e_zero, columns, x_zero).view(tuple(weight_shape))
-    return grad.to(reference.sum_type(wide)).contiguous(memory_format=torch.channels_last)
+    return dense(grad.to(reference.sum_type(wide)))
 
 
 def matmul(a: Tensor, a_zero: Tensor | None, b: Tensor, b_zero: Tensor | None, wide: bool) -> Tensor:

@@ -12,7 +12,6 @@ from qbench.kernels import passes
 from qbench.nn.gradient_sink import is_scaled, joined_codes
 from qbench.nn.kept import keep, kept
 from qbench.nn.once import differentiable_once
-from qbench.nn.order import in_order
 from qbench.nn.site import GradientSite, Known, Site, ValueSite, apply_function, shares_grid
 from qbench.quant.formats import Quantizer
 from qbench.quant.qtensor import QTensor
@@ -122,17 +121,16 @@ class _RectifiedEnd(torch.autograd.Function):
         value, found.extremes, mask = passes.rectify(y, trunk)
         ctx.norm_error, ctx.branch_error = gradient_site(end.parts.norm_error), gradient_site(end.parts.branch_error)
         keep(ctx, [], [mask])
-        return in_order(end.rounded(value, found))
+        return end.rounded(value, found)
 
     @staticmethod
     @differentiable_once
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         _, (mask,) = kept(ctx)
         g, extremes = masked(grads[0], mask, ctx.branch_error)
-        g = in_order(g)
         grad_trunk, site = g if ctx.needs_input_grad[1] else None, ctx.norm_error
         if site is not None and (site.is_observed or not is_rounded_by(ctx.branch_error, site)):
-            g = in_order(site.rounded(g, extremes))
+            g = site.rounded(g, extremes)
         return g, grad_trunk, None, None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Self, cast
 
 import torch
@@ -11,18 +10,11 @@ from torch import Tensor, nn
 
 from qbench.kernels.checks import dense
 from qbench.kernels.packing import MOST_BITS
-from qbench.nn.order import in_order
 from qbench.nn.packing import Packing, packing_of
 from qbench.quant.formats import Float, Quantizer
 from qbench.quant.qtensor import QTensor
 
 BUFFERS = ("weight_codes", "weight_scale", "weight_zero", "weight_table")
-
-
-def weight_in_order(weight: QTensor) -> QTensor:
-    """``weight`` with its codes :func:`~qbench.nn.order.in_order`."""
-    codes = in_order(weight.codes)
-    return weight if codes is weight.codes else replace(weight, codes=codes)
 
 
 class _Deliver(torch.autograd.Function):
@@ -71,7 +63,7 @@ class CodedWeight(nn.Module):
             return None
         if self._packing is not None:
             codes = self._packing.unpack(codes, self.weight.shape, getattr(torch, spec.code_dtype))
-        return weight_in_order(QTensor(codes, self.weight_scale, self.weight_zero, spec, self.weight_table))
+        return QTensor(codes, self.weight_scale, self.weight_zero, spec, self.weight_table)
 
     @property
     def in_graph(self) -> Tensor:
@@ -84,7 +76,7 @@ class CodedWeight(nn.Module):
     def receive(self, gradient: Tensor) -> None:
         """Add ``gradient`` (float32 of the weight's shape) to the parameter's ``grad``, which is dense, whatever made
         it: sums over it, as the norm that gradients are clipped by, depend on its memory layout."""
-        gradient = in_order(gradient)
+        gradient = dense(gradient)
         self.weight.grad = gradient if self.weight.grad is None else self.weight.grad + gradient
 
     @torch.no_grad()
@@ -92,7 +84,7 @@ class CodedWeight(nn.Module):
         """Make ``master`` (of the weight's shape) the weight, for an update rule to change in place."""
         assert master.codes.shape == self.weight.shape, (master.codes.shape, self.weight.shape)
         self.is_frozen, self._packing = False, None
-        self._hold(master, in_order(master.codes))
+        self._hold(master, dense(master.codes))
 
     @torch.no_grad()
     def freeze(self, weight: QTensor) -> None:

@@ -16,7 +16,7 @@ from qbench.kernels.checks import require_type
 from qbench.kernels.encoding import extremes
 from qbench.nn import integer, simulated
 from qbench.nn.between import Between
-from qbench.nn.coded import CodedWeight, weight_in_order
+from qbench.nn.coded import CodedWeight
 from qbench.nn.deferred import materialised, parted, sink_of
 from qbench.nn.eligible import padding_of
 from qbench.nn.error_line import ErrorLine
@@ -24,7 +24,6 @@ from qbench.nn.geometry import Geometry
 from qbench.nn.gradient_sink import GradientSink, sent
 from qbench.nn.kept import Operand, Quantized, Recomputed, Reencoded, keep, kept, operand, release
 from qbench.nn.once import differentiable_once
-from qbench.nn.order import in_order
 from qbench.nn.remembered import Remembered, count_step
 from qbench.nn.site import (
     Clock,
@@ -94,19 +93,18 @@ class ConvProduct:
         return FUNCTIONS[self.arithmetic]
 
     def forward(self, x: Value, weight: Value) -> Tensor:
-        return in_order(self.functions.conv(x, weight, self.geometry))
+        return self.functions.conv(x, weight, self.geometry)
 
     def forward_with_extremes(self, x: QTensor, weight: QTensor) -> tuple[Tensor, Tensor]:
         """As ``forward``, with the smallest and largest result, float32 [2]."""
-        y, ends = self.functions.conv_with_extremes(x, weight, self.geometry)
-        return in_order(y), ends
+        return self.functions.conv_with_extremes(x, weight, self.geometry)
 
     def forward_encoded(self, x: Value, weight: Value, spec: Affine, limits: Range) -> QTensor:
         """The result as codes of a range known beforehand, rounded to nearest."""
         return self.functions.conv_encoded(x, weight, self.geometry, spec, limits)
 
     def input_grad(self, error: Value, weight: Value, shape: torch.Size) -> Tensor:
-        return in_order(self.functions.conv_input_grad(error, weight, shape, self.geometry))
+        return self.functions.conv_input_grad(error, weight, shape, self.geometry)
 
     def add_input_grad_(self, total: Tensor, error: Value, weight: Value) -> None:
         """``total``, dense in channels-last memory, plus the gradient of its shape."""
@@ -251,18 +249,18 @@ class QuantizedLayer(CodedWeight):
         if site is None or (not self.training and self.inference_weight == "float"):
             return weight()
         if not self.training and self.inference_weight == "ensemble":
-            return weight_in_order(site.draw(weight()))
+            return site.draw(weight())
         if self.training or site.watcher is not None:
-            return weight_in_order(cast(QTensor, site(weight())))
+            return cast(QTensor, site(weight()))
         sources = (self.weight, *self.weight_buffers(), *site.buffers())
-        return self._evaluated.get(sources, lambda: weight_in_order(cast(QTensor, site(weight()))))
+        return self._evaluated.get(sources, lambda: cast(QTensor, site(weight())))
 
     def weight_operand(self, weight: Tensor, encoded: Value) -> Operand:
         """The weight as it is kept for backward. weight: the parameter, encoded: what :meth:`encode_weight` gave."""
         site = self.weight_site
         if site is None or self.master is not None or not is_worth_repeating(site, encoded):
             return operand(encoded)
-        return Reencoded(weight, lambda values: weight_in_order(site.encode_again(values)))
+        return Reencoded(weight, site.encode_again)
 
     def input_operand(self, x: Tensor, view: Source | None, encoded: Operand) -> Operand:
         """The activation as it is kept for backward. encoded: what :meth:`encode_activation` gave for ``x`` and

@@ -12,7 +12,6 @@ from qbench.nn.deferred import defer, is_deferred, materialised, token_of
 from qbench.nn.gradient_sink import GradientSink, placeholder
 from qbench.nn.kept import Recomputed, keep, kept
 from qbench.nn.once import differentiable_once
-from qbench.nn.order import in_order
 from qbench.nn.site import apply_function
 from qbench.nn.uncompiled import uncompiled
 from qbench.nn.views import AnyView, Held, PooledView, stored, stored_codes
@@ -55,14 +54,14 @@ class _MaxPool(torch.autograd.Function):
         ctx.shape, ctx.geometry, ctx.out_shape = x.shape, geometry, y.shape
         ctx.bits = place_bits(geometry[0])
         ctx.save_for_backward(stored(window, ctx.bits))
-        return in_order(y)
+        return y
 
     @staticmethod
     @differentiable_once
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (kept_places,) = ctx.saved_tensors
         window = stored_codes(kept_places, ctx.bits, ctx.out_shape)
-        return in_order(Pooled(grads[0], window, *ctx.geometry).values(ctx.shape)), None, None, None
+        return Pooled(grads[0], window, *ctx.geometry).values(ctx.shape), None, None, None
 
 
 class _ViewMaxPool(torch.autograd.Function):
@@ -91,7 +90,7 @@ class _ViewMaxPool(torch.autograd.Function):
         pooled = Pooled(ctx.sink.joined(grads[0]), places, *geometry)
         if ctx.x_sink is not None and ctx.x_sink.is_wanted:
             return ctx.x_sink.leave(pooled, ctx.shape), *[None] * 7
-        return in_order(pooled.values(ctx.shape)), *[None] * 7
+        return pooled.values(ctx.shape), *[None] * 7
 
 
 def place_bits(kernel: tuple[int, int]) -> int:

@@ -15,12 +15,12 @@ from typing import TypeGuard
 import torch
 from torch import Tensor
 
+from qbench.kernels.checks import channels_last_strides
 from qbench.kernels.constants import constant
 from qbench.kernels.encoding import encode_affine, extremes
 from qbench.kernels.reference.line_gradient import finish
 from qbench.nn.error_line import ErrorLine
 from qbench.nn.geometry import Geometry
-from qbench.nn.order import in_order
 from qbench.quant.formats import Affine
 from qbench.quant.qtensor import QTensor
 from qbench.quant.ranges import Range, largest_magnitude
@@ -70,7 +70,7 @@ def _integers(x: QTensor) -> Operand:
 
 
 def _values(x: Tensor | QTensor) -> Tensor:
-    return in_order(x.dequantize()) if isinstance(x, QTensor) else x
+    return x.dequantize() if isinstance(x, QTensor) else x
 
 
 def _magnitude(values: Tensor) -> float:
@@ -146,12 +146,24 @@ def _largest_norm(values: Tensor, dims: tuple[int, ...]) -> float:
 
 
 def _rescale(y: Tensor, *scales: Tensor | None) -> Tensor:
-    """Apply the outer scales, in float32, in a fixed order."""
+    """The product ``y`` times the outer scales, in float32, in a fixed order; dense in memory."""
     y = y.float()
     for scale in scales:
         if scale is not None:
             y = y * scale
-    return y
+    return _in_order(y)
+
+
+def _in_order(y: Tensor) -> Tensor:
+    """``y``, which nobody else holds, in the memory layout of the kernels' results: see
+    :func:`~qbench.kernels.checks.dense`.
+
+    A view with other strides would not do: what arises in the backward pass is added up in place only where it is none.
+    """
+    if y.dim() != 4:
+        return y
+    y = y.contiguous(memory_format=torch.channels_last)
+    return y.as_strided_(y.shape, channels_last_strides(y)) if 1 in y.shape else y
 
 
 def conv(x: Tensor | QTensor, weight: Tensor | QTensor, geometry: Geometry) -> Tensor:

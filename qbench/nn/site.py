@@ -19,7 +19,6 @@ from qbench.kernels.random import Generator, Key
 from qbench.nn.deferred import defer, materialised, parted, sink_of
 from qbench.nn.gradient_sink import GradientSink, sent_in_codes
 from qbench.nn.once import differentiable_once
-from qbench.nn.order import in_order
 from qbench.nn.uncompiled import uncompiled
 from qbench.nn.views import Held
 from qbench.quant.formats import Affine, Quantizer
@@ -387,7 +386,7 @@ class _QuantizeGradient(torch.autograd.Function):
         g = ctx.sink.joined(grads[0])
         values = g.values(grads[0].shape) if isinstance(g, Pooled) else g
         if ctx.x_sink is None or not ctx.x_sink.is_wanted:
-            return in_order(ctx.site.rounded(values)), None, None, None
+            return ctx.site.rounded(values), None, None, None
         return sent_in_codes(ctx.site(values), ctx.x_sink), None, None, None
 
 
@@ -414,7 +413,7 @@ class _StraightThrough(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, site: Site) -> Tensor:
-        return in_order(site.rounded(x))
+        return site.rounded(x)
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]

@@ -16,7 +16,6 @@ from qbench.kernels.direct import direct_view, encode_direct_view
 from qbench.kernels.packing import pack_bits, unpack_bits
 from qbench.kernels.pooling import max_pool2d_direct_view, max_pool2d_view
 from qbench.kernels.random import Key
-from qbench.nn.order import in_order
 from qbench.quant.formats import Affine, Direct
 from qbench.quant.qtensor import QTensor
 from qbench.quant.quantize import code_type, random_bits
@@ -68,7 +67,7 @@ class View:
             values, extremes, bits = passes.affine_view(self.codes, *line)
         else:
             values, extremes, bits = passes.level_view(self.codes, self.table, *line)
-        return in_order(values), extremes, bits
+        return values, extremes, bits
 
     def encode(self, spec: Affine, limits: Range, key: Key) -> QTensor:
         """The values as affine codes, in one pass over the codes."""
@@ -123,7 +122,7 @@ class DirectView:
     def values(self, trunk: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(values float32, bits [value > 0] of a ReLU); ``trunk`` is added before the ReLU."""
         values, bits = direct_view(*self.arguments, trunk)
-        return in_order(values), bits
+        return values, bits
 
     def encode(self, spec: Direct) -> QTensor:
         """The values on a direct grid, to nearest, in one pass over ``x``."""
@@ -161,7 +160,7 @@ class PooledView:
 
     def values(self) -> tuple[Tensor]:
         """The values, float32."""
-        return (in_order(self.view.pooled(*self.geometry)[0]),)
+        return (self.view.pooled(*self.geometry)[0],)
 
     def tensors(self) -> tuple[Tensor | None, ...]:
         """What has to be kept to rebuild it."""

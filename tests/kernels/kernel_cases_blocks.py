@@ -13,6 +13,7 @@ from kernel_cases_range_norm import CONSTANT, SHAPES, codes_of, per_channel
 from kernel_matrix import Case, integers, normal, number
 from torch import Tensor
 
+from qbench.kernels.checks import dense
 from qbench.kernels.reference import passes, pooling
 
 KEYS = {"nearest": None, "philox": [11, 12, 13, 0], "hash": [11, 12, 13, 1]}
@@ -28,8 +29,7 @@ POOLED = {
 
 
 def image(shape: tuple[int, ...], seed: int) -> Tensor:
-    x = normal(shape, seed=seed)
-    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
+    return dense(normal(shape, seed=seed))
 
 
 def spoiled(shape: tuple[int, ...], seed: int, value: float) -> Tensor:

@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from kernel_cases_encoding import with_values
 from kernel_cases_passes import SHAPES
-from kernel_matrix import Case, image, integers, normal, number
+from kernel_matrix import Case, integers, normal, number
 from torch import Tensor
+
+from qbench.kernels.checks import dense
 
 SCALE, TOP = 2.0**-7, 127.0
 LIMIT = TOP * SCALE
@@ -27,7 +29,7 @@ def values(shape: tuple[int, ...], fill: str) -> Tensor:
     """edges: every value, times the inverse, is a multiple of half a step, and many lie at 0 and at the limits."""
     y = normal(shape, seed=111) * 3
     if fill == "edges":
-        y = image((y * INVERSE / SCALE * 2).round() * SCALE / 2 / INVERSE)
+        y = dense((y * INVERSE / SCALE * 2).round() * SCALE / 2 / INVERSE)
         chosen = (LIMIT, -LIMIT, 0.0, -0.0, LIMIT + SCALE / 4, -LIMIT - SCALE / 4, 2.0**-140, -(2.0**-140))
         return with_values(y, *(value / INVERSE for value in chosen)) if y.numel() > len(chosen) else y
     if fill == "zeros":

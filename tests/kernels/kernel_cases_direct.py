@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from kernel_cases_encoding import with_values
 from kernel_cases_passes import POOLS, SHAPES, SUMS_TOLERANCE
-from kernel_matrix import Case, image, integers, normal, number
+from kernel_matrix import Case, integers, normal, number
 from torch import Tensor
+
+from qbench.kernels.checks import dense
 
 UNIT, TOP = 2.0**7, 2.0**15 - 1
 GRIDS = [2.0**15, 2.0**24, 2.0**15, 2.0**24, 2.0**7, 2.0**15 - 1]
@@ -29,7 +31,7 @@ def values(shape: tuple[int, ...], fill: str) -> Tensor:
     """ties: every second value lies between two steps of the grid, where mean is 0 and the inverse 1."""
     x = normal(shape, seed=81)
     if fill == "ties":
-        x = image((x * 2 * UNIT).round() / (2 * UNIT))
+        x = dense((x * 2 * UNIT).round() / (2 * UNIT))
     if fill == "constant" and shape[1]:
         x[:, 0] = 0.1
     if fill == "zeros":

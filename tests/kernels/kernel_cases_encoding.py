@@ -10,9 +10,10 @@ from itertools import product
 from typing import Any
 
 import torch
-from kernel_matrix import Case, generator, image, integers, normal, number
+from kernel_matrix import Case, generator, integers, normal, number
 from torch import Tensor
 
+from qbench.kernels.checks import dense
 from qbench.kernels.random import FRACTION_BITS, Key, random_words
 from qbench.kernels.reference.encode import extremes
 
@@ -42,7 +43,7 @@ def with_values(x: Tensor, *values: float) -> Tensor:
     places = torch.linspace(1, flat.numel() - 2, len(values)).long()
     flat[places] = torch.tensor(values)
     return (
-        image(flat.view(x.shape[0], *x.shape[2:], x.shape[1]).permute(0, 3, 1, 2))
+        dense(flat.view(x.shape[0], *x.shape[2:], x.shape[1]).permute(0, 3, 1, 2))
         if x.dim() == 4
         else flat.view(x.shape)
     )
@@ -56,13 +57,13 @@ INPUTS: dict[str, Callable[[], Tensor]] = {
     "ties": halves,
     "all-positive": lambda: normal((133,), seed=4).abs() + 1,
     "all-negative": lambda: -normal((133,), seed=4).abs() - 1,
-    "zeros": lambda: image(torch.zeros(2, 3, 5, 5)),
+    "zeros": lambda: dense(torch.zeros(2, 3, 5, 5)),
     "negative-zeros": lambda: -torch.zeros(19),
     "constant": lambda: torch.full((77,), 0.7),
     "one-element": lambda: number(-1.3).view(1),
     "no-dimensions": lambda: number(2.6),
     "empty": lambda: torch.zeros(0),
-    "empty-4d": lambda: image(torch.zeros(2, 0, 3, 3)),
+    "empty-4d": lambda: dense(torch.zeros(2, 0, 3, 3)),
     "subnormal": lambda: normal((65,), seed=5) * 2.0**-140,
     "tiny": lambda: normal((65,), seed=6) * 2.0**-120,
     "huge": lambda: torch.cat([normal((65,), seed=7) * 1e38, number(3.4e38).view(1), number(-3.4e38).view(1)]),
@@ -318,7 +319,7 @@ def decoded(shape: tuple[int, ...], dtype: torch.dtype, zero: float | None) -> t
 
 def looked_up(shape: tuple[int, ...], size: int) -> tuple[Any, ...]:
     codes = torch.randint(0, size, shape, generator=generator()).to(torch.uint8)
-    return image(codes), normal((size,), seed=11)
+    return dense(codes), normal((size,), seed=11)
 
 
 def levels(name: str, count: int) -> tuple[Any, ...]:

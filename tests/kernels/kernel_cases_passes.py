@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 from kernel_cases_encoding import KEYS, with_range, with_values
-from kernel_matrix import Case, generator, image, integers, normal, number
+from kernel_matrix import Case, generator, integers, normal, number
 from torch import Tensor
 
+from qbench.kernels.checks import dense
 from qbench.kernels.reference import passes as reference
 from qbench.kernels.reference.encode import extremes
 from qbench.kernels.reference.packing import pack_bits
@@ -54,7 +55,7 @@ def statistics(shape: tuple[int, ...], fill: int | None, chunks: int) -> tuple[A
 
 def few_codes(shape: tuple[int, ...], chunks: int) -> tuple[Any, ...]:
     """Extremes are attained by many rows."""
-    return image((integers(shape, torch.uint8, seed=20) & 3) + 120), chunks
+    return dense((integers(shape, torch.uint8, seed=20) & 3) + 120), chunks
 
 
 def extremes_of_view(shape: tuple[int, ...], relu: bool, points: bool) -> tuple[Any, ...]:
@@ -114,7 +115,7 @@ def table_of(size: int) -> Tensor:
 
 
 def levels(shape: tuple[int, ...], relu: bool, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor, bool]:
-    codes = image(torch.randint(0, size, shape, generator=generator(27)).to(torch.uint8))
+    codes = dense(torch.randint(0, size, shape, generator=generator(27)).to(torch.uint8))
     return codes, table_of(size), channels(shape, 28), channels(shape, 29) * 0.3, relu
 
 
@@ -198,11 +199,11 @@ def _statistics() -> Iterator[Case]:
         yield Case(
             "moments",
             f"{label}-far-from-0",
-            partial(lambda s: (image(normal(s, seed=40) + 1000),), shape),
+            partial(lambda s: (dense(normal(s, seed=40) + 1000),), shape),
             SUMS_TOLERANCE,
         )
         yield Case(
-            "moments", f"{label}-constant", partial(lambda s: (image(torch.full(s, 0.1)),), shape), SUMS_TOLERANCE
+            "moments", f"{label}-constant", partial(lambda s: (dense(torch.full(s, 0.1)),), shape), SUMS_TOLERANCE
         )
     yield Case("moments", "nan", lambda: (with_values(normal((4, 5, 6, 7)), math.nan, math.inf),), SUMS_TOLERANCE)
 
@@ -351,7 +352,7 @@ PACKED_SHAPES = {"1": (1,), "7": (7,), "1021": (1021,), "4d": (3, 5, 7, 2), "lar
 
 
 def packable(shape: tuple[int, ...], bits: int) -> Tensor:
-    return image(torch.randint(0, 2**bits, shape, generator=generator(50)).to(torch.uint8))
+    return dense(torch.randint(0, 2**bits, shape, generator=generator(50)).to(torch.uint8))
 
 
 def _packing() -> Iterator[Case]:
@@ -381,7 +382,7 @@ def pooled(name: str, fill: str) -> tuple[Any, ...]:
     shape, *geometry = POOLS[name]
     x = normal(shape, seed=51)
     if fill == "equal":
-        x = image((x * 2).round())
+        x = dense((x * 2).round())
     if fill == "negative-infinity":
         x = torch.full_like(x, -math.inf)
     if fill == "not-finite" and x.numel():
@@ -400,12 +401,12 @@ def pooled_view(shape: tuple[int, ...], relu: bool, entries: int | None, kind: s
     make values of different codes equal, infinite or NaN, or a table in no order, or in order but for the first two,
     the only ones that occur."""
     codes, slope, offset, _ = view(shape, relu)
-    codes = codes if entries in (None, 256) else image(codes % entries)
+    codes = codes if entries in (None, 256) else dense(codes % entries)
     table = None if entries is None else normal((entries,), seed=53)
     if table is not None and kind != "unordered":
         table = table.sort().values
     if table is not None and kind == "first-swapped":
-        codes, table[:2] = image(codes % 2), table[:2].flip(0)
+        codes, table[:2] = dense(codes % 2), table[:2].flip(0)
     if kind in POISONED_LINES:
         slope[::2], offset[::2] = POISONED_LINES[kind]
     return codes, table, slope, offset, relu

@@ -10,8 +10,10 @@ from typing import Any
 
 import torch
 from kernel_cases_encoding import DRAWN, HASH, PHILOX, at_the_draw, with_values
-from kernel_matrix import Case, generator, image, integers, normal, number
+from kernel_matrix import Case, generator, integers, normal, number
 from torch import Tensor
+
+from qbench.kernels.checks import dense
 
 SHAPES = {"4d": (8, 5, 3, 3), "2d": (33, 31), "large": (48, 32, 5, 5), "one": (1,), "empty": (0, 3)}
 ROUNDINGS: dict[str, tuple[str, list[int] | None]] = {
@@ -117,8 +119,8 @@ def momentum(
     gradient = normal(shape, seed=62) * factor
     if values:
         gradient = with_values(gradient, *values)
-    weight = image(torch.randint(-(2**23), 2**23, shape, generator=generator(65)).int())
-    accumulator = image(torch.randint(-700, 701, shape, generator=generator(66)).int())
+    weight = dense(torch.randint(-(2**23), 2**23, shape, generator=generator(65)).int())
+    accumulator = dense(torch.randint(-700, 701, shape, generator=generator(66)).int())
     return weight, accumulator, number(2.0**-23), gradient, decay, levels, 1, lr_code, limit, key
 
 

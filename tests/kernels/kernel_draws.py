@@ -43,10 +43,13 @@ Drawn = tuple[str, tuple[Any, ...], float]
 
 
 def shape_of(draw: Random) -> tuple[int, ...]:
-    """Two or four dimensions."""
+    """Two or four dimensions; images of one channel or one pixel often: nothing else decides their memory layout."""
     if draw.random() < 0.3:
         return 4 * draw.randint(1, 20) - draw.randint(0, 3), draw.choice(WIDTHS)
-    return draw.randint(1, 5), draw.choice(WIDTHS), draw.randint(1, 12), draw.randint(1, 12)
+    channels, size = draw.choice(WIDTHS), (draw.randint(1, 12), draw.randint(1, 12))
+    if draw.random() < 0.2:
+        channels, size = draw.choice(((1, size), (channels, (1, 1))))
+    return draw.randint(1, 5), channels, *size
 
 
 def pooling_of(draw: Random) -> tuple[tuple[int, ...], list[int], list[int], list[int]]:

@@ -29,6 +29,7 @@ from qbench.kernels import (
     products,
     updates,
 )
+from qbench.kernels.checks import dense
 from qbench.kernels.library import SCHEMAS
 from qbench.kernels.random import counted
 
@@ -130,9 +131,14 @@ def results(implementation: Implementation, op: str, arguments: Sequence[Any]) -
         returned = function(*copies)
     outputs = [] if returned is None else [returned] if isinstance(returned, Tensor) else list(returned)
     for output in outputs:
-        layout = torch.channels_last if output.dim() == 4 else torch.contiguous_format
-        assert not output.numel() or output.is_contiguous(memory_format=layout), (output.shape, output.stride())
+        assert not output.numel() or output.stride() == strides_of(output.shape), (output.shape, output.stride())
     return [*outputs, *(value for value in copies if isinstance(value, Tensor))]
+
+
+def strides_of(shape: torch.Size) -> tuple[int, ...]:
+    """Those of a result of that shape, to the last one, though dimensions of size 1 would leave theirs open."""
+    layout = torch.channels_last if len(shape) == 4 else torch.contiguous_format
+    return torch.empty(shape, memory_format=layout, device="meta").stride()
 
 
 def difference(expected: Sequence[Tensor], found: Sequence[Tensor], relative: float = 0.0) -> str:
@@ -162,11 +168,6 @@ def same(wanted: Tensor, got: Tensor, relative: float) -> Tensor:
     return equal | ((wanted - got).abs() <= relative * wanted.nan_to_num(0, 0, 0).abs().max())
 
 
-def image(x: Tensor) -> Tensor:
-    """Dense memory, as the operators take it."""
-    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x.contiguous()
-
-
 def spaced(x: Tensor) -> Tensor:
     """Every second element of its memory; the others would be taken for an error."""
     return torch.stack([x, torch.full_like(x, 99)], -1)[..., 0]
@@ -188,15 +189,15 @@ Filling = int | tuple[int, ...] | None
 def integers(shape: Sequence[int], dtype: torch.dtype, value: Filling = None, seed: int = 0) -> Tensor:
     """Of the given shape and type, dense."""
     if isinstance(value, int):
-        return image(torch.full(tuple(shape), value, dtype=dtype))
+        return dense(torch.full(tuple(shape), value, dtype=dtype))
     limits = torch.iinfo(dtype)
     low, high = (limits.min, limits.max + 1) if value is None else (0, len(value))
     drawn = torch.randint(low, high, tuple(shape), generator=generator(seed))
-    return image((drawn if value is None else torch.tensor(value)[drawn]).to(dtype))
+    return dense((drawn if value is None else torch.tensor(value)[drawn]).to(dtype))
 
 
 def normal(shape: Sequence[int], seed: int = 0, scale: float = 1.0) -> Tensor:
-    return image(torch.randn(tuple(shape), generator=generator(seed)) * scale)
+    return dense(torch.randn(tuple(shape), generator=generator(seed)) * scale)
 
 
 def number(value: float) -> Tensor:

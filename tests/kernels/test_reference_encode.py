@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 from kernel_cases_encoding import HASH, KEYS, PHILOX, halves
-from kernel_matrix import image, normal, number
+from kernel_matrix import normal, number
 from torch import Tensor
 
+from qbench.kernels.checks import dense
 from qbench.kernels.random import Key, counted, random_words
 from qbench.kernels.reference import encode, packing
 
@@ -201,7 +202,7 @@ def test_decode_rounds_twice() -> None:
 @pytest.mark.parametrize("bits", [1, 2, 3, 4])
 @pytest.mark.parametrize("shape", [(0,), (1,), (29,), (2, 3, 5, 4)], ids=str)
 def test_packed_bits_are_numpys(bits: int, shape: tuple[int, ...]) -> None:
-    codes = image(torch.randint(0, 2**bits, shape).to(torch.uint8))
+    codes = dense(torch.randint(0, 2**bits, shape).to(torch.uint8))
     in_order = counted(codes).flatten().numpy()
     planes = np.unpackbits(in_order[:, None], axis=1, bitorder="little", count=bits)
     expected = np.packbits(planes.flatten(), bitorder="little")

@@ -11,9 +11,10 @@ import torch
 from kernel_cases_encoding import PHILOX
 from kernel_cases_passes import POOLS, levels, pooled, view
 from kernel_cases_updates import momentum, sgd
-from kernel_matrix import generator, image, integers, normal, number, rows_of
+from kernel_matrix import generator, integers, normal, number, rows_of
 from torch import Tensor
 
+from qbench.kernels.checks import dense
 from qbench.kernels.random import Key, counted, random_words
 from qbench.kernels.reference import encode, packing, passes, pooling, updates
 
@@ -22,7 +23,7 @@ SHAPE = (3, 4, 5, 2)
 
 @pytest.mark.parametrize("chunks", [1, 2, 5, 15])
 def test_chunk_statistics_are_numpys(chunks: int) -> None:
-    codes = image(torch.randint(100, 106, SHAPE, generator=generator()).to(torch.uint8))
+    codes = dense(torch.randint(100, 106, SHAPE, generator=generator()).to(torch.uint8))
     rows = rows_of(codes).astype(np.int64)
     sums, lows, highs, low_at, high_at = passes.chunk_statistics(codes, chunks)
     parts = rows.reshape(chunks, -1, 4)
@@ -56,7 +57,7 @@ def test_replaced_elements_are_encoded_in_place_of_the_view() -> None:
     at, values = torch.tensor([0, 17, 119]), torch.tensor([3.0, -2.0, 0.5])
     expected = values_of(codes, slope, offset).flatten()
     expected[at.numpy()] = values.numpy()
-    x = image(torch.from_numpy(expected).view(3, 5, 2, 4).permute(0, 3, 1, 2))
+    x = dense(torch.from_numpy(expected).view(3, 5, 2, 4).permute(0, 3, 1, 2))
     low, high = encode.extremes(x)
     assert torch.equal(passes.view_extremes(codes, slope, offset, relu, at, values), torch.stack([low, high]))
     settings = (low, high, 8, True, PHILOX)
@@ -172,8 +173,8 @@ def test_stochastic_update_has_the_mean_of_the_exact_one() -> None:
 
 
 def test_random_bits_of_an_update_go_by_memory() -> None:
-    codes = image(torch.zeros(SHAPE, dtype=torch.int8))
-    grad = image(torch.full(SHAPE, -0.5))
+    codes = dense(torch.zeros(SHAPE, dtype=torch.int8))
+    grad = dense(torch.full(SHAPE, -0.5))
     updates.sgd_on_grid_(codes, grad, None, 1.0, 0.0, 0.0, False, True, 1.0, -8.0, 7.0, "stochastic", PHILOX)
     up = (random_words(codes.numel(), Key.of(PHILOX)) >> 8) < 2**23
     assert counted(codes).flatten().tolist() == up.int().tolist()
@@ -214,7 +215,7 @@ def test_max_pool_and_its_gradient_are_pytorchs(name: str) -> None:
     expected = torch.nn.functional.max_pool2d(exact, *geometry)
     y, window = pooling.max_pool2d(x, *geometry)
     assert torch.equal(y.double(), expected)
-    g = image(torch.randint(-99, 100, y.shape, generator=generator()).float())  # exact in any order
+    g = dense(torch.randint(-99, 100, y.shape, generator=generator()).float())  # exact in any order
     (gradient,) = torch.autograd.grad(expected, exact, g.double())
     assert torch.equal(pooling.max_pool2d_backward(g, window, list(x.shape), *geometry).double(), gradient)
 
@@ -236,7 +237,7 @@ def test_padding_never_wins() -> None:
 
 def test_overlapping_windows_add_in_the_outputs_order() -> None:
     """2^24 + 1 - 2^24 is 0 in float32 in this order and 1 in another."""
-    x = image(torch.zeros(1, 1, 1, 5))
+    x = dense(torch.zeros(1, 1, 1, 5))
     x[0, 0, 0, 2] = 1.0
     g = torch.tensor([2.0**24, 1.0, -(2.0**24)]).view(1, 1, 1, 3)
     y, window = pooling.max_pool2d(x, [1, 3], [1, 1], [0, 0])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from qbench.kernels.checks import dense
 from qbench.kernels.reference import encode
-from qbench.kernels.reference.encode import channels_last, extremes, number
+from qbench.kernels.reference.encode import extremes, number
 from qbench.kernels.reference.packing import marked, marks
 from qbench.kernels.reference.passes import join_gradients
 
@@ -22,7 +23,7 @@ def bounded_values(
     is_clipped = v > top if relu else (v > top) | (v < -top)
     is_masked = is_clipped | (v <= 0) if relu else is_clipped
     value = torch.maximum(v, torch.zeros_like(top) if relu else -top).minimum(top)  # which pass NaN on
-    return channels_last(value), marks(~is_masked), marks(~is_clipped)
+    return dense(value), marks(~is_masked), marks(~is_clipped)
 
 
 def encode_bounded(
@@ -44,4 +45,4 @@ def encode_bounded_error(
         g = join_gradients(joined, joined_scale, g, None)
     error = torch.where(marked(unclipped, g), g, 0.0)
     codes, scale = encode.encode_scaled(error, extremes(error), "power", divisor, -top, top, "nearest", None, dtype)
-    return channels_last(torch.where(marked(passed, g), codes, torch.zeros_like(codes))), scale
+    return dense(torch.where(marked(passed, g), codes, torch.zeros_like(codes))), scale

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from qbench.kernels.checks import dense
 from qbench.kernels.reference import encode
-from qbench.kernels.reference.encode import channels_last, extremes, number
+from qbench.kernels.reference.encode import extremes, number
 from qbench.kernels.reference.packing import marks
 from qbench.kernels.reference.passes import per_channel, rows_of
 
@@ -51,8 +52,8 @@ def direct_view(
     if trunk is not None:
         value = value + trunk
     if not relu:
-        return channels_last(value), torch.empty(0, dtype=torch.uint8, device=x.device)
-    value = channels_last(value.clamp(min=0))
+        return dense(value), torch.empty(0, dtype=torch.uint8, device=x.device)
+    value = dense(value.clamp(min=0))
     return value, marks(value > 0)
 
 
@@ -84,7 +85,7 @@ def direct_gradient(
     z = _normalised(x, mean, inverse)
     m = _masked(g, g_scale, _value(_on_grid(z, unit, top), slope, offset), relu)
     a, b, c = (per_channel(values, x) for values in (a, b, c))
-    result = channels_last((a * m + b) + c * z)
+    result = dense((a * m + b) + c * z)
     return result, extremes(result)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from qbench.kernels.checks import dense
 from qbench.kernels.random import FRACTION_BITS, Key, counted, random_words, uncounted
 
 TINY = 2.0**-126
@@ -33,7 +34,7 @@ def encode_affine(
     scale, zero = affine_parameters(low, high, bits, integer_zero_point)
     rounded = rounded_to_integer(x / scale + zero, "nearest" if key is None else "stochastic", key)
     codes = clipped(rounded, 0.0, 2.0**bits - 1).to(torch.uint8 if bits <= 8 else torch.int32)
-    return codes, scale, torch.where(scale.isnan(), 0.0, zero)
+    return dense(codes), scale, torch.where(scale.isnan(), 0.0, zero)
 
 
 def affine_parameters(low: Tensor, high: Tensor, bits: int, integer_zero_point: bool) -> tuple[Tensor, Tensor]:
@@ -66,7 +67,7 @@ def encode_scaled(
     scale = scale_of(magnitude, kind, divisor)
     rounded = rounded_to_integer(x / scale, rounding, key)
     codes = clipped(rounded, *limits_of(dtype, low, high)).to(dtype)
-    return codes, poisoned_by(x, scale)
+    return dense(codes), poisoned_by(x, scale)
 
 
 def scale_of(magnitude: Tensor, kind: str, divisor: float) -> Tensor:
@@ -99,7 +100,7 @@ def encode_channels(x: Tensor, top: float, key: Sequence[int] | None, dtype: tor
     largest = x.abs().reshape(len(x), -1).amax(1) if x.numel() else x.new_zeros(len(x))
     scale = usable(largest / number(top, x)).view(shape)
     rounded = rounded_to_integer(x / scale, "nearest" if key is None else "stochastic", key)
-    return channels_last(clipped(rounded, -top, top).to(dtype)), scale
+    return dense(clipped(rounded, -top, top).to(dtype)), scale
 
 
 def encode_flag(x: Tensor, magnitude: Tensor, bits: int) -> tuple[Tensor, Tensor]:
@@ -109,7 +110,7 @@ def encode_flag(x: Tensor, magnitude: Tensor, bits: int) -> tuple[Tensor, Tensor
     y = x / (fine * steps)
     coarse = y.round().clamp(-steps + 1, steps - 1) * steps
     codes = torch.where(y.abs() >= 1, coarse, (y * steps).round())
-    return without_nan(codes).to(torch.int16), poisoned_by(x, fine)
+    return dense(without_nan(codes).to(torch.int16)), poisoned_by(x, fine)
 
 
 def encode_binary(x: Tensor, scale: Tensor, key: Sequence[int] | None) -> tuple[Tensor, Tensor]:
@@ -120,7 +121,7 @@ def encode_binary(x: Tensor, scale: Tensor, key: Sequence[int] | None) -> tuple[
     else:
         probability = ((x / scale + 1) * 0.5).clamp(0, 1)
         codes = rounded_to_integer(probability, "stochastic", key) * 2 - 1
-    return torch.where(x.isnan() | scale.isnan(), 0.0, codes).to(torch.int8), poisoned_by(x, scale)
+    return dense(torch.where(x.isnan() | scale.isnan(), 0.0, codes).to(torch.int8)), poisoned_by(x, scale)
 
 
 def encode_levels(x: Tensor, thresholds: Tensor) -> Tensor:
@@ -128,12 +129,12 @@ def encode_levels(x: Tensor, thresholds: Tensor) -> Tensor:
     codes = torch.zeros(x.shape, dtype=torch.uint8, device=x.device)
     for threshold in thresholds:
         codes += ~(x <= threshold)
-    return channels_last(codes)
+    return dense(codes)
 
 
 def look_up(codes: Tensor, table: Tensor) -> Tensor:
     """table[code]."""
-    return channels_last(table[codes.long()])
+    return dense(table[codes.long()])
 
 
 def decode(codes: Tensor, scale: Tensor, zero: Tensor | None) -> Tensor:
@@ -191,11 +192,6 @@ def poisoned_by(x: Tensor, scale: Tensor) -> Tensor:
 def without_nan(v: Tensor) -> Tensor:
     """0 in place of NaN."""
     return torch.where(v.isnan(), 0.0, v)
-
-
-def channels_last(x: Tensor) -> Tensor:
-    """Dense memory in counting order."""
-    return uncounted(counted(x).contiguous(), x)
 
 
 def number(value: float, like: Tensor) -> Tensor:

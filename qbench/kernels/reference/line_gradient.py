@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from qbench.kernels.checks import dense
 from qbench.kernels.reference import products
 from qbench.kernels.reference.products import Geometry, Product
 
@@ -48,7 +49,7 @@ def finish(
     pulled = _of_filters(_met_by_extremes(image, at, sums.shape, size, stride, dilation), sums.shape, where)
     line = _per_filter(slope) * (sums.double() - _per_filter(mean) * met.double())
     line += _per_filter(pull) * pulled.double()
-    return (line.float() * x_scale).contiguous(memory_format=torch.channels_last)
+    return dense(line.float() * x_scale)
 
 
 def _per_filter(values: Tensor) -> Tensor:

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from qbench.kernels.checks import dense
 from qbench.kernels.random import counted, uncounted
 from qbench.kernels.reference import encode
-from qbench.kernels.reference.encode import channels_last, extremes, look_up
+from qbench.kernels.reference.encode import extremes, look_up
 from qbench.kernels.reference.packing import marked, marks
 
 
@@ -93,7 +94,7 @@ def apply_mask(g: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 
 def rectify(x: Tensor, trunk: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """max(x + trunk, 0), its extremes, and the packed bits of what is not 0."""
-    value = channels_last((x if trunk is None else x + trunk).clamp(min=0))
+    value = dense((x if trunk is None else x + trunk).clamp(min=0))
     return value, extremes(value), marks(value != 0)
 
 
@@ -101,7 +102,7 @@ def join_gradients(codes: Tensor, scale: Tensor, g: Tensor | None, mask: Tensor 
     """scale * codes, plus g, where their bit is set, else 0."""
     y = codes.float() * scale
     y = y if g is None else g + y
-    return y if mask is None else torch.where(marked(mask, y), y, 0.0)
+    return dense(y if mask is None else torch.where(marked(mask, y), y, 0.0))
 
 
 def view_gradient_extremes(g: Tensor, codes: Tensor, slope: Tensor, offset: Tensor, relu: bool) -> Tensor:
@@ -204,7 +205,7 @@ def level_gradient(
     """(a * m + b) + c * table[code], each operation rounded to float32; m as above, a, b, c float32 [C]."""
     q = look_up(codes, table)
     m = _masked(g, _linear(q, slope, offset), relu)
-    return (per_channel(a, g) * m + per_channel(b, g)) + per_channel(c, g) * q
+    return dense((per_channel(a, g) * m + per_channel(b, g)) + per_channel(c, g) * q)
 
 
 def rows_of(x: Tensor) -> Tensor:
@@ -238,8 +239,8 @@ def _finished(value: Tensor, relu: bool, trunk: Tensor | None) -> tuple[Tensor, 
     if trunk is not None:
         value = value + trunk
     if not relu:
-        return channels_last(value), extremes(value), torch.empty(0, dtype=torch.uint8, device=value.device)
-    value = channels_last(value.clamp(min=0))
+        return dense(value), extremes(value), torch.empty(0, dtype=torch.uint8, device=value.device)
+    value = dense(value.clamp(min=0))
     return value, extremes(value), marks(value > 0)
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from qbench.kernels.checks import dense
 from qbench.kernels.reference.direct import direct_view
-from qbench.kernels.reference.encode import channels_last
 from qbench.kernels.reference.passes import affine_view, level_view
 
 MOST_ELEMENTS = 256
@@ -30,7 +30,7 @@ def max_pool2d(
         better &= is_inside[view]
         best = torch.where(better, candidate, best)
         window = torch.where(better, place, window)
-    return channels_last(best), channels_last(window.to(torch.uint8))
+    return dense(best), dense(window.to(torch.uint8))
 
 
 def max_pool2d_view(
@@ -67,7 +67,7 @@ def max_pool2d_backward(
     # Going through a window backwards meets the outputs of one element forwards.
     for place, view in reversed(list(_taps(kernel, stride, (g.shape[2], g.shape[3])))):
         image[view] += torch.where(window == place, g, 0.0)
-    return channels_last(image[:, :, padding[0] : padding[0] + height, padding[1] : padding[1] + width])
+    return dense(image[:, :, padding[0] : padding[0] + height, padding[1] : padding[1] + width])
 
 
 def pooled_size(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from qbench.kernels.checks import dense
 from qbench.kernels.reference.encode import encode_affine, extremes
 
 LONGEST = 2**20
@@ -43,7 +44,7 @@ def conv2d(
     )
     for r, s, window in windows(image, w.shape, size, stride, dilation):
         total += _matmul(rows_by_group(window, groups), filters[..., r, s].transpose(1, 2))
-    return image_of_rows(total, x.shape[0], size).to(sum_type(wide), memory_format=torch.channels_last)
+    return dense(image_of_rows(total, x.shape[0], size).to(sum_type(wide)))
 
 
 def conv2d_input_grad(
@@ -67,7 +68,7 @@ def conv2d_input_grad(
     for r, s, window in windows(image, w.shape, size, stride, dilation):
         window.add_(image_of_rows(_matmul(rows, filters[..., r, s]), n, size))
     inside = image[:, :, padding[0] : padding[0] + height, padding[1] : padding[1] + width]
-    return inside.to(sum_type(wide)).contiguous(memory_format=torch.channels_last)
+    return dense(inside.to(sum_type(wide)))
 
 
 def conv2d_weight_grad(
@@ -88,7 +89,7 @@ def conv2d_weight_grad(
     grad = torch.zeros(tuple(weight_shape), dtype=torch.int64, device=x.device)
     for r, s, window in windows(image, weight_shape, (e.shape[2], e.shape[3]), stride, dilation):
         grad[..., r, s] = _matmul(errors, rows_by_group(window, groups)).flatten(0, 1)
-    return grad.to(sum_type(wide)).contiguous(memory_format=torch.channels_last)
+    return dense(grad.to(sum_type(wide)))
 
 
 def matmul(a: Tensor, a_zero: Tensor | None, b: Tensor, b_zero: Tensor | None, wide: bool) -> Tensor:
@@ -117,7 +118,7 @@ def conv2d_scaled(
     w_scale: 0-d or [K]; bias: [K]. The extremes are NaN where y holds one, 0 where y is empty.
     """
     total = product(x, x_zero, w, w_zero, stride, padding, dilation, groups, True)
-    y = scaled(total, x_scale, channels(w_scale), None if bias is None else channels(bias))
+    y = dense(scaled(total, x_scale, channels(w_scale), None if bias is None else channels(bias)))
     return y, extremes(y)
 
 

@@ -21,7 +21,6 @@ from qbench.nn.layers import QuantizedLayer
 from qbench.nn.norms.base import from_rows, rows_of
 from qbench.nn.norms.level import LevelBatchNorm
 from qbench.nn.once import differentiable_once
-from qbench.nn.order import in_order
 from qbench.nn.remembered import Remembered
 from qbench.nn.views import Source, View, added, stored
 from qbench.quant.formats import Levels
@@ -150,10 +149,10 @@ class _LevelBlock(torch.autograd.Function):
         view = View(packed, ctx.shape, ctx.bits, slope, offset, ctx.relu, table=table)
         codes, g, relu, grad_trunk = view.codes, grads[0], ctx.relu, None
         if mask is not None:
-            g = in_order(passes.apply_mask(g, mask)[0]) if mask.numel() else g
+            g = passes.apply_mask(g, mask)[0] if mask.numel() else g
             relu, grad_trunk = False, g
         line = (codes, table, slope, offset, relu)
         sums = passes.level_gradient_sums(g, *line)
         found = passes.level_gradient_line(sums, rows_in(codes), inverse, slope)
-        grad_y = in_order(passes.level_gradient(g, *line, found.a, found.b, found.c))
+        grad_y = passes.level_gradient(g, *line, found.a, found.b, found.c)
         return grad_y, found.grad_weight, found.grad_bias, grad_trunk, None, None, None
