@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from operator import mul
 from typing import Any
 
 import cpu_emulation
@@ -115,11 +116,22 @@ class Case:
 
 
 def copy_to(value: Any, device: str) -> Any:
-    """A tensor on ``device`` with the same strides; anything else as it is."""
+    """A tensor on ``device`` with the same strides, as far behind the start of its memory; anything else as it is."""
     if not isinstance(value, Tensor):
         return value
-    same = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=device)
-    return same.copy_(value)
+    first, last = value.storage_offset(), sum(map(mul, (n - 1 for n in value.shape), value.stride()))
+    room = torch.empty(max(0, first + last + 1), dtype=value.dtype, device=device)
+    return room.as_strided(value.shape, value.stride(), first).copy_(value)
+
+
+def unaligned(case: Case) -> list[Any]:
+    """A case's arguments in memory that starts between two vectors."""
+    return [_moved(value) if isinstance(value, Tensor) and value.dim() else value for value in case.arguments()]
+
+
+def _moved(x: Tensor) -> Tensor:
+    room = torch.empty(x.numel() + 1, dtype=x.dtype)
+    return room[1:].as_strided(x.shape, x.stride(), 1).copy_(x)
 
 
 def results(implementation: Implementation, op: str, arguments: Sequence[Any]) -> list[Tensor]:

@@ -13,6 +13,20 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from qbench.kernels.random import elapsed, steps_elapsed
 
+WAITS = {"_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select", "_unique2"}
+"""Operators whose results the host reads, or whose results' shapes."""
+
+
+def waits(func: Any, args: Any, kwargs: Any, result: Any) -> bool:
+    """Whether an operator makes the host wait: it reads a value, or copies between host and device."""
+    name, found = func.overloadpacket.__name__, tensors((args, kwargs, result))
+    if name == "lift_fresh":  # all that shows of torch.tensor(..., device="cuda") and of indices in a list
+        return result.device.type != "cpu"
+    is_masked = "index" in name and any(x.dtype == torch.bool for x in found)
+    # A number on the host is an argument of a launch, unless it is copied.
+    is_copied = len({x.device for x in found if x.dim() or x is result or name == "copy_"}) > 1
+    return is_copied or is_masked or name in WAITS
+
 
 class Graph:
     """Stands for torch.cuda.CUDAGraph. As there, what the host decides is decided at the capture, tensors lie where
@@ -34,7 +48,8 @@ class Graph:
 class Capture(TorchDispatchMode):
     """Notes what is called within, and takes back what it writes to memory from before.
 
-    What is noted stays, so that no memory is used twice.
+    What is noted stays, so that no memory is used twice. Raises RuntimeError where the host would wait, which CUDA
+    permits as little.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -49,6 +64,8 @@ class Capture(TorchDispatchMode):
             if _writes(argument):
                 self._saved += [(x, x.clone()) for x in tensors(value) if self._memory(x) not in self._new]
         result = func(*args, **kwargs)
+        if waits(func, args, kwargs, result):
+            raise RuntimeError(f"{func} is not permitted while a stream is captured")
         used = set(map(self._memory, tensors([args, kwargs])))
         self._new |= {self._memory(x) for x in tensors(result)} - used
         # Where all lies now: a tensor may later be given another shape.

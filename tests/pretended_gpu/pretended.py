@@ -12,7 +12,7 @@ import json
 import sys
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ import torch
 from recorded_steps import CONFIGURATIONS
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from qbench.catalog import find_method
 from qbench.kernels import backends
@@ -42,9 +41,6 @@ CUDA = {
     "_maybe_exchange_device": lambda index: 0, **graphs.CUDA,
 }  # fmt: skip
 """What is asked of torch.cuda in Python."""
-
-WAITS = {"_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select", "_unique2"}
-"""Operators whose results the host reads, or whose results' shapes."""
 
 STEPS, BATCH = 2, 24
 
@@ -71,15 +67,10 @@ class Waits(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.found: list[str] = []
-        self.count = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        tensors = [x for x in tree_leaves((args, kwargs, result)) if isinstance(x, Tensor)]
-        is_masked = "index" in func.overloadpacket.__name__ and any(x.dtype == torch.bool for x in tensors)
-        is_copied = len({x.device for x in tensors if x.dim() or x is result}) > 1
-        self.count += 1
-        if is_copied or is_masked or func.overloadpacket.__name__ in WAITS:
+        if graphs.waits(func, args, kwargs, result):
             self.found.append(str(func))
         return result
 
@@ -198,9 +189,28 @@ def is_seen() -> bool:
 
     x = torch.ones(3, device="cuda", requires_grad=True)
     x.register_hook(read)
-    with Waits() as waits:
-        (x * 2).sum().backward()
-    return waits.found == ["aten._local_scalar_dense.default"]
+    calls: dict[str, Callable[[], object]] = {
+        "_local_scalar_dense": lambda: (x * 2).sum().backward(),
+        "lift_fresh": lambda: torch.tensor(0.5, device="cuda"),
+        "copy_": lambda: x.detach()[0].copy_(torch.tensor(0.5)),
+        "_to_copy": x.detach().cpu,
+    }
+    for name, call in calls.items():
+        with Waits() as waits:
+            call()
+        if [found.split(".")[1] for found in waits.found] != [name] or not is_refused(call):
+            return False
+    return True
+
+
+def is_refused(call: Callable[[], object]) -> bool:
+    """Whether it cannot be captured."""
+    try:
+        with graphs.capture(graphs.Graph()):
+            call()
+    except RuntimeError as error:
+        return "not permitted" in str(error)
+    return False
 
 
 def is_drawn_anew() -> bool:

@@ -178,16 +178,6 @@ def vectors(fill: Fill) -> tuple[Any, ...]:
     return a.t().contiguous().t(), a_zero, b, b_zero, wide
 
 
-def unaligned(case: Case) -> list[Any]:
-    """A case's arguments in memory that starts between two vectors."""
-    return [_moved(value) if isinstance(value, Tensor) and value.dim() else value for value in case.arguments()]
-
-
-def _moved(x: Tensor) -> Tensor:
-    room = torch.empty(x.numel() + 1, dtype=x.dtype)
-    return room[1:].as_strided(x.shape, x.stride(), 1).copy_(x)
-
-
 TILES = tuple(_tiles())
 SHARED = kernel_cases.CASES
 OWN = (*TILES, *_wide_errors(), *_lines(), *_others())

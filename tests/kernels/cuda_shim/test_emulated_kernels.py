@@ -10,8 +10,8 @@ import pytest
 import torch
 from emulated_driver import EmulatedDriver
 from kernel_draws import drawn
-from kernel_matrix import Case, results
-from shim_cases import OPS, SHARED, TILES, Emulated, cases_of, expected, launcher, unaligned, wrong
+from kernel_matrix import Case, copy_to, results, unaligned
+from shim_cases import OPS, SHARED, TILES, Emulated, cases_of, expected, launcher, wrong
 from torch_settings import default_type
 
 from qbench.kernels.cuda import encode, pooling
@@ -57,6 +57,14 @@ def test_is_the_same_on_devices_of_any_size(multiprocessors: int, build_folder: 
 def test_takes_memory_that_starts_anywhere(op: str, build_folder: Path) -> None:
     driver = EmulatedDriver(build_folder)
     assert not any(wrong(case, driver, unaligned(case)) for case in cases_of(op)[-2:])
+
+
+def test_copies_of_arguments_start_where_these_do() -> None:
+    """Or no kernel would ever be given memory that starts between two vectors."""
+    for x in (torch.arange(7)[3:], torch.arange(24.0).view(4, 6).t()[1:], torch.empty(9)[1:].view(2, 4)[:, :0]):
+        copied = copy_to(x, "cpu")
+        assert (copied.storage_offset(), copied.stride()) == (x.storage_offset(), x.stride())
+        assert torch.equal(copied, x)
 
 
 @pytest.mark.parametrize("op", OPS)
