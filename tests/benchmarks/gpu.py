@@ -9,8 +9,9 @@ installed.
 
 Each section runs in a process of its own: a kernel that reads the wrong memory ends all that its process does on the
 GPU, and one that never ends cannot be stopped otherwise. What a section has found so far is kept when it fails, crashes
-or runs out of time; the whole takes no longer than the budget. Exit code 1 if a kernel is not exact or could not be
-compared. ``--device cpu --tiny`` runs the same code on the CPU's kernels with sizes that say nothing about speed.
+or runs out of time, and written every few seconds; where a part ends its process, another goes on behind that part. The
+whole takes no longer than the budget. Exit code 1 if a kernel is not exact or could not be compared. ``--device cpu
+--tiny`` runs the same code on the CPU's kernels with sizes that say nothing about speed.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,6 +30,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +48,24 @@ import gpu_passes  # noqa: E402
 import gpu_roofline  # noqa: E402
 import gpu_training  # noqa: E402
 import torch  # noqa: E402
-from gpu_timing import Bench, OutOfTimeError  # noqa: E402
+from gpu_timing import Bench, DeviceLostError, OutOfTimeError  # noqa: E402
 
 BUDGET_S = 520.0
 GRACE_S = 15.0
 """That a section may take beyond its time before it is stopped: it looks at the clock between measurements."""
+
+CRASHED, LOST = "crashed", "device lost"
+"""What becomes of a process by one part of a section."""
+
+POLL_S = 2.0
+"""Between two looks at what a section has written."""
+
+STATE = "clocks.sm,clocks.max.sm,clocks.mem,power.draw,power.limit,temperature.gpu,memory.used,driver_version"
+LOOKS_PER_STATE = 5
+"""Seldom, because asking may hold up a launch."""
+
+SHOWN = 1000
+"""Characters of a section's results that are printed, in case the file is lost."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +102,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"gpu.py: {reason}", file=sys.stderr)
         return 2
     results: dict[str, Any] = {"machine": machine(bench.device), "tiny": options.tiny, "sections": {}}
+    try:
+        write(options.out, results)  # not only when the first section has taken its time
+    except OSError as error:
+        print(f"gpu.py: the results cannot be written: {error}", file=sys.stderr)
+        return 2
     deadline = time.monotonic()
     end = deadline + options.budget
     with tempfile.TemporaryDirectory() as spare:
@@ -95,14 +116,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.sections and section.name not in options.sections:
                 continue
             print(f"{section.name} ...", flush=True)
-            own = command(section, options)
-            results["sections"][section.name] = outcome = supervised(own, deadline - time.monotonic(), end)
-            write(options.out, results)
-            print(f"{section.name}: {outcome['status']} after {outcome['seconds']:.1f} s", flush=True)
+            run_section(section, options, results, deadline, end)
     ran = [section for section in SECTIONS if section.name in results["sections"]]
     failed = [one.name for one in ran if one.must_pass and results["sections"][one.name]["status"] != "ok"]
     print(f"written: {options.out}" + (f"; NOT EXACT or not compared: {', '.join(failed)}" if failed else ""))
     return 1 if failed else 0
+
+
+def run_section(
+    section: Section, options: argparse.Namespace, results: dict[str, Any], deadline: float, end: float
+) -> None:
+    """What it finds is soon in ``results`` and in the file, and the device's states beside it."""
+    device: list[str] = []
+    looks = count()
+
+    def publish(so_far: dict[str, Any]) -> None:
+        if options.device == "cuda" and next(looks) % LOOKS_PER_STATE == 0:
+            device.append(state())
+        results["sections"][section.name] = {**so_far, "device": device} if device else so_far
+        try:
+            write(options.out, results)
+        except OSError as error:  # there may be room later
+            print(f"gpu.py: {error}", file=sys.stderr, flush=True)
+
+    outcome = supervised(command(section, options), deadline - time.monotonic(), end, publish)
+    publish(outcome)
+    print(f"{section.name}: {outcome['status']} after {outcome['seconds']:.1f} s", flush=True)
+    print(json.dumps(outcome)[:SHOWN], flush=True)
 
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -136,33 +176,57 @@ def share_kernels(bench: Bench, spare: str) -> None:
 def command(section: Section, options: argparse.Namespace) -> list[str]:
     """What runs one section; its time and the file for its results are added to it."""
     tiny = ["--tiny"] if options.tiny else []
-    return [sys.executable, str(HERE / "gpu.py"), "--child", section.name, "--device", options.device, *tiny]
+    python = [sys.executable, "-X", "faulthandler"]
+    return [*python, str(HERE / "gpu.py"), "--child", section.name, "--device", options.device, *tiny]
 
 
-def supervised(own: Sequence[str], seconds: float, end: float) -> dict[str, Any]:
-    """The results of a section that a child process writes, whatever becomes of it.
+def supervised(
+    own: Sequence[str], seconds: float, end: float, publish: Callable[[dict[str, Any]], None] = lambda results: None
+) -> dict[str, Any]:
+    """The results of a section that child processes write, whatever becomes of them: another one goes on behind the
+    part that ended the one before.
 
-    seconds: that it may take. end: of everything, in time.monotonic().
+    seconds: that it may take. end: of everything, in time.monotonic(). publish: called with the results so far.
     """
     start = time.monotonic()
-    limit = max(1.0, min(seconds + GRACE_S, end - start))
+    stop = min(start + seconds, end)
+    outcome: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "section.json"
-        arguments = ["--budget", str(max(1.0, min(seconds, end - start))), "--out", str(path)]
-        status = ended([*own, *arguments], limit)
-        outcome = {"status": "running", **json.loads(path.read_text(encoding="utf-8"))} if path.exists() else {}
-    if status or outcome.get("status", "running") == "running":
-        outcome["status"] = status or "ended without results"
+        while True:
+            begun, now = outcome.get("begun", 0), time.monotonic()
+            arguments = ["--budget", str(max(1.0, stop - now)), "--out", str(path)]
+            limit = max(1.0, min(stop - now + GRACE_S, end - now))
+            status = ended([*own, *arguments], limit, lambda: publish(found_in(path)))
+            outcome = found_in(path)
+            if status or outcome["status"] == "running":
+                outcome["status"] = status or "ended without results"
+            is_lost = outcome["status"] == LOST or outcome["status"].startswith(CRASHED)
+            if not is_lost or outcome.get("begun", 0) <= begun:
+                break
+            if status:
+                outcome.setdefault("failures", []).append(f"{outcome['running']}: {status}")
+            if time.monotonic() > stop:
+                break
+            write(path, outcome)
     return outcome | {"seconds": time.monotonic() - start}
 
 
-def ended(arguments: Sequence[str], limit_s: float) -> str:
+def found_in(path: Path) -> dict[str, Any]:
+    """What a section has written so far."""
+    return {"status": "running", **(json.loads(path.read_text(encoding="utf-8")) if path.exists() else {})}
+
+
+def ended(arguments: Sequence[str], limit_s: float, meanwhile: Callable[[], None]) -> str:
     """Waits for a process and its own children; empty where it ended well, else what happened."""
     process = subprocess.Popen(arguments, start_new_session=True)
+    end = time.monotonic() + limit_s
     try:
-        code = process.wait(limit_s)
-        return f"crashed with exit code {code}" if code else ""
-    except subprocess.TimeoutExpired:
+        while (left := end - time.monotonic()) > 0:
+            with suppress(subprocess.TimeoutExpired):
+                code = process.wait(min(left, POLL_S))
+                return f"{CRASHED} with exit code {code}" if code else ""
+            meanwhile()
         return "stopped: out of time"
     finally:
         with suppress(ProcessLookupError):
@@ -174,9 +238,17 @@ def ended(arguments: Sequence[str], limit_s: float) -> str:
 def child(options: argparse.Namespace) -> int:
     """One section in this process."""
     section = next(one for one in SECTIONS if one.name == options.child)
-    bench = Bench(torch.device(options.device), options.tiny, lambda results: write(options.out, results))
+    before = found_in(options.out) if options.out.exists() else {}
+    bench = Bench(
+        torch.device(options.device), options.tiny, lambda results: write(options.out, results), without_end(before)
+    )
     write(options.out, run(section, bench, time.monotonic() + options.budget))
     return 0
+
+
+def without_end(results: dict[str, Any]) -> dict[str, Any]:
+    """What a process found, not how it ended."""
+    return {key: value for key, value in results.items() if key not in ("status", "error")}
 
 
 def run(section: Section, bench: Bench, deadline: float) -> dict[str, Any]:
@@ -188,6 +260,9 @@ def run(section: Section, bench: Bench, deadline: float) -> dict[str, Any]:
         status = "failed" if bench.results.get("failures") else "ok"
     except OutOfTimeError:
         status = "out of time"
+    except DeviceLostError as lost:
+        status = LOST
+        bench.results.setdefault("failures", []).append(f"{bench.results.get('running')}: {lost}"[:500])
     except Exception:
         status, error = "error", traceback.format_exc()
         print(error, file=sys.stderr, flush=True)
@@ -216,9 +291,23 @@ def machine(device: torch.device) -> dict[str, Any]:
             "cuda": torch.version.cuda,
             "cudnn": torch.backends.cudnn.version(),
             "cupy": __import__("cupy").__version__,
+            "nvrtc": __import__("cupy").cuda.nvrtc.getVersion(),
+            "state": STATE,
+            "compilers": [name for name in ("cc", "gcc", "clang", "nvcc") if shutil.which(name)],
         }
     return facts
 
 
+def state() -> str:
+    """STATE as nvidia-smi has it: a device that is slowed down shows other speeds."""
+    call = ["nvidia-smi", f"--query-gpu={STATE}", "--format=csv,noheader"]
+    try:
+        found = subprocess.run(call, check=False, capture_output=True, text=True, timeout=GRACE_S)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"unknown: {error}"
+    return found.stdout.strip() or found.stderr.strip()
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that a section's process ends too
     sys.exit(main())

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import get_context
 from typing import Any
 
@@ -16,7 +17,7 @@ from gpu_layers import Layer, layers, line_of, operands, wide_errors
 from gpu_timing import Bench
 from kernel_cases import CASES
 from kernel_draws import drawn
-from kernel_matrix import Case, Implementation, difference, results
+from kernel_matrix import Case, Implementation, difference, results, unaligned
 from torch import Tensor
 
 from qbench.kernels import backends
@@ -27,6 +28,9 @@ from qbench.kernels.selftest import outcome
 FAILURES_KEPT = 30
 DRAWS = 50
 """Seeds of drawn shapes."""
+
+UNALIGNED_STEP = 20
+"""Of the cases, every so many-th is tried in unaligned memory too."""
 
 TINY_STEP = 40
 """Of the cases, every so many-th is tried where sizes are tiny."""
@@ -93,56 +97,72 @@ def resources(kernel: str, index: int) -> dict[str, int]:
 
 
 def all_cases(bench: Bench) -> None:
-    """Every case of the exactness test against the reference on the CPU, and as many shapes as a few seeds draw."""
+    """Every case of the exactness test against the reference on the CPU, as many shapes as a few seeds draw, and some
+    of each operator in memory that starts between two vectors."""
     tested, wrong = Implementation(bench.implementation), Implementation("reference")
-    counts: Counter[str] = Counter()
-    failures: list[str] = []
-    bench.results |= {"cases": 0, "failed": 0, "failures": failures, "by_op": counts}
-    for case in cases_of(bench):
-        bench.start(str(case))
-        text = compared(case, tested, wrong)
+    failures = bench.kept("failures", [])
+    bench.results |= {"cases": bench.kept("cases", 0), "failed": bench.kept("failed", 0)}
+    bench.results["by_op"] = counts = Counter(bench.kept("by_op", {}))
+    for label, case, arguments in cases_of(bench):
+        if not bench.start(label, case.op):
+            continue
         counts[case.op] += 1
         bench.results["cases"] += 1
+        text = compared(bench, case, arguments(), tested, wrong)
         bench.results["failed"] += bool(text)
         if text and len(failures) < FAILURES_KEPT:
-            failures.append(f"{case}: {text}")
+            failures.append(f"{label}: {text}")
     bench.done()
 
 
-def cases_of(bench: Bench) -> Iterator[Case]:
-    """The listed ones, then the drawn ones."""
-    yield from CASES[:: TINY_STEP if bench.tiny else 1]
+def cases_of(bench: Bench) -> Iterator[tuple[str, Case, Callable[[], list[Any]]]]:
+    """What to call it, and its arguments: the listed ones, then the drawn ones, then those of unaligned memory."""
+    step = TINY_STEP if bench.tiny else 1
+    for case in CASES[::step]:
+        yield str(case), case, case.arguments
     for seed in range(1 if bench.tiny else DRAWS):
-        yield from drawn(seed)
+        for case in drawn(seed):
+            yield f"{case}, seed {seed}", case, case.arguments
+    for case in CASES[:: step * UNALIGNED_STEP]:
+        yield f"{case}, unaligned", case, partial(unaligned, case)
 
 
-def compared(case: Case, tested: Implementation, reference: Implementation) -> str:
+def compared(bench: Bench, case: Case, arguments: list[Any], tested: Implementation, reference: Implementation) -> str:
     """Where an implementation differs from the reference; empty where nowhere."""
-    arguments = case.arguments()
     expected = results(reference, case.op, arguments)
     try:
         return difference(expected, results(tested, case.op, arguments), case.relative)
     except Exception as error:  # whatever it is, one case must not hide the others
+        bench.look_after(error)
         return f"{type(error).__name__}: {error}"[:300]
 
 
 def real_sizes(bench: Bench) -> None:
     """Layers of ResNet-50 against the reference on the same device, and twice the same bits."""
-    failures: list[str] = []
-    bench.results |= {"layers": 0, "failures": failures}
+    failures = bench.kept("failures", [])
+    bench.kept("products", 0)
     for layer in layers(bench):
         for op, arguments in products(layer, bench):
-            bench.start(f"{op} of {layer.name}")
-            first, second = (outcome(bench.function(op), arguments) for _ in range(2))
-            reference = backends.find(op, "reference")
-            assert reference is not None
-            expected = outcome(reference, arguments)
-            if not same(expected, first):
-                failures.append(f"{op} of {layer.name} differs from the reference")
-            if not same(first, second):
-                failures.append(f"{op} of {layer.name} is not reproducible")
-        bench.results["layers"] += 1
+            if not bench.start(f"{op} of {layer.name}", op):
+                continue
+            failures += [f"{op} of {layer.name} {text}" for text in mistakes(bench, op, arguments)]
+            bench.results["products"] += 1
     bench.done()
+
+
+def mistakes(bench: Bench, op: str, arguments: tuple[Any, ...]) -> Iterator[str]:
+    """What is wrong with a product."""
+    reference = backends.find(op, "reference")
+    assert reference is not None
+    try:
+        first, second = (outcome(bench.function(op), arguments) for _ in range(2))
+        if not same(outcome(reference, arguments), first):
+            yield "differs from the reference"
+        if not same(first, second):
+            yield "is not reproducible"
+    except Exception as error:  # one product must not hide the others
+        bench.look_after(error)
+        yield f"fails: {type(error).__name__}: {error}"[:300]
 
 
 def products(layer: Layer, bench: Bench) -> Iterator[tuple[str, tuple[Any, ...]]]:

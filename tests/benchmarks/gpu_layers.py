@@ -108,9 +108,11 @@ def line_of(e: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def measure(bench: Bench) -> None:
     """Times in ms and rates of the three passes of each layer, and their sums over the network."""
     torch.backends.cudnn.benchmark = True
-    rows: list[dict[str, Any]] = []
-    bench.results |= {"layers": rows, "total_ms": {}}
+    bench.kept("total_ms", {})
+    rows: list[dict[str, Any]] = bench.kept("layers", [])
     for layer in layers(bench):
+        if not bench.start(layer.name):
+            continue
         row: dict[str, Any] = {"name": layer.name, "count": layer.count, "operations": layer.operations}
         rows.append(row)
         with bench.noted("int8", row) as part:
@@ -126,6 +128,7 @@ def measure(bench: Bench) -> None:
                     with tiles_of(width):
                         part[str(width)] = timed(bench, forward, layer.operations)
         bench.results["total_ms"] = totals(rows)
+    bench.done()
 
 
 def timed(bench: Bench, call: Callable[[], object], operations: float) -> dict[str, float]:

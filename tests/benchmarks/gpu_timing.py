@@ -28,6 +28,10 @@ class OutOfTimeError(Exception):
     """A section has used its share of the budget."""
 
 
+class DeviceLostError(Exception):
+    """A kernel has read or written where it must not: this process can do nothing more on the device."""
+
+
 @dataclass
 class Outcome:
     """Whether something ended without an error."""
@@ -41,17 +45,24 @@ class Outcome:
 class Bench:
     """Device and sizes of a run, and the results of the section that is running.
 
-    publish: called with the results so far now and then, in case the section never ends.
+    publish: called with the results so far now and then, in case the section never ends. before: those of the same
+    section in a process that ended in one of its parts, if any; the section goes on behind that part.
     """
 
     def __init__(
-        self, device: torch.device, tiny: bool, publish: Callable[[dict[str, Any]], None] = lambda results: None
+        self,
+        device: torch.device,
+        tiny: bool,
+        publish: Callable[[dict[str, Any]], None] = lambda results: None,
+        before: dict[str, Any] | None = None,
     ) -> None:
         self.device = device
         self.tiny = tiny
         self.results: dict[str, Any] = {}
+        self._before = before or {}
         self._publish = publish
         self._published = 0.0
+        self._begun = 0
         self._deadline = float("inf")
 
     @property
@@ -72,8 +83,16 @@ class Bench:
 
     def begin(self, deadline: float) -> None:
         """A section starts; it may run until ``deadline`` of time.monotonic()."""
-        self.results = {}
+        lost = list(self._before.get("lost", []))
+        if self._before.get("running") and self._before.get("kind"):
+            lost.append(self._before["kind"])
+        self.results = {**self._before, **({"lost": lost} if lost else {})}
+        self._begun = 0
         self._deadline = deadline
+
+    def kept(self, key: str, empty: Any) -> Any:
+        """A result that grows part by part: as a process before this one left it, else ``empty``."""
+        return self.results.setdefault(key, empty)
 
     def check_time(self) -> None:
         """Raises OutOfTimeError behind the deadline."""
@@ -84,15 +103,31 @@ class Bench:
         if now > self._deadline:
             raise OutOfTimeError
 
-    def start(self, part: str) -> None:
-        """Says at once which part of the section comes next: it may end the process, or never end."""
-        self.results["running"] = part
+    def start(self, part: str, kind: str = "") -> bool:
+        """Says at once which part of the section comes next: it may end the process, or never end.
+
+        Whether it is to be run: False if a process before this one has begun it, or was ended by another one of its
+        kind, because starting again at each of many would take all the time.
+        """
+        self._begun += 1
+        if self._begun <= self._before.get("begun", 0) or kind in self.results.get("lost", ()):
+            return False
+        self.results |= {"begun": self._begun, "running": part, "kind": kind}
         self._published = 0.0
         self.check_time()
+        return True
 
     def done(self) -> None:
         """All parts that were started have ended."""
-        del self.results["running"]
+        for key in ("begun", "running", "kind"):
+            self.results.pop(key, None)
+
+    def look_after(self, error: Exception) -> None:
+        """Raises DeviceLostError if the device is lost to this process by an error: whatever came next would fail."""
+        try:
+            self.synchronize()
+        except Exception:  # CuPy's own hierarchy among them
+            raise DeviceLostError(str(error)) from error
 
     def left_s(self) -> float:
         """Seconds until the deadline."""
@@ -152,8 +187,9 @@ class Bench:
         outcome = Outcome()
         try:
             yield outcome
-        except OutOfTimeError:
+        except (OutOfTimeError, DeviceLostError):
             raise
         except Exception as error:  # CuPy's own hierarchy among them
             outcome.is_good = False
             part["error"] = f"{type(error).__name__}: {error}"[:500]
+            self.look_after(error)

@@ -107,7 +107,8 @@ def measure(bench: Bench, sides: Sequence[Side]) -> None:
     """Seconds of a step by side, interleaved; then the ratios to bfloat16, and bytes."""
     torch.backends.cudnn.benchmark = True
     batch_size = fitting_batch(bench)
-    bench.results |= {"batch_size": batch_size, "model": "resnet18" if bench.tiny else "resnet50", "sides": {}}
+    bench.results |= {"batch_size": batch_size, "model": "resnet18" if bench.tiny else "resnet50"}
+    bench.kept("sides", {})
     runs: dict[str, Step] = {}
     seconds: dict[str, list[float]] = {}
     try:
@@ -123,8 +124,10 @@ def measure(bench: Bench, sides: Sequence[Side]) -> None:
     finally:
         summarise(bench, seconds, batch_size)
     for name in sorted(runs, key=is_baseline, reverse=True) if bench.on_gpu else ():
+        bench.start(f"{name} graph")
         with bench.noted("graph", bench.results["sides"][name]) as part:
             as_graph(bench, runs[name], batch_size, part)
+    bench.done()
 
 
 def is_baseline(name: str) -> bool:
@@ -143,9 +146,10 @@ def time_once(bench: Bench, runs: dict[str, Step], seconds: dict[str, list[float
 def able(bench: Bench, sides: Sequence[Side], batch_size: int) -> Iterator[tuple[str, Step]]:
     """The sides that can train, each after a step; what keeps another from it is noted."""
     for side in sides:
-        bench.check_time()
         if side.compiled and not bench.on_gpu:
             continue  # minutes of code generation that say nothing here
+        if not bench.start(side.name):
+            continue
         step = None
         with bench.noted(side.name, bench.results["sides"]) as part:
             made = Step(side, batch_size, bench)
@@ -296,6 +300,7 @@ class Step:
         saved = {} if self._side.compiled else {"saved": saved_bytes(self.forward, state)}
         if not self._bench.on_gpu:
             return {**saved, "peak": peak_step_bytes(self.run, [state, self.images])}
+        gc.collect()  # or what others have left would be freed within the step
         before = torch.cuda.memory_allocated(self._bench.device)
         held = sum(value.nbytes for value in [*state, self.images])
         peak = peak_step_bytes_cuda(self.run, self._bench.device) - before + held

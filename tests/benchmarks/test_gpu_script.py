@@ -63,6 +63,84 @@ def test_what_a_section_found_is_kept(
     assert outcome == expected
 
 
+def test_what_a_section_finds_is_published_while_it_runs() -> None:
+    published: list[dict[str, object]] = []
+    own = [sys.executable, "-c", WRITES.format(text={"cases": 2}, then=f"time.sleep({2 * gpu.POLL_S})")]
+    gpu.supervised(own, 30.0, time.monotonic() + 30, published.append)
+    assert published[-1] == {"status": "running", "cases": 2}
+
+
+ENDS_IN_EVERY_SECOND_PART = """
+import json, pathlib, sys
+path = pathlib.Path(sys.argv[sys.argv.index("--out") + 1])
+found = json.loads(path.read_text()) if path.exists() else {"begun": 0, "failures": [], "done": []}
+found.pop("status", None)
+for part in range(found["begun"] + 1, 6):
+    found |= {"begun": part, "running": f"part {part}"}
+    path.write_text(json.dumps(found))
+    if part % 2 == 0:
+        sys.exit(7)
+    found["done"].append(part)
+path.write_text(json.dumps({"status": "failed", "failures": found["failures"], "done": found["done"]}))
+"""
+
+
+def test_a_section_goes_on_behind_a_part_that_ended_its_process() -> None:
+    outcome = gpu.supervised([sys.executable, "-c", ENDS_IN_EVERY_SECOND_PART], 60.0, time.monotonic() + 60)
+    failures = [f"part {part}: crashed with exit code 7" for part in (2, 4)]
+    assert {**outcome, "seconds": 0} == {"status": "failed", "failures": failures, "done": [1, 3, 5], "seconds": 0}
+
+
+def test_a_lost_device_costs_the_cases_of_one_operator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an illegal address every call of a process fails, so the rest is compared in the next one."""
+    section = next(one for one in gpu.SECTIONS if one.name == "exactness")
+    untouched = gpu.Bench(gpu.torch.device("cpu"), tiny=True)
+    every = gpu.run(section, untouched, time.monotonic() + 60)["by_op"]
+
+    def lost(*_: object) -> None:
+        raise RuntimeError("an illegal memory access was encountered")
+
+    def failing(expected: object, found: object, relative: float) -> str:
+        if bench.results["kind"] == "decode":
+            monkeypatch.setattr(bench, "synchronize", lost)
+            lost()
+        return ""
+
+    monkeypatch.setattr(gpu.gpu_exactness, "difference", failing)
+    bench = gpu.Bench(gpu.torch.device("cpu"), tiny=True)
+    first = gpu.run(section, bench, time.monotonic() + 60)
+    assert first["status"] == gpu.LOST and first["kind"] == "decode"
+    bench = gpu.Bench(gpu.torch.device("cpu"), tiny=True, before=gpu.without_end(first))
+    second = gpu.run(section, bench, time.monotonic() + 60)
+    assert (second["status"], second["lost"]) == ("failed", ["decode"])
+    assert second["failures"] == [f"{first['running']}: an illegal memory access was encountered"]
+    assert second["by_op"] == {**every, "decode": 1}
+
+
+def test_a_place_that_cannot_be_written_is_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    started = time.monotonic()
+    assert gpu.main(["--device", "cpu", "--tiny", "--out", str(tmp_path / "file" / "gpu.json")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+    assert time.monotonic() - started < 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for child processes in /proc")
+def test_whoever_ends_it_ends_the_section_too(tmp_path: Path) -> None:
+    out = tmp_path / "gpu.json"
+    arguments = ["--device", "cpu", "--tiny", "--sections", "training", "--out", str(out)]
+    process = subprocess.Popen([sys.executable, str(gpu.HERE / "gpu.py"), *arguments])
+    children: list[str] = []
+    while not children and process.poll() is None:
+        time.sleep(0.05)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.terminate()
+    assert process.wait(30) == 128 + 15
+    assert not any(Path(f"/proc/{child}").exists() for child in children)
+    assert "machine" in json.loads(out.read_text(encoding="utf-8"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("steps_before", [0, 3])
 def test_a_side_that_fails_leaves_the_others(steps_before: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +211,7 @@ def test_what_was_running_is_known_when_a_section_never_ends() -> None:
     bench.begin(time.monotonic() + 60)
     for part in ("first", "second"):
         bench.start(part)
-    assert published == [{"running": "first"}, {"running": "second"}]
+    assert [(one["begun"], one["running"]) for one in published] == [(1, "first"), (2, "second")]
     bench.done()
     assert bench.results == {}
 
