@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from qbench.kernels.random import steps_elapsed
 
@@ -39,10 +42,11 @@ class CapturedStep(Generic[T]):
 
     converted: its parameters lie on one CUDA device. step: the work; called ``WARM_UP`` times, which move running
     statistics and whatever else it changes, and once more for the capture, which computes nothing. result: what that
-    last call returned, tensors that each replay writes anew.
+    last call returned, tensors that each replay writes anew, without a graph.
 
-    Raises ValueError where the model is not on a CUDA device, or where something in it follows the number of the step
-    itself, as the limits of a batch renormalisation do.
+    Raises ValueError where the model is not on a CUDA device, where a loss of an earlier step is still there with its
+    graph, or where something in the model follows the number of the step itself, as the limits of a batch
+    renormalisation do.
     """
 
     result: T
@@ -50,6 +54,7 @@ class CapturedStep(Generic[T]):
     def __init__(self, converted: Converted, step: Callable[[], T]) -> None:
         self._converted = converted
         self._device = _device(converted)
+        _refuse_held_graphs(converted)
         self._elapsed = torch.zeros((), dtype=torch.int32, device=self._device)
         self._scene = _scene(converted)
         self._graph = torch.cuda.CUDAGraph()
@@ -73,7 +78,10 @@ class CapturedStep(Generic[T]):
         clock = self._converted.clock
         self._first, readings = _word(clock), clock.readings
         with steps_elapsed(self._elapsed), torch.cuda.graph(self._graph, stream=stream):
-            self.result = step()
+            result = step()
+        # Without its graph, whose nodes would be in the way of the next capture (_refuse_held_graphs).
+        self.result = tree_map_only(Tensor, Tensor.detach, result)
+        del result
         self._gradients = [(p, p.grad) for p in self._converted.model.parameters() if p.grad is not None]
         if clock.readings != readings:
             raise ValueError(
@@ -104,6 +112,33 @@ def _device(converted: Converted) -> torch.device:
         found = ", ".join(sorted(map(str, devices))) or "nowhere"
         raise ValueError(f"a step is captured on one CUDA device, but the model's parameters lie on: {found}")
     return devices.pop()
+
+
+def _refuse_held_graphs(converted: Converted) -> None:
+    """Raises ValueError where a graph of an earlier step is alive.
+
+    The node that adds up a parameter's gradient stays on the stream of the forward pass that made it, and every graph
+    of the parameter shares it: one from another stream would take part of the capture there, and CUDA refuses that
+    without saying where it comes from.
+    """
+    gc.collect()
+    trained = {name: parameter for name, parameter in converted.model.named_parameters() if parameter.requires_grad}
+    for parameter in trained.values():
+        _accumulator(parameter).metadata["qbench"] = "held"  # gone with the node, unless somebody else holds it
+    held = [name for name, parameter in trained.items() if "qbench" in _accumulator(parameter).metadata]
+    if held:
+        raise ValueError(
+            f"a loss or an output of an earlier step is still held with its graph, which {held[0]} takes part in: "
+            "delete it, or keep loss.detach(), before the step is captured"
+        )
+
+
+def _accumulator(parameter: Tensor) -> Any:
+    """The node that adds up a parameter's gradient: its graph's, or a new one."""
+    with torch.enable_grad():
+        node = parameter.view_as(parameter).grad_fn
+    assert node is not None
+    return node.next_functions[0][0]
 
 
 @contextmanager

@@ -199,12 +199,14 @@ def supervised(
             limit = max(1.0, min(stop - now + GRACE_S, end - now))
             status = ended([*own, *arguments], limit, lambda: publish(found_in(path)))
             outcome = found_in(path)
-            if status or outcome["status"] == "running":
+            if outcome["status"] == "running":
                 outcome["status"] = status or "ended without results"
+            elif status:  # all is there, and the driver was left badly
+                outcome["ending"] = status
             is_lost = outcome["status"] == LOST or outcome["status"].startswith(CRASHED)
             if not is_lost or outcome.get("begun", 0) <= begun:
                 break
-            if status:
+            if outcome["status"] != LOST:
                 outcome.setdefault("failures", []).append(f"{outcome['running']}: {status}")
             if time.monotonic() > stop:
                 break

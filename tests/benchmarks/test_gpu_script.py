@@ -51,6 +51,7 @@ path.write_text(json.dumps({text}))
         ({"cases": 2}, "time.sleep(60)", {"status": "stopped: out of time", "cases": 2}),
         ({"cases": 1}, "sys.exit(7)", {"status": "crashed with exit code 7", "cases": 1}),
         ({"cases": 1}, "", {"status": "ended without results", "cases": 1}),
+        ({"status": "ok"}, "sys.exit(7)", {"status": "ok", "ending": "crashed with exit code 7"}),
     ],
 )
 def test_what_a_section_found_is_kept(

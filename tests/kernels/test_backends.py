@@ -257,6 +257,26 @@ def test_gpu_without_the_compiler_says_what_to_install(monkeypatch: pytest.Monke
         cuda.why_not.cache_clear()
 
 
+@pytest.mark.parametrize(("driver", "fits"), [(12080, False), (13000, True), (13020, True), (14000, True)])
+def test_gpu_with_an_old_driver_says_which_cupy_it_takes(
+    driver: int, fits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Machine code of a newer major version does not load, whatever the kernel."""
+    pytest.importorskip("cupy", reason="CuPy is not installed")
+    from cupy.cuda import nvrtc, runtime
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    monkeypatch.setattr(nvrtc, "getVersion", lambda: (13, 0))
+    monkeypatch.setattr(runtime, "driverGetVersion", lambda: driver)
+    text = "the driver knows CUDA 12, and CuPy is made for CUDA 13: pip install 'qbench[cuda12]'"
+    cuda.why_not.cache_clear()
+    try:
+        assert cuda.why_not() == ("" if fits else text)
+    finally:
+        cuda.why_not.cache_clear()
+
+
 def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends, "find_spec", lambda name: None)
     assert backends.why_not("numba") == "numba is not installed"

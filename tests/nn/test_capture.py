@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from qbench.nn import CapturedStep, convert
-from qbench.nn.capture import _signed
+from qbench.nn.capture import _refuse_held_graphs, _signed
 from qbench.recipe import Recipe
 
 
@@ -20,6 +20,22 @@ def test_a_model_on_the_cpu_is_refused() -> None:
 def test_a_model_without_parameters_is_refused() -> None:
     with pytest.raises(ValueError, match="lie on: nowhere"):
         CapturedStep(convert(nn.Sequential(nn.ReLU()), Recipe()), lambda: None)
+
+
+def test_a_graph_of_an_earlier_step_is_refused() -> None:
+    """Its nodes are on another stream than the capture's. Without a graph, or behind it, there is nothing to refuse."""
+    converted = convert(nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2)), Recipe())
+    for parameter in converted.model[0].parameters():
+        parameter.requires_grad = False
+    _refuse_held_graphs(converted)
+    loss = converted.model(torch.ones(1, 3)).sum()
+    loss.backward()
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"still held with its graph, which 1\.weight takes part in"):
+            _refuse_held_graphs(converted)
+    loss = loss.detach()
+    _refuse_held_graphs(converted)
+    assert loss.isfinite()
 
 
 @pytest.mark.parametrize("number", [0, 1, -1, 2**31 - 1, 2**31, -(2**31), 2**32 - 1])

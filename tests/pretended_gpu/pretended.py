@@ -222,12 +222,38 @@ def is_drawn_anew() -> bool:
     return bool(others(moving, {"standing": standing}))
 
 
+def is_held_back() -> bool:
+    """Whether a capture is refused while a graph of an earlier step is held."""
+    training = Training(find_method("fp32").build({}), "integer", "sgd", "cuda")
+    loss = training.converted.model(training.x).sum()
+    try:
+        training.train_captured([1])
+    except ValueError as error:
+        return loss.requires_grad and "still held with its graph" in str(error)
+    return False
+
+
+def is_captured_again() -> bool:
+    """Whether a step can be captured while an earlier capture of it is there, whose loss it returned."""
+    training = Training(find_method("fp32").build({}), "integer", "sgd", "cuda")
+
+    def step() -> Tensor:
+        loss = nn.functional.cross_entropy(training.converted.model(training.x), training.labels)
+        loss.backward()
+        return loss
+
+    first, second = (CapturedStep(training.converted, step) for _ in range(2))
+    return torch.equal(first.replay(), second.replay()) and not first.result.requires_grad
+
+
 def main(name: str) -> dict[str, list[str]]:
     """Differences by options, arithmetic and optimizer; only those that are not empty."""
     warnings.simplefilter("ignore")
     pretend()
     assert is_seen()
     assert is_drawn_anew()
+    assert is_held_back()
+    assert is_captured_again()
     method, found = find_method(name), {}
     presets = [{"preset": preset} for preset in method.presets]
     for options in [{}, *presets, *(options for owner, options in CONFIGURATIONS if owner == name and options)]:

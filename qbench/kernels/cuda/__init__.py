@@ -29,6 +29,9 @@ def why_not() -> str:
     lacking = _why_no_compiler()
     if lacking:
         return f"CuPy cannot load NVRTC, CUDA's compiler ({lacking}): pip install 'cupy-cuda13x[ctk]' (or cupy-cuda12x)"
+    known, needed = _cuda_versions()
+    if known < needed:
+        return f"the driver knows CUDA {known}, and CuPy is made for CUDA {needed}: pip install 'qbench[cuda{known}]'"
     capability = torch.cuda.get_device_capability()
     if capability < LEAST_CAPABILITY:
         return f"{torch.cuda.get_device_name()} has compute capability {capability[0]}.{capability[1]}, 8.0 is needed"
@@ -43,3 +46,12 @@ def _why_no_compiler() -> str:
     except (ImportError, RuntimeError) as error:
         return str(error).splitlines()[0] if str(error) else type(error).__name__
     return ""
+
+
+def _cuda_versions() -> tuple[int, int]:
+    """The newest major version that the driver knows, and the compiler's, whose machine code an older one refuses."""
+    from cupy.cuda import nvrtc, runtime
+
+    compiler = nvrtc.getVersion()[0]
+    driver = runtime.driverGetVersion() // 1000  # 0 where there is no driver, as for PyTorch's device in a test
+    return driver or compiler, compiler
