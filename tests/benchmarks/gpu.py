@@ -131,7 +131,7 @@ def run_section(
     looks = count()
 
     def publish(so_far: dict[str, Any]) -> None:
-        if options.device == "cuda" and next(looks) % LOOKS_PER_STATE == 0:
+        if options.device.startswith("cuda") and next(looks) % LOOKS_PER_STATE == 0:
             device.append(state())
         results["sections"][section.name] = {**so_far, "device": device} if device else so_far
         try:
@@ -284,6 +284,8 @@ def machine(device: torch.device) -> dict[str, Any]:
     """What the figures belong to."""
     facts: dict[str, Any] = {"python": platform.python_version(), "torch": torch.__version__, "device": device.type}
     if device.type == "cuda":
+        from qbench.kernels.cuda.nvrtc import version
+
         properties = torch.cuda.get_device_properties(device)
         facts |= {
             "name": properties.name,
@@ -293,7 +295,7 @@ def machine(device: torch.device) -> dict[str, Any]:
             "cuda": torch.version.cuda,
             "cudnn": torch.backends.cudnn.version(),
             "cupy": __import__("cupy").__version__,
-            "nvrtc": __import__("cupy").cuda.nvrtc.getVersion(),
+            "nvrtc": version(),
             "state": STATE,
             "compilers": [name for name in ("cc", "gcc", "clang", "nvcc") if shutil.which(name)],
         }

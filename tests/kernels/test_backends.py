@@ -7,6 +7,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from kernel_matrix import integers
 from torch import Tensor
 
 from qbench.kernels import backends, cpu, cuda, onednn, products, selftest
+from qbench.kernels.cuda.nvrtc import _among_packages
 from qbench.kernels.library import ENTRIES, SCHEMAS, ops
 from qbench.kernels.reference import products as reference
 
@@ -255,6 +258,50 @@ def test_gpu_without_the_compiler_says_what_to_install(monkeypatch: pytest.Monke
         assert cuda.why_not() == ""
     finally:
         cuda.why_not.cache_clear()
+
+
+def test_gpu_takes_the_compiler_among_pytorchs_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """CuPy 13 looks in the system's folders alone, but takes a library that is loaded."""
+    pytest.importorskip("cupy", reason="CuPy is not installed")
+    from cupy.cuda import nvrtc
+
+    loaded: list[str] = []
+    library = tmp_path / "cuda_nvrtc" / "lib" / "libnvrtc.so.12"
+    library.parent.mkdir(parents=True)
+    second_half = library.with_name("libnvrtc-builtins.so.12.8")
+    for name in (library.name, second_half.name, "libnvrtc.alt.so.12"):
+        library.with_name(name).write_bytes(b"")
+
+    def found() -> tuple[int, int]:
+        if not loaded:
+            raise RuntimeError("CuPy failed to load libnvrtc.so.12")
+        return (12, 8)
+
+    packages = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    monkeypatch.setattr("qbench.kernels.cuda.nvrtc.find_spec", lambda name: packages if name == "nvidia" else None)
+    monkeypatch.setattr("qbench.kernels.cuda.nvrtc.ctypes.CDLL", loaded.append)
+    monkeypatch.setattr(nvrtc, "getVersion", found)
+    assert cuda._why_no_compiler() == ""
+    assert loaded == [str(second_half), str(library)]
+
+
+COMPILES_FROM_PACKAGES = """
+import ctypes
+from qbench.kernels.cuda import nvrtc
+for library in nvrtc._among_packages():
+    ctypes.CDLL(str(library))
+from qbench.kernels.cuda.compiler import compiled
+assert compiled("pack_bits", 90).binary.startswith(b"\\x7fELF")
+"""
+
+
+def test_the_compiler_among_packages_is_whole() -> None:
+    """Loaded by itself it would not find its second half, whose folder it does not know."""
+    pytest.importorskip("cupy", reason="CuPy is not installed")
+    if not list(_among_packages()):
+        pytest.skip("NVRTC is not among the packages")
+    run = subprocess.run([sys.executable, "-c", COMPILES_FROM_PACKAGES], check=False, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-2000:]
 
 
 @pytest.mark.parametrize(("driver", "fits"), [(12080, False), (13000, True), (13020, True), (14000, True)])

@@ -39,10 +39,10 @@ def why_not() -> str:
 
 
 def _why_no_compiler() -> str:
-    try:
-        from cupy.cuda import nvrtc
+    from qbench.kernels.cuda import nvrtc
 
-        nvrtc.getVersion()
+    try:
+        nvrtc.version()
     except (ImportError, RuntimeError) as error:
         return str(error).splitlines()[0] if str(error) else type(error).__name__
     return ""
@@ -50,8 +50,10 @@ def _why_no_compiler() -> str:
 
 def _cuda_versions() -> tuple[int, int]:
     """The newest major version that the driver knows, and the compiler's, whose machine code an older one refuses."""
-    from cupy.cuda import nvrtc, runtime
+    from cupy.cuda import runtime
 
-    compiler = nvrtc.getVersion()[0]
+    from qbench.kernels.cuda import nvrtc
+
+    compiler = nvrtc.version()[0]
     driver = runtime.driverGetVersion() // 1000  # 0 where there is no driver, as for PyTorch's device in a test
     return driver or compiler, compiler

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from cupy.cuda import nvrtc
 
+from qbench.kernels.cuda.nvrtc import version
 from qbench.kernels.cuda.sources import FILES, OPTIONS, source
 
 
@@ -59,6 +60,7 @@ def compiled(kernel: str, capability: int) -> Code:
 
 def translated(text: str, file: str, kernel: str, capability: int) -> Code:
     """A kernel of any source text, with the options of all. file: what error messages call it."""
+    version()  # loads it
     program = nvrtc.createProgram(text, file, (), ())
     try:
         nvrtc.addNameExpression(program, kernel)
@@ -82,7 +84,7 @@ def architecture(capability: int) -> str:
 
 
 def _digest(kernel: str, capability: int) -> str:
-    text = "\0".join([source(FILES[kernel]), kernel, *OPTIONS, str(capability), str(nvrtc.getVersion())])
+    text = "\0".join([source(FILES[kernel]), kernel, *OPTIONS, str(capability), str(version())])
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
