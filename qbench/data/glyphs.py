@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from PIL import __version__ as pillow_version
 from PIL import features
 
+from qbench.atomic import atomic_file, remove_orphans, write_atomic
 from qbench.data import glyph_render
 from qbench.data.arrays import ArraySplit
-from qbench.data.cache import atomic_file, cache_dir, writable_dir
+from qbench.data.cache import cache_dir, writable_dir
 from qbench.data.dataset import Dataset
 from qbench.data.fingerprint import fingerprint as sha
 from qbench.environment import usable_cores
@@ -98,11 +99,13 @@ def _cached(counts: dict[str, int]) -> NDArray[np.uint8]:
 
 def _store(path: Path, images: NDArray[np.uint8]) -> None:
     # The check sum goes last: without it the pixels count as missing.
+    check_sum = path.with_suffix(".sha")
     try:
-        with atomic_file(path) as temporary, temporary.open("wb") as file:
-            np.save(file, images, allow_pickle=False)
-        with atomic_file(path.with_suffix(".sha")) as temporary:
-            temporary.write_text(sha(images))
+        for file in (path, check_sum):
+            remove_orphans(file)
+        with atomic_file(path) as pixels:
+            np.save(pixels, images, allow_pickle=False)
+        write_atomic(check_sum, sha(images).encode())
     except OSError as error:
         why = error.strerror or error
         raise DataError(

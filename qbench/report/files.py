@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qbench.atomic import remove_orphans, write_atomic
 from qbench.errors import InputError
-from qbench.store.atomic import remove_orphans, write_atomic
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 from filelock import FileLock, Timeout
 
+from qbench.atomic import write_atomic
 from qbench.errors import StoreError
-from qbench.store.atomic import write_atomic
 from qbench.store.files import told
 
 LOCK, HOLDER = "lock", "running.json"

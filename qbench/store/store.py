@@ -20,10 +20,10 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from qbench.atomic import remove_leftovers, write_atomic
 from qbench.cell import MeasureRecord, Record
 from qbench.errors import StoreError
 from qbench.store import sums
-from qbench.store.atomic import remove_leftovers, write_atomic
 from qbench.store.files import Damaged, damaged_in, load, refuse_closed, set_aside, told
 from qbench.store.lock import Writer, only_writer, writer
 from qbench.store.manifest import RunManifest

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from qbench.store.atomic import write_atomic
+from qbench.atomic import write_atomic
 from qbench.store.files import record_files
 
 NAME = "SHA256SUMS"

@@ -15,10 +15,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from qbench.atomic import remove_leftovers
 from qbench.cell import Keyed, Status
 from qbench.environment import hardware_key, library_key
 from qbench.store import Damaged, RunManifest, Store
-from qbench.store.atomic import remove_leftovers
 from qbench.store.files import damaged_in, load, refuse_closed, told
 from qbench.store.keys import digest, kernels_in_use, qbench_source
 from qbench.suite.theory import PlannedExperiment, TheorySuite

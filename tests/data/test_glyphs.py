@@ -2,6 +2,9 @@
 
 import logging
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -174,6 +177,21 @@ def test_an_interrupted_rendering_leaves_nothing(empty_cache: Path, monkeypatch:
     with pytest.raises(KeyboardInterrupt):
         load_dataset("glyphs", options=SMALL)
     assert [path.suffix for path in empty_cache.iterdir()] in ([".lock"], [])
+
+
+def test_what_a_killed_rendering_left_goes_with_the_next_one(empty_cache: Path, tmp_path: Path) -> None:
+    killed = (
+        "import numpy, os, signal\n"
+        "from qbench.data import glyphs\n"
+        "numpy.save = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"glyphs.load(**{SMALL})\n"
+    )
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", killed], env=environment, timeout=120, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert len([path for path in empty_cache.iterdir() if path.name.startswith(".")]) == 1
+    load_dataset("glyphs", options=SMALL)
+    assert sorted(path.suffix for path in empty_cache.iterdir()) == [".lock", ".npy", ".sha"]
 
 
 def test_the_fingerprint_covers_sizes_renderer_and_libraries(monkeypatch: pytest.MonkeyPatch) -> None:

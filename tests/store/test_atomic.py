@@ -11,12 +11,12 @@ import time
 
 import pytest
 
-from qbench.store import write_atomic
+from qbench.atomic import write_atomic
 
 WRITER = """
 import sys
 from pathlib import Path
-from qbench.store import write_atomic
+from qbench.atomic import write_atomic
 path, number = Path(sys.argv[1]), 0
 while True:
     number += 1

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import glob
 import os
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 TEMPORARY_PREFIX = ".writing-"
 
 
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write ``content`` to ``path``: readers see the old file or the new one, never a part.
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which is ``path`` when the block ends well and vanishes when it does not: readers see the old
+    file or the new one, never a part.
 
-    The content reaches the disk before the name does, and the name before this returns.
+    The content reaches the disk before the name does, and the name before the block is left.
     """
     temporary = path.parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}"
     try:
         with temporary.open("wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -27,6 +34,12 @@ def write_atomic(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     _sync_directory(path.parent)
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` as :func:`atomic_file` does."""
+    with atomic_file(path) as file:
+        file.write(content)
 
 
 def remove_leftovers(directory: Path) -> None:
