@@ -247,6 +247,45 @@ Round many_images() {
             Factor(qbench::CODE_INT8, {300, 15, 15, 1}, 0x80)};
 }
 
+// The same int16 codes everywhere, of a convolution with 3x3 taps whose sums have 9 terms for each channel of a group.
+Round alike(int64_t channels, int64_t groups, int64_t input, int64_t filter) {
+    const Geometry g{2, channels, 7, 6, 4, 3, 3, 7, 6, 1, 1, 1, 1, 1, 1, groups};
+    Factor x(qbench::CODE_INT16, {2, 7, 6, channels}, 0), w(qbench::CODE_INT16, {4, 3, 3, channels / groups}, 0);
+    x.set(input, input);
+    w.set(filter, filter);
+    return {g, x, w, random_bytes(qbench::CODE_INT16, {2, 7, 6, 4})};
+}
+
+// 18 products, whose sum is 131,074 more than int32 takes.
+Round just_beyond_int32() { return alike(2, 1, 10923, 10923); }
+
+// Codes that are 0 stand for 20,000; with filters of 2,000 int32 takes 53 products, not 81.
+Round far_zero_point() {
+    Round round = alike(9, 1, 0, 2000);
+    round.x.zero = -20000;
+    return round;
+}
+
+// Only the sums of the last filter pass int32.
+Round one_large_filter() {
+    Round round = alike(8, 2, 30000, 0);
+    for (std::size_t i = round.w.bytes.size() * 3 / 4; i < round.w.bytes.size(); i += 2) {
+        const std::int16_t large = 3000;
+        std::memcpy(&round.w.bytes[i], &large, 2);
+    }
+    return round;
+}
+
+// Only windows that hold the last pixel of the last image, of 9 channels, have sums that pass int32.
+Round one_large_pixel() {
+    Round round = alike(9, 1, 0, 20000);
+    for (std::size_t i = round.x.bytes.size() - 18; i < round.x.bytes.size(); i += 2) {
+        const std::int16_t large = 20000;
+        std::memcpy(&round.x.bytes[i], &large, 2);
+    }
+    return round;
+}
+
 Round fixed_round(int index) {
     switch (index) {
         case 0: return longest_sums();
@@ -261,10 +300,14 @@ Round fixed_round(int index) {
         case 9: return long_filters();
         case 10: return longest_low_digits();
         case 11: return many_images();
+        case 12: return just_beyond_int32();
+        case 13: return far_zero_point();
+        case 14: return one_large_filter();
+        case 15: return one_large_pixel();
         default: return beyond_digits();
     }
 }
-constexpr int FIXED = 13;
+constexpr int FIXED = 17;
 
 // What a filter's element meets at an output: a pixel of the input, and the elements' number.
 struct Met {

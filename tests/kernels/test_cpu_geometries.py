@@ -79,6 +79,25 @@ MUTATIONS = {
     ),
     "high digits in 32 bits": Mutation("gemm_conv.h", "outputs, 8 * (da + db));", "outputs, 0);", ("products_amx",)),
     "results in 32 bits": Mutation("products.cpp", "largest <= INT32_MAX / p.a.bound", "true", ("products",)),
+    "results by norms": Mutation(
+        "products.cpp", "LARGEST = 0.999 * INT32_MAX", "LARGEST = 1.1 * INT32_MAX", ("products",)
+    ),
+    "norm of a window": Mutation("products.cpp", "pixel * static_cast<double>(taps.size())", "pixel", ("products",)),
+    "filter with the largest norm": Mutation(
+        "products.cpp", "tap.offset + group * p.group_stride + column * p.column_stride;", "tap.offset;", ("products",)
+    ),
+    "zero point in a pixel's norm": Mutation(
+        "products_operand.cpp", "(codes[i + lane] - zero)", "(codes[i + lane])", ("products_operand",)
+    ),
+    "last channels in a pixel's norm": Mutation(
+        "products_operand.cpp", "for (; i < count; ++i)", "for (; false;)", ("products_operand",)
+    ),
+    "pixel with the largest norm": Mutation(
+        "products_operand.cpp", "squares(codes + column * x.stride[2]", "squares(codes", ("products_operand",)
+    ),
+    "row with the largest norm": Mutation(
+        "products_operand.cpp", "row / size.height * x.stride[0] +\n", "0 +\n", ("products_operand",)
+    ),
     "rows of a tile": Mutation("gemm_conv.h", "r * pitch * columns", "r * outputs * columns", ("products_amx",)),
     "rows of a tile with a stride": Mutation("gemm_conv.h", "* p.step_y / p.step_x;", "* p.step_y;", ("products_amx",)),
     "carries of a unit's bytes": Mutation(

@@ -107,6 +107,42 @@ bool is_narrow(const PlannedConv& conv) {
     return largest <= INT32_MAX / p.a.bound;
 }
 
+// The largest sum of squares over the terms of one filter of a phase, in centred codes.
+double largest_filter(const ConvPlan& p, const std::vector<PlannedConv::Tap>& taps) {
+    const auto* codes = static_cast<const std::int16_t*>(p.b.data);
+    double largest = 0;
+    for (std::int64_t group = 0; group < p.groups; ++group) {
+        for (std::int64_t column = 0; column < p.out_group; ++column) {
+            double sum = 0;
+            for (const PlannedConv::Tap& tap : taps) {
+                const auto* from = codes + tap.offset + group * p.group_stride + column * p.column_stride;
+                for (std::int64_t i = 0; i < p.in_group; ++i) {
+                    const double value = from[i * p.contract_stride] - p.b.zero;
+                    sum += value * value;
+                }
+            }
+            largest = std::max(largest, sum);
+        }
+    }
+    return largest;
+}
+
+// The same by Cauchy and Schwarz, often where the largest magnitudes of 16-bit codes say nothing: no result is larger
+// than the norm of its window, whose square is at most the largest pixel's times the taps, times that of its filter.
+bool is_narrow_by_norms(const PlannedConv& conv, int threads) {
+    constexpr double LARGEST = 0.999 * INT32_MAX;  // the sums of squares are rounded, to much less than a thousandth
+    const ConvPlan& p = conv.plan;
+    const double pixel = largest_pixel(p.a, {p.images, p.height, p.width, p.channels}, threads);
+    for (const std::vector<PlannedConv::Tap>& taps : conv.taps) {
+        const double window = pixel * static_cast<double>(taps.size());
+        if (window * largest_filter(p, taps) > LARGEST * LARGEST) return false;
+    }
+    return true;
+}
+
+// Terms of an int32 sum, so few that a look at all operands costs less than sums cut so short.
+constexpr std::int64_t SHORT_SUM = 256;
+
 // Whether Winograd's forms compute this: 3x3 taps and stride 1.
 bool allows_winograd(const PlannedConv& conv, const Kernels& kernels) {
     const ConvPlan& p = conv.plan;
@@ -209,6 +245,9 @@ void run(PlannedConv& conv, const Kernels& level, int threads, float* extremes) 
     if (!p.narrow && p.a.code == CODE_INT16 && !routes_by_bound(level)) {
         measure_bound(p.a, input, threads);
         p.narrow = is_narrow(conv);
+    }
+    if (!p.narrow && p.a.code == CODE_INT16 && p.b.code == CODE_INT16 && int32_terms(p.a, p.b) < SHORT_SUM) {
+        p.narrow = is_narrow_by_norms(conv, threads);
     }
     if (!p.narrow && int32_terms(p.a, p.b) < kernels.unit) {
         prepare(p.b, kernels, RIGHT, 2);

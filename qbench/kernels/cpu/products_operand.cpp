@@ -38,6 +38,27 @@ struct Seen {
     }
 };
 
+// Sum of (code - zero)^2, in lanes that the compiler takes into one register.
+float squares(const std::int16_t* codes, std::int64_t stride, std::int64_t count, std::int32_t zero) {
+    constexpr std::int64_t LANES = 8;
+    float sums[LANES] = {};
+    std::int64_t i = 0;
+    if (stride == 1) {
+        for (; i + LANES <= count; i += LANES) {
+            for (std::int64_t lane = 0; lane < LANES; ++lane) {
+                const auto value = static_cast<float>(codes[i + lane] - zero);
+                sums[lane] += value * value;
+            }
+        }
+    }
+    for (; i < count; ++i) {
+        const auto value = static_cast<float>(codes[i * stride] - zero);
+        sums[0] += value * value;
+    }
+    for (std::int64_t lane = 1; lane < LANES; ++lane) sums[0] += sums[lane];
+    return sums[0];
+}
+
 void prepare_centred(Operand& x, int digits) {
     x.digit_zero[0] = x.digit_zero[1] = 0;
     if (digits == 1) {
@@ -117,6 +138,23 @@ void measure_bound(Operand& x, const Extents& size, int threads) {
     Seen all;
     for (const Seen& part : seen) all.take(part);
     x.bound = bound_of(x, all.low, all.high);
+}
+
+double largest_pixel(const Operand& x, const Extents& size, int threads) {
+    const std::int64_t rows = size.images * size.height, each = std::max<std::int64_t>(1, pieces(rows, 8 * threads));
+    std::vector<float> seen(static_cast<std::size_t>(pieces(rows, each)));
+    in_jobs(threads, static_cast<std::int64_t>(seen.size()), [&](std::int64_t job) {
+        float largest = 0;
+        for (std::int64_t row = job * each; row < std::min(rows, (job + 1) * each); ++row) {
+            const auto* codes = static_cast<const std::int16_t*>(x.data) + row / size.height * x.stride[0] +
+                                row % size.height * x.stride[1];
+            for (std::int64_t column = 0; column < size.width; ++column) {
+                largest = std::max(largest, squares(codes + column * x.stride[2], x.stride[3], size.channels, x.zero));
+            }
+        }
+        seen[job] = largest;
+    });
+    return seen.empty() ? 0 : *std::max_element(seen.begin(), seen.end());
 }
 
 int fewest_digits(const Operand& x, const Kernels& kernels) {
