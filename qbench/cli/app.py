@@ -6,7 +6,7 @@ import typer
 
 from qbench import __version__
 from qbench.cli import check, data, doctor, listing, plot, run, show, table
-from qbench.cli.funnel import Funnel
+from qbench.cli.funnel import Funnel, Verb
 
 
 def _version(wanted: bool) -> None:
@@ -35,11 +35,11 @@ def root(
     """Compare methods for training neural networks in low precision."""
 
 
-app.command("run", epilog=run.EXAMPLES)(run.run)
-app.command("show", epilog=show.EXAMPLES)(show.show)
-app.command("table", epilog=table.EXAMPLES)(table.table)
-app.command("plot", epilog=plot.EXAMPLES)(plot.plot)
-app.command("list", epilog=listing.EXAMPLES)(listing.listing)
-app.command("check", epilog=check.EXAMPLES)(check.check)
+app.command("run", cls=Verb, epilog=run.EXAMPLES)(run.run)
+app.command("show", cls=Verb, epilog=show.EXAMPLES)(show.show)
+app.command("table", cls=Verb, epilog=table.EXAMPLES)(table.table)
+app.command("plot", cls=Verb, epilog=plot.EXAMPLES)(plot.plot)
+app.command("list", cls=Verb, epilog=listing.EXAMPLES)(listing.listing)
+app.command("check", cls=Verb, epilog=check.EXAMPLES)(check.check)
 app.add_typer(data.app, name="data")
-app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
+app.command("doctor", cls=Verb, epilog=doctor.EXAMPLES)(doctor.doctor)

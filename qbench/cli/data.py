@@ -5,14 +5,16 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Prepare data sets, look at them, write samples.",
-                  epilog="Example: qbench data info digits")  # fmt: skip
+from qbench.cli.funnel import Verb, Verbs
+
+app = typer.Typer(cls=Verbs, no_args_is_help=True, rich_markup_mode=None, epilog="Example: qbench data info digits",
+                  help="Prepare data sets, look at them, write samples.")  # fmt: skip
 
 Root = Annotated[Path | None, typer.Option("--data", help="Where a data set on disk lies.")]
 Name = Annotated[str, typer.Argument(help="A data set; see 'qbench list datasets'.", metavar="NAME")]
 
 
-@app.command(epilog="Example: qbench data sample imagenet --out sample")
+@app.command(cls=Verb, epilog="Example: qbench data sample imagenet --out sample")
 def sample(
     name: Annotated[str, typer.Argument(help="imagenet.", metavar="NAME")],
     out: Annotated[Path, typer.Option(help="A new or empty directory.")],
@@ -34,7 +36,7 @@ def sample(
     print(f"try it: qbench run imagenet --profile quick --data {out}")
 
 
-@app.command(epilog="Example: qbench data prepare glyphs")
+@app.command(cls=Verb, epilog="Example: qbench data prepare glyphs")
 def prepare(name: Name, data: Root = None) -> None:
     """Make a data set ready, so that no run has to wait."""
     from qbench.data import cache_dir, load_dataset
@@ -43,7 +45,7 @@ def prepare(name: Name, data: Root = None) -> None:
     print(f"{name} is ready: {len(dataset.train)} training items (cache: {cache_dir()})")
 
 
-@app.command(epilog="Example: qbench data info digits")
+@app.command(cls=Verb, epilog="Example: qbench data info digits")
 def info(name: Name, data: Root = None) -> None:
     """Show size, origin and fingerprints of a data set."""
     from qbench.data import load_dataset

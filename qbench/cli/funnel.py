@@ -11,7 +11,7 @@ import traceback
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from qbench import __version__
 from qbench.errors import InputError, QbenchError
@@ -38,7 +38,27 @@ _UsageError: Any = typer.BadParameter.__base__
 """Every complaint about the words of a command line. Typer does not name it, and has its own copy of click or not."""
 
 
-class Funnel(TyperGroup):
+class _Placed:
+    """What has words of its own: a complaint about any of them knows whose they are, also where the parser forgets."""
+
+    def parse_args(self, ctx: Any, args: Any) -> Any:
+        """Read the words."""
+        try:
+            return super().parse_args(ctx, args)  # type: ignore[misc]
+        except _UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
+
+
+class Verb(_Placed, TyperCommand):
+    """A command."""
+
+
+class Verbs(_Placed, TyperGroup):
+    """A group of commands within the command line."""
+
+
+class Funnel(Verbs):
     """The command group that turns errors into one line on stderr and their exit code."""
 
     def main(self, *arguments: Any, **options: Any) -> Any:

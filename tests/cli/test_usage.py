@@ -42,7 +42,10 @@ def test_version() -> None:
         (("nosuchverb",), "qbench", "nosuchverb"), (("--bogus",), "qbench", "--bogus"),
         (("table",), "qbench table", "RUN"), (("data", "nosuchverb"), "qbench data", "nosuchverb"),
         (("run", "smoke", "--bogus"), "qbench run", "--bogus"), (("run", "smoke", "more"), "qbench run", "more"),
-        (("run", "smoke", "--jobs"), "qbench", "--jobs"),
+        (("run", "smoke", "--jobs"), "qbench run", "--jobs"), (("run", "smoke", "-m"), "qbench run", "-m"),
+        (("run", "smoke", "--dry-run=yes"), "qbench run", "--dry-run"),
+        (("data", "info", "digits", "--data"), "qbench data info", "--data"),
+        (("data", "--help=yes"), "qbench data", "--help"), (("--debug=yes",), "qbench", "--debug"),
     ],
 )  # fmt: skip
 def test_words_that_are_not_understood_are_refused_in_a_line(arguments: tuple[str, ...], where: str, what: str) -> None:
