@@ -349,6 +349,14 @@ def test_intervals_of_accuracy_end_at_100_or_in_an_arrowhead() -> None:
     assert (ends[CARETLEFT], ends[CARETRIGHT]) == ([left], [right])
 
 
+def test_accuracies_that_the_table_does_not_compare_are_marked() -> None:
+    apart = make_record("sr", 0, 99.5, shas=("init0", "other", "eval"))
+    text = words(figure_of("accuracy", [make_record("fp32", 0, 99.0), apart, make_record("r", 0, 98.0)]))
+    assert "99.50; not comparable" in text
+    assert text.count("; not comparable") == 2, "the row and the note"
+    assert "not comparable" not in words(figure_of("accuracy", together(fp32=99.0, sr=99.5)))
+
+
 def test_no_seed_hides_behind_the_mean() -> None:
     (axes,) = figure_of("accuracy", [*seeds_of("fp32", 99.0, 99.2, 99.1), make_record("sr", 0, 98.0)]).axes
     diamond, seeds, only = axes.collections

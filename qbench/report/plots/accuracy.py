@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qbench.report.fairness import is_comparable
 from qbench.report.metrics import TOP1
 from qbench.report.plots.intervals import Bar, bars_note, draw_bar
 from qbench.report.plots.names import room_for
@@ -47,7 +48,7 @@ def draw(scene: Scene) -> Figure:
     for axes, shown in zip(panels, [finished, near], strict=False):
         bars += _panel(axes, rows, shown, scene.reference)
     _label_rows(panels[0], rows)
-    _write_results(panels[-1], rows)
+    _write_results(panels[-1], rows, scene)
     _write_titles(panels, scene, bars)
     return figure
 
@@ -118,12 +119,13 @@ def _label_rows(axes: Axes, rows: Sequence[Series]) -> None:
     axes.tick_params(axis="y", length=0)
 
 
-def _write_results(axes: Axes, rows: Sequence[Series]) -> None:
+def _write_results(axes: Axes, rows: Sequence[Series], scene: Scene) -> None:
     """The numbers, to the right of the rows."""
     beside = axes.get_yaxis_transform()
     for y, series in enumerate(rows):
         numbers = TOP1.written(series.top1.mean, series.top1.sd) if series.top1 else ""
-        text = "; ".join(part for part in (numbers, series.failed) if part) or "not run"
+        apart = "" if is_comparable(series.entry, scene.base_of(series)) else "not comparable"
+        text = "; ".join(part for part in (numbers, series.failed, apart) if part) or "not run"
         axes.text(_NUMBERS, y, text, transform=beside, va="center", fontsize=8.5, color=ALARM if series.failed else INK)
 
 
@@ -137,6 +139,8 @@ def _write_titles(panels: Sequence[Axes], scene: Scene, bars: list[Bar]) -> None
         notes.append("filled diamond: the only seed")
     if scene.reference:
         notes.append(f"dashed: {literal(scene.reference.name)}")
+    if not all(is_comparable(series.entry, scene.base_of(series)) for series in scene.series):
+        notes.append("not comparable: for the reason that the table gives")
     head(panels[0], f"{literal(scene.where)}: accuracy by method", "; ".join(notes))
     if has_seeds:
         above(panels[-1], _NUMBERS, "mean \N{PLUS-MINUS SIGN} sample sd")
