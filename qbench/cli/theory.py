@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from qbench.cell import Status
 from qbench.cli.arguments import one_seed
-from qbench.cli.overview import damage_lines, flaw_lines, standing
+from qbench.cli.overview import flaw_lines, standing
 from qbench.cli.results import RUNS, print_grids, print_paths
 from qbench.cli.state import clock
 from qbench.errors import InputError
@@ -103,9 +103,10 @@ def _refuse_baseline(store: Store, baseline: str | None) -> None:
 def print_theory_plan(suite: TheorySuite, out: Path, threads: int | None) -> None:
     """The plan as plain lines."""
     from qbench.theory import find_experiment
-    from qbench.theory.runner import done_experiments
+    from qbench.theory.runner import begun, done_experiments
 
-    done, damaged = done_experiments(suite, out, threads)
+    store = begun(suite, out)
+    done = done_experiments(suite, store, threads) if store else set()
     profile = f" (profile {suite.profile})" if suite.profile else ""
     print(clean(titled(f"suite {suite.name}{profile}", suite.description)))
     print(clean(f"into {out}, on cpu, seed {suite.seed}"))
@@ -115,7 +116,7 @@ def print_theory_plan(suite: TheorySuite, out: Path, threads: int | None) -> Non
         print(f"  {experiment.name}: {find_experiment(experiment.name).description}{is_done}")
         for name, value in experiment.changed.items():
             print(clean(f"    {name}: {value}"))
-    for line in damage_lines(damaged):
+    for line in flaw_lines(store.store, store.damaged()) if store else ():
         print(line)
 
 

@@ -18,7 +18,7 @@ from qbench.engine.events import Notice
 from qbench.engine.inbox import next_of
 from qbench.engine.jobs import worker_environment
 from qbench.environment import environment
-from qbench.store import Damaged, Store
+from qbench.store import Store
 from qbench.store.files import changed_line, refuse_closed
 from qbench.store.lock import now
 from qbench.store.manifest import new_run_id
@@ -165,19 +165,23 @@ def run_theory(
     )
 
 
-def done_experiments(suite: TheorySuite, out: Path, threads: int | None = None) -> tuple[set[str], list[Damaged]]:
-    """The names of those that have their findings in ``out`` already, and what is damaged there.
+def begun(suite: TheorySuite, out: Path) -> TheoryStore | None:
+    """What ``out`` holds of the suite, for reading; None where a run would begin.
 
     Raises StoreError for a directory that a run would refuse.
     """
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return set(), []
+        return None
     store = TheoryStore(Store.open(out, suite.name))
-    damaged = store.damaged()
-    refuse_closed(damaged)
+    refuse_closed(store.damaged())
+    return store
+
+
+def done_experiments(suite: TheorySuite, store: TheoryStore, threads: int | None = None) -> set[str]:
+    """The names of those that have their findings in ``store`` already."""
     count = allot("cpu", None, threads).threads
     due = {work.experiment.name for work in _due(suite, store, count, retry=True)}
-    return {experiment.name for experiment in suite.experiments} - due, damaged
+    return {experiment.name for experiment in suite.experiments} - due
 
 
 def _due(suite: TheorySuite, store: TheoryStore, threads: int, retry: bool) -> Iterator[_Work]:

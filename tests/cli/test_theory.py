@@ -13,6 +13,7 @@ from verbs import qbench, refused
 from qbench.cell import Status
 from qbench.cli.theory import told
 from qbench.store import Store
+from qbench.store.files import changed_line
 from qbench.suite.theory import load_theory_suite
 from qbench.theory.results import ExperimentRecord, TheoryStore, manifest_of
 from qbench.theory.runner import Event, Started, run_theory
@@ -106,6 +107,14 @@ def test_the_plan_tells_of_damage(theory_run: TheoryStore) -> None:
     lines = qbench("run", "mine.yaml", "--dry-run").stdout.splitlines()
     assert any(line.startswith(f"damaged: {file} (") for line in lines)
     assert file.read_text() == "{"
+
+
+def test_the_plan_tells_of_records_that_were_edited(theory_run: TheoryStore) -> None:
+    theory_run.store.seal()
+    file = record_file(theory_run, "pure_noise")
+    file.write_text(file.read_text() + "\n")
+    lines = qbench("run", "mine.yaml", "--dry-run").stdout.splitlines()
+    assert [line for line in lines if line.startswith("changed: ")] == [f"changed: {changed_line(file)}"]
 
 
 @pytest.mark.parametrize("verb", ["table", "plot"])
