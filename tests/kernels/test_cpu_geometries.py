@@ -87,7 +87,7 @@ MUTATIONS = {
         "products.cpp", "tap.offset + group * p.group_stride + column * p.column_stride;", "tap.offset;", ("products",)
     ),
     "zero point in a pixel's norm": Mutation(
-        "products_operand.cpp", "(codes[i + lane] - zero)", "(codes[i + lane])", ("products_operand",)
+        "products_operand.cpp", "codes[i + lane] - zero", "codes[i + lane]", ("products_operand",)
     ),
     "last channels in a pixel's norm": Mutation(
         "products_operand.cpp", "for (; i < count; ++i)", "for (; false;)", ("products_operand",)

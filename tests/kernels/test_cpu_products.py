@@ -180,6 +180,16 @@ def test_long_sums_of_int16(shape: Shape, fill: Fill) -> None:
 
 
 @needs_library
+def test_many_small_squares_beside_a_large_one() -> None:
+    """They take the sum beyond int32, but float32 would not see them in the square of a pixel's norm."""
+    x = torch.zeros(162_500, 8, dtype=S16)
+    x[:, :4], x[0, :4] = 3, 23_139
+    codes = x.view(1, -1, 1, 1)
+    assert 2**31 < int(x.long().square().sum()) < 1.00001 * 2**31
+    assert_equal("conv2d", (codes, None, codes, None, [1, 1], [0, 0], [1, 1], 1, True))
+
+
+@needs_library
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
 def test_threads_change_nothing(count: int) -> None:
     shape = Shape("threads", (3, 32, 14, 13), 40, (3, 3), padding=(1, 1))

@@ -127,10 +127,11 @@ double largest_filter(const ConvPlan& p, const std::vector<PlannedConv::Tap>& ta
     return largest;
 }
 
-// The same by Cauchy and Schwarz, often where the largest magnitudes of 16-bit codes say nothing: no result is larger
-// than the norm of its window, whose square is at most the largest pixel's times the taps, times that of its filter.
+// Whether all results of 16-bit codes fit int32 by Cauchy and Schwarz, often where the largest magnitudes say nothing:
+// no result is larger than the norm of its window, whose square is at most the largest pixel's times the taps, times
+// that of its filter.
 bool is_narrow_by_norms(const PlannedConv& conv, int threads) {
-    constexpr double LARGEST = 0.999 * INT32_MAX;  // the sums of squares are rounded, to much less than a thousandth
+    constexpr double LARGEST = 0.999 * INT32_MAX;  // sums of 2^40 terms are rounded to less than a thousandth
     const ConvPlan& p = conv.plan;
     const double pixel = largest_pixel(p.a, {p.images, p.height, p.width, p.channels}, threads);
     for (const std::vector<PlannedConv::Tap>& taps : conv.taps) {

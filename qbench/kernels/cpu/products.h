@@ -61,8 +61,7 @@ struct Extents {
 bool routes_by_bound(const Kernels& level);
 // Takes the bound of 16-bit codes from the codes themselves.
 void measure_bound(Operand& x, const Extents& size, int threads);
-// The largest sum of squares over the channels of a pixel, of 16-bit codes less their zero point. A little too small or
-// too large: sums of float32.
+// The largest sum of squares over the channels of a pixel, of 16-bit codes less their zero point.
 double largest_pixel(const Operand& x, const Extents& size, int threads);
 // Terms that an int32 sum of prepared elements takes.
 std::int64_t int32_terms(const Operand& a, const Operand& b);

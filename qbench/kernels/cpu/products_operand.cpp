@@ -38,21 +38,22 @@ struct Seen {
     }
 };
 
-// Sum of (code - zero)^2, in lanes that the compiler takes into one register.
-float squares(const std::int16_t* codes, std::int64_t stride, std::int64_t count, std::int32_t zero) {
+// Sum of (code - zero)^2, in lanes that the compiler takes into registers. In float32 a large sum would swallow all the
+// small squares that follow.
+double squares(const std::int16_t* codes, std::int64_t stride, std::int64_t count, std::int32_t zero) {
     constexpr std::int64_t LANES = 8;
-    float sums[LANES] = {};
+    double sums[LANES] = {};
     std::int64_t i = 0;
     if (stride == 1) {
         for (; i + LANES <= count; i += LANES) {
             for (std::int64_t lane = 0; lane < LANES; ++lane) {
-                const auto value = static_cast<float>(codes[i + lane] - zero);
+                const double value = codes[i + lane] - zero;
                 sums[lane] += value * value;
             }
         }
     }
     for (; i < count; ++i) {
-        const auto value = static_cast<float>(codes[i * stride] - zero);
+        const double value = codes[i * stride] - zero;
         sums[0] += value * value;
     }
     for (std::int64_t lane = 1; lane < LANES; ++lane) sums[0] += sums[lane];
@@ -142,9 +143,9 @@ void measure_bound(Operand& x, const Extents& size, int threads) {
 
 double largest_pixel(const Operand& x, const Extents& size, int threads) {
     const std::int64_t rows = size.images * size.height, each = std::max<std::int64_t>(1, pieces(rows, 8 * threads));
-    std::vector<float> seen(static_cast<std::size_t>(pieces(rows, each)));
+    std::vector<double> seen(static_cast<std::size_t>(pieces(rows, each)));
     in_jobs(threads, static_cast<std::int64_t>(seen.size()), [&](std::int64_t job) {
-        float largest = 0;
+        double largest = 0;
         for (std::int64_t row = job * each; row < std::min(rows, (job + 1) * each); ++row) {
             const auto* codes = static_cast<const std::int16_t*>(x.data) + row / size.height * x.stride[0] +
                                 row % size.height * x.stride[1];
