@@ -124,12 +124,11 @@ def _window_bound(weight: Tensor, filter_dims: tuple[int, ...]) -> Bound:
 
 def _reduction_bound(other: Operand, dims: tuple[int, ...]) -> Bound:
     """For sums over whole tensors (all dimensions but the channel's, 1): the count times the largest values, or, where
-    that is too coarse, Cauchy-Schwarz: the product of the channels' largest norms.
-    The norms are float32, good to far better than the 1 % added."""
+    that is too coarse, Cauchy-Schwarz: the product of the channels' largest norms."""
 
     @cache
     def norm_of_other() -> float:
-        return 1.01 * _largest_norm(other.values, dims)
+        return _largest_norm(other.values, dims)
 
     def bound(values: Tensor, largest: float) -> float:
         count = values.numel() / max(values.shape[1], 1)
@@ -142,7 +141,10 @@ def _reduction_bound(other: Operand, dims: tuple[int, ...]) -> Bound:
 
 
 def _largest_norm(values: Tensor, dims: tuple[int, ...]) -> float:
-    return float(torch.linalg.vector_norm(values, dim=dims).max())
+    """At least the largest norm of a channel (dimension 1). It is found in float32, five times faster than in float64,
+    where each of n additions may lose 2^-24 of the sum: a large square swallows small ones."""
+    count = values.numel() / values.shape[1]
+    return float(torch.linalg.vector_norm(values, dim=dims).max()) * math.exp((count + 8) * 2.0**-25)
 
 
 def _rescale(y: Tensor, *scales: Tensor | None) -> Tensor:
