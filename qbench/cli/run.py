@@ -1,11 +1,14 @@
 """``qbench run``: train and measure what a suite describes, then table and plots."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from qbench.cli.completion import complete_method, complete_probe, complete_suite
+
+if TYPE_CHECKING:
+    from qbench.suite import Overrides
 
 EXAMPLES = """\b
 Examples:
@@ -74,12 +77,7 @@ def run(
             )
         )  # fmt: skip
     from qbench.cli.arguments import one_of, seed_list
-    from qbench.cli.conclusion import conclude
-    from qbench.cli.planning import print_plan
-    from qbench.cli.progress import display
-    from qbench.cli.results import RUNS
-    from qbench.engine import plan_suite, run_suite
-    from qbench.suite import Overrides, load_suite
+    from qbench.suite import Overrides
 
     overrides = Overrides(
         methods=tuple(method or ()),
@@ -89,16 +87,43 @@ def run(
         arithmetic=one_of(arithmetic, "simulated", "integer", option="--arithmetic"),
         probes=tuple(probe or ()),
     )
+    raise typer.Exit(
+        _run_training_suite(
+            suite, out, overrides, profile=profile, device=device, jobs=jobs, threads=threads, dry_run=dry_run,
+            measures=not no_measure, retry=not no_retry,
+        )
+    )  # fmt: skip
+
+
+def _run_training_suite(
+    suite: str,
+    out: Path | None,
+    overrides: "Overrides",
+    *,
+    profile: str | None,
+    device: str,
+    jobs: int | None,
+    threads: int | None,
+    dry_run: bool,
+    measures: bool,
+    retry: bool,
+) -> int:
+    """Run a suite of cells, or show its plan; the exit code."""
+    from qbench.cli.conclusion import conclude
+    from qbench.cli.planning import print_plan
+    from qbench.cli.progress import display
+    from qbench.cli.results import RUNS
+    from qbench.engine import plan_suite, run_suite
+    from qbench.suite import load_suite
+
     loaded = load_suite(suite, profile=profile, overrides=overrides)
-    if no_measure:
+    if not measures:
         loaded = loaded.model_copy(update={"measure": loaded.measure.model_copy(update={"enabled": False})})
     out = out or RUNS / loaded.name
     if dry_run:
         print_plan(plan_suite(loaded, out, device=device, threads=threads), out)
-        return
+        return 0
     with display() as observer:
-        summary = run_suite(
-            loaded, out, device=device, jobs=jobs, threads=threads, retry=not no_retry, observer=observer
-        )
+        summary = run_suite(loaded, out, device=device, jobs=jobs, threads=threads, retry=retry, observer=observer)
     conclude(summary)
-    raise typer.Exit(summary.exit_code)
+    return summary.exit_code

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qbench.report.fairness import is_comparable
 from qbench.report.metrics import TOP1
 from qbench.report.plots.intervals import Bar, bars_note, draw_bar
 from qbench.report.plots.names import room_for
@@ -124,7 +123,7 @@ def _write_results(axes: Axes, rows: Sequence[Series], scene: Scene) -> None:
     beside = axes.get_yaxis_transform()
     for y, series in enumerate(rows):
         numbers = TOP1.written(series.top1.mean, series.top1.sd) if series.top1 else ""
-        apart = "" if is_comparable(series.entry, scene.base_of(series)) else "not comparable"
+        apart = "" if scene.is_comparable(series) else "not comparable"
         text = "; ".join(part for part in (numbers, series.failed, apart) if part) or "not run"
         axes.text(_NUMBERS, y, text, transform=beside, va="center", fontsize=8.5, color=ALARM if series.failed else INK)
 
@@ -139,7 +138,7 @@ def _write_titles(panels: Sequence[Axes], scene: Scene, bars: list[Bar]) -> None
         notes.append("filled diamond: the only seed")
     if scene.reference:
         notes.append(f"dashed: {literal(scene.reference.name)}")
-    if not all(is_comparable(series.entry, scene.base_of(series)) for series in scene.series):
+    if not all(map(scene.is_comparable, scene.series)):
         notes.append("not comparable: for the reason that the table gives")
     head(panels[0], f"{literal(scene.where)}: accuracy by method", "; ".join(notes))
     if has_seeds:

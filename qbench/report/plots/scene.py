@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from qbench.cell import EpochRow, Record, Status
 from qbench.report.entries import baseline_of
+from qbench.report.fairness import is_comparable
 from qbench.report.plots.names import LONGEST_TITLE, shortened
 from qbench.report.plots.style import Look, looks
 from qbench.report.text import clean
@@ -76,6 +77,10 @@ class Scene:
     def base_of(self, series: Series) -> Entry | None:
         """What the table compares ``series`` with; None where that was not run."""
         return baseline_of(series.entry, [other.entry for other in self.series], self.baseline)
+
+    def is_comparable(self, series: Series) -> bool:
+        """Whether the table compares its accuracy with the baseline's, as far as there is one."""
+        return is_comparable(series.entry, self.base_of(series))
 
     @property
     def reference(self) -> Series | None:

@@ -109,8 +109,8 @@ def _points(scene: Scene, metric: Metric, scale: float) -> list[Point]:
     for series in scene.series:
         cost, top1 = series.cost(metric), series.top1
         if cost is not None and top1 is not None:
-            is_complete, base = top1.n == len(scene.seeds), scene.base_of(series)
-            is_compared = fairness.is_comparable(series.entry, base) and fairness.is_beside(series.entry, base)
+            is_complete = top1.n == len(scene.seeds)
+            is_compared = scene.is_comparable(series) and fairness.is_beside(series.entry, scene.base_of(series))
             found.append(Point(series, cost / scale, top1.mean, top1.half_width(), is_complete, is_compared))
     if not found:
         raise NothingToDrawError(f"no method has both an accuracy and a measured {metric.name}")
