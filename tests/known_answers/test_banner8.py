@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
+from arithmetics import both_arithmetics
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from uniforms import uniforms
@@ -296,7 +297,7 @@ BLOCK = Recipe(
 """The method's default with gradients rounded to nearest, so that the float64 derivation takes the same codes."""
 
 
-@pytest.mark.parametrize("arithmetic", ["integer", "simulated"])
+@both_arithmetics
 @pytest.mark.parametrize("recipe", [BLOCK, replace(BLOCK, wgrad_line=True)], ids=["int16", "line"])
 def test_block(arithmetic: Arithmetic, recipe: Recipe) -> None:
     """Forward and backward of conv, Range batch norm, addition and ReLU, every operand quantised as in section 4.

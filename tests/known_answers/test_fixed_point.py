@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from arithmetics import both_arithmetics
 from numpy.typing import NDArray
 from torch import nn
 from uniforms import uniforms
@@ -86,7 +87,7 @@ def test_what_nearest_rounding_loses() -> None:
         assert float(moved) == pytest.approx(share, abs=5 * (share * (1 - share) / 65_536) ** 0.5)
 
 
-@pytest.mark.parametrize("arithmetic", ["integer", "simulated"])
+@both_arithmetics
 @pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
 def test_training_of_a_layer(rounding: str, arithmetic: Arithmetic) -> None:
     """Five steps of one layer with a bias, bit for bit: output, input gradient, weight gradient, weights and bias, each

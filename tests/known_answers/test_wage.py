@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from arithmetics import both_arithmetics
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from uniforms import uniforms
@@ -286,7 +287,7 @@ class Reference:
         return a @ w.t()
 
 
-@pytest.mark.parametrize("arithmetic", ["integer", "simulated"])
+@both_arithmetics
 def test_training_of_a_chain_is_that_of_the_paper(arithmetic: Arithmetic) -> None:
     """Twelve steps, bit for bit: logits, and the stored weights of every layer after each step. Keeping the errors'
     power of two, as the implementation does, is not visible in a chain of layers."""

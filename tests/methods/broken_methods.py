@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from qbench import Recipe, method
 from qbench.nn import integer
-from qbench.nn.layers import ConvProduct, QuantizedLayer
+from qbench.nn.layers import QuantizedLayer
+from qbench.nn.products import ConvProduct
 from qbench.quant.formats import Symmetric
 
 _calls = count(1)

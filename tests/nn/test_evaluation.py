@@ -7,6 +7,7 @@ from typing import Any, Literal, cast
 
 import pytest
 import torch
+from arithmetics import both_arithmetics
 from fused_models import unfuse
 from torch import Tensor, nn
 from torch.nn import functional
@@ -368,7 +369,7 @@ def test_gradients_in_evaluation_point_where_the_float_networks_do(method: str) 
         assert torch.cosine_similarity(one.flatten(), other.flatten(), 0) > 0.95
 
 
-@pytest.mark.parametrize("arithmetic", ["integer", "simulated"])
+@both_arithmetics
 @pytest.mark.parametrize("trains", [True, False])
 def test_layers_pass_gradients_straight_through_their_rounding(arithmetic: Arithmetic, trains: bool) -> None:
     """They are those of the product of the rounded operands; frozen parameters get none."""
@@ -436,7 +437,7 @@ def test_inference_mode_changes_nothing_then_or_later(method: str, trains: bool)
         assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize("arithmetic", ["integer", "simulated"])
+@both_arithmetics
 @pytest.mark.parametrize("method", METHODS)
 def test_evaluation_before_the_backward_pass_changes_no_gradient(method: str, arithmetic: Arithmetic) -> None:
     """As in a loop that validates between the two: errors were rounded to nearest then."""

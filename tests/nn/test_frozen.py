@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from qbench import find_method
 from qbench.nn import ConvNormAct, convert, integer, layers
 from qbench.nn.geometry import Geometry
-from qbench.nn.layers import Value
+from qbench.nn.products import Value
 
 
 @pytest.mark.parametrize("method", ["banner8", "wageubn", "graham", "sr", "wage"])

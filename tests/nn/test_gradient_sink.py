@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from arithmetics import both_arithmetics
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -107,7 +108,7 @@ def nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 @pytest.mark.parametrize("pools", [True, False])
 @pytest.mark.parametrize("activation", [True, False])
-@pytest.mark.parametrize("arithmetic", ["integer", "simulated"])
+@both_arithmetics
 def test_parts_add_up_to_what_autograd_adds_up(
     recipe: Recipe, arithmetic: Arithmetic, activation: bool, pools: bool, nothing_is_left: Callable[[], None]
 ) -> None:
@@ -131,7 +132,7 @@ class Heads(nn.Module):
         return y
 
 
-@pytest.mark.parametrize("arithmetic", ["integer", "simulated"])
+@both_arithmetics
 def test_parts_of_linear_layers_add_up_too(
     recipe: Recipe, arithmetic: Arithmetic, nothing_is_left: Callable[[], None]
 ) -> None:

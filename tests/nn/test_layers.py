@@ -1,113 +1,25 @@
-"""Quantised layers: exact products in both arithmetics, bifurcation, every slot of a recipe, conversion, manifest."""
+"""Quantised layers: bifurcation, every slot of a recipe, errors at the activation, what is encoded how often."""
 
 from dataclasses import replace
 
 import pytest
 import torch
+from arithmetics import both_arithmetics
 from kept_tensors import noting_kept
 from torch import nn
 
 from qbench.errors import InputError
 from qbench.kernels.random import Key
-from qbench.models import build_model
 from qbench.nn import convert
 from qbench.nn.blocks import ConvNormAct
 from qbench.nn.deferred import Deferred
-from qbench.nn.geometry import Geometry
-from qbench.nn.layers import FUNCTIONS, QuantizedLayer
+from qbench.nn.layers import QuantizedLayer
 from qbench.nn.norms.layer_scale import LayerScaling, ScaledLayer
-from qbench.nn.pooling import CompactMaxPool
 from qbench.nn.site import Clock, Site, ValueSite
 from qbench.quant.formats import Affine, Binary, Direct, FixedPoint, Shift, Symmetric
 from qbench.quant.qtensor import QTensor
 from qbench.quant.quantize import quantize
 from qbench.recipe import Arithmetic, LayerScale, Recipe
-
-ARITHMETICS: list[Arithmetic] = ["integer", "simulated"]
-both_arithmetics = pytest.mark.parametrize("arithmetic", ARITHMETICS)
-
-GEOMETRIES = [
-    Geometry(), Geometry((2, 2), (1, 1)), Geometry((1, 2), (0, 1), (2, 1)), Geometry((1, 1), (1, 1), (1, 1), 2),
-]  # fmt: skip
-
-
-def codes(*shape: int, value: int | None = None, seed: int = 0) -> QTensor:
-    """An int8 tensor: random, or every element the same."""
-    data = torch.randint(-128, 128, shape, generator=torch.Generator().manual_seed(seed))
-    data = data if value is None else torch.full(shape, value)
-    return QTensor(data.to(torch.int8), torch.tensor(1.0), None, Symmetric(8))
-
-
-@both_arithmetics
-@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
-@pytest.mark.parametrize("value", [None, 127, -128])
-def test_convolution_products_are_exact(geometry: Geometry, value: int | None, arithmetic: Arithmetic) -> None:
-    """Equal to float64 on random codes and on the worst case: every product with the same sign."""
-    functions = FUNCTIONS[arithmetic]
-    x, w = codes(3, 10, 9, 8, value=value), codes(6, 10 // geometry.groups, 3, 3, value=value, seed=1)
-    inputs = (x.codes.double().requires_grad_(), w.codes.double().requires_grad_())
-    y = nn.functional.conv2d(*inputs, None, geometry.stride, geometry.padding, geometry.dilation, geometry.groups)
-    assert torch.equal(functions.conv(x, w, geometry).double(), y)
-    e = codes(*y.shape, value=value, seed=2)
-    grad_x, grad_w = torch.autograd.grad(y, inputs, e.codes.double())
-    assert torch.equal(functions.conv_input_grad(e, w, x.codes.shape, geometry).double(), grad_x)
-    assert torch.equal(functions.conv_weight_grad(x, e, w.codes.shape, geometry).double(), grad_w)
-
-
-@both_arithmetics
-def test_sums_beyond_float32_are_exact(arithmetic: Arithmetic) -> None:
-    """K = 2 * 40 * 40 = 3200 products of 127 * 127 pass 2^24, where float32 sums go wrong."""
-    functions = FUNCTIONS[arithmetic]
-    x, e = codes(2, 1, 40, 40, value=127), codes(2, 1, 40, 40, value=127)
-    got = functions.conv_weight_grad(x, e, torch.Size([1, 1, 1, 1]), Geometry())
-    assert float(got) == float(torch.tensor(3200 * 127 * 127).float())
-    big = functions.linear(codes(1, 4097, value=127), codes(1, 4097, value=127))
-    assert float(big) == float(torch.tensor(4097 * 127 * 127).float())
-
-
-@both_arithmetics
-def test_integer_products_are_exact_under_autocast(arithmetic: Arithmetic) -> None:
-    functions = FUNCTIONS[arithmetic]
-    x, w, rows = codes(2, 5, 6, 6), codes(4, 5, 3, 3, seed=1), codes(8, 30)
-    expected = functions.conv(x, w, Geometry()), functions.linear(rows, rows)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(functions.conv(x, w, Geometry()), expected[0])
-        assert torch.equal(functions.linear(rows, rows), expected[1])
-
-
-@both_arithmetics
-def test_sums_that_cancel_are_exact(arithmetic: Arithmetic) -> None:
-    """The first half of the terms adds up to far more than 2^24, and the second takes it away again."""
-    length = 20_000
-    x = codes(1, length, value=127)
-    x.codes[0, ::3] -= 1
-    w = codes(1, length, value=127)
-    w.codes[0, length // 2 :] *= -1
-    exact = int((x.codes.long() * w.codes.long()).sum())
-    assert float(FUNCTIONS[arithmetic].linear(x, w)) == exact
-    error = QTensor(x.codes.t(), x.scale, None, x.format), QTensor(w.codes.t(), w.scale, None, w.format)
-    assert float(FUNCTIONS[arithmetic].linear_weight_grad(*error)) == exact
-
-
-@both_arithmetics
-def test_products_with_a_scale_per_filter(arithmetic: Arithmetic) -> None:
-    """Outside of sums over taps and channels, inside of those over filters."""
-    functions, scales = FUNCTIONS[arithmetic], torch.tensor([0.1, 1, 10, 100])
-    spec, x, e = Symmetric(8, granularity="channel"), codes(2, 3, 5, 5), codes(2, 4, 3, 3)
-    filters = QTensor(codes(4, 3, 3, 3).codes, scales.view(4, 1, 1, 1), None, spec)
-    rows = QTensor(codes(4, 12).codes, scales.view(4, 1), None, spec)
-    w, v = filters.dequantize().double(), rows.dequantize().double()
-    found_and_expected = [
-        (functions.conv(x, filters, Geometry()), nn.functional.conv2d(x.codes.double(), w)),
-        (
-            functions.conv_input_grad(e, filters, x.codes.shape, Geometry()),
-            nn.functional.conv_transpose2d(e.codes.double(), w),
-        ),
-        (functions.linear(codes(6, 12), rows), codes(6, 12).codes.double() @ v.t()),
-        (functions.linear_input_grad(codes(6, 4), rows), codes(6, 4).codes.double() @ v),
-    ]
-    for found, expected in found_and_expected:
-        assert (found - expected).abs().max() < 1e-6 * expected.abs().max()
 
 
 @both_arithmetics
@@ -204,13 +116,6 @@ def test_trunk_format_belongs_to_blocks_that_end_in_the_trunk(to_trunk: bool) ->
     steps = y * 2**3
     assert torch.equal(steps, steps.round()) == to_trunk
     assert y.requires_grad and y.unique().numel() > 8
-
-
-def test_input_format_belongs_to_the_first_layer_alone() -> None:
-    recipe = Recipe(activation=Direct(8, 1 - 2.0**-7), input=Direct(6, 4 - 2.0**-5))
-    layers = [layer for _, layer in convert(small_model(), recipe).layers()]
-    specs = [layer.activation_site.spec for layer in layers]  # type: ignore[union-attr]
-    assert specs == [recipe.input, *[recipe.activation] * (len(layers) - 1)]
 
 
 BOUNDED = Recipe(
@@ -334,83 +239,6 @@ def test_a_layer_without_a_norm_carries_its_own_layer_scale() -> None:
     converted = convert(nn.Sequential(linear), Recipe(norm=LayerScale()))
     assert isinstance(converted.model[0], ScaledLayer)  # type: ignore[index]
     assert torch.equal(converted.model(x), expected)
-
-
-def small_model() -> nn.Module:
-    torch.manual_seed(0)
-    return build_model("resnet8", num_classes=10, in_channels=1, image_size=8, options={})
-
-
-def test_conversion_replaces_every_layer_and_keeps_names_and_values() -> None:
-    model = small_model()
-    before = {name: p.clone() for name, p in model.named_parameters()}
-    converted = convert(model, Recipe(weight=Affine(8), activation=Affine(8)))
-    after = dict(converted.model.named_parameters())
-    assert after.keys() == before.keys()
-    assert all(torch.equal(after[name], before[name]) for name in before)
-    assert all(isinstance(layer, QuantizedLayer) for _, layer in converted.layers())
-    assert len(list(converted.layers())) == 1 + 3 * 2 + 2 + 1  # stem, three blocks of two, two projections, classifier
-
-
-POOLS = [
-    (nn.MaxPool2d(2), True), (nn.MaxPool2d(3, 2, 1), True), (nn.MaxPool2d(16), True), (nn.MaxPool2d((17, 16)), False),
-    (nn.MaxPool2d(2, dilation=2), False), (nn.MaxPool2d(2, ceil_mode=True), False),
-    (nn.MaxPool2d(2, return_indices=True), False),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("pool", "is_replaced"), POOLS, ids=str)
-def test_conversion_leaves_pools_that_it_has_no_kernel_for(pool: nn.MaxPool2d, is_replaced: bool) -> None:
-    model = convert(nn.Sequential(nn.Conv2d(1, 2, 3), pool), Recipe(weight=Affine(8))).model
-    assert isinstance(model[1], CompactMaxPool if is_replaced else nn.MaxPool2d)  # type: ignore[index]
-
-
-def test_a_float_recipe_keeps_the_model() -> None:
-    model = small_model()
-    assert not any(isinstance(m, QuantizedLayer) for m in convert(model, Recipe()).model.modules())
-
-
-def test_first_and_last_layer_policy() -> None:
-    recipe = Recipe(weight=Affine(8), activation=Affine(8), first_layer="float", last_layer="float")
-    layers = dict(convert(small_model(), recipe).layers())
-    floats = [name for name, layer in layers.items() if isinstance(layer, QuantizedLayer) and layer.is_float]
-    assert floats == [next(iter(layers)), list(layers)[-1]]
-
-
-@both_arithmetics
-def test_manifest_shows_what_was_seen(arithmetic: Arithmetic) -> None:
-    recipe = Recipe(
-        weight=Affine(8), activation=Affine(8), error=Affine(4, "stochastic"), bias=Affine(8), output=Affine(8),
-        last_layer="float",
-    )  # fmt: skip
-    converted = convert(small_model(), recipe, arithmetic=arithmetic)
-    converted.model(torch.randn(4, 1, 8, 8)).sum().backward()
-    rows = {(row.layer, row.path): row for row in converted.manifest()}
-    errors = [row for (_, path), row in rows.items() if path == "error"]
-    assert errors
-    assert all(row.needs_bits is not None and row.needs_bits <= 4 for row in errors)
-    assert {row.arithmetic for row in errors} == {arithmetic}
-    last = list(dict(converted.layers()))[-1]
-    # What a layer puts out is rounded to its grid but used as float32: nothing multiplies its codes.
-    outputs = {(row.layer, row.path) for row in converted.manifest() if row.path == "output"}
-    floats = {(row.layer, row.path) for row in converted.manifest() if row.arithmetic == "float"}
-    assert floats == {(last, "all"), *outputs}
-    assert len(outputs) == len(list(converted.layers())) - 1
-
-
-def test_model_bytes_count_the_storage_format() -> None:
-    """A binary weight is one bit; the last layer's bias and the norms' eight bytes per channel stay float."""
-    plain = convert(small_model(), Recipe())
-    count = sum(layer.weight.numel() for _, layer in plain.layers())  # type: ignore[union-attr,operator]
-    layers = len(list(plain.layers()))
-    binary = convert(small_model(), Recipe(weight=Binary()))
-    assert plain.model_bytes() - binary.model_bytes() == count * 4 - count // 8 - 4 * layers
-
-
-def test_arithmetic_must_be_offered() -> None:
-    recipe = Recipe(weight=Affine(8), arithmetics=("simulated",))
-    with pytest.raises(ValueError, match="offers simulated arithmetic, not integer"):
-        convert(small_model(), recipe, arithmetic="integer")
 
 
 def test_one_tensor_is_encoded_once_for_two_sites() -> None:

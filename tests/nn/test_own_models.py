@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 import torch
+from arithmetics import ARITHMETICS, both_arithmetics
 from own_models import NEAREST, RECIPES, ActivatedNorm, Standardized
 from torch import Tensor, nn
 from torch.nn import functional
@@ -21,8 +22,6 @@ from qbench.nn.layers import QuantizedLayer
 from qbench.optim import build_optimizer
 from qbench.recipe import Arithmetic
 from qbench.train.settings import OptimizerSettings
-
-ARITHMETICS: tuple[Arithmetic, ...] = ("integer", "simulated")
 
 
 def results(model: nn.Module, recipe: Recipe, x: Tensor, arithmetic: Arithmetic = "integer") -> list[Tensor]:
@@ -103,7 +102,7 @@ def test_linear_layers_take_transposed_and_expanded_inputs() -> None:
         ({"padding": "same", "dilation": (2, 1)}, {"padding": (2, 1), "dilation": (2, 1)}),
     ],
 )
-@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+@both_arithmetics
 def test_padding_may_be_named(named: dict[str, Any], explicit: dict[str, Any], arithmetic: Arithmetic) -> None:
     def network(options: dict[str, Any]) -> nn.Module:
         return nn.Sequential(nn.Conv2d(3, 6, 3, **options), nn.ReLU(), nn.Conv2d(6, 4, 1))
@@ -335,7 +334,7 @@ def test_converted_model_can_be_copied(name: str) -> None:
     assert not {id(one) for one in copied.parameters()} & {id(one) for one in converted.model.parameters()}
 
 
-@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+@both_arithmetics
 @pytest.mark.parametrize("gradients", [False, True])
 def test_evaluation_without_a_range_is_refused(arithmetic: Arithmetic, gradients: bool) -> None:
     """Codes of a range that nobody ever saw would all be NaN."""

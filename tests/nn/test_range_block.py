@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from arithmetics import both_arithmetics
 from fused_models import integer_model
 from kept_tensors import noting_kept
 from torch import Tensor, nn
@@ -141,7 +142,7 @@ TRACKED = replace(NEAREST, tracked=True)
 EVALUATED = replace(RECIPE, activation=TRACKED, norm=RangeNorm(chunks=4, input=TRACKED))
 
 
-@pytest.mark.parametrize("arithmetic", ["integer", "simulated"])
+@both_arithmetics
 @pytest.mark.parametrize("is_conv", [True, False])
 def test_evaluation_without_gradients_computes_what_the_modules_compute(is_conv: bool, arithmetic: Arithmetic) -> None:
     torch.manual_seed(0)

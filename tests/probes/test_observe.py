@@ -9,6 +9,7 @@ from textwrap import dedent
 
 import pytest
 import torch
+from arithmetics import both_arithmetics
 from torch import Tensor
 
 from qbench.catalog import methods
@@ -65,7 +66,7 @@ def by_place(series: Sequence[ProbeSeries]) -> dict[tuple[str, str, str], tuple[
 # --- no trace
 
 
-@pytest.mark.parametrize("arithmetic", ["integer", "simulated"])
+@both_arithmetics
 @pytest.mark.parametrize("method", methods().names())
 def test_training_is_the_same_bit_for_bit(
     make_cell: MakeCell, all_probes: Chosen, method: str, arithmetic: str
@@ -140,7 +141,7 @@ def test_nobody_watches_outside_of_the_observed_step(make_cell: MakeCell, all_pr
 # --- what is seen
 
 
-@pytest.mark.parametrize("arithmetic", ["integer", "simulated"])
+@both_arithmetics
 @pytest.mark.parametrize("method", methods().names())
 def test_the_exact_tensor_is_the_one_that_was_quantised(make_cell: MakeCell, method: str, arithmetic: str) -> None:
     """Encoding it again, with the same format and random bits, gives the same codes: also where a fused block never

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from arithmetics import both_arithmetics
 from batches import batch_of
 from recorded_steps import CONFIGURATIONS
 
@@ -49,7 +50,7 @@ def passes(built: BuiltCell, inference: InferencePass) -> list[bool]:
     return found
 
 
-@pytest.mark.parametrize("arithmetic", ["integer", "simulated"])
+@both_arithmetics
 @pytest.mark.parametrize(("method", "options"), METHODS)
 def test_replayed_passes_are_the_same(
     method: str, options: dict[str, object], arithmetic: str, make_cell: MakeCell

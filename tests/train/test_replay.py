@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from arithmetics import both_arithmetics
 from batches import batch_of
 from drawn_networks import DrawnNetwork
 from own_loop import UNRECORDED, Net, OwnLoop, changed_in_place, dropped, hooked, joined, recomputed
@@ -74,7 +75,7 @@ def assert_same(a: Steps, b: Steps) -> None:
         assert torch.equal(x.nan_to_num(), y.nan_to_num())
 
 
-@pytest.mark.parametrize("arithmetic", ["integer", "simulated"])
+@both_arithmetics
 @pytest.mark.parametrize(("method", "options"), METHODS)
 def test_replayed_steps_are_the_same(
     method: str, options: dict[str, object], arithmetic: str, make_cell: MakeCell

@@ -22,9 +22,10 @@ from qbench.nn.deferred import defer, materialised, parted, sink_of
 from qbench.nn.fused.base import BlockParts
 from qbench.nn.gradient_sink import GradientSink, added_up, is_scaled, placeholder, sent, sent_in_codes
 from qbench.nn.kept import keep, kept
-from qbench.nn.layers import QuantizedLayer, Value, over_channels, product_gradients
+from qbench.nn.layers import QuantizedLayer, over_channels, product_gradients
 from qbench.nn.norms.layer_scale import LayerScaling
 from qbench.nn.once import differentiable_once
+from qbench.nn.products import Value
 from qbench.nn.site import Site, straight_through
 from qbench.nn.views import Coded, Source
 from qbench.quant.formats import Direct, Shift
