@@ -11,6 +11,7 @@ import numpy as np
 from qbench.data.arrays import ArraySplit
 from qbench.data.dataset import Dataset
 from qbench.data.fingerprint import fingerprint as sha
+from qbench.data.streams import Streams
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -70,7 +71,7 @@ def _table() -> NDArray[np.uint8]:
 
 def _split_indices(labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
     """Item numbers of the training, validation and test split, each in a fixed mixed order."""
-    draws = np.random.Generator(np.random.Philox(key=np.array([1797, 0], np.uint64)))
+    draws = Streams().at((1797, 0))
     parts: tuple[list[NDArray[np.int64]], ...] = ([], [], [])
     for label in range(10):
         members = draws.permutation(np.flatnonzero(labels == label))

@@ -12,10 +12,12 @@ import sys
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from qbench.data.streams import Streams
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -63,14 +65,11 @@ class Draws:
     """The random numbers of one item: uniform numbers by the hundred, because single calls cost microseconds."""
 
     def __init__(self) -> None:
-        self._bits = np.random.Philox(key=np.array([_SEED, 0], np.uint64))
-        self._generator = np.random.Generator(self._bits)
-        self._start: Any = self._bits.state
+        self._streams = Streams()
 
     def begin(self, item: int) -> None:
-        """Go to the beginning of the item's stream (setting the key; a new Philox would take ten times as long)."""
-        self._start["state"]["key"][1] = item
-        self._bits.state = self._start
+        """Go to the beginning of the item's stream."""
+        self._generator = self._streams.at((_SEED, item))
         self._uniform = iter(cast("list[float]", self._generator.random(_DRAWS).tolist()))
 
     def between(self, low: float, high: float) -> float:

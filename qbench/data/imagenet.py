@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from qbench.data.dataset import Dataset
 from qbench.data.fingerprint import fingerprint as sha
 from qbench.data.jpeg import CropDraws, evaluation_view, training_view
+from qbench.data.streams import Streams
 from qbench.environment import usable_cores
 from qbench.errors import DataError
 from qbench.options import PositiveInt
@@ -154,7 +155,7 @@ def _divided(paths: list[str], fraction: float) -> tuple[list[str], list[str]]:
 
 def _mixed(items: list[Item]) -> list[Item]:
     """A fixed shuffle, so that the first items of a split are of all classes."""
-    order = np.random.Generator(np.random.Philox(key=np.array([224, 0], np.uint64))).permutation(len(items))
+    order = Streams().at((224, 0)).permutation(len(items))
     return [items[position] for position in order]
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qbench.data.streams import Streams
 from qbench.errors import DataError
 
 if TYPE_CHECKING:
@@ -59,11 +60,12 @@ class BatchLoader:
         """
         count = num_batches(len(split), batch_size, drop_last=drop_last, max_batches=max_batches)
         order = item_order(len(split), seed=seed, epoch=epoch, shuffle=shuffle)
+        streams = Streams()
 
         def make(number: int) -> Batch:
             indices = order[number * batch_size : (number + 1) * batch_size]
             key = augmentation_key(seed, epoch, number) if augment else None
-            draws = None if key is None else np.random.Generator(np.random.Philox(key=key))
+            draws = None if key is None else streams.at(key)
             images, labels = split.batch(indices, draws)
             return Batch(images, labels, indices, _draw_sha(indices, key))
 
@@ -85,8 +87,7 @@ def item_order(num_items: int, *, seed: int, epoch: int, shuffle: bool) -> NDArr
     """Item indices int64 [num_items] in the order of the epoch: a permutation keyed by (seed, 2 * epoch)."""
     if not shuffle:
         return np.arange(num_items, dtype=np.int64)
-    bits = np.random.Philox(key=np.array([seed, 2 * epoch], np.uint64))
-    return np.random.Generator(bits).permutation(num_items).astype(np.int64, copy=False)
+    return Streams().at((seed, 2 * epoch)).permutation(num_items).astype(np.int64, copy=False)
 
 
 def augmentation_key(seed: int, epoch: int, batch: int) -> NDArray[np.uint64]:

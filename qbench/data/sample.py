@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from qbench.data.cache import writable_dir
+from qbench.data.streams import Streams
 from qbench.errors import DataError, InputError
 
 if TYPE_CHECKING:
@@ -111,9 +112,9 @@ def _check_counts(classes: int, train_per_class: int, val_per_class: int) -> Non
 
 def _write_class(folder: Path, label: int, first: int, count: int) -> None:
     folder.mkdir(parents=True)
+    streams = Streams()
     for number in range(first, first + count):
-        draws = np.random.Generator(np.random.Philox(key=np.array([label, number], np.uint64)))
-        picture = Image.fromarray(_picture(draws, _NAMES[label]))
+        picture = Image.fromarray(_picture(streams.at((label, number)), _NAMES[label]))
         picture.save(folder / f"{folder.name}_{number:05d}.JPEG", quality=88)
 
 
