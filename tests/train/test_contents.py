@@ -175,7 +175,7 @@ def test_a_file_is_never_the_same() -> None:
         assert contents([file]) != contents([file])
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit.script")
 @pytest.mark.parametrize("compiled", [torch.compile, torch.jit.script])
 def test_a_compiled_function_is_found_before_anything_is_recorded(compiled: Callable[[object], object]) -> None:
     """It would run other operators than it does else."""

@@ -217,7 +217,7 @@ def test_images_and_labels_of_one_storage_are_not_told_apart() -> None:
     assert (loop.replayed, loop.refusal) == (0, "images and labels share memory")
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit.script")
 @pytest.mark.parametrize("compiled", [torch.jit.script, torch.compile])
 def test_a_compiled_module_is_not_recorded(compiled: Callable[[nn.Module], nn.Module]) -> None:
     """It would run other operators than it does else."""
