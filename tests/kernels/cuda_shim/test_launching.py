@@ -52,6 +52,8 @@ def test_asks_for_the_instructions_it_uses(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(cuda, "find_spec", lambda name: object())
+    monkeypatch.setattr(cuda, "_why_no_compiler", lambda: "")
+    monkeypatch.setattr(cuda, "_cuda_versions", lambda: (13, 13))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a device")
     assert cuda.why_not() == ("" if fits else "a device has compute capability 7.5, 8.0 is needed")
