@@ -14,9 +14,12 @@ from qbench.kernels.constants import constant
 from qbench.kernels.pooling import Pooled
 from qbench.quant.qtensor import QTensor
 
-_graph_task: Callable[[], int] | None = getattr(torch._C, "_current_graph_task_id", None)
+graph_task: Callable[[], int] | None = getattr(torch._C, "_current_graph_task_id", None)
 """The number of the backward pass under way. PyTorch has no public question for it; without the private one nothing is
 left, and autograd adds up."""
+
+OUTSIDE = -1
+"""What it gives where no backward pass is under way."""
 
 ASKS_SILENTLY = torch.__version__ < "2.11"  # a TorchVersion
 """Whether ``backward(inputs=...)`` asks for the gradient of an activation that is told nothing of it."""
@@ -34,9 +37,9 @@ class GradientSink:
     """
 
     def __init__(self) -> None:
-        self.is_open = _graph_task is not None
+        self.is_open = graph_task is not None
         self._activation: ref[Tensor] | None = None
-        self._pass = -1
+        self._pass = OUTSIDE
         self._total: Tensor | None = None
         self._smaller: list[Pooled | QTensor] = []
 
@@ -96,8 +99,8 @@ class GradientSink:
             return activation.retains_grad
 
     def _begin_pass(self) -> None:
-        if _graph_task is not None and self._pass != _graph_task():
-            self._pass = _graph_task()
+        if graph_task is not None and self._pass != graph_task():
+            self._pass = graph_task()
             self._forget()
 
     def _forget(self) -> None:

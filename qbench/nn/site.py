@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -17,7 +18,7 @@ from qbench.kernels.passes import move_average_
 from qbench.kernels.pooling import Pooled
 from qbench.kernels.random import Generator, Key
 from qbench.nn.deferred import defer, materialised, parted, sink_of
-from qbench.nn.gradient_sink import GradientSink, sent_in_codes
+from qbench.nn.gradient_sink import OUTSIDE, GradientSink, graph_task, sent_in_codes
 from qbench.nn.once import differentiable_once
 from qbench.nn.uncompiled import uncompiled
 from qbench.nn.views import Held
@@ -35,12 +36,33 @@ STEP_BITS = 24
 MOST_MICRO_BATCHES = 2 ** (32 - STEP_BITS)
 
 
+class Draws:
+    """How often random bits were drawn for each tensor in the backward pass under way. A copy begins anew."""
+
+    def __init__(self) -> None:
+        self._pass = OUTSIDE
+        self._counts: Counter[int] = Counter()
+
+    def __reduce__(self) -> tuple[type[Draws], tuple[()]]:
+        return type(self), ()
+
+    def before(self, tensor: int) -> int:
+        """The number of earlier draws for ``tensor``; counts this one. 0 outside of a backward pass."""
+        if graph_task is None or graph_task() == OUTSIDE:
+            return 0
+        if graph_task() != self._pass:
+            self._pass = graph_task()
+            self._counts.clear()
+        self._counts[tensor] += 1
+        return self._counts[tensor] - 1
+
+
 class Clock:
     """The step a model is at, shared by all its sites: random bits and schedules depend on it.
 
     micro_batch: which of the batches whose gradients one step adds up; each draws random bits of its own, and nothing
     else follows it. total_steps: of the whole training. generator: of the random bits. draw: which network of an
-    ensemble is evaluated.
+    ensemble is evaluated. draws: of the backward pass under way.
     readings: how often it was asked for the step itself, the progress or the micro-batch, as schedules do.
     """
 
@@ -49,6 +71,7 @@ class Clock:
         self.total_steps = total_steps
         self.generator: Generator = generator
         self.draw = 0
+        self.draws = Draws()
         self.readings = 0
         self._step = step
         self._micro_batch = 0
@@ -218,7 +241,8 @@ class Site(nn.Module):
 
     @property
     def key(self) -> Key:
-        """Of this step's random bits."""
+        """Of this step's random bits: the same for each use of a layer in the forward pass. What a checkpoint makes again
+        has to draw what it drew before, and nothing tells it from another use."""
         return self.clock.key(self.identity)
 
     def _range_of(self, x: Tensor, measured: Tensor | None) -> Tensor:
@@ -287,6 +311,13 @@ class Site(nn.Module):
 class BackwardSite(Site):
     """A site of the backward pass, which is a training's whatever mode the model is in by then: it may have been
     evaluated since the forward pass."""
+
+    @property
+    def key(self) -> Key:
+        """Of this step's random bits, others at each draw of one backward pass. A layer that was used several times has
+        as many gradients: with the same bits their rounding errors would add up instead of averaging out."""
+        draws = self.clock.draws.before(self.identity)
+        return self.clock.key(self.identity if draws == 0 else tensor_id(f"{self.name}/{draws}"))
 
     @property
     def format(self) -> Quantizer:

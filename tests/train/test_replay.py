@@ -11,7 +11,7 @@ import torch
 from arithmetics import both_arithmetics
 from batches import batch_of
 from drawn_networks import DrawnNetwork
-from own_loop import UNRECORDED, Net, OwnLoop, changed_in_place, dropped, hooked, joined, recomputed
+from own_loop import UNRECORDED, Net, OwnLoop, changed_in_place, dropped, hooked, joined, recomputed, used_again
 from recorded_steps import CONFIGURATIONS
 from torch import Tensor
 
@@ -175,7 +175,7 @@ def test_no_step_is_timed_that_is_recorded(
 
 
 @pytest.mark.parametrize("recipe", ["banner8", "wageubn", "graham", "fp32"])
-@pytest.mark.parametrize("change", [dropped, changed_in_place, joined, recomputed, hooked])
+@pytest.mark.parametrize("change", [dropped, changed_in_place, joined, recomputed, used_again, hooked])
 def test_what_a_model_of_ones_own_does_between_is_replayed(
     change: Callable[[Net, Tensor], Tensor], recipe: str
 ) -> None:
