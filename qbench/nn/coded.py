@@ -128,7 +128,7 @@ class CodedWeight(nn.Module):
 
     def _show_nothing(self) -> None:
         # One of its own: whoever writes to the handle writes to nothing else.
-        self.weight.data = torch.full((), torch.nan, device=self.weight.device).expand(self.weight.shape)
+        self.weight.data = self.weight.new_full((), torch.nan).expand(self.weight.shape)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]

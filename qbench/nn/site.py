@@ -162,7 +162,7 @@ class Site(nn.Module):
         self.watcher: Watcher | None = None
         self.is_tracked = isinstance(spec, Affine) and spec.tracked
         if self.is_tracked:
-            self.register_buffer("tracked", torch.full((2,), torch.nan))
+            self.register_buffer("tracked", torch.full((2,), torch.nan, dtype=torch.float32))
             self.may_lack_range = True  # asked of the buffer again only after it was loaded
 
     @torch.no_grad()
@@ -241,8 +241,8 @@ class Site(nn.Module):
 
     @property
     def key(self) -> Key:
-        """Of this step's random bits: the same for each use of a layer in the forward pass. What a checkpoint makes again
-        has to draw what it drew before, and nothing tells it from another use."""
+        """Of this step's random bits: the same for each use of a layer in the forward pass. What a checkpoint makes
+        again has to draw what it drew before, and nothing tells it from another use."""
         return self.clock.key(self.identity)
 
     def _range_of(self, x: Tensor, measured: Tensor | None) -> Tensor:
