@@ -19,7 +19,8 @@ BUFFERS = ("weight_codes", "weight_scale", "weight_zero", "weight_table")
 
 class _Deliver(torch.autograd.Function):
     """The handle's node. Autograd's own would copy a channels-last gradient to row-major memory, because the handle's
-    elements overlap, and the update would have to copy it back."""
+    elements overlap, and the update would have to copy it back. It has its way where the handle has hooks, which are
+    called with what it gets."""
 
     @staticmethod
     def forward(ctx: Any, handle: Tensor, module: CodedWeight) -> Tensor:
@@ -27,7 +28,9 @@ class _Deliver(torch.autograd.Function):
         return handle.view_as(handle)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[None, None]:  # type: ignore[override]
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None]:  # type: ignore[override]
+        if ctx.module.weight._backward_hooks:
+            return grads[0], None
         ctx.module.receive(grads[0])
         return None, None
 

@@ -10,7 +10,7 @@ Whoever treats it as an ordinary tensor gets the float values.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeGuard, cast
+from typing import Any, TypeGuard, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -18,6 +18,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from qbench.nn.gradient_sink import GradientSink
 from qbench.nn.views import Held, Source, changes_of
+
+T = TypeVar("T", bound=Tensor)
 
 _ATTRIBUTES = ("shape", "dtype", "device", "ndim", "layout", "requires_grad", "is_leaf", "is_cuda", "grad")
 _OBSERVERS: frozenset[Any] = frozenset([Tensor.retain_grad, Tensor.register_hook, cast(Any, Tensor).grad_fn.__get__])
@@ -34,7 +36,9 @@ _METADATA: frozenset[Any] = _OBSERVERS.union(
 
 
 class Deferred(Tensor):
-    """A tensor of the graph whose values are a view; its own storage is one NaN, shown under its shape.
+    """A tensor of the graph whose values are a view; its own storage is one NaN, shown under its shape. That is what
+    ``torch.tensor(h)``, ``torch.vmap`` and ``torch.utils.dlpack.to_dlpack`` see, which take memory as it is and ask
+    nobody; ``h.clone()`` is a tensor for them.
 
     sink: of its producer, where that can make use of it; None otherwise. tensor: what it is since its values were
     changed in place, as by ``h.mul_(2)`` and ``h[0] = 0``, or a view of them was made that can be; None before.
@@ -43,6 +47,10 @@ class Deferred(Tensor):
     source: Source
     sink: GradientSink | None
     tensor: Tensor | None = None
+
+    def as_subclass(self, cls: type[T]) -> T:
+        """As a tensor's own, which asks nobody."""
+        return materialised(self).as_subclass(cls)  # type: ignore[no-any-return]
 
     @classmethod
     def __torch_function__(
@@ -109,7 +117,7 @@ def shares_memory(result: Any, values: Tensor) -> bool:
 def token_of(deferred: Deferred) -> Tensor:
     """The plain tensor that stands for it in the graph."""
     with torch._C.DisableTorchFunctionSubclass():
-        return deferred.as_subclass(Tensor)  # type: ignore[arg-type]
+        return Tensor.as_subclass(deferred, Tensor)  # type: ignore[arg-type]
 
 
 def parted(x: Tensor | None) -> tuple[Any, Source | None]:

@@ -85,6 +85,19 @@ def test_gradients_arrive_add_up_and_are_cleared(update: Update) -> None:
 
 
 @pytest.mark.parametrize("update", RULES.values(), ids=RULES)
+def test_hooks_of_a_handle_see_and_change_its_gradient(update: Update) -> None:
+    plain, hooked = model_under(update), model_under(update)
+    loss_of(plain).backward()  # type: ignore[no-untyped-call]
+    for layer in coded_layers(hooked):
+        layer.weight.register_hook(lambda gradient: gradient * 0.5)
+    for times in (1, 2):
+        loss_of(hooked).backward()  # type: ignore[no-untyped-call]
+        for layer, own in zip(coded_layers(hooked), coded_layers(plain), strict=True):
+            assert layer.weight.grad is not None and own.weight.grad is not None
+            assert torch.equal(layer.weight.grad, own.weight.grad * 0.5 * times)
+
+
+@pytest.mark.parametrize("update", RULES.values(), ids=RULES)
 def test_a_state_dict_carries_the_codes_and_not_the_handle(update: Update) -> None:
     converted, other = model_under(update), model_under(update)
     for layer in coded_layers(other):

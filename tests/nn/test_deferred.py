@@ -186,3 +186,11 @@ def test_values_do_not_follow_later_changes_of_parameters(method: str, training:
         for parameter in model.parameters():
             parameter.mul_(1.5)
         assert torch.equal(stream.detach(), expected)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_plain_tensor_made_of_one_has_its_values_and_its_gradient(method: str) -> None:
+    model, x, _ = network(method)
+    found, expected = model.stream.as_subclass(Tensor), model.stream.clone()
+    assert type(found) is Tensor and torch.equal(found, expected) and not found.isnan().any()
+    assert_equal(*(torch.autograd.grad(y.sum(), x, retain_graph=True) for y in (found, expected)))
