@@ -143,6 +143,7 @@ class CodedWeight(nn.Module):
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if self.weight_codes is not None:
             self._show_nothing()  # moving the handle has filled it
+            self.weight_codes = dense(self.weight_codes)  # whatever the model's memory format: as the update's state is
         return self
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:

@@ -123,6 +123,24 @@ def test_moving_a_model_leaves_handles_empty_and_codes_whole() -> None:
         assert layer.weight_codes is not None and torch.equal(layer.weight_codes, codes)
 
 
+@pytest.mark.parametrize("update", RULES.values(), ids=RULES)
+def test_training_goes_on_in_another_memory_format(update: Update) -> None:
+    """What the update changes in place, codes and state, keeps one layout."""
+    left = []
+    for formats in ([None] * 3, [None, torch.contiguous_format, torch.channels_last]):
+        converted = model_under(update, adopt=False)
+        optimizer = build_optimizer(converted, converted.recipe, OptimizerSettings(name="sgd", lr=0.05, momentum=0.9))
+        for converted.clock.step, memory_format in enumerate(formats):
+            if memory_format is not None:
+                converted.model.to(memory_format=memory_format)  # type: ignore[call-overload]
+            optimizer.zero_grad()
+            loss_of(converted).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        left.append([layer.weight_codes for layer in coded_layers(converted)])
+    for one, other in zip(*left, strict=True):
+        assert one is not None and other is not None and torch.equal(one, other)
+
+
 def test_parameters_are_those_that_hold_values() -> None:
     converted = model_under(RULES["on_grid"])
     names = {id(p): name for name, p in converted.model.named_parameters()}

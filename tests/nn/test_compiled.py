@@ -69,3 +69,14 @@ def test_training_is_that_of_the_model_itself(method: str, network: Callable[[],
     eager, compiled = (train(network, method, compiles) for compiles in (False, True))
     assert len(eager) == len(compiled)
     assert all(torch.equal(one, other) for one, other in zip(eager, compiled, strict=True))
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.trace:DeprecationWarning")
+@pytest.mark.parametrize("network", [of_blocks, of_layers])
+def test_tracing_and_exporting_are_refused(network: Callable[[], nn.Module]) -> None:
+    """What they made gave the example's codes for any other batch."""
+    model, x = convert(network(), find_method("sr").build({})).model.eval(), torch.randn(8, 1, 8, 8)
+    for record in (torch.jit.trace, lambda *arguments: torch.export.export(*arguments, strict=False)):
+        with pytest.raises(RuntimeError, match=r"neither traced \(torch.jit.trace\) nor exported"):
+            record(model, (x,))
+    assert model(x).isfinite().all()
