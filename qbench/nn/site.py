@@ -260,8 +260,9 @@ class Site(nn.Module):
     def limits(self, measured: Tensor) -> Tensor:
         """The range [2] to quantise with, given the batch's own; moves a tracked range towards it in training.
 
-        A fixed range is NaN where ``measured`` is not finite: codes cannot say that a tensor is not. Raises
-        RuntimeError in evaluation where no range was ever seen.
+        A fixed range is NaN where ``measured`` is not finite: codes cannot say that a tensor is not. A tracked one that
+        a batch has made NaN remains so, as a batch norm's statistics do, until a state is loaded. Raises RuntimeError
+        in evaluation where no range was ever seen.
         """
         if self.has_fixed_range:
             if self.may_lack_range:

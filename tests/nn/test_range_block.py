@@ -216,6 +216,23 @@ def test_nodes_of_a_block_can_run_backward_twice() -> None:
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
+def test_hooks_of_saved_tensors_may_change_their_memory_layout() -> None:
+    """As ``save_on_cpu(pin_memory=True)`` does, which gives back row-major tensors."""
+    torch.manual_seed(0)
+    model = integer_model(Net(is_conv=True), RECIPE, fused=True)
+    x, upstream = torch.randn(8, 5, 8, 8), torch.randn(8, 7, 4, 4)
+    expected = gradients(model, x, upstream)
+    model.zero_grad()
+
+    def moved(tensor: Tensor) -> Tensor:
+        return tensor.detach().clone(memory_format=torch.contiguous_format)
+
+    with torch.autograd.graph.saved_tensors_hooks(moved, lambda tensor: tensor):
+        found = gradients(model, x, upstream)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one, other)
+
+
 @pytest.mark.filterwarnings("ignore:Anomaly Detection")
 def test_anomaly_detection_takes_no_placeholder_for_a_mistake() -> None:
     model = integer_model(Net(is_conv=True), RECIPE, fused=True)

@@ -23,6 +23,7 @@ from qbench.kernels.blocks import (
     range_norm,
     range_norm_gradient_,
 )
+from qbench.kernels.checks import dense
 from qbench.kernels.encoding import encode_affine
 from qbench.kernels.pooling import Pooled
 from qbench.kernels.random import counted, uncounted
@@ -306,8 +307,8 @@ class _NormAndReLU(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (norm_input,), (mask, gamma, *vectors) = kept(ctx)
         q, line = cast(QTensor, norm_input.value), Line._make([*vectors, ctx.constant])
-        if keeps_graph():
-            q = replace(q, codes=q.codes.clone())
+        codes = dense(q.codes)  # hooks of saved tensors may have laid them out otherwise
+        q = replace(q, codes=codes.clone() if keeps_graph() else codes)
         g = ctx.sink.joined(grads[0])
         found = ctx.block.encode_gradient(g, mask, q, line, gamma)
         grad_trunk = None
