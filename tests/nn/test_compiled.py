@@ -71,7 +71,7 @@ def test_training_is_that_of_the_model_itself(method: str, network: Callable[[],
     assert all(torch.equal(one, other) for one, other in zip(eager, compiled, strict=True))
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.trace:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit.trace")
 @pytest.mark.parametrize("network", [of_blocks, of_layers])
 def test_tracing_and_exporting_are_refused(network: Callable[[], nn.Module]) -> None:
     """What they made gave the example's codes for any other batch."""
