@@ -82,7 +82,10 @@ class QuantizedLayer(CodedWeight):
 
     @uncompiled
     def forward(self, x: Tensor) -> Tensor:
-        """x -> product with the (quantised) weight, plus the bias. A linear layer takes x [..., C]."""
+        """x -> product with the (quantised) weight, plus the bias. A linear layer takes x [..., C], a convolution
+        x [C, H, W] too."""
+        if self.weight.dim() == 4 and x.dim() == 3:
+            return self.product_with_bias(cast(Tensor, materialised(x))[None], None)[0]
         if self.weight.dim() != 2 or x.dim() == 2:
             return self.product_with_bias(x, None)
         rows = cast(Tensor, materialised(x)).reshape(-1, x.shape[-1])

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from qbench.kernels.pooling import Pooled, max_pool2d
 from qbench.nn.deferred import defer, is_deferred, materialised, token_of
@@ -23,7 +24,7 @@ def pair(value: int | tuple[int, int]) -> tuple[int, int]:
 
 
 class CompactMaxPool(nn.Module):
-    """:class:`torch.nn.MaxPool2d` with the same results; x [N, C, H, W] float32."""
+    """:class:`torch.nn.MaxPool2d` with the same results. Its kernels take x [N, C, H, W] float32; all else PyTorch."""
 
     def __init__(self, pool: nn.MaxPool2d) -> None:
         super().__init__()
@@ -40,6 +41,8 @@ class CompactMaxPool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The largest value of each window."""
         geometry = (self.kernel, self.stride, self.padding)
+        if x.dim() != 4 or x.dtype != torch.float32:
+            return functional.max_pool2d(x, *geometry)
         if not (is_deferred(x) and isinstance(x.source, AnyView)):
             return apply_function(_MaxPool, materialised(x), *geometry)
         sink, outcome = GradientSink(), list[Held]()

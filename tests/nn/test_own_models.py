@@ -93,6 +93,33 @@ def test_linear_layers_take_transposed_and_expanded_inputs() -> None:
     assert_same(results(Named(perceptron()), NEAREST, x), results(AsRows(perceptron()), NEAREST, x.contiguous()))
 
 
+class OneByOne(nn.Module):
+    """A model on [C, H, W] by way of a batch of one."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x[None])[0]  # type: ignore[no-any-return]
+
+
+@both_arithmetics
+@pytest.mark.parametrize("name", ["banner8", "fixed_point"])  # whose sums follow no memory layout
+def test_convolutions_and_pooling_take_an_image_by_itself(name: str, arithmetic: Arithmetic) -> None:
+    layers = nn.Conv2d(3, 8, 3, bias=False), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 4, 2, bias=False)
+    model, x = nn.Sequential(*layers), torch.randn(3, 8, 8)
+    batched = results(OneByOne(copy.deepcopy(model)), RECIPES[name], x, arithmetic)
+    assert_same(results(Named(model), RECIPES[name], x, arithmetic), batched)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_max_pooling_takes_what_pytorchs_takes(dtype: torch.dtype) -> None:
+    model = convert(nn.Sequential(nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4, 2)), NEAREST).model
+    x = torch.randn(2, 1, 4, 4, dtype=dtype)
+    assert torch.equal(model[0](x), functional.max_pool2d(x, 2))  # type: ignore[index]
+
+
 @pytest.mark.parametrize(
     ("named", "explicit"),
     [
