@@ -38,7 +38,8 @@ _METADATA: frozenset[Any] = _OBSERVERS.union(
 class Deferred(Tensor):
     """A tensor of the graph whose values are a view; its own storage is one NaN, shown under its shape. That is what
     ``torch.tensor(h)``, ``torch.vmap`` and ``torch.utils.dlpack.to_dlpack`` see, which take memory as it is and ask
-    nobody; ``h.clone()`` is a tensor for them.
+    nobody; ``h.clone()`` is a tensor for them, and for a checkpoint within a checkpoint: when the outer is repeated,
+    PyTorch makes a view of what the inner one was given, as it did not before, so that other tensors are kept.
 
     sink: of its producer, where that can make use of it; None otherwise. tensor: what it is since its values were
     changed in place, as by ``h.mul_(2)`` and ``h[0] = 0``, or a view of them was made that can be; None before.

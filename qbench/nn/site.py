@@ -37,7 +37,8 @@ MOST_MICRO_BATCHES = 2 ** (32 - STEP_BITS)
 
 
 class Draws:
-    """How often random bits were drawn for each tensor in the backward pass under way. A copy begins anew."""
+    """How often random bits were drawn for each tensor in the backward pass under way, which that of a reentrant
+    checkpoint is by itself. A copy begins anew."""
 
     def __init__(self) -> None:
         self._pass = OUTSIDE
