@@ -38,9 +38,9 @@ def at_the_draw(key: list[int], count: int = 1021) -> Tensor:
 
 
 def with_values(x: Tensor, *values: float) -> Tensor:
-    """``x`` with some elements replaced, near both ends and in the middle."""
+    """``x``, of at least one element, with some replaced, near both ends and in the middle."""
     flat = x.permute(0, 2, 3, 1).reshape(-1) if x.dim() == 4 else x.reshape(-1)
-    places = torch.linspace(1, flat.numel() - 2, len(values)).long()
+    places = torch.linspace(1, flat.numel() - 2, len(values)).long().clamp(0, flat.numel() - 1)
     flat[places] = torch.tensor(values)
     return (
         dense(flat.view(x.shape[0], *x.shape[2:], x.shape[1]).permute(0, 3, 1, 2))
