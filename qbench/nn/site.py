@@ -47,15 +47,20 @@ class Draws:
     def __reduce__(self) -> tuple[type[Draws], tuple[()]]:
         return type(self), ()
 
-    def before(self, tensor: int) -> int:
-        """The number of earlier draws for ``tensor``; counts this one. 0 outside of a backward pass."""
+    def begin(self, tensor: int) -> None:
+        """Count one more for ``tensor``. Outside of a backward pass nothing is counted."""
         if graph_task is None or graph_task() == OUTSIDE:
-            return 0
+            return
         if graph_task() != self._pass:
             self._pass = graph_task()
             self._counts.clear()
         self._counts[tensor] += 1
-        return self._counts[tensor] - 1
+
+    def before(self, tensor: int) -> int:
+        """The number of draws for ``tensor`` before the newest one; 0 where there was none in this pass."""
+        if graph_task is None or graph_task() != self._pass or self._pass == OUTSIDE:
+            return 0
+        return max(self._counts[tensor] - 1, 0)
 
 
 class Clock:
@@ -187,7 +192,7 @@ class Site(nn.Module):
         if self.is_observed or self.is_tracked:
             return self(x, measured).dequantize()  # type: ignore[no-any-return]
         x = materialised(x)
-        return rounded(x, self.format, self.key, self._known_limits(measured))
+        return rounded(x, self.format, self.next_key(), self._known_limits(measured))
 
     @torch.no_grad()
     def encode_again(self, x: Tensor) -> QTensor:
@@ -210,7 +215,7 @@ class Site(nn.Module):
 
     def _encode(self, x: Tensor, measured: Tensor | None) -> QTensor:
         limits = self.limits(self._range_of(x, measured)) if self.is_tracked else self._known_limits(measured)
-        return quantize(x, self.format, self.key, limits)
+        return quantize(x, self.format, self.next_key(), limits)
 
     def _encode_known(self, known: Found, values: Callable[[], Tensor], measured: Tensor | None) -> QTensor:
         """As ``_encode`` without random bits; what another site found for the same ``values`` serves here too."""
@@ -245,6 +250,10 @@ class Site(nn.Module):
         """Of this step's random bits: the same for each use of a layer in the forward pass. What a checkpoint makes
         again has to draw what it drew before, and nothing tells it from another use."""
         return self.clock.key(self.identity)
+
+    def next_key(self) -> Key:
+        """Of the bits that a tensor is rounded with now; :attr:`key` until the next one is."""
+        return self.key
 
     def _range_of(self, x: Tensor, measured: Tensor | None) -> Tensor:
         """The batch's own range [2]. measured: the extremes of ``x``, if they are known."""
@@ -316,10 +325,15 @@ class BackwardSite(Site):
 
     @property
     def key(self) -> Key:
-        """Of this step's random bits, others at each draw of one backward pass. A layer that was used several times has
-        as many gradients: with the same bits their rounding errors would add up instead of averaging out."""
-        draws = self.clock.draws.before(self.identity)
-        return self.clock.key(self.identity if draws == 0 else tensor_id(f"{self.name}/{draws}"))
+        """Of the newest draw's random bits, others at each draw of one backward pass. A layer that was used several
+        times has as many gradients: with the same bits their rounding errors would add up instead of averaging out."""
+        before = self.clock.draws.before(self.identity)
+        return self.clock.key(self.identity if before == 0 else tensor_id(f"{self.name}/{before}"))
+
+    def next_key(self) -> Key:
+        """Of one more draw."""
+        self.clock.draws.begin(self.identity)
+        return self.key
 
     @property
     def format(self) -> Quantizer:

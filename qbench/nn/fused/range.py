@@ -202,7 +202,7 @@ class RangeBlock:
         if self.norm_error.watcher is not None and behind is None:
             exact = masked_gradient(g, q, line, relu)
         found = range_norm_gradient_(
-            g, behind, q.codes, line.slope, line.offset, relu, spec.bits, random_bits(spec, self.norm_error.key),
+            g, behind, q.codes, line.slope, line.offset, relu, spec.bits, random_bits(spec, self.norm_error.next_key()),
             q.scale, line.mean, line.inverse, weight, line.constant, line.low_at, line.high_at,
         )  # fmt: skip
         e = QTensor(found.codes, found.scale, found.zero, spec)
@@ -213,7 +213,7 @@ class RangeBlock:
         """The gradient at the layer's output as two operands: for the input gradient, and for the weight gradient."""
         site, wide = cast(Site, self.layer.error_site), self.layer.wgrad_error_site
         spec = cast(Affine, site.format)
-        line, key = (found.codes, found.slope, found.offset), random_bits(spec, site.key)
+        line, key = (found.codes, found.slope, found.offset), random_bits(spec, site.next_key())
         replaced_by = (found.at, found.values)
 
         def exact() -> Tensor:
@@ -226,7 +226,7 @@ class RangeBlock:
         wide_spec = cast(Symmetric, wide.format)
         codes, scale, zero, wide_codes, wide_scale = encode_error_pair(
             *line, *replaced_by, spec.bits, key, wide_spec.largest_integer, wide_spec.rounding,
-            random_bits(wide_spec, wide.key), code_type(wide_spec),
+            random_bits(wide_spec, wide.next_key()), code_type(wide_spec),
         )  # fmt: skip
         for_input = site.observe(QTensor(codes, scale, zero, spec), exact)
         return for_input, wide.observe(QTensor(wide_codes, wide_scale, None, wide_spec), exact)
