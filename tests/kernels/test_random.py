@@ -19,6 +19,27 @@ def test_philox_known_answer() -> None:
     assert [int(word) for word in words] == [0x5F6FB709, 0x0D893F64, 0x4F121F81, 0x4F730A48]
 
 
+def philox4x32(counter: list[int], key: list[int], rounds: int) -> list[int]:
+    """By its definition, in Python's integers (Salmon et al. 2011, section 3.3)."""
+    for _ in range(rounds):
+        first, second = counter[0] * 0xD2511F53, counter[2] * 0xCD9E8D57
+        high = (second >> 32) ^ counter[1] ^ key[0], (first >> 32) ^ counter[3] ^ key[1]
+        counter = [high[0], second & 0xFFFFFFFF, high[1], first & 0xFFFFFFFF]
+        key = [(word + weyl) & 0xFFFFFFFF for word, weyl in zip(key, (0x9E3779B9, 0xBB67AE85), strict=True)]
+    return counter
+
+
+def test_philox_is_what_its_definition_says() -> None:
+    """The definition against the other two lines of that file, then every word of key and counter."""
+    ones, pi = [0xFFFFFFFF] * 4, [0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344]
+    assert philox4x32(ones, ones[:2], 7) == [0x5207DDC2, 0x45165E59, 0x4D8EE751, 0x8C52F662]
+    assert philox4x32(pi, [0xA4093822, 0x299F31D0], 7) == [0x4DFCCABA, 0x190A87F0, 0xC47362BA, 0xB6B5242A]
+    blocks = [0, 1, 2**32 - 1, 2**32, 5 * 2**32 + 7]
+    for seed, tensor, step in ((1, 2, 3), (0xFFFFFFFF, 0, 1), (0xA4093822, 0x299F31D0, 0x85A308D3)):
+        found = torch.stack(philox(torch.tensor(blocks), Key(seed, tensor, step)), 1).tolist()
+        assert found == [philox4x32([b & 0xFFFFFFFF, b >> 32, step, 0], [seed, tensor], 7) for b in blocks]
+
+
 def test_words_do_not_depend_on_how_many_are_drawn() -> None:
     assert torch.equal(random_words(1000, KEY)[:77], random_words(77, KEY))
 
