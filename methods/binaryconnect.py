@@ -13,7 +13,7 @@ from qbench import Binary, ClippedMaster, PositiveInt, Recipe, Update, method
     null={"rounding": "none"},
     deviations=(
         "the shared initial weights, scaled to the authors' spread, stand in for their uniform initialisation",
-        "batch norm is the model's own; the authors average the deviation instead of the variance",
+        "batch norm is the model's own; the authors average the deviation, to which they add 1e-4, not the variance",
     ),
 )
 def binaryconnect(
