@@ -14,8 +14,8 @@ from torch.utils._pytree import tree_map_only
 from qbench.kernels.random import steps_elapsed
 
 if TYPE_CHECKING:
+    from qbench.nn.clock import Clock
     from qbench.nn.convert import Converted
-    from qbench.nn.site import Clock
 
 T = TypeVar("T")
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from qbench.errors import InputError
 from qbench.nn.block_end import EndParts, block_end
 from qbench.nn.blocks import Branch, ConvNormAct, LinearNormAct
+from qbench.nn.clock import Clock
 from qbench.nn.coded import CodedWeight
 from qbench.nn.eligible import check_model, is_layer, layers_of
 from qbench.nn.fused import BlockParts, fused_block
@@ -22,7 +23,7 @@ from qbench.nn.norms import build_norm
 from qbench.nn.norms.base import FloatNorm
 from qbench.nn.norms.layer_scale import ScaledLayer, layer_scale
 from qbench.nn.pooling import CompactMaxPool
-from qbench.nn.site import Clock, GradientSite, Site, ValueSite, site_for
+from qbench.nn.site import GradientSite, Site, ValueSite, site_for
 from qbench.nn.uncompiled import uncompiled
 from qbench.quant.formats import Quantizer
 from qbench.recipe import Arithmetic, LayerScale, Recipe

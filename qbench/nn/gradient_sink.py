@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from weakref import ref
 
 import torch
@@ -12,14 +12,8 @@ from qbench.kernels import passes
 from qbench.kernels.checks import GRADIENT_CODES, dense
 from qbench.kernels.constants import constant
 from qbench.kernels.pooling import Pooled
+from qbench.nn.backward_pass import IS_TOLD, OUTSIDE, backward_pass
 from qbench.quant.qtensor import QTensor
-
-graph_task: Callable[[], int] | None = getattr(torch._C, "_current_graph_task_id", None)
-"""The number of the backward pass under way. PyTorch has no public question for it; without the private one nothing is
-left, and autograd adds up."""
-
-OUTSIDE = -1
-"""What it gives where no backward pass is under way."""
 
 ASKS_SILENTLY = torch.__version__ < "2.11"  # a TorchVersion
 """Whether ``backward(inputs=...)`` asks for the gradient of an activation that is told nothing of it."""
@@ -37,7 +31,7 @@ class GradientSink:
     """
 
     def __init__(self) -> None:
-        self.is_open = graph_task is not None
+        self.is_open = IS_TOLD  # else autograd adds up
         self._activation: ref[Tensor] | None = None
         self._pass = OUTSIDE
         self._total: Tensor | None = None
@@ -99,8 +93,8 @@ class GradientSink:
             return activation.retains_grad
 
     def _begin_pass(self) -> None:
-        if graph_task is not None and self._pass != graph_task():
-            self._pass = graph_task()
+        if self._pass != backward_pass():
+            self._pass = backward_pass()
             self._forget()
 
     def _forget(self) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from qbench.kernels.checks import require_type
 from qbench.nn.between import Between
+from qbench.nn.clock import Clock
 from qbench.nn.coded import CodedWeight
 from qbench.nn.deferred import materialised, parted, sink_of
 from qbench.nn.gradient_sink import GradientSink, sent
@@ -20,16 +21,7 @@ from qbench.nn.kept import Operand, Quantized, Recomputed, Reencoded, keep, kept
 from qbench.nn.once import differentiable_once
 from qbench.nn.products import Value, WeightError, product_of
 from qbench.nn.remembered import Remembered, count_step
-from qbench.nn.site import (
-    Clock,
-    Site,
-    apply_function,
-    backward_site_for,
-    nearest_version,
-    site_for,
-    through,
-    value_site_for,
-)
+from qbench.nn.site import Site, apply_function, backward_site_for, nearest_version, site_for, through, value_site_for
 from qbench.nn.uncompiled import uncompiled
 from qbench.nn.views import Coded, DirectView, Held, Source
 from qbench.quant.formats import Affine, Binary, Direct, Quantizer

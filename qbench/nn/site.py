@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -12,13 +10,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from qbench.errors import InputError
 from qbench.kernels.encoding import extremes
 from qbench.kernels.passes import move_average_
 from qbench.kernels.pooling import Pooled
-from qbench.kernels.random import Generator, Key
+from qbench.kernels.random import Key
+from qbench.nn.clock import Clock, tensor_id
 from qbench.nn.deferred import defer, materialised, parted, sink_of
-from qbench.nn.gradient_sink import OUTSIDE, GradientSink, graph_task, sent_in_codes
+from qbench.nn.gradient_sink import GradientSink, sent_in_codes
 from qbench.nn.once import differentiable_once
 from qbench.nn.uncompiled import uncompiled
 from qbench.nn.views import Held
@@ -26,107 +24,6 @@ from qbench.quant.formats import Affine, Quantizer
 from qbench.quant.qtensor import QTensor
 from qbench.quant.quantize import quantize, rounded
 from qbench.quant.ranges import measure_range, poisoned
-
-OBSERVE_EVERY = 50
-"""Steps between observations of the codes in use; observing costs one pass over each tensor."""
-
-STEP_BITS = 24
-"""Of the 32 of a key's step; the others number the micro-batches."""
-
-MOST_MICRO_BATCHES = 2 ** (32 - STEP_BITS)
-
-
-class Draws:
-    """How often random bits were drawn for each tensor in the backward pass under way, which that of a reentrant
-    checkpoint is by itself. A copy begins anew."""
-
-    def __init__(self) -> None:
-        self._pass = OUTSIDE
-        self._counts: Counter[int] = Counter()
-
-    def __reduce__(self) -> tuple[type[Draws], tuple[()]]:
-        return type(self), ()
-
-    def begin(self, tensor: int) -> None:
-        """Count one more for ``tensor``. Outside of a backward pass nothing is counted."""
-        if graph_task is None or graph_task() == OUTSIDE:
-            return
-        if graph_task() != self._pass:
-            self._pass = graph_task()
-            self._counts.clear()
-        self._counts[tensor] += 1
-
-    def before(self, tensor: int) -> int:
-        """The number of draws for ``tensor`` before the newest one; 0 where there was none in this pass."""
-        if graph_task is None or graph_task() != self._pass or self._pass == OUTSIDE:
-            return 0
-        return max(self._counts[tensor] - 1, 0)
-
-
-class Clock:
-    """The step a model is at, shared by all its sites: random bits and schedules depend on it.
-
-    micro_batch: which of the batches whose gradients one step adds up; each draws random bits of its own, and nothing
-    else follows it. total_steps: of the whole training. generator: of the random bits. draw: which network of an
-    ensemble is evaluated. draws: of the backward pass under way.
-    readings: how often it was asked for the step itself, the progress or the micro-batch, as schedules do.
-    """
-
-    def __init__(self, seed: int = 0, step: int = 0, total_steps: int = 1, generator: Generator = "philox") -> None:
-        self.seed = seed
-        self.total_steps = total_steps
-        self.generator: Generator = generator
-        self.draw = 0
-        self.draws = Draws()
-        self.readings = 0
-        self._step = step
-        self._micro_batch = 0
-
-    @property
-    def step(self) -> int:
-        """Optimiser steps done; the training loop sets it before each forward pass."""
-        self.readings += 1
-        return self._step
-
-    @step.setter
-    def step(self, step: int) -> None:
-        self._step = step
-
-    @property
-    def micro_batch(self) -> int:
-        """Batches done of those whose gradients one step adds up; a training loop that adds up sets it before each
-        forward pass, and leaves it until behind that batch's backward pass.
-
-        Raises InputError where it is set to no number from 0 to 255.
-        """
-        self.readings += 1
-        return self._micro_batch
-
-    @micro_batch.setter
-    def micro_batch(self, number: int) -> None:
-        if not 0 <= number < MOST_MICRO_BATCHES:
-            raise InputError(f"micro-batches of a step are numbered 0 to {MOST_MICRO_BATCHES - 1}, not {number}")
-        self._micro_batch = number
-
-    @property
-    def key_step(self) -> int:
-        """What random keys have as their step: step + 2^24 * micro-batch, another number for each pair of a step below
-        2^24 and a micro-batch."""
-        return self._step + (self._micro_batch << STEP_BITS)
-
-    @property
-    def progress(self) -> float:
-        """Share of training done, in [0, 1]; 1 only behind its last step."""
-        return min(self.step / max(self.total_steps, 1), 1.0)
-
-    @property
-    def is_noting(self) -> bool:
-        """Whether sites note the codes in use at this step."""
-        return self._step % OBSERVE_EVERY == 0
-
-    def key(self, tensor: int) -> Key:
-        """Of this step's and micro-batch's random bits for the tensor of that number, as :func:`tensor_id` gives it."""
-        return Key(self.seed, tensor, self.key_step, self.generator)
 
 
 @dataclass
@@ -141,11 +38,6 @@ class CodesSeen:
         low, high = torch.aminmax(codes)
         self.low = low if self.low is None else torch.minimum(self.low, low)
         self.high = high if self.high is None else torch.maximum(self.high, high)
-
-
-def tensor_id(name: str) -> int:
-    """A stable 32-bit number for a tensor's name: its part of the random key."""
-    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest(), "little")
 
 
 class Site(nn.Module):

@@ -9,7 +9,7 @@ from typing import Any
 from torch.optim import Optimizer
 
 from qbench.nn import Converted
-from qbench.nn.site import Clock
+from qbench.nn.clock import Clock
 from qbench.recipe import OnGrid, QuantizedMomentum, ShiftStep, Update
 
 MOST_UPDATES = 3

@@ -11,8 +11,9 @@ from torch import nn
 
 from qbench.kernels.random import Key
 from qbench.nn import Converted
+from qbench.nn.clock import tensor_id
 from qbench.nn.layers import QuantizedLayer
-from qbench.nn.site import nearest_version, tensor_id
+from qbench.nn.site import nearest_version
 from qbench.optim.base import OptimizerConfig, RuleOptimizer, suite_optimizer
 from qbench.quant.formats import Quantizer
 from qbench.quant.quantize import rounded

@@ -23,9 +23,9 @@ from qbench.errors import InputError
 from qbench.kernels.random import Key
 from qbench.kernels.updates import quantized_momentum_
 from qbench.nn import Converted
+from qbench.nn.clock import Clock, tensor_id
 from qbench.nn.layers import QuantizedLayer
 from qbench.nn.norms import BatchStatistics
-from qbench.nn.site import Clock, tensor_id
 from qbench.optim.base import OptimizerConfig, RuleOptimizer, group, is_weight, quantized_layers
 from qbench.quant.formats import Direct, Quantizer
 from qbench.quant.qtensor import QTensor

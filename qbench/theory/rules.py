@@ -12,7 +12,7 @@ from torch import Tensor
 
 from qbench.kernels.random import Key
 from qbench.kernels.updates import sgd_on_grid_
-from qbench.nn.site import tensor_id
+from qbench.nn.clock import tensor_id
 from qbench.optim.on_grid import grid_of
 from qbench.quant.formats import FixedPoint, Rounding
 from qbench.quant.quantize import quantize

@@ -20,9 +20,9 @@ from qbench.catalog import find_method
 from qbench.kernels.random import Key
 from qbench.nn import convert
 from qbench.nn.blocks import ConvNormAct
+from qbench.nn.clock import Clock
 from qbench.nn.norms import build_norm
 from qbench.nn.norms.range import RangeBatchNorm, expected_range, range_constant
-from qbench.nn.site import Clock
 from qbench.quant.formats import Affine, Binary, FixedPoint, Quantizer, Symmetric
 from qbench.quant.quantize import quantize
 from qbench.recipe import Arithmetic, RangeNorm, Recipe

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from qbench.errors import InputError
+from qbench.nn.clock import Clock
 from qbench.nn.norms import build_norm
 from qbench.nn.norms.batch_renorm import RenormBatchNorm, limits
-from qbench.nn.site import Clock
 from qbench.recipe import BatchRenorm
 
 SCHEDULE = [  # step, r_max, d_max: clip(2 t / 35000 + 25 / 35, 1, 3) and clip(5 t / 20000 - 25 / 20, 0, 5)

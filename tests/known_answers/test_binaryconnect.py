@@ -13,8 +13,8 @@ from uniforms import uniforms
 from qbench.catalog import find_method
 from qbench.kernels.random import Key
 from qbench.nn import Converted, convert
+from qbench.nn.clock import tensor_id
 from qbench.nn.layers import QuantizedLayer, glorot_coefficient
-from qbench.nn.site import tensor_id
 from qbench.optim import build_optimizer
 from qbench.quant.formats import Binary
 from qbench.quant.quantize import quantize

@@ -15,7 +15,7 @@ from qbench.catalog import find_method
 from qbench.errors import InputError
 from qbench.kernels.random import Key
 from qbench.nn import convert
-from qbench.nn.site import tensor_id
+from qbench.nn.clock import tensor_id
 from qbench.optim import build_optimizer
 from qbench.quant.formats import FixedPoint
 from qbench.quant.quantize import quantize

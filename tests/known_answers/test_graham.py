@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from qbench.catalog import find_method
 from qbench.nn import convert
 from qbench.nn.blocks import ConvNormAct
+from qbench.nn.clock import Clock
 from qbench.nn.deferred import materialised
 from qbench.nn.norms import build_norm
-from qbench.nn.site import Clock
 from qbench.quant.formats import Levels
 from qbench.quant.levels import decision_points, level_table
 from qbench.recipe import LevelNorm

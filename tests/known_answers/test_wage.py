@@ -18,8 +18,8 @@ from qbench.kernels.random import Key
 from qbench.kernels.reference.encode import power_of_two
 from qbench.nn import Converted, convert
 from qbench.nn.blocks import ConvNormAct, LinearNormAct
+from qbench.nn.clock import tensor_id
 from qbench.nn.norms.layer_scale import layer_scale, weight_limit
-from qbench.nn.site import tensor_id
 from qbench.optim import build_optimizer, optimizer_bytes
 from qbench.optim.shift_step import shift_rate, start_limit, uniform_by_rank
 from qbench.quant.formats import Direct, Shift

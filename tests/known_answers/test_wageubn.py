@@ -13,9 +13,9 @@ from uniforms import uniforms
 from qbench.catalog import find_method
 from qbench.kernels.random import Key
 from qbench.nn import Converted, convert
+from qbench.nn.clock import Clock, tensor_id
 from qbench.nn.norms import build_norm
 from qbench.nn.norms.direct import DirectBatchNorm
-from qbench.nn.site import Clock, tensor_id
 from qbench.optim import build_optimizer
 from qbench.optim.quantized_momentum import QuantizedMomentumOptimizer
 from qbench.quant.formats import Affine, Constant, Direct, Flag, Quantizer, Shift

@@ -14,7 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from qbench.nn import convert
 from qbench.nn.block_end import EndParts, ModulesEnd, RectifiedEnd
 from qbench.nn.blocks import ConvNormAct
-from qbench.nn.site import Clock, GradientSite, Known, Site, ValueSite
+from qbench.nn.clock import Clock
+from qbench.nn.site import GradientSite, Known, Site, ValueSite
 from qbench.quant.formats import Affine, FixedPoint, Quantizer, Symmetric
 from qbench.recipe import Recipe
 

@@ -12,10 +12,11 @@ from qbench.errors import InputError
 from qbench.kernels.random import Key
 from qbench.nn import convert
 from qbench.nn.blocks import ConvNormAct
+from qbench.nn.clock import Clock
 from qbench.nn.deferred import Deferred
 from qbench.nn.layers import QuantizedLayer
 from qbench.nn.norms.layer_scale import LayerScaling, ScaledLayer
-from qbench.nn.site import Clock, Site, ValueSite
+from qbench.nn.site import Site, ValueSite
 from qbench.quant.formats import Affine, Binary, Direct, FixedPoint, Shift, Symmetric
 from qbench.quant.qtensor import QTensor
 from qbench.quant.quantize import quantize

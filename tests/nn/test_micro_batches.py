@@ -15,7 +15,7 @@ from qbench import Affine, FixedPoint, OnGrid, Recipe, find_method
 from qbench.errors import InputError
 from qbench.kernels.random import MASK
 from qbench.nn import Converted, ConvNormAct, convert
-from qbench.nn.site import Clock
+from qbench.nn.clock import Clock
 from qbench.optim import build_optimizer
 from qbench.optim.clock_watch import MOST_UPDATES, ClockWarning
 from qbench.train.settings import OptimizerSettings

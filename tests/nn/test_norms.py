@@ -12,10 +12,10 @@ from torch import nn
 from qbench.errors import InputError
 from qbench.models import build_model
 from qbench.nn import convert
+from qbench.nn.clock import Clock
 from qbench.nn.norms import build_norm
 from qbench.nn.norms.layer_scale import LayerScaling
 from qbench.nn.norms.range import num_chunks, range_constant
-from qbench.nn.site import Clock
 from qbench.quant.formats import Affine, Direct, Levels, Quantizer, Symmetric
 from qbench.recipe import BatchNorm, BatchRenorm, DirectNorm, LayerScale, LevelNorm, Norm, RangeNorm, Recipe
 

@@ -12,8 +12,9 @@ from qbench.errors import InputError
 from qbench.kernels.random import Key
 from qbench.nn import Converted, convert
 from qbench.nn.blocks import ConvNormAct
+from qbench.nn.clock import tensor_id
 from qbench.nn.layers import QuantizedLayer, glorot_coefficient
-from qbench.nn.site import nearest_version, tensor_id
+from qbench.nn.site import nearest_version
 from qbench.optim import build_optimizer
 from qbench.optim.coded import GATHERED
 from qbench.quant.formats import Affine, Binary, Direct, FixedPoint, Quantizer

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from qbench.errors import InputError
 from qbench.kernels.random import Key
 from qbench.nn import Converted, convert
+from qbench.nn.clock import tensor_id
 from qbench.nn.layers import QuantizedLayer, glorot_coefficient
-from qbench.nn.site import tensor_id
 from qbench.optim import build_optimizer, optimizer_bytes
 from qbench.optim.quantized_momentum import QuantizedMomentumOptimizer, initial_weight
 from qbench.quant.formats import Binary, Constant, Direct, FixedPoint

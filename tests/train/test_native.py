@@ -15,7 +15,7 @@ from torch_settings import threads
 from qbench.kernels import backends, cpu
 from qbench.kernels.cpu.calls import noting
 from qbench.kernels.encoding import extremes
-from qbench.nn.site import OBSERVE_EVERY
+from qbench.nn.clock import OBSERVE_EVERY
 from qbench.train.replay.arena import Span, arranged
 from qbench.train.replay.native import NativeKernels, Program
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from qbench import find_method
 from qbench.cell import Cell, Outcome, ProbeChoice
-from qbench.nn.site import Clock
+from qbench.nn.clock import Clock
 from qbench.optim import build_optimizer
 from qbench.recipe import LayerScale
 from qbench.train import measure as measure_module

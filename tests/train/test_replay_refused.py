@@ -247,7 +247,7 @@ def test_another_batch_is_run() -> None:
 
 
 def test_steps_that_note_their_codes_are_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("qbench.nn.site.OBSERVE_EVERY", 5)
+    monkeypatch.setattr("qbench.nn.clock.OBSERVE_EVERY", 5)
     loops = [OwnLoop(changed_in_place, "banner8", replays=replays) for replays in (False, True)]
     for loop in loops:
         for _ in range(12):

@@ -8,13 +8,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from qbench.errors import InputError
+from qbench.nn.clock import Clock
 from qbench.nn.norms.base import BatchStatistics, FloatNorm
 from qbench.nn.norms.batch_renorm import RenormBatchNorm
 from qbench.nn.norms.direct import DirectBatchNorm
 from qbench.nn.norms.layer_scale import LayerScaling, layer_scale
 from qbench.nn.norms.level import LevelBatchNorm
 from qbench.nn.norms.range import RangeBatchNorm
-from qbench.nn.site import Clock
 from qbench.recipe import BatchRenorm, DirectNorm, LayerScale, LevelNorm, Norm, RangeNorm
 
 __all__ = ["NORMS", "BatchStatistics", "build_norm"]

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qbench.nn.clock import Clock
 from qbench.nn.norms.base import BatchStatistics, FloatNorm, filled, from_rows, moments, rows_of
 from qbench.nn.once import differentiable_once
-from qbench.nn.site import Clock, apply_function
+from qbench.nn.site import apply_function
 from qbench.nn.uncompiled import uncompiled
 from qbench.recipe import BatchRenorm
 

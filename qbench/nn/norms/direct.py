@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qbench.nn.clock import Clock
 from qbench.nn.norms.base import (
     BatchStatistics,
     FloatNorm,
@@ -17,7 +18,7 @@ from qbench.nn.norms.base import (
     scaled_and_shifted,
 )
 from qbench.nn.once import differentiable_once
-from qbench.nn.site import Clock, apply_function, through, value_site_for
+from qbench.nn.site import apply_function, through, value_site_for
 from qbench.nn.uncompiled import uncompiled
 from qbench.recipe import DirectNorm
 

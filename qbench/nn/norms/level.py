@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from qbench.kernels.encoding import look_up
+from qbench.nn.clock import Clock
 from qbench.nn.norms.base import (
     BatchStatistics,
     FloatNorm,
@@ -18,7 +19,7 @@ from qbench.nn.norms.base import (
     scaled_and_shifted,
 )
 from qbench.nn.once import differentiable_once
-from qbench.nn.site import Clock, Site, apply_function, straight_through
+from qbench.nn.site import Site, apply_function, straight_through
 from qbench.nn.uncompiled import uncompiled
 from qbench.quant.formats import Levels
 from qbench.quant.levels import level_table

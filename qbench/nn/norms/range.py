@@ -9,9 +9,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from qbench.nn.clock import Clock
 from qbench.nn.norms.base import BatchStatistics, FloatNorm, filled, from_rows, rows_of
 from qbench.nn.once import differentiable_once
-from qbench.nn.site import Clock, apply_function, through, value_site_for
+from qbench.nn.site import apply_function, through, value_site_for
 from qbench.nn.uncompiled import uncompiled
 from qbench.recipe import RangeNorm
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from qbench.cell import Cell
 from qbench.data import BatchLoader
 from qbench.kernels.random import Key
-from qbench.nn.site import tensor_id
+from qbench.nn.clock import tensor_id
 from qbench.options import PositiveInt
 from qbench.quant.formats import Affine, Rounding
 from qbench.quant.quantize import quantize

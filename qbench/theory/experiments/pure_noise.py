@@ -18,7 +18,7 @@ from torch import Tensor
 
 from qbench.kernels.random import Key
 from qbench.kernels.updates import adam_on_grid_, sgd_on_grid_
-from qbench.nn.site import tensor_id
+from qbench.nn.clock import tensor_id
 from qbench.optim.on_grid import ADAM_EPS, grid_of
 from qbench.options import PositiveInt
 from qbench.quant.formats import Binary

@@ -14,9 +14,9 @@ from scipy.integrate import quad
 from scipy.special import ndtr
 from torch import Tensor, nn
 
+from qbench.nn.clock import Clock
 from qbench.nn.norms.range import RangeBatchNorm
 from qbench.nn.norms.range import range_constant as constant_of
-from qbench.nn.site import Clock
 from qbench.options import PositiveInt
 from qbench.recipe import RangeNorm
 from qbench.theory.findings import (

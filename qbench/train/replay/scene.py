@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from qbench.nn.site import Clock, Site
+from qbench.nn.clock import Clock
+from qbench.nn.site import Site
 from qbench.train.replay.contents import SIMPLE, class_variables, contents, is_known, require_uncompiled
 from qbench.train.replay.recorder import UnrepeatableError, layout
 

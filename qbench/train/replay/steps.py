@@ -19,7 +19,7 @@ from qbench.train.replay.scene import Scene, Traces
 from qbench.train.replay.trial import Moment, Trial
 
 if TYPE_CHECKING:
-    from qbench.nn.site import Clock
+    from qbench.nn.clock import Clock
     from qbench.train.replay.tape import Gradients
 
 VARIABLE = "QBENCH_REPLAY"
