@@ -14,9 +14,10 @@ T = TypeVar("T")
 
 def nearest(name: str, candidates: list[str]) -> str:
     """A hint for an unknown name: ``", did you mean 'banner8'?"`` or the list of what exists."""
-    close = get_close_matches(name, candidates, n=1, cutoff=0.5)
+    by_lower = {candidate.lower(): candidate for candidate in candidates}
+    close = get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.5)
     if close:
-        return f", did you mean '{close[0]}'?"
+        return f", did you mean '{by_lower[close[0]]}'?"
     return f"; known: {', '.join(sorted(candidates)) or 'none'}"
 
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from qbench.errors import InputError
 from qbench.registry import nearest
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+_MOST_SEEDS = 10_000
 
 T = TypeVar("T", bound=str)
 
 
 def seed_list(text: str | None) -> tuple[int, ...] | None:
     """``0,1,2`` or ``0-4`` or both mixed, as seeds. Raises InputError for anything else."""
-    return None if text is None else tuple(seed for part in text.split(",") for seed in _seeds(part.strip(), text))
+    if text is None:
+        return None
+    spans = [_span(part.strip(), text) for part in text.split(",")]
+    if sum(map(len, spans)) > _MOST_SEEDS:
+        raise InputError(f"--seeds: '{text}' names more than {_MOST_SEEDS} seeds; name fewer")
+    return tuple(itertools.chain.from_iterable(spans))
 
 
 def one_seed(text: str | None) -> int | None:
@@ -37,9 +42,9 @@ def one_of(value: str | None, *choices: T, option: str) -> T | None:
     raise InputError(f"{option}: unknown value '{value}'{nearest(value, list(choices))}")
 
 
-def _seeds(part: str, text: str) -> Iterator[int]:
-    found = re.fullmatch(r"(\d+)(?:-(\d+))?", part, re.ASCII)
+def _span(part: str, text: str) -> range:
+    found = re.fullmatch(r"(\d{1,19})(?:-(\d{1,19}))?", part, re.ASCII)  # 19 digits are more than a seed has
     if found is None or (found[2] is not None and int(found[2]) < int(found[1])):
         raise InputError(f"--seeds: '{text}' is no list of seeds; write 0,1,2 or 0-4")
     first = int(found[1])
-    yield from range(first, int(found[2] or first) + 1)
+    return range(first, int(found[2] or first) + 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import sys
 import tempfile
 import traceback
@@ -30,6 +31,9 @@ _ADVICE: dict[int | None, str] = {
 
 _UNWRITABLE = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO}
 """What the system says of a stream that takes no more; such an error names no file."""
+
+_TOO_LONG = re.compile(r"([^\s']{500})[^\s']+")
+"""A word that would fill the screen, quoted from what a user wrote. A path that can be is seldom longer."""
 
 INTERRUPTED = 130
 """What shells report for Ctrl-C."""
@@ -106,7 +110,8 @@ def guarded() -> int:
 
 def complain(message: str) -> None:
     """One line on stderr, whatever the message holds: it may quote a file, and no character of it moves the cursor."""
-    print(clean(f"error: {' '.join(line.strip() for line in message.splitlines())}"), file=sys.stderr)
+    sentence = _TOO_LONG.sub(r"\1...", " ".join(line.strip() for line in message.splitlines()))
+    print(clean(f"error: {sentence}"), file=sys.stderr)
 
 
 def _refused(error: Any) -> int:
@@ -114,7 +119,8 @@ def _refused(error: Any) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":
         error.show()
         return int(error.exit_code)
-    said, path = error.format_message().rstrip("."), error.ctx.command_path if error.ctx else "qbench"
+    said = error.format_message().rstrip(".").replace(". Did you mean", ", did you mean")
+    path = error.ctx.command_path if error.ctx else "qbench"
     complain(f"{path}: {said[:1].lower()}{said[1:]}{_value(error, said)}; '{path} -h' shows what it takes")
     return int(error.exit_code)
 

@@ -121,7 +121,7 @@ def _run_training_suite(
         loaded = loaded.model_copy(update={"measure": loaded.measure.model_copy(update={"enabled": False})})
     out = out or RUNS / loaded.name
     if dry_run:
-        print_plan(plan_suite(loaded, out, device=device, threads=threads), out)
+        print_plan(plan_suite(loaded, out, device=device, jobs=jobs, threads=threads), out)
         return 0
     with display() as observer:
         summary = run_suite(loaded, out, device=device, jobs=jobs, threads=threads, retry=retry, observer=observer)

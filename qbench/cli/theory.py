@@ -47,6 +47,7 @@ def run_theory_suite(
 
     meaningless: options of ``qbench run`` that say nothing to experiments; one that was given is an InputError.
     """
+    from qbench.engine.device import allot
     from qbench.suite.theory import load_theory_suite
     from qbench.theory.runner import run_theory
 
@@ -54,6 +55,7 @@ def run_theory_suite(
         if value is not None:
             raise InputError(f"{flag}: suite '{suite}' is of kind theory, and its experiments know no such option")
     loaded = load_theory_suite(suite, profile=profile, seed=one_seed(seeds))
+    allot("cpu", jobs, threads)  # a plan is refused what its run would be
     out = out or RUNS / loaded.name
     if dry_run:
         print_theory_plan(loaded, out, threads)

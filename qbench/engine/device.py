@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # More threads than this do not load data faster for one GPU.
 _GPU_THREADS = 8
-_MOST_THREADS = 1024  # tens of thousands end a process with a signal, as each takes a stack of its own
+_MOST = 1024  # tens of thousands of threads end a process with a signal, as each takes a stack of its own
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,13 @@ def check_kernels(suite: Suite, device: str) -> tuple[str, ...]:
 def allot(device: str, jobs: int | None = None, threads: int | None = None) -> Allotment:
     """How to share the machine: on a CPU one thread per cell and a cell per core, on a GPU one cell at a time.
 
-    Raises :class:`InputError` for less than one of either, and for more threads than OpenMP survives.
+    Raises :class:`InputError` for less than one of either, and for more than a machine survives.
     """
     for value, flag in ((jobs, "--jobs"), (threads, "--threads")):
         if value is not None and value < 1:
             raise InputError(f"{flag}: must be at least 1, not {value}")
-    if threads is not None and threads > max(_MOST_THREADS, usable_cores()):
-        raise InputError(f"--threads: must be at most {max(_MOST_THREADS, usable_cores())}, not {threads}")
+        if value is not None and value > max(_MOST, usable_cores()):
+            raise InputError(f"{flag}: must be at most {max(_MOST, usable_cores())}, not {value}")
     if device.startswith("cuda"):
         jobs = jobs or 1
         return Allotment(jobs, threads or max(1, min(_GPU_THREADS, usable_cores() // jobs)))

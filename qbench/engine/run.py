@@ -70,17 +70,25 @@ def run_suite(
     return summary
 
 
-def plan_suite(suite: Suite, out: Path | None = None, *, device: str = "cpu", threads: int | None = None) -> Plan:
+def plan_suite(
+    suite: Suite,
+    out: Path | None = None,
+    *,
+    device: str = "cpu",
+    jobs: int | None = None,
+    threads: int | None = None,
+) -> Plan:
     """What :func:`run_suite` would do; with ``out``, also which cells have their result there already.
 
-    Nothing is written; notes tell of damaged and changed records. Raises DeviceError, and StoreError for a directory
-    that the run would refuse.
+    Nothing is written; notes tell of damaged and changed records. Raises DeviceError and InputError as the run would,
+    and StoreError for a directory that it would refuse.
     """
     device = check_device(device)
     notes = check_kernels(suite, device)
+    allotment = allot(device, jobs, threads)
     if out is None or not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return make_plan(suite, device, notes=notes)
-    store, keys = Store.open(out, suite.name), Keys(threads=allot(device, None, threads).threads)
+    store, keys = Store.open(out, suite.name), Keys(threads=allotment.threads)
     damaged = store.damaged()
     refuse_closed(damaged)
     notes += tuple(map(changed_line, store.changed()))

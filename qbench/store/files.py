@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from qbench.cell import Keyed
 from qbench.errors import StoreError
+from qbench.reading import read_regular
 
 _RECORD_NAME = re.compile(r"[^.].*\.json")
 R = TypeVar("R", bound=Keyed)
@@ -128,7 +129,7 @@ def told(what: str) -> Iterator[None]:
 
 
 def _parse(file: Path, kind: type[R]) -> R:
-    record = kind.model_validate_json(file.read_bytes())
+    record = kind.model_validate_json(read_regular(file))
     if record.key != file.stem:
         raise ValueError(f"it holds the record of another key, {record.key}")
     return record

@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 
 from qbench.atomic import write_atomic
 from qbench.errors import StoreError
+from qbench.reading import read_regular
 from qbench.store.files import told
 
 LOCK, HOLDER = "lock", "running.json"
@@ -100,7 +101,7 @@ def now() -> str:
 
 def _holder(directory: Path) -> Writer | None:
     try:
-        running = json.loads((directory / HOLDER).read_bytes())
+        running = json.loads(read_regular(directory / HOLDER))
         place = (str(running.get(name, "")) for name in ("host", "namespace"))
         return Writer(int(running["pid"]), str(running["started"]), *place)
     except (OSError, ValueError, KeyError, TypeError, OverflowError):

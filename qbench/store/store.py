@@ -23,6 +23,7 @@ from pydantic import ValidationError
 from qbench.atomic import remove_leftovers, write_atomic
 from qbench.cell import MeasureRecord, Record
 from qbench.errors import StoreError
+from qbench.reading import read_regular
 from qbench.store import sums
 from qbench.store.files import Damaged, damaged_in, load, refuse_closed, set_aside, told
 from qbench.store.lock import Writer, only_writer, writer
@@ -76,7 +77,7 @@ class Store:
         """What suite.json says; None before the first run. Raises StoreError where it cannot be read."""
         file = self.path / "suite.json"
         try:
-            return RunManifest.model_validate_json(file.read_bytes())
+            return RunManifest.model_validate_json(read_regular(file))
         except FileNotFoundError:
             return None
         except OSError as error:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from qbench.atomic import write_atomic
+from qbench.reading import read_regular
 from qbench.store.files import record_files
 
 NAME = "SHA256SUMS"
@@ -49,7 +50,7 @@ def seal(directory: Path) -> None:
 
 def _read(directory: Path) -> dict[str, str]:
     try:
-        text = (directory / NAME).read_text(encoding="utf-8", errors="replace")
+        text = read_regular(directory / NAME).decode(errors="replace")
     except FileNotFoundError:
         return {}
     found = (_LINE.fullmatch(line) for line in text.splitlines())
@@ -62,4 +63,4 @@ def _write(directory: Path, digests: Mapping[str, str]) -> None:
 
 
 def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    return hashlib.sha256(read_regular(file)).hexdigest()

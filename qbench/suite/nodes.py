@@ -15,6 +15,7 @@ from qbench.errors import SuiteError
 # An alias may stand for a large part, or for a part that holds itself: both end here, as a suite is small and flat.
 _MAX_DEPTH = 24
 _MAX_NODES = 20_000
+_MOST = 2**63 - 1  # what PyTorch takes for a size or a seed
 _TOO_DEEP = "this nests too deeply or repeats an alias too often; write it out plainly"
 _CORE = "tag:yaml.org,2002:"
 
@@ -152,7 +153,10 @@ class _Reader:
         except (YAMLError, ValueError):
             raise SuiteError(f"{where}: '{source.value}' cannot be read as a value; put it in quotes") from None
         if value is not None and not isinstance(value, str | int | float | bool):
-            raise SuiteError(f"{where}: '{source.value}' is read as a date; put it in quotes if text is meant")
+            kind = "bytes" if isinstance(value, bytes) else "a date"
+            raise SuiteError(f"{where}: '{source.value}' is read as {kind}; put it in quotes if text is meant")
+        if isinstance(value, int) and not -_MOST <= value <= _MOST:
+            raise SuiteError(f"{where}: '{source.value}' is too large a number; the largest is {_MOST}")
         if isinstance(value, float) and value - value != 0:
             raise SuiteError(f"{where}: '{source.value}' is no finite number")
         return value

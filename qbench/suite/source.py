@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 
 from qbench.errors import InputError, SuiteError, UnknownNameError
+from qbench.reading import read_regular
 from qbench.registry import nearest
 
 _SUFFIXES = (".yaml", ".yml")
@@ -43,7 +44,7 @@ def find_source(name_or_path: str) -> Source:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_regular(path).decode()
     except FileNotFoundError:
         raise SuiteError(f"suite file {path} does not exist; built-in suites: {', '.join(suite_names())}") from None
     except UnicodeDecodeError as error:

@@ -9,6 +9,11 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from qbench.options import Fraction
+
+MOST = 10**9
+"""The largest number of epochs, steps and items: more than any training takes, and exact in float arithmetic."""
+
 
 class Settings(BaseModel):
     """Base of all settings: frozen, strict, no unknown keys."""
@@ -48,8 +53,8 @@ class ScheduleSettings(Settings):
     """The learning rate over training, as a factor on ``lr``; steps are optimiser steps."""
 
     name: Literal["constant", "cosine", "step", "exponential"] = "cosine"
-    warmup_epochs: float = Field(default=0.0, ge=0, description="linear warm-up from 0")
-    milestones: tuple[float, ...] = Field(default=(0.5, 0.75), description="step: fractions of training")
+    warmup_epochs: float = Field(default=0.0, ge=0, le=MOST, description="linear warm-up from 0")
+    milestones: tuple[Fraction, ...] = Field(default=(0.5, 0.75), description="step: fractions of training")
     factor: float = Field(default=0.1, gt=0, lt=1, description="step: multiplier at each milestone")
     final_factor: float = Field(default=0.0, ge=0, le=1, description="cosine and exponential: factor at the end")
 
@@ -63,8 +68,8 @@ class ScheduleSettings(Settings):
 class TrainSettings(Settings):
     """How one cell is trained."""
 
-    epochs: int = Field(default=30, ge=1)
-    batch_size: int = Field(default=128, ge=1)
+    epochs: int = Field(default=30, ge=1, le=MOST)
+    batch_size: int = Field(default=128, ge=1, le=MOST)
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     augment: bool = True
@@ -72,17 +77,23 @@ class TrainSettings(Settings):
     random_bits: Literal["philox", "hash"] = Field(
         default="philox", description="generator of stochastic rounding: Philox4x32-7, or a cheaper hash"
     )
-    eval_every: int = Field(default=1, ge=1, description="epochs between validations; the last epoch is validated too")
-    max_steps_per_epoch: int | None = Field(default=None, ge=1, description="cut an epoch short (quick profiles)")
-    max_eval_items: int | None = Field(default=None, ge=1, description="evaluate on the first items only")
-    timeout_s: float | None = Field(default=None, gt=0, description="stop the cell after this long")
+    eval_every: int = Field(
+        default=1, ge=1, le=MOST, description="epochs between validations; the last epoch is validated too"
+    )
+    max_steps_per_epoch: int | None = Field(
+        default=None, ge=1, le=MOST, description="cut an epoch short (quick profiles)"
+    )
+    max_eval_items: int | None = Field(default=None, ge=1, le=MOST, description="evaluate on the first items only")
+    timeout_s: float | None = Field(default=None, gt=0, le=MOST, description="stop the cell after this long")
 
 
 class MeasureSettings(Settings):
     """How speed and memory are measured, in passes of their own."""
 
     enabled: bool = True
-    rounds: int = Field(default=3, ge=1, description="rounds; every method is visited once per round")
-    warmup_steps: int = Field(default=3, ge=0)
-    steps: int = Field(default=10, ge=1, description="timed training steps, and as many inference batches, per round")
-    batch_size: int | None = Field(default=None, ge=1, description="default: the training batch size")
+    rounds: int = Field(default=3, ge=1, le=1000, description="rounds; every method is visited once per round")
+    warmup_steps: int = Field(default=3, ge=0, le=MOST)
+    steps: int = Field(
+        default=10, ge=1, le=MOST, description="timed training steps, and as many inference batches, per round"
+    )
+    batch_size: int | None = Field(default=None, ge=1, le=MOST, description="default: the training batch size")

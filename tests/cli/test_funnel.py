@@ -78,6 +78,11 @@ def test_a_message_of_several_lines_is_told_in_one() -> None:
     assert result.stderr == "error: plugin does not import: one two\n"
 
 
+def test_a_word_that_would_fill_the_screen_is_cut() -> None:
+    result = CliRunner().invoke(failing(InputError(f"unknown suite '{'x' * 100_000}'; known: smoke")), ["fail"])
+    assert result.stderr == f"error: unknown suite '{'x' * 500}...'; known: smoke\n"
+
+
 def test_debug_shows_the_traceback_too() -> None:
     result = CliRunner().invoke(failing(InputError("bad")), ["--debug", "fail"])
     assert result.exit_code == 2

@@ -60,9 +60,15 @@ def test_dry_run_without_measuring() -> None:
         (["smoke", "--profile", "quik"], "unknown profile 'quik'"),
         (["smoke", "--seeds", "1,x"], "--seeds: '1,x' is no list of seeds; write 0,1,2 or 0-4"),
         (["smoke", "--seeds", "3-1"], "--seeds"),
+        (["smoke", "--seeds", "0-99999999999"], "--seeds: '0-99999999999' names more than 10000 seeds; name fewer"),
+        (["smoke", "--seeds", "9" * 5000], "' is no list of seeds; write 0,1,2 or 0-4"),
+        (["smoke", "--epochs", "9" * 20], "--epochs: 'train.epochs' must be at most 1000000000, not 9"),
         (["smoke", "--arithmetic", "intger"], "--arithmetic: unknown value 'intger', did you mean 'integer'?"),
         (["smoke", "--device", "tpu"], "unknown device 'tpu'"),
         (["smoke", "--jobs", "0", "--device", "cpu"], "--jobs: must be at least 1"),
+        (["smoke", "--jobs", "0", "--device", "cpu", "--dry-run"], "--jobs: must be at least 1"),
+        (["rounding_theory", "--jobs", "0", "--dry-run"], "--jobs: must be at least 1"),
+        (["smoke", "--jobs", "9" * 20, "--device", "cpu"], "--jobs: must be at most "),
     ],
 )
 def test_run_refuses_bad_input_and_writes_nothing(

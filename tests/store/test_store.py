@@ -12,7 +12,7 @@ import pytest
 
 from qbench.cell import Status
 from qbench.errors import StoreError
-from qbench.store import Store
+from qbench.store import Store, files
 from qbench.store.lock import now
 from qbench.store.manifest import conditions
 from qbench.suite import load_suite
@@ -303,13 +303,23 @@ def test_a_record_that_cannot_be_read_is_left_where_it_is(store, record, monkeyp
         raise PermissionError(13, "Permission denied", str(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "read_bytes", refuse)
+        patch.setattr(files, "read_regular", refuse)
         (found,) = store.damaged()
         assert (found.path, found.is_closed, found.reason) == (file, True, "cannot be read: Permission denied")
         with pytest.raises(StoreError, match=r"a.json cannot be read: Permission denied; make it readable, or move"):
             store.recover()
     assert store.record("a") == record("a")
     assert not (store.path / "damaged").exists()
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(store, manifest):
+    store.begin(manifest({}))
+    os.mkfifo(store.path / "records" / "a.json")
+    (found,) = store.damaged()
+    assert (found.reason, found.is_closed) == ("cannot be read: Not a regular file", True)
+    (store.path / "suite.json").unlink()
+    os.mkfifo(store.path / "suite.json")
+    refused(r".*suite.json cannot be read: Not a regular file", store.path)
 
 
 def test_a_folder_of_records_that_is_none_is_told(store):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -60,6 +61,17 @@ MISTAKES = [
     (ONE + "train: {epochs: many}\n", r's.yaml:6: \'train.epochs\' must be a whole number, not "many"'),
     (ONE + f"train: {{epochs: {'very' * 30}}}\n",
      r's.yaml:6: \'train.epochs\' must be a whole number, not "(very){14}\.\.\.'),
+    (ONE + "train: {epochs: 99999999999}\n",
+     r"s.yaml:6: 'train.epochs' must be at most 1000000000, not 99999999999"),
+    (ONE + "train: {timeout_s: 1e300}\n", r"s.yaml:6: 'train.timeout_s' must be at most 1000000000.0, not 1e\+300"),
+    (ONE + "train: {schedule: {warmup_epochs: 1e308}}\n",
+     r"s.yaml:6: 'train.schedule.warmup_epochs' must be at most .*"),
+    (ONE + "train: {schedule: {name: step, milestones: [0.5, 30]}}\n",
+     r"s.yaml:6: 'train.schedule.milestones\[1\]' must be at most 1.0, not 30"),
+    (ONE + "measure: {rounds: 99999999999}\n", r"s.yaml:6: 'measure.rounds' must be at most 1000, not 99999999999"),
+    (ONE.replace("mlp", "{name: mlp, width: 99999999999999999999}"),
+     r"s.yaml:2: '99999999999999999999' is too large a number; the largest is 9223372036854775807"),
+    (ONE.replace("mlp", "MLP"), r"s.yaml:2: unknown model 'MLP', did you mean 'mlp'\?"),
     (ONE + "train: {augment: 1}\n", r"s.yaml:6: 'train.augment' must be true or false, not 1"),
     (ONE + "train: 3\n", r"s.yaml:6: 'train' must be a mapping of keys to values, not 3"),
     (ONE + "train:\n", r"s.yaml:6: 'train' must be a mapping of keys to values, not null"),
@@ -79,6 +91,7 @@ MISTAKES = [
     (ONE.replace("base", "a/b"), r"s.yaml:1: 'name' must be made of letters, digits, .*, not \"a/b\""),
     (ONE.replace("mlp", "3"), r"s.yaml:2: 'model' must be a name or \{name: \.\.\., option: value\}.*"),
     (ONE.replace("mlp", "{width: 3}"), r"s.yaml:2: 'model' must be a name or .*"),
+    (ONE + "description: !!binary aGk=\n", r"s.yaml:6: 'aGk=' is read as bytes; put it in quotes .*"),
     (ONE + "description: 2020-01-01\n", r"s.yaml:6: '2020-01-01' is read as a date; put it in quotes .*"),
     # empty
     ("", r"s.yaml is empty; a suite needs at least 'name', 'model', 'dataset', 'seeds' and 'methods'"),
@@ -188,6 +201,15 @@ def test_a_directory_is_no_suite(write, tmp_path):
         SuiteError, match=r"^suite file d.yaml cannot be read: Is a directory; name a YAML file that can be read$"
     ):
         load_suite("d.yaml")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: Path(path).symlink_to("/dev/zero")], ids=["pipe", "device"])
+def test_what_would_be_read_without_end_is_refused(write, tmp_path, make):
+    make(tmp_path / "s.yaml")
+    with pytest.raises(
+        SuiteError, match=r"^suite file s.yaml cannot be read: Not a regular file; name a YAML file that"
+    ):
+        load_suite("s.yaml")
 
 
 def test_other_encodings_are_refused(write, tmp_path):
