@@ -100,7 +100,9 @@ def exact_twin(built: BuiltCell) -> Converted:
         model = _initial_model(built.cell, built.dataset)
     model = model.to(device=built.device, memory_format=built.memory_format)  # type: ignore[call-overload]
     recipe = built.recipe.without_formats()
-    twin = convert(model, recipe, seed=built.cell.seed, arithmetic=built.cell.arithmetic, always=True)
+    # Replaced only where the trained model's were, so that a transform meets the same kinds of modules.
+    always = built.recipe.converts
+    twin = convert(model, recipe, seed=built.cell.seed, arithmetic=built.cell.arithmetic, always=always)
     twin.clock.total_steps = built.converted.clock.total_steps
     return twin
 

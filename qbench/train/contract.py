@@ -164,9 +164,14 @@ def _mentions(text: str, name: str) -> bool:
 
 def _builds(probe: Probe) -> str:
     """Default options give a recipe, twice the same."""
-    recipe = probe.method.build({})
-    if recipe != probe.method.build({}):
-        raise ContractError("two calls with the same options return different recipes")
+    recipe, again = probe.method.build({}), probe.method.build({})
+    if recipe != again:
+        way_out = (
+            "; its transform is another each time: make it a function of the file, or where it needs options a frozen "
+            "dataclass with __call__"
+        )
+        hint = way_out if recipe.transform != again.transform else ""
+        raise ContractError(f"two calls with the same options return different recipes{hint}")
     return _formats(recipe)
 
 

@@ -63,7 +63,7 @@ class Observer:
         self._probes = build_probes(built.cell.probes)
         self._batch = _first_batch(built)
         self._twin = exact_twin(built)
-        self._layers = [(name, layer) for name, layer in built.converted.layers() if layer.weight.requires_grad]  # type: ignore[union-attr]
+        self._layers = [(name, layer) for name, layer in built.converted.layers() if _is_trained(layer.weight)]
         self._series: dict[Place, list[float | None]] = {}
         self._epochs = 0
         self._shown: set[Site] = set()
@@ -112,7 +112,8 @@ class Observer:
         smoothing = self._built.cell.train.label_smoothing
         loss = functional.cross_entropy(twin.model(images), labels, label_smoothing=smoothing)
         loss.backward()  # type: ignore[no-untyped-call]
-        return {name: _gradient_of(layer) for name, layer in twin.layers()}
+        layers = dict(twin.layers())
+        return {name: _gradient_of(layers[name]) for name, _ in self._layers}
 
     def _watch(self, site: Site, q: QTensor, exact: Tensor) -> None:
         if site in self._shown:
@@ -233,6 +234,12 @@ def _each_batch(optimizer: torch.optim.Optimizer) -> Iterator[None]:
 def _first_batch(built: BuiltCell) -> tuple[Tensor, Tensor]:
     batch = next(iter(BatchLoader.iterate(built.dataset.train, batch_size=built.plan.batch_size, max_batches=1)))
     return built.to_device(batch.images, batch.labels)
+
+
+def _is_trained(weight: object) -> bool:
+    """Whether a layer's weight is what the optimiser changes: one that a transform computes of others
+    (``torch.nn.utils.parametrize``) has no gradient of its own."""
+    return isinstance(weight, nn.Parameter) and weight.requires_grad
 
 
 def _gradient_of(layer: nn.Module) -> Tensor:

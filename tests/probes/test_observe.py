@@ -308,6 +308,38 @@ def doubled() -> Recipe:
 """
 
 
+PARAMETRISED = """
+from torch import nn
+from torch.nn.utils import parametrize
+from qbench import Recipe, method
+
+
+class Rounded(nn.Module):
+    def forward(self, weight):
+        return weight + (weight.sign() * weight.abs().mean() - weight).detach()
+
+
+def parametrised(model):
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            parametrize.register_parametrization(module, "weight", Rounded())
+    return model
+
+
+@method("parametrised", null={})
+def rounded() -> Recipe:
+    \"\"\"Weights that are computed of the trained ones.\"\"\"
+    return Recipe(transform=parametrised)
+"""
+
+
+def test_weights_that_are_no_parameters_are_left_out(make_cell: MakeCell, all_probes: Chosen, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(PARAMETRISED)
+    outcome = train_cell(make_cell(f"{tmp_path / 'mine.py'}:parametrised", probes=all_probes), quiet)
+    assert (outcome.status, outcome.message) == ("ok", "")
+    assert {series.layer for series in outcome.probes} == {"classifier"}
+
+
 def test_a_method_with_a_transform_of_its_own(make_cell: MakeCell, all_probes: Chosen, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(dedent(TRANSFORMED))
     outcome = train_cell(make_cell(f"{tmp_path / 'mine.py'}:doubled", probes=all_probes), quiet)

@@ -27,6 +27,18 @@ def test_intervals_beside_a_cost_are_explained_and_end_where_they_must(name: str
     assert "interval" not in legend_of(once)
 
 
+def test_a_legend_of_long_texts_stays_inside_the_picture() -> None:
+    far = {"fp32": 98.0, "sr": 98.2, "r": 98.1, "graham": 97.9, "wage": 60.0}
+    records = [record for label, top1 in far.items() for record in seeds_of(label, top1, top1 + 1)]
+    other = [make_record("bf16", seed, 98.0, shas=("init0", "order0", "other")) for seed in range(2)]
+    figure = figure_of("speed", [*records, *other], measured(*far, "bf16"))
+    assert "of methods that can be compared\nbar: 95 % t-interval" in legend_of(figure)
+    assert "drawn at its lower edge" in legend_of(figure)
+    (legend,) = figure.legends
+    box = legend.get_window_extent()
+    assert 0 <= box.x0 < box.x1 <= figure.bbox.width
+
+
 DIVERGED = make_record("sr", 1, None, status=Status.DIVERGED, diverged_step=3)
 
 

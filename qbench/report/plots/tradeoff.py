@@ -231,7 +231,10 @@ def _legend(figure: Figure, points: Sequence[Point], bars: list[Bar], floor: flo
     if any(point.accuracy < floor for point in points):
         arrow.set_label("accuracy below this scale, as written; drawn at its lower edge")
         handles.append(arrow)
-    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    legend = figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    if legend.get_window_extent().width > figure.bbox.width:  # both ends would be cut off
+        legend.remove()
+        figure.legend(handles=handles, loc="outside lower center")
 
 
 def _name(point: Point, floor: float) -> str:
