@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import secrets
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from qbench.cell import Cell, Plain
 from qbench.store.keys import digest, method_source
@@ -28,7 +28,7 @@ class RunManifest(Plain):
     what its results share (:func:`method_digest`). skipped: label and reason of methods that cannot be run here.
     """
 
-    format: int = 1
+    format: Literal[1] = 1
     suite: str
     run: str
     resolved: dict[str, Any]
@@ -48,6 +48,15 @@ class RunManifest(Plain):
         if not all(isinstance(gpu, dict) for gpu in environment.get("gpus", [])):
             raise ValueError("gpus are no list of dict")
         return environment
+
+    @model_validator(mode="after")
+    def _slots_can_be_read(self) -> Self:
+        if self.resolved.get("kind") != "theory":  # whose cells are names
+            for name in (*self.cells.values(), *self.measures.values(), *self.methods):
+                parts = json.loads(name)
+                if not isinstance(parts, list) or len(parts) < _NUM_PARTS:
+                    raise ValueError(f"'{name}' is no slot")
+        return self
 
     def after(self, earlier: RunManifest | None) -> RunManifest:
         """This plan with what an earlier one under the same conditions has beside it.

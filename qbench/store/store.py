@@ -82,10 +82,11 @@ class Store:
             return None
         except OSError as error:
             raise StoreError(f"{file} cannot be read: {error.strerror}") from None
-        except ValidationError:
-            raise StoreError(
-                f"{file} is damaged; delete this one file and run the suite again: finished cells are kept"
-            ) from None
+        except ValidationError as error:
+            what = "is damaged; delete this one file and run the suite again: finished cells are kept"
+            if error.errors()[0]["loc"] == ("format",):
+                what = "was written by another version of qbench; use that one, or choose another directory with --out"
+            raise StoreError(f"{file} {what}") from None
 
     @property
     def environment(self) -> dict[str, Any]:

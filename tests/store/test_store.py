@@ -100,6 +100,8 @@ def test_a_directory_of_another_suite(store, manifest):
         lambda text: "{",
         lambda text: text.replace('"python"', '"cpu"'),
         lambda text: text.replace('"python": "3"', '"gpus": ["an H100"]'),
+        lambda text: text.replace('"cells": {}', '"cells": {"a": "fp32"}'),
+        lambda text: text.replace('"cells": {}', '"cells": {"a": "[]"}'),
     ],
 )
 def test_a_damaged_suite_file_is_named_and_can_be_deleted(store, manifest, record, damage):
@@ -112,6 +114,14 @@ def test_a_damaged_suite_file_is_named_and_can_be_deleted(store, manifest, recor
     )
     (store.path / "suite.json").unlink()
     assert Store.open(store.path, "s", create=True).record("a") == record("a")
+
+
+def test_a_suite_file_of_another_version_is_left_as_it_is(store, manifest):
+    store.begin(manifest({}))
+    file = store.path / "suite.json"
+    file.write_text(newer := file.read_text().replace('"format": 1', '"format": 2'))
+    refused(r".*suite.json was written by another version of qbench; use that one, or choose another .*", store.path)
+    assert file.read_text() == newer
 
 
 def test_a_suite_file_that_cannot_be_read(store):
