@@ -9,6 +9,7 @@ import re
 import sys
 import tempfile
 import traceback
+from contextlib import suppress
 from typing import Any
 
 import typer
@@ -94,6 +95,7 @@ class Funnel(Verbs):
 
 def guarded() -> int:
     """Run the command line on ``sys.argv`` and return its exit code, whatever happens."""
+    _replace_closed_streams()
     from qbench.cli.app import app
 
     if isinstance(sys.stdout, io.TextIOWrapper):  # where an encoding has no arrows, a table is still shown
@@ -108,10 +110,26 @@ def guarded() -> int:
     return _flushed() or code
 
 
+def _replace_closed_streams() -> None:
+    """Put streams that lead nowhere in the place of those that were closed (``>&-``).
+
+    The next file that is opened, such as a record, would take a closed one's number, and what is printed, here or in
+    workers, would be written into it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8", closefd=False))
+
+
 def complain(message: str) -> None:
     """One line on stderr, whatever the message holds: it may quote a file, and no character of it moves the cursor."""
     sentence = _TOO_LONG.sub(r"\1...", " ".join(line.strip() for line in message.splitlines()))
-    print(clean(f"error: {sentence}"), file=sys.stderr)
+    with suppress(OSError):  # the exit code says it too
+        print(clean(f"error: {sentence}"), file=sys.stderr, flush=True)
 
 
 def _refused(error: Any) -> int:

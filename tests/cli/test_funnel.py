@@ -131,6 +131,23 @@ def test_a_reader_that_leaves_early_causes_no_traceback() -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ("list plots >&-", 0, ""), ("list plots <&- 2>&-", 0, "accuracy"), ("show gone 2>&-", 2, ""),
+        ("show gone <&- >&-", 2, "error: no run 'gone'"), ("list plots <&- >&- 2>&-", 0, ""),
+        ("show gone 2>/dev/full", 2, ""),
+    ],
+)  # fmt: skip
+def test_streams_that_are_closed_or_full_change_no_exit_code(words: str, code: int, said: str, tmp_path: Path) -> None:
+    command = f'exec "{sys.executable}" -c "{MAIN}" {words}'
+    done = subprocess.run(
+        command, shell=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, check=False,
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout[: len(said) or None]) == (code, said)
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no device that is always full")
 @pytest.mark.parametrize("lines", [1, 10_000])  # what fits into the stream's buffer fails at the end
 def test_output_that_finds_no_room_is_one_sentence(lines: int) -> None:
