@@ -80,9 +80,9 @@ def _import_file(path: Path, shown: str) -> ModuleType:
     sys.modules[module_name] = module
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # of any kind, as a file of the user's may raise what it likes
         del sys.modules[module_name]
-        if isinstance(error, PluginError):
+        if isinstance(error, PluginError | KeyboardInterrupt):
             raise
         raise PluginError(f"plugin file {shown} does not import: {located(error, path)}") from error
     return module

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from traceback import walk_tb
+from typing import Any
 
 from qbench.errors import InputError, PluginError, UnknownNameError
 from qbench.options import Option, OptionSet, explanation
@@ -20,6 +21,17 @@ from qbench.registry import nearest
 
 RecipeFunction = Callable[..., Recipe]
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
+_FACTS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("paper", lambda value: value is None or isinstance(value, str), "text, such as 'arXiv:1511.00363'"),
+    ("null", lambda value: value is None or isinstance(value, Mapping), "a mapping of options, such as {'bits': 32}"),
+    ("deviations", lambda value: isinstance(value, tuple | list), "a tuple of sentences"),
+    (
+        "presets",
+        lambda value: isinstance(value, Mapping) and all(isinstance(options, Mapping) for options in value.values()),
+        "a mapping of names to options, such as {'paper': {'bits': 8}}",
+    ),
+)
+"""What is said of a method, whether a value can be that, and what is asked for."""
 
 
 @dataclass(frozen=True)
@@ -138,11 +150,16 @@ def method(
     """
 
     def wrap(function: RecipeFunction) -> Method:
-        made = Method(name, function, paper, null, deviations, presets or {})
-        if not _NAME.fullmatch(name):
+        made = Method(name, function, paper, null, deviations, {} if presets is None else presets)
+        if not (isinstance(name, str) and _NAME.fullmatch(name)):
             raise PluginError(
                 f"method '{name}' ({made.origin}): a name is made of letters, digits, '.', '_' and '-'; choose another"
             )
+        for fact, is_right, wanted in _FACTS:
+            if not is_right(getattr(made, fact)):
+                raise PluginError(
+                    f"method '{name}' ({made.origin}): '{fact}' is {wanted}, not {getattr(made, fact)!r}; change it"
+                )
         return made
 
     return wrap

@@ -310,6 +310,8 @@ class Recipe:
                 raise InputError(f"the recipe's {name} is a qbench.{kind.__name__}, not {getattr(self, name)!r}")
         for name, choices in _CHOICES.items():
             require_choice(getattr(self, name), f"recipe's {name}", choices)
+        if not (self.transform is None or callable(self.transform)):
+            raise InputError(f"the recipe's transform is a function of the converted model, not {self.transform!r}")
         known_arithmetics = get_args(Arithmetic)
         if not self.arithmetics or not set(self.arithmetics) <= set(known_arithmetics):
             raise InputError(

@@ -96,16 +96,19 @@ class Funnel(Verbs):
 def guarded() -> int:
     """Run the command line on ``sys.argv`` and return its exit code, whatever happens."""
     _replace_closed_streams()
-    from qbench.cli.app import app
-
     if isinstance(sys.stdout, io.TextIOWrapper):  # where an encoding has no arrows, a table is still shown
         sys.stdout.reconfigure(errors="replace")
     code = 0
     try:
+        from qbench.cli.app import app
+
         app(prog_name="qbench")
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    except Exception as error:
+    except KeyboardInterrupt:
+        complain("interrupted before anything began")
+        code = INTERRUPTED
+    except BaseException as error:
         code = _unexpected(error)
     return _flushed() or code
 
@@ -162,7 +165,7 @@ def unusable(error: OSError) -> str:
     return f"{os.fsdecode(error.filename)} cannot be used: {error.strerror or error}; {advice}"
 
 
-def _unexpected(error: Exception) -> int:
+def _unexpected(error: BaseException) -> int:
     """A fault of qbench's, not the user's: say so in a line, and keep the traceback for the report."""
     if isinstance(error, OSError) and error.errno in _UNWRITABLE:
         return _unwritten(error)

@@ -229,6 +229,8 @@ def convert(
         _replace_children(model, "", _Context(recipe, clock, arithmetic, layers[0], layers[-1]), {})
     if recipe.transform is not None:
         model = recipe.transform(model)
+        if not isinstance(model, nn.Module):
+            raise InputError(f"a transform returns the model, and this one returned {type(model).__name__}; return it")
     return Converted(model, recipe, arithmetic, clock)
 
 

@@ -163,7 +163,7 @@ def _mentions(text: str, name: str) -> bool:
 
 
 def _builds(probe: Probe) -> str:
-    """Default options give a recipe, twice the same."""
+    """Default options give a recipe, twice the same, and every preset one."""
     recipe, again = probe.method.build({}), probe.method.build({})
     if recipe != again:
         way_out = (
@@ -172,6 +172,8 @@ def _builds(probe: Probe) -> str:
         )
         hint = way_out if recipe.transform != again.transform else ""
         raise ContractError(f"two calls with the same options return different recipes{hint}")
+    for preset in probe.method.presets:
+        probe.method.build({"preset": preset})
     return _formats(recipe)
 
 

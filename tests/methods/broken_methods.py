@@ -46,6 +46,23 @@ def moody() -> Recipe:
     return Recipe(draws=next(_calls))
 
 
+@method("preset", null={}, presets={"paper": {"bit": 4}})
+def preset(*, bits: int = 8) -> Recipe:
+    """Its preset names no option of its own."""
+    return Recipe()
+
+
+@method("forgetful", null={})
+def forgetful() -> Recipe:
+    """Changes the model and does not return it."""
+    return Recipe(transform=_forgetting)
+
+
+def _forgetting(model: nn.Module) -> nn.Module:
+    model.train()
+    return None  # type: ignore[return-value]
+
+
 @method("credulous", null={})
 def credulous(*, anything: Any = 1) -> Recipe:
     """Takes anything."""

@@ -165,6 +165,27 @@ BAD_FILES = {
     ),
     "syntax error": ("def broken(:\n", "does not import: SyntaxError: invalid syntax (bad.py, line 1)"),
     "a script that exits": ("raise SystemExit(0)\n", "does not import: SystemExit: 0 (bad.py, line 1)"),
+    "an exception that no handler expects": (
+        "raise GeneratorExit\n",
+        "does not import: GeneratorExit (bad.py, line 1)",
+    ),
+    "null options that are none": (
+        EXAMPLE.replace('null={"bits": 32}', "null=32"),
+        "): 'null' is a mapping of options, such as {'bits': 32}, not 32; change it",
+    ),
+    "one sentence in the place of several": (
+        EXAMPLE.replace('null={"bits": 32}', 'deviations="no decay"'),
+        "): 'deviations' is a tuple of sentences, not 'no decay'; change it",
+    ),
+    "presets that are none": (
+        EXAMPLE.replace('null={"bits": 32}', 'presets={"paper": 8}'),
+        "): 'presets' is a mapping of names to options, such as {'paper': {'bits': 8}}, not {'paper': 8}; change it",
+    ),
+    "a name that is no text": (EXAMPLE.replace('"symmetric"', "3"), "method '3' ("),
+    "a transform that is none": (
+        EXAMPLE.replace("activation=Symmetric(bits)", "transform='double'"),
+        "): the recipe's transform is a function of the converted model, not 'double'",
+    ),
     "a mistake of a function that is called": (
         "def broken():\n    return [][1]\n\n\nbroken()\n",
         "does not import: IndexError: list index out of range (bad.py, line 2)",
