@@ -143,7 +143,7 @@ def _run_check(name: str, check: Callable[[Probe], str], probe: Probe) -> CheckR
         return CheckResult(name, True, check(probe))
     except QbenchError as error:
         return CheckResult(name, False, str(error))
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a method that ends the program has not passed
         return CheckResult(name, False, located(error, probe.method.source_file))
 
 

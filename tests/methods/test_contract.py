@@ -73,7 +73,7 @@ def test_a_method_that_raises_is_told_with_its_line(tmp_path: Path) -> None:
 
 
 def test_a_check_that_raises_has_failed_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    def raising(error: Exception) -> Callable[[Probe], str]:
+    def raising(error: BaseException) -> Callable[[Probe], str]:
         def check(probe: Probe) -> str:
             raise error
 
@@ -83,12 +83,14 @@ def test_a_check_that_raises_has_failed_and_says_why(monkeypatch: pytest.MonkeyP
         "kept": lambda probe: probe.reference,
         "broken": raising(ContractError("why")),
         "odd": raising(KeyError(3)),
+        "ended": raising(SystemExit(0)),
     }
     monkeypatch.setattr(contract, "CHECKS", checks)
     assert check_method(find_method("fp32"), "./mine.py:fp32") == [
         CheckResult("kept", True, "./mine.py:fp32"),
         CheckResult("broken", False, "why"),
         CheckResult("odd", False, "KeyError: 3"),
+        CheckResult("ended", False, "SystemExit: 0"),
     ]
     assert check_method(find_method("fp32"))[0].detail == "fp32"
 
