@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import os
 
+from qbench.errors import InputError
+from qbench.registry import nearest
+
+_OURS, _OF_THE_BUILD = "QBENCH_", "QBENCH_CXXFLAGS"
+
 # Other instructions, or fewer bits, in PyTorch's own loops, oneDNN, MKL and cuBLAS: other sums.
 _OF_NUMBERS = (
     "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE",
@@ -34,9 +39,13 @@ def _set_of(names: tuple[str, ...]) -> dict[str, str]:
 
 def check_variables() -> None:
     """Raises InputError where one asks for kernels that this machine does not have, or for what qbench does not know:
-    all that is run would fail of it, one after another."""
-    from qbench.kernels.backends import check_environment
-    from qbench.train.replay import is_allowed
+    all that is run would fail of it, one after another; and where one is misspelt, which would change nothing."""
+    from qbench.kernels import backends, cpu
+    from qbench.train.replay import VARIABLE, is_allowed
 
-    check_environment()
+    known = [backends.VARIABLE, cpu.ISA_VARIABLE, cpu.LIBRARY_VARIABLE, VARIABLE, _OF_THE_BUILD]
+    for name in sorted(os.environ):
+        if name.startswith(_OURS) and name not in known and os.environ[name]:
+            raise InputError(f"environment variable {name} is unknown{nearest(name, known)}")
+    backends.check_environment()
     is_allowed()

@@ -112,6 +112,7 @@ def test_results_without_permission_are_refused(finished_run: Path, verb: str, c
         (cpu.ISA_VARIABLE, "sse9", "QBENCH_ISA=sse9: unknown; choose one of scalar, "),
         (cpu.LIBRARY_VARIABLE, "none.so", "none.so does not exist: look at QBENCH_NATIVE_LIBRARY"),
         (replay.VARIABLE, "maybe", "QBENCH_REPLAY=maybe: choose on or off"),
+        ("QBENCH_KERNEL", "numba", "environment variable QBENCH_KERNEL is unknown, did you mean 'QBENCH_KERNELS'?"),
     ],
 )
 def test_what_the_environment_asks_for_and_is_not_there_is_refused_once_and_nothing_is_written(
