@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import stat
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, cached_property
 from pathlib import Path
@@ -160,4 +161,11 @@ def _mixed(items: list[Item]) -> list[Item]:
 
 
 def _listing(root: Path, paths: list[str]) -> str:
-    return "\n".join(f"{path} {(root / path).stat().st_size}" for path in paths)
+    return "\n".join(f"{path} {_size_of(root / path)}" for path in paths)
+
+
+def _size_of(path: Path) -> int:
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for without end
+        raise DataError(f"{path} is no file but a directory, a pipe or a device; replace or remove it")
+    return found.st_size

@@ -1,6 +1,8 @@
 """Class folders of JPEGs: layout, splits, crops, and what is said when something is wrong."""
 
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -226,6 +228,17 @@ def test_a_corrupt_image_is_named(content: bytes | str, augment: bool, copy: Pat
     assert str(path) in str(caught.value)
     assert "cannot be read as an image" in str(caught.value)
     assert "replace or remove the file" in str(caught.value)
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_what_is_no_file_is_named_before_a_run_begins(make: Callable[[Path], None], copy: Path) -> None:
+    image = min(copy.glob("train/*/*.JPEG"))
+    image.unlink()
+    make(image)
+    with pytest.raises(
+        DataError, match=rf"^{image} is no file but a directory, a pipe or a device; replace or remove it$"
+    ):
+        dataset_fingerprint("imagenet", root=copy)
 
 
 def spoil(copy: Path, how: str) -> None:
