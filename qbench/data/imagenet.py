@@ -26,7 +26,7 @@ _MEAN = np.array([0.485, 0.456, 0.406], np.float32) * 255
 _STD = np.array([0.229, 0.224, 0.225], np.float32) * 255
 _SUFFIXES = {".jpeg", ".jpg"}
 
-OpenFraction = Annotated[float, Interval(gt=0.0, lt=1.0)]
+OpenFraction = Annotated[float, Interval(gt=0, lt=1)]  # written alike everywhere: Python keeps the first of equal types
 
 Item = tuple[str, int]
 """A file, relative to the root, and its label."""

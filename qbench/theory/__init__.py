@@ -7,15 +7,37 @@ Listing them imports no torch.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from qbench.data import resolve_dataset_options
+from qbench.errors import InputError
 from qbench.factory import Factory, registry_of
+from qbench.models import resolve_model_options
 
 if TYPE_CHECKING:
     from qbench.theory.findings import Findings as Findings
 
-Experiment = Factory["Findings"]
-"""Its function takes ``seed`` and ``progress``, which the runner gives, and options."""
+_CHECKS = {"model": resolve_model_options, "dataset": resolve_dataset_options}
+"""Options that are names, and what refuses those of nothing."""
+
+
+@dataclass(frozen=True)
+class Experiment(Factory["Findings"]):
+    """Its function takes ``seed`` and ``progress``, which the runner gives, and options: lists of what is gone through,
+    and a ``model`` and a ``dataset`` by name where something is trained."""
+
+    def resolve(self, options: Mapping[str, object]) -> dict[str, object]:
+        """All options after checking, defaults filled in. Raises :class:`InputError`, also for an empty list and for a
+        model or a data set that does not exist."""
+        resolved = super().resolve(options)
+        for name, value in resolved.items():
+            if value == ():
+                raise InputError(f"{self.kind} '{self.name}', option '{name}': an empty list leaves nothing to try")
+            if name in _CHECKS:
+                _CHECKS[name](str(value), {})
+        return resolved
 
 
 def _experiment(name: str, description: str) -> Experiment:

@@ -66,7 +66,7 @@ def test_list_other_kinds(what: str, name: str, flags: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("what", "line"),
     [
-        ("datasets", "option validation_fraction: float above 0.0 and below 1.0 = 0.01"),
+        ("datasets", "option validation_fraction: float above 0 and below 1 = 0.01"),
         ("experiments", "option minimum: float above 0.0 and below 0.5 = 0.3"),
         ("experiments", "option fraction_bits: list of int from 0 to 6 = [0, 1, 2]"),
         ("methods", "option momentum: float from 0.0 to below 1.0 in steps of 0.25 = 0.25"),
