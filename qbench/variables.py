@@ -7,7 +7,8 @@ import os
 from qbench.errors import InputError
 from qbench.registry import nearest
 
-_OURS, _OF_THE_BUILD = "QBENCH_", "QBENCH_CXXFLAGS"
+_OURS = "QBENCH_"
+_OF_THE_BUILD = ("QBENCH_NATIVE", "QBENCH_CXXFLAGS")  # of setup.py: they may well stay set
 
 # Other instructions, or fewer bits, in PyTorch's own loops, oneDNN, MKL and cuBLAS: other sums.
 _OF_NUMBERS = (
@@ -43,7 +44,7 @@ def check_variables() -> None:
     from qbench.kernels import backends, cpu
     from qbench.train.replay import VARIABLE, is_allowed
 
-    known = [backends.VARIABLE, cpu.ISA_VARIABLE, cpu.LIBRARY_VARIABLE, VARIABLE, _OF_THE_BUILD]
+    known = [backends.VARIABLE, cpu.ISA_VARIABLE, cpu.LIBRARY_VARIABLE, VARIABLE, *_OF_THE_BUILD]
     for name in sorted(os.environ):
         if name.startswith(_OURS) and name not in known and os.environ[name]:
             raise InputError(f"environment variable {name} is unknown{nearest(name, known)}")

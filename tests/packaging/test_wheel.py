@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from qbench import __version__
+from qbench.variables import check_variables
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = {"qbench": "qbench", "methods": "qbench/methods", "suites": "qbench/suites"}
@@ -112,6 +113,14 @@ def test_a_failing_build_is_loud_or_fatal(source: Path) -> None:
         command, cwd=source, env=environment | {"QBENCH_NATIVE": "require"}, capture_output=True, check=False
     )
     assert fatal.returncode != 0
+
+
+def test_variables_of_the_build_may_stay_set(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = set(re.findall(r"QBENCH_[A-Z]+", (source / "setup.py").read_text()))
+    assert names == {"QBENCH_NATIVE", "QBENCH_CXXFLAGS"}
+    for name in names:
+        monkeypatch.setenv(name, "require")
+    check_variables()
 
 
 def test_source_archive_builds_the_kernels(source: Path, tmp_path: Path) -> None:
