@@ -13,10 +13,11 @@ from batches import batch_of
 from drawn_networks import DrawnNetwork
 from own_loop import UNRECORDED, Net, OwnLoop, changed_in_place, dropped, hooked, joined, recomputed, used_again
 from recorded_steps import CONFIGURATIONS
-from torch import Tensor
+from torch import Tensor, nn
 
 from qbench import find_method
 from qbench.cell import Cell, Outcome, ProbeChoice
+from qbench.nn import ConvNormAct
 from qbench.nn.clock import Clock
 from qbench.optim import build_optimizer
 from qbench.recipe import LayerScale
@@ -236,6 +237,31 @@ def test_replayed_micro_batches_draw_their_own_bits(method: str, options: dict[s
     for run, replayed in zip(*results, strict=True):
         assert all(torch.equal(x, y) for x, y in zip(run, replayed, strict=True))
     assert not all(torch.equal(x, y) for x, y in zip(results[1][4], results[1][5], strict=True))
+
+
+class Forked(nn.Module):
+    """An image of one channel that two blocks read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = ConvNormAct(3, 1, 3, activation=False)
+        self.branches = nn.ModuleList(ConvNormAct(1, 4, 3) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.trunk(x)
+        return sum(branch(y) for branch in self.branches).mean((2, 3))  # type: ignore[no-any-return,attr-defined]
+
+
+def test_gradients_of_one_channel_are_added_up_as_in_place() -> None:
+    """Float norms add up in the order of the strides, which images of one channel leave open."""
+    runs = []
+    for replays in (False, True):
+        torch.manual_seed(2)
+        loop = OwnLoop(Forked(), "r", replays=replays)
+        runs.append([loop.run() for _ in range(5)])
+        assert loop.replayed == (5 - UNRECORDED if replays else 0)
+    for run, replayed in zip(*runs, strict=True):
+        assert all(torch.equal(x, y) for x, y in zip(run, replayed, strict=True))
 
 
 @pytest.mark.parametrize("seed", range(4))
