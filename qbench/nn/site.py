@@ -174,7 +174,8 @@ class Site(nn.Module):
             missing = self.tracked.isnan() if self.may_lack_range else None
             move_average_(self.tracked, measured, 1 - cast(Affine, self.spec).old_weight)
             if missing is not None:
-                self.tracked.copy_(torch.where(missing, measured, self.tracked))
+                # + 0.0, as it depends on who looks whether -0 or 0 is the largest.
+                self.tracked.copy_(torch.where(missing, measured + 0.0, self.tracked))
                 self.may_lack_range = False
         return measured
 

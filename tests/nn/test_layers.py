@@ -258,6 +258,15 @@ def test_one_tensor_is_encoded_once_for_two_sites() -> None:
     assert not torch.equal(*(site(x).codes for site in drawn))
 
 
+def test_a_tracked_range_has_one_zero() -> None:
+    """-0 and 0 are equal, so that which of them is the largest depends on who looks."""
+    site = Site(Affine(8, tracked=True), "a", Clock()).train()
+    for _ in range(3):
+        site.limits(torch.tensor([-1.0, -0.0]))
+        assert site.tracked.tolist() == [-1, 0]
+        assert not site.tracked[1].signbit()
+
+
 @pytest.mark.parametrize("rule", [torch.optim.SGD, torch.optim.Adam])
 def test_a_parameter_that_an_optimizer_changed_is_quantised_anew(rule: type[torch.optim.Optimizer]) -> None:
     """Also by PyTorch's fused rules, which do not count their changes."""
