@@ -93,7 +93,7 @@ POOLS = ((2, 2, 0), (3, 2, 1), (3, 1, 1))
 
 def drawn_block(rng: random.Random, channels: int) -> ConvNormAct:
     return ConvNormAct(
-        channels, rng.choice((4, 8, 17)), rng.choice((1, 3, 5)), stride=rng.choice((1, 1, 2)),
+        channels, rng.choice((1, 4, 8, 17)), rng.choice((1, 2, 3, 5)), stride=rng.choice((1, 1, 2, 3)),
         activation=rng.random() < 0.8, to_trunk=rng.random() < 0.4,
     )  # fmt: skip
 
