@@ -266,11 +266,12 @@ def added_up(a: Tensor, b: Tensor) -> Tensor:
     return (a + b).as_strided_(a.shape, a.stride())
 
 
-def _lies_otherwise(total: Tensor, a: Tensor, b: Tensor, **kwargs: Any) -> bool:
+def _lies_otherwise(total: Tensor, a: Tensor, b: Tensor | float, **kwargs: Any) -> bool:
     """Whether ``total`` is a sum of two gradients that has other strides than the first, though those would do."""
     return (
         backward_pass() != OUTSIDE
         and not kwargs
+        and isinstance(b, Tensor)
         and a.shape == b.shape
         and total.dtype == a.dtype
         and total.stride() != a.stride()
