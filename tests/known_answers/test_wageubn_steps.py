@@ -1,0 +1,187 @@
+"""Whole training steps of WAGEUBN on a residual network, against a derivation in float64 by automatic differentiation.
+
+Every Q passes gradients on unchanged; E1 and E2 are identities whose gradients are quantised; the stem, the classifier
+and the residual stream are float (Yang, Deng, Wu, Yan, Xie, Li 2020, arXiv:1909.02384; authors' code).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from arithmetics import both_arithmetics
+from sklearn.datasets import load_digits
+from torch import Tensor, nn
+from torch.nn import functional
+from uniforms import uniforms
+
+from qbench.catalog import find_method
+from qbench.kernels.random import Key
+from qbench.nn import Branch, Converted, ConvNormAct, convert
+from qbench.nn.clock import tensor_id
+from qbench.optim import build_optimizer
+from qbench.recipe import Arithmetic
+from qbench.train.settings import OptimizerSettings
+
+SEED, STEPS, BATCH = 3, 20, 32
+DECAY = 0.01
+RATE, RATE_10 = 0.05, 26 / 512
+"""Of float layers, and on 10 bits."""
+
+FLOAT = ("stem.conv", "classifier")
+
+
+def q(x: Tensor, k: int) -> Tensor:
+    return torch.round(x * 2.0 ** (k - 1)) / 2.0 ** (k - 1)
+
+
+def scale(x: Tensor) -> float:
+    """R."""
+    return 2.0 ** round(float(x.abs().max().log2()))
+
+
+def shifted(x: Tensor, k: int) -> Tensor:
+    """SQ, clipped as in the paper."""
+    limit = 1 - 2.0 ** (1 - k)
+    return scale(x) * q(x / scale(x), k).clamp(-limit, limit)
+
+
+def flagged(x: Tensor, k: int) -> Tensor:
+    """Flag-Q."""
+    unit = scale(x) / 2 ** (k - 1)
+    y = x / unit
+    large = y.round().clamp(1 - 2 ** (k - 1), 2 ** (k - 1) - 1)
+    return unit * torch.where(y.abs() >= 1, large, q(y, k))
+
+
+def straight(x: Tensor, k: int) -> Tensor:
+    """Q with the gradient of the identity."""
+    return x + (q(x, k) - x).detach()
+
+
+class Backward(torch.autograd.Function):
+    """The identity, whose gradient is quantised."""
+
+    @staticmethod
+    def forward(ctx: object, x: Tensor, quantiser: Callable[[Tensor, int], Tensor]) -> Tensor:
+        ctx.quantiser = quantiser  # type: ignore[attr-defined]
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return ctx.quantiser(gradient, 8), None  # type: ignore[attr-defined]
+
+
+def activation(x: Tensor) -> Tensor:
+    """On 8 bits; E1 comes back."""
+    return straight(Backward.apply(x, shifted), 8)  # type: ignore[no-untyped-call]
+
+
+def product(x: Tensor, weight: Tensor, stride: int = 1) -> Tensor:
+    """The convolution of 8-bit operands; E2 goes into both of its gradients."""
+    limit = 1 - 2.0**-7
+    w = weight + (q(weight, 8).clamp(-limit, limit) - weight).detach()
+    z = functional.conv2d(x, w, stride=stride, padding=w.shape[-1] // 2)
+    return Backward.apply(z, flagged)  # type: ignore[no-untyped-call,no-any-return]
+
+
+def norm(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+    mean = x.mean((0, 2, 3), keepdim=True)
+    deviation = (x - mean).square().mean((0, 2, 3), keepdim=True).sqrt()
+    xhat = straight((x - straight(mean, 16)) / (straight(deviation, 16) + 2.0**-15), 8)
+    return xhat * straight(gamma, 8).view(-1, 1, 1) + straight(beta, 8).view(-1, 1, 1)
+
+
+class Network(nn.Module):
+    """A stem, a residual block whose shortcut halves the image, a residual block whose does not, a classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = ConvNormAct(1, 8, 3, to_trunk=True)
+        self.first, self.second = ConvNormAct(8, 12, 3, stride=2), ConvNormAct(12, 12, 3, to_trunk=True)
+        self.shortcut = ConvNormAct(8, 12, 1, stride=2, activation=False, to_trunk=True)
+        self.third, self.fourth = ConvNormAct(12, 12, 3), ConvNormAct(12, 12, 3, to_trunk=True)
+        self.marks = nn.ModuleList(Branch() for _ in range(2))
+        self.classifier = nn.Linear(12, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.stem(images)
+        branch = self.marks[0](x)
+        x = self.second(self.first(branch), self.shortcut(branch))
+        x = self.fourth(self.third(self.marks[1](x)), x)
+        return self.classifier(x.mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def derived(images: Tensor, p: dict[str, Tensor]) -> Tensor:
+    """What :class:`Network` computes with the parameters ``p``."""
+
+    def block(name: str, x: Tensor, stride: int = 1) -> Tensor:
+        return norm(product(x, p[f"{name}.conv.weight"], stride), p[f"{name}.norm.weight"], p[f"{name}.norm.bias"])
+
+    stem = functional.conv2d(images, p["stem.conv.weight"], padding=1)
+    x = norm(stem, p["stem.norm.weight"], p["stem.norm.bias"]).relu()
+    a = activation(x)
+    x = (block("second", activation(block("first", a, 2).relu())) + block("shortcut", a, 2)).relu()
+    x = (block("fourth", activation(block("third", activation(x)).relu())) + x).relu()
+    return functional.linear(x.mean((2, 3)), p["classifier.weight"], p["classifier.bias"])
+
+
+def parameters(converted: Converted) -> dict[str, Tensor]:
+    """Those of a converted model in float64, integers as what they stand for."""
+    found = {name: p.detach().double() for name, p in converted.model.named_parameters()}
+    for name, layer in converted.layers():
+        if getattr(layer, "master", None) is not None:
+            found[f"{name}.weight"] = layer.master.dequantize().double()  # type: ignore[union-attr,operator]
+    return found
+
+
+def moved(name: str, p: Tensor, accumulator: Tensor, step: int) -> Tensor:
+    """A parameter behind the step from its gradient and what it accumulated: Acc = Q(Acc, 13) / 4 + G, and P - lr Acc;
+    without the roundings where it is of a float layer."""
+    assert p.grad is not None
+    gradient = p.grad if "norm" in name or "bias" in name else p.grad + DECAY * p.detach()
+    if name.startswith(FLOAT):
+        return p.detach() - RATE * (accumulator / 4 + gradient)
+    if "norm" in name:
+        gradient = q(gradient, 15)
+    else:
+        dr = next(dr for end, dr in ((0.6, 128), (0.8, 32), (0.9, 8), (1.0, 2)) if step < end * STEPS)
+        v = dr * gradient / scale(gradient)
+        draws = torch.from_numpy(uniforms(tuple(p.shape), Key(SEED, tensor_id(f"{name}/gradient"), step)))
+        gradient = (v.floor() + (draws < v - v.floor())).clamp(1 - dr, dr - 1) / 2.0**14
+    return p.detach() - RATE_10 * (q(accumulator, 13) / 4 + gradient)
+
+
+@both_arithmetics
+def test_steps(arithmetic: Arithmetic) -> None:
+    """Each step from where the last one led. The model's float32 and the derivation's float64 sums differ by 1e-7 of
+    their size, which in one step of ten moves a value across a boundary, and with it, by a power of two, what is scaled
+    by the largest: all integers are equal in the other nine. Another formula anywhere leaves none."""
+    digits = load_digits()
+    images = torch.from_numpy(digits.images).float().unsqueeze(1) / 8 - 1
+    labels = torch.from_numpy(digits.target)
+    torch.manual_seed(0)
+    recipe = find_method("wageubn").build({})
+    converted = convert(Network(), recipe, seed=SEED, arithmetic=arithmetic)
+    settings = OptimizerSettings(name="sgd", lr=0.1, momentum=0.0, weight_decay=DECAY)
+    optimizer = build_optimizer(converted, recipe, settings)
+    converted.clock.total_steps = STEPS
+    now = parameters(converted)
+    accumulators = {name: torch.zeros_like(p) for name, p in now.items()}
+    num_equal = 0
+    for step, (x, y) in enumerate(zip(images.split(BATCH)[:STEPS], labels.split(BATCH), strict=False)):
+        converted.clock.step = step
+        optimizer.zero_grad()
+        functional.cross_entropy(converted.model(x), y).backward()
+        optimizer.step()
+        before, now = {name: p.requires_grad_() for name, p in now.items()}, parameters(converted)
+        functional.cross_entropy(derived(x.double(), before), y).backward()
+        num_equal += all(
+            torch.allclose(now[name], expected, rtol=0, atol=1e-6 if name.startswith(FLOAT) else 0)
+            for name, expected in ((name, moved(name, p, accumulators[name], step)) for name, p in before.items())
+        )
+        accumulators = {
+            name: (p.detach() - now[name]) / (RATE if name.startswith(FLOAT) else RATE_10) for name, p in before.items()
+        }
+    print("EQ", num_equal)
+    assert num_equal > STEPS // 2
