@@ -10,20 +10,20 @@ from collections.abc import Callable
 
 import torch
 from arithmetics import both_arithmetics
-from sklearn.datasets import load_digits
-from torch import Tensor, nn
+from residual_network import ResidualNetwork, digit_batches
+from torch import Tensor
 from torch.nn import functional
 from uniforms import uniforms
 
 from qbench.catalog import find_method
 from qbench.kernels.random import Key
-from qbench.nn import Branch, Converted, ConvNormAct, convert
+from qbench.nn import Converted, convert
 from qbench.nn.clock import tensor_id
 from qbench.optim import build_optimizer
 from qbench.recipe import Arithmetic
 from qbench.train.settings import OptimizerSettings
 
-SEED, STEPS, BATCH = 3, 20, 32
+SEED, STEPS = 3, 20
 DECAY = 0.01
 RATE, RATE_10 = 0.05, 26 / 512
 """Of float layers, and on 10 bits."""
@@ -92,28 +92,8 @@ def norm(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
     return xhat * straight(gamma, 8).view(-1, 1, 1) + straight(beta, 8).view(-1, 1, 1)
 
 
-class Network(nn.Module):
-    """A stem, a residual block whose shortcut halves the image, a residual block whose does not, a classifier."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = ConvNormAct(1, 8, 3, to_trunk=True)
-        self.first, self.second = ConvNormAct(8, 12, 3, stride=2), ConvNormAct(12, 12, 3, to_trunk=True)
-        self.shortcut = ConvNormAct(8, 12, 1, stride=2, activation=False, to_trunk=True)
-        self.third, self.fourth = ConvNormAct(12, 12, 3), ConvNormAct(12, 12, 3, to_trunk=True)
-        self.marks = nn.ModuleList(Branch() for _ in range(2))
-        self.classifier = nn.Linear(12, 10)
-
-    def forward(self, images: Tensor) -> Tensor:
-        x = self.stem(images)
-        branch = self.marks[0](x)
-        x = self.second(self.first(branch), self.shortcut(branch))
-        x = self.fourth(self.third(self.marks[1](x)), x)
-        return self.classifier(x.mean((2, 3)))  # type: ignore[no-any-return]
-
-
 def derived(images: Tensor, p: dict[str, Tensor]) -> Tensor:
-    """What :class:`Network` computes with the parameters ``p``."""
+    """What :class:`ResidualNetwork` computes with the parameters ``p``."""
 
     def block(name: str, x: Tensor, stride: int = 1) -> Tensor:
         return norm(product(x, p[f"{name}.conv.weight"], stride), p[f"{name}.norm.weight"], p[f"{name}.norm.bias"])
@@ -157,19 +137,15 @@ def test_steps(arithmetic: Arithmetic) -> None:
     """Each step from where the last one led. The model's float32 and the derivation's float64 sums differ by 1e-7 of
     their size, which in one step of ten moves a value across a boundary, and with it, by a power of two, what is scaled
     by the largest: all integers are equal in the other nine. Another formula anywhere leaves none."""
-    digits = load_digits()
-    images = torch.from_numpy(digits.images).float().unsqueeze(1) / 8 - 1
-    labels = torch.from_numpy(digits.target)
-    torch.manual_seed(0)
     recipe = find_method("wageubn").build({})
-    converted = convert(Network(), recipe, seed=SEED, arithmetic=arithmetic)
+    converted = convert(ResidualNetwork(), recipe, seed=SEED, arithmetic=arithmetic)
     settings = OptimizerSettings(name="sgd", lr=0.1, momentum=0.0, weight_decay=DECAY)
     optimizer = build_optimizer(converted, recipe, settings)
     converted.clock.total_steps = STEPS
     now = parameters(converted)
     accumulators = {name: torch.zeros_like(p) for name, p in now.items()}
     num_equal = 0
-    for step, (x, y) in enumerate(zip(images.split(BATCH)[:STEPS], labels.split(BATCH), strict=False)):
+    for step, (x, y) in enumerate(digit_batches(STEPS)):
         converted.clock.step = step
         optimizer.zero_grad()
         functional.cross_entropy(converted.model(x), y).backward()
