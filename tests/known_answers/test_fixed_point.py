@@ -1,5 +1,6 @@
 """Fixed point with stochastic rounding (Gupta, Agrawal, Gopalakrishnan, Narayanan 2015, arXiv:1502.02551, section 3):
-its two roundings and its saturation, and a training step whose every data path is in <IL, FL>, in float64."""
+its two roundings and its saturation, and training steps of a layer and of a residual network whose every data path is
+in <IL, FL>, in float64."""
 
 from __future__ import annotations
 
@@ -8,13 +9,15 @@ import pytest
 import torch
 from arithmetics import both_arithmetics
 from numpy.typing import NDArray
-from torch import nn
+from residual_net import ResidualNet, digit_batches, logits_of, through, train_step, watched
+from torch import Tensor, nn
+from torch.nn.functional import conv2d
 from uniforms import uniforms
 
 from qbench.catalog import find_method
 from qbench.errors import InputError
 from qbench.kernels.random import Key
-from qbench.nn import convert
+from qbench.nn import Converted, convert
 from qbench.nn.clock import tensor_id
 from qbench.optim import build_optimizer
 from qbench.quant.formats import FixedPoint
@@ -132,6 +135,140 @@ def test_training_of_a_layer(rounding: str, arithmetic: Arithmetic) -> None:
         b = rounded(moved, *word, draws("0.bias/update", (5,), step))
         assert np.array_equal(layer.master.dequantize().double().numpy(), w)  # type: ignore[union-attr,operator]
         assert np.array_equal(layer.bias.detach().double().numpy(), b)  # type: ignore[union-attr,operator]
+
+
+# --- whole steps of a residual network
+
+WORD, OUTPUT = (2, 14), (6, 10)
+"""<IL, FL> of parameters, errors, gradients and updates, and of what layers compute and of activations."""
+
+NOISE = 1e-6
+"""Of a tensor's largest value, 17 of float32's roundings: how far a norm's results may lie from those in float64."""
+
+SGD = OptimizerSettings(name="sgd", lr=0.1, momentum=0.9)
+
+
+class FixedPointNet:
+    """The network in float64: each tensor converted once, with the random bits of its place.
+
+    Norms compute in float32 in the implementation, and what they give may be rounded the other way: a few codes in
+    10^5, where it lies as near to the random number as their noise. There ``seen``, the implementation's values, serve
+    for what follows; all others have to be equal.
+    """
+
+    def __init__(self, parameters: dict[str, Tensor], seen: dict[str, Tensor], seed: int) -> None:
+        values = {name: p.double().numpy() for name, p in parameters.items()}
+        self.parameters = {name: torch.from_numpy(rounded(v, *WORD)).requires_grad_() for name, v in values.items()}
+        self.velocity = {name: torch.zeros_like(p) for name, p in self.parameters.items()}
+        self.seen, self.seed, self.step = seen, seed, 0
+        self.places: set[str] = set()
+        self.count = self.differing = 0
+
+    def convert(self, x: Tensor, word: tuple[int, int], place: str) -> Tensor:
+        draws = uniforms(tuple(x.shape), Key(self.seed, tensor_id(place), self.step))
+        value, seen = x.numpy(), self.seen[place].double().numpy()
+        noise = NOISE * np.abs(value).max()
+        assert (rounded(value - noise, *word, draws) <= seen).all(), (place, self.step)
+        assert (seen <= rounded(value + noise, *word, draws)).all(), (place, self.step)
+        self.places.add(place)
+        self.count += seen.size
+        self.differing += int((seen != rounded(value, *word, draws)).sum())
+        return torch.from_numpy(seen)
+
+    def forth(self, x: Tensor, place: str) -> Tensor:
+        """A value of the forward pass; its gradient passes unchanged."""
+        return through(x, forward=lambda value: self.convert(value, OUTPUT, place))
+
+    def back(self, x: Tensor, place: str) -> Tensor:
+        """``x``, whose gradient is converted."""
+        return through(x, backward=lambda gradient: self.convert(gradient, WORD, place))
+
+    def operands(self, x: Tensor, name: str) -> tuple[Tensor, Tensor]:
+        return self.forth(x, f"{name}/activation"), self.back(self.parameters[f"{name}.weight"], f"{name}/gradient")
+
+    def block(
+        self,
+        x: Tensor,
+        name: str,
+        *,
+        stride: int = 1,
+        trunk: Tensor | None = None,
+        activation: bool = True,
+        to_trunk: bool = False,
+    ) -> Tensor:
+        a, w = self.operands(x, f"{name}.conv")
+        y = self.back(conv2d(a, w, stride=stride, padding=w.shape[-1] // 2), f"{name}.conv/error")
+        y = self.back(self.norm(self.forth(y, f"{name}.conv/output"), f"{name}.norm"), f"{name}/norm_error")
+        y = y if trunk is None else y + trunk
+        y = y.relu() if activation else y
+        return self.forth(y, f"{name}/trunk") if to_trunk else self.back(y, f"{name}/branch_error")
+
+    def norm(self, x: Tensor, name: str) -> Tensor:
+        mean, variance = x.mean((0, 2, 3), keepdim=True), x.var((0, 2, 3), unbiased=False, keepdim=True)
+        gamma, beta = (self.parameters[f"{name}.{key}"].view(-1, 1, 1) for key in ("weight", "bias"))
+        return gamma * (x - mean) / (variance + 1e-5).sqrt() + beta
+
+    def branch(self, x: Tensor, name: str) -> Tensor:
+        return self.back(x, f"{name}/branch_error")
+
+    def classifier(self, x: Tensor, name: str) -> Tensor:
+        a, w = self.operands(x, name)
+        return self.forth(self.back(a @ w.t(), f"{name}/error") + self.parameters[f"{name}.bias"], f"{name}/output")
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """v <- 0.9 v + g, w <- Convert(w - 0.1 v)."""
+        for name, p in self.parameters.items():
+            self.velocity[name].mul_(0.9).add_(p.grad)
+            p.copy_(self.convert(p - 0.1 * self.velocity[name], WORD, place_of_update(name, p)))
+            p.grad = None
+
+
+def place_of_update(name: str, parameter: Tensor) -> str:
+    """Weights, which live in layers, are called after these."""
+    return f"{name.removesuffix('.weight') if parameter.dim() > 1 else name}/update"
+
+
+def stored_values(converted: Converted, parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Place of an update to the values behind it."""
+    layers, state = dict(converted.layers()), dict(converted.model.named_parameters())
+    return {
+        place_of_update(name, p): layers[name.removesuffix(".weight")].master.dequantize()  # type: ignore[operator,union-attr]
+        if p.dim() > 1
+        else state[name].detach()
+        for name, p in parameters.items()
+    }
+
+
+def converted_net(arithmetic: Arithmetic) -> tuple[dict[str, Tensor], Converted, torch.optim.Optimizer]:
+    """The float network's parameters, what becomes of it, and its optimiser."""
+    torch.manual_seed(0)
+    model = ResidualNet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    parameters = {name: p.detach().clone() for name, p in model.named_parameters()}
+    recipe = METHOD.build({})
+    converted = convert(model, recipe, seed=3, arithmetic=arithmetic)
+    return parameters, converted, build_optimizer(converted, recipe, SGD)
+
+
+@both_arithmetics
+def test_training_of_a_residual_network(arithmetic: Arithmetic) -> None:
+    """Four steps on digits: the values at every place where a tensor is rounded, forwards, backwards and in the update,
+    and no place more. A twin that nobody watches, and which makes no codes that are not needed, gives the same."""
+    parameters, converted, optimizer = converted_net(arithmetic)
+    _, *twin = converted_net(arithmetic)
+    seen = watched(converted)
+    reference = FixedPointNet(parameters, seen, seed=3)
+    for step, images, labels in digit_batches(4):
+        logits, gradient = train_step(converted, optimizer, step, images, labels)
+        assert torch.equal(logits, train_step(*twin, step, images, labels)[0])
+        seen.update(stored_values(converted, parameters))
+        reference.step = step
+        expected = logits_of(reference, images.double())
+        assert torch.equal(logits.double(), expected)
+        expected.backward(gradient.double())
+        reference.update()
+    assert reference.places == {place for place in seen if not place.endswith("/weight")}
+    assert reference.differing < 1e-4 * reference.count
 
 
 def test_words_longer_than_16_bits_are_refused() -> None:

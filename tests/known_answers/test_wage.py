@@ -10,6 +10,7 @@ import pytest
 import torch
 from arithmetics import both_arithmetics
 from numpy.typing import NDArray
+from residual_net import ResidualNet, digit_batches, logits_of, through, train_step
 from torch import Tensor, nn
 from uniforms import uniforms
 
@@ -316,3 +317,90 @@ def test_training_of_a_chain_is_that_of_the_paper(arithmetic: Arithmetic) -> Non
         for name, layer in layers.items():
             stored = layer.master.dequantize().double().numpy()  # type: ignore[union-attr,operator]
             assert np.array_equal(stored, reference.weights[name]), (number, name)
+
+
+# --- whole steps of a residual network
+
+
+class WageNet:
+    """The residual network in float64. Around each sum of products, as in the authors' code: divide by alpha, add the
+    trunk, ReLU, Q_A; on the way back the clip's derivative, Q_E, the ReLU's. Errors keep the power of two that Eq. 9
+    drops, as those of a branch and its trunk add up."""
+
+    def __init__(self, stored: dict[str, Array], seed: int) -> None:
+        self.stored, self.seed = stored, seed
+        self.weights: dict[str, Tensor] = {}
+
+    def start(self) -> None:
+        """Weights for the products of a new step."""
+        self.weights = {name: torch.from_numpy(q(w, 2)).requires_grad_() for name, w in self.stored.items()}
+
+    def activation(self, x: Tensor) -> Tensor:
+        """Q_A, with the clip's derivative alone."""
+        return through(x.clamp(-1 + sigma(8), 1 - sigma(8)), lambda value: torch.from_numpy(q(value.numpy(), 8)))
+
+    def error(self, x: Tensor) -> Tensor:
+        """``x``; Q_E on the way back."""
+
+        def quantised(e: Tensor) -> Tensor:
+            return torch.from_numpy(q_error(e.numpy(), 8)) * shift(float(e.abs().max()))
+
+        return through(x, backward=quantised)
+
+    def scaled(self, product: Tensor, w: Tensor) -> Tensor:
+        """Eq. 7: over alpha = max(Shift(1.5 sigma(2) / sqrt(6 / fan-in)), 1)."""
+        return product / max(shift(1.5 * sigma(2) / math.sqrt(6 / w[0].numel())), 1)
+
+    def block(
+        self,
+        x: Tensor,
+        name: str,
+        *,
+        stride: int = 1,
+        trunk: Tensor | None = None,
+        activation: bool = True,
+        to_trunk: bool = False,
+    ) -> Tensor:
+        w = self.weights[f"{name}.conv"]
+        y = self.scaled(nn.functional.conv2d(x, w, stride=stride, padding=w.shape[-1] // 2), w)
+        y = y if trunk is None else y + trunk
+        return self.activation(self.error(y.relu() if activation else y))
+
+    def branch(self, x: Tensor, name: str) -> Tensor:
+        return x
+
+    def classifier(self, x: Tensor, name: str) -> Tensor:
+        w = self.weights[name]
+        return self.scaled(self.error(self.activation(x) @ w.t()), w)
+
+    def update(self, step: int) -> None:
+        for name, w in self.weights.items():
+            assert w.grad is not None
+            draws = uniforms(tuple(w.shape), Key(self.seed, tensor_id(f"{name}/update"), step))
+            self.stored[name] = update(self.stored[name], w.grad.numpy(), 8, 8, 1 - sigma(8), draws)
+
+
+@both_arithmetics
+def test_training_of_a_residual_network(arithmetic: Arithmetic) -> None:
+    """Eight steps on digits, bit for bit: logits, and the stored weights of every layer after each step. The gradient
+    of the loss is taken as the implementation has it, as float32."""
+    torch.manual_seed(0)
+    recipe = WAGE.build({})
+    model = ResidualNet(bias=False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    converted = convert(model, recipe, seed=3, arithmetic=arithmetic)
+    optimizer = build_optimizer(converted, recipe, SGD)
+
+    def stored() -> dict[str, Array]:
+        return {name: layer.master.dequantize().double().numpy() for name, layer in converted.layers()}  # type: ignore[operator,union-attr]
+
+    reference = WageNet(stored(), seed=3)
+    for step, images, labels in digit_batches(8):
+        logits, gradient = train_step(converted, optimizer, step, images, labels)
+        pixels = np.clip(np.round(images.double().numpy() * 32), -127, 127) / 32  # multiples of 2^-5 within +-4
+        reference.start()
+        expected = logits_of(reference, torch.from_numpy(pixels))
+        assert torch.equal(logits.double(), expected), step
+        expected.backward(gradient.double())
+        reference.update(step)
+        for name, w in stored().items():
+            assert np.array_equal(w, reference.stored[name]), (step, name)
