@@ -87,7 +87,7 @@ class LevelNorm(Norm):
     """Graham's batch norm: the normalised value is quantised before the per-channel affine.
 
     levels: the grid (None: not quantised). saturate: no gradient where the normalised value was clipped.
-    energy_correction: divide the third backward term by E[q^2].
+    energy_correction: divide the third backward term by the batch's mean of q^2, per channel.
     """
 
     levels: Quantizer | None = None

@@ -198,8 +198,9 @@ class GrahamNet:
     NOISE = 4e-6
     """17 of float32's roundings of values up to 4."""
 
-    def __init__(self, bits: int, seen: dict[str, Tensor]) -> None:
+    def __init__(self, bits: int, seen: dict[str, Tensor], *, saturate: bool, energy_correction: bool) -> None:
         self.bits, self.step, self.seen = bits, best_step(bits), seen
+        self.saturate, self.energy_correction = saturate, energy_correction
         self.parameters: dict[str, Tensor] = {}
         self.velocity: dict[str, Tensor] = {}
         self.running: dict[str, Tensor] = {}
@@ -226,7 +227,12 @@ class GrahamNet:
         q = self.quantised((x.detach() - mean) / sigma, name)
 
         def gradient(g: Tensor) -> Tensor:
-            return (g - g.mean((0, 2, 3), keepdim=True) - q * (g * q).mean((0, 2, 3), keepdim=True)) / sigma
+            if self.saturate:
+                g = g * (q.abs() < (2 ** (self.bits - 1) - 1) * self.step)  # not at an end of the grid
+            pull = (g * q).mean((0, 2, 3), keepdim=True)
+            if self.energy_correction:
+                pull = pull / (q * q).mean((0, 2, 3), keepdim=True)
+            return (g - g.mean((0, 2, 3), keepdim=True) - q * pull) / sigma
 
         gamma, beta = (self.parameters[f"{name}.{key}"].view(-1, 1, 1) for key in ("weight", "bias"))
         return gamma * through(x, lambda _: q, gradient) + beta
@@ -271,19 +277,26 @@ def off(got: Tensor, expected: Tensor) -> float:
     return float((got.double().flatten() - expected.flatten()).abs().max() / expected.abs().max())
 
 
+VARIANTS: list[dict[str, bool]] = [
+    {"saturate": False, "energy_correction": False}, {"saturate": True, "energy_correction": False},
+    {"saturate": False, "energy_correction": True}, {"saturate": True, "energy_correction": True},
+]  # fmt: skip
+
+
 @both_arithmetics
 @pytest.mark.parametrize("bits", [2, 4])
-def test_training_of_a_residual_network(bits: int, arithmetic: Arithmetic) -> None:
+@pytest.mark.parametrize("variant", VARIANTS, ids=["plain", "saturate", "energy", "both"])
+def test_training_of_a_residual_network(variant: dict[str, bool], bits: int, arithmetic: Arithmetic) -> None:
     """Five steps on digits: levels, logits, gradients, parameters, momentum and running statistics. Gradients are sums
     of up to 2,048 float32 terms, the square root of whose number times 2^-24 is 3e-6; in front of a norm they cancel,
     hence 1e-4 of the largest, and a tenth of that in the parameters, at a rate of 0.1."""
     torch.manual_seed(0)
-    recipe = GRAHAM.build({"bits": bits})
+    recipe = GRAHAM.build({"bits": bits, **variant})
     model = ResidualNet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     converted = convert(model, recipe, arithmetic=arithmetic)
     optimizer = build_optimizer(converted, recipe, OptimizerSettings(name="sgd", lr=0.1, momentum=0.9))
     parameters = dict(converted.model.named_parameters())
-    reference = GrahamNet(bits, watched(converted))
+    reference = GrahamNet(bits, watched(converted), **variant)
     for step, images, labels in digit_batches(5):
         reference.start(parameters)
         logits, gradient = train_step(converted, optimizer, step, images, labels)
@@ -318,7 +331,8 @@ BITS_KEPT = {1: 1, 2: 2, 3: 3, 4: 4, 5: 8, 8: 8}
 
 
 @pytest.mark.parametrize(("bits", "kept"), BITS_KEPT.items())
-def test_memory_of_a_stage(bits: int, kept: int) -> None:
+@pytest.mark.parametrize("variant", VARIANTS, ids=["plain", "saturate", "energy", "both"])
+def test_memory_of_a_stage(variant: dict[str, bool], bits: int, kept: int) -> None:
     """Convolution, norm, ReLU with E activations of C channels: k E bits and a few numbers per channel, where plain
     autograd keeps the norm's input and the ReLU's output, 64 E bits."""
     torch.manual_seed(0)
@@ -326,7 +340,7 @@ def test_memory_of_a_stage(bits: int, kept: int) -> None:
     x = torch.randn(16, 8, 32, 32).contiguous(memory_format=torch.channels_last)
     plain = nn.Sequential(ConvNormAct(8, channels, 3)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     assert 8 * count <= kept_bytes(plain, x) <= 8 * count + 64 * channels
-    model = convert(plain, GRAHAM.build({"bits": bits})).model.train()
+    model = convert(plain, GRAHAM.build({"bits": bits, **variant})).model.train()
     few = 24 * channels + 4 * 2**bits  # gamma, offset, 1 / sigma in up to 8 bytes each, and the table of levels
     assert count * kept // 8 <= kept_bytes(model, x) <= count * kept // 8 + few
 

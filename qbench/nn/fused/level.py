@@ -1,7 +1,8 @@
 """Graham's norm on levels, residual addition and ReLU as one node of the graph that keeps only packed codes.
 
 With t the level of (x - mean) / sigma: y = gamma * t + beta, m the gradient behind the ReLU and g = gamma * m,
-dx = (g - mean(g) - t * mean(g t)) / sigma: batch norm's backward with t in place of the exact value.
+dx = (g - mean(g) - t * mean(g t)) / sigma: batch norm's backward with t in place of the exact value. The norm's options
+change g and the mean of g t, and need no more than the codes either.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ import torch
 from torch import Tensor
 
 from qbench.kernels import passes
-from qbench.kernels.encoding import extremes
+from qbench.kernels.encoding import extremes, look_up
 from qbench.nn.deferred import defer, materialised, parted
 from qbench.nn.fused.base import BlockParts
 from qbench.nn.gradient_sink import placeholder
 from qbench.nn.kept import keep, kept
 from qbench.nn.layers import QuantizedLayer
 from qbench.nn.norms.base import from_rows, rows_of
-from qbench.nn.norms.level import LevelBatchNorm
+from qbench.nn.norms.level import LevelBatchNorm, not_saturated
 from qbench.nn.once import differentiable_once
 from qbench.nn.remembered import Remembered
 from qbench.nn.views import Source, View, added, stored
@@ -33,9 +34,8 @@ def fits(recipe: Recipe) -> bool:
     """Whether the recipe's norm can be one node with what follows it."""
     norm = recipe.norm
     is_plain = isinstance(norm, LevelNorm) and norm.levels is not None
-    variants = isinstance(norm, LevelNorm) and (norm.saturate or norm.energy_correction)
     paths = (recipe.norm_error, recipe.branch_error, recipe.trunk)
-    return is_plain and not variants and all(path is None for path in paths)
+    return is_plain and all(path is None for path in paths)
 
 
 class EvaluatedNorm(NamedTuple):
@@ -138,7 +138,7 @@ class _LevelBlock(torch.autograd.Function):
         else:
             held, mask = added(view, trunk, shortcut)
             outcome.append(held)
-        ctx.relu, ctx.shape, ctx.bits = block.relu, q.codes.shape, bits
+        ctx.relu, ctx.shape, ctx.spec = block.relu, q.codes.shape, block.norm.spec
         keep(ctx, [], [view.stored, line.slope, line.offset, q.table, line.inverse, mask])
         return placeholder(q.codes.shape, y.device)
 
@@ -146,7 +146,7 @@ class _LevelBlock(torch.autograd.Function):
     @differentiable_once
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         _, (packed, slope, offset, table, inverse, mask) = kept(ctx)
-        view = View(packed, ctx.shape, ctx.bits, slope, offset, ctx.relu, table=table)
+        view = View(packed, ctx.shape, ctx.spec.levels.bits, slope, offset, ctx.relu, table=table)
         codes, g, relu, grad_trunk = view.codes, grads[0], ctx.relu, None
         if mask is not None:
             g = passes.apply_mask(g, mask)[0] if mask.numel() else g
@@ -154,5 +154,24 @@ class _LevelBlock(torch.autograd.Function):
         line = (codes, table, slope, offset, relu)
         sums = passes.level_gradient_sums(g, *line)
         found = passes.level_gradient_line(sums, rows_in(codes), inverse, slope)
+        grad_gamma, grad_beta = found.grad_weight, found.grad_bias
+        if ctx.spec.saturate or ctx.spec.energy_correction:
+            g, sums = _through_norm(g, sums, line, ctx.spec)
+            found = passes.level_gradient_line(sums, rows_in(codes), inverse, slope)
         grad_y = passes.level_gradient(g, *line, found.a, found.b, found.c)
-        return grad_y, found.grad_weight, found.grad_bias, grad_trunk, None, None, None
+        return grad_y, grad_gamma, grad_beta, grad_trunk, None, None, None
+
+
+def _through_norm(
+    g: Tensor, sums: Tensor, line: tuple[Tensor, Tensor, Tensor, Tensor, bool], spec: LevelNorm
+) -> tuple[Tensor, Tensor]:
+    """What of ``g`` goes on through the normalisation, and its sums: without saturated elements, and with the sum of
+    g t over the mean of t^2, where ``spec`` asks for it."""
+    codes, table, slope, offset, _ = line
+    if spec.saturate:
+        g = not_saturated(g, codes, spec)
+        sums = passes.level_gradient_sums(g, *line)
+    if spec.energy_correction:
+        _, energy = passes.level_gradient_sums(look_up(codes, table), codes, table, slope, offset, False)
+        sums = torch.stack([sums[0], sums[1] * rows_in(codes) / energy])
+    return g, sums

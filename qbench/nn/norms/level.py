@@ -81,7 +81,7 @@ class _LevelNorm(torch.autograd.Function):
         dy = rows_of(grads[0])
         count = dy.shape[0]
         grad_weight, grad_bias = (dy * q).sum(0), dy.sum(0)
-        through = _not_saturated(dy, codes, spec) if spec.saturate else dy
+        through = not_saturated(dy, codes, spec) if spec.saturate else dy
         mean, pull = through.mean(0), (through * q).mean(0)
         if spec.energy_correction:
             pull = pull / (q * q).sum(0).div(count).clamp(min=torch.finfo(q.dtype).tiny)
@@ -89,7 +89,7 @@ class _LevelNorm(torch.autograd.Function):
         return from_rows(dx, grads[0]), grad_weight, grad_bias, None
 
 
-def _not_saturated(dy: Tensor, codes: Tensor, spec: LevelNorm) -> Tensor:
+def not_saturated(dy: Tensor, codes: Tensor, spec: LevelNorm) -> Tensor:
     """``dy`` without the elements whose code is an end code (they stand for everything beyond it)."""
     assert isinstance(spec.levels, Levels)
     return torch.where((codes == 0) | (codes == 2**spec.levels.bits - 1), 0.0, dy)
