@@ -21,6 +21,8 @@ NORMS: dict[str, Norm] = {"batch": BatchNorm(), "renorm": BatchRenorm(), "none":
     deviations=(
         "the models have batch norm, which the authors' nets do not: what enters it, the activation behind it, its "
         "parameters and the gradients on both sides are in fixed point, what it computes in between is float",
+        "the residual stream's gradient is rounded where branches add to it and where norms take it, not as a sum; "
+        "average pooling is float",
         "gradients of biases and of the norms' parameters, and the optimiser's momentum, are float; the parameters "
         "themselves are rounded after each step",
         "evaluation rounds to nearest",

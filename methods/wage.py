@@ -38,8 +38,11 @@ SignalBits = Annotated[int, Interval(ge=3, le=16)] | Literal[32]
         "the shared initial weights, mapped by rank onto the paper's uniform distribution, stand in for a draw from it",
         "errors keep their power-of-two scale, which the paper drops: no later step of a chain of layers can tell, and "
         "the sum over a residual branch and its trunk needs it",
-        "what the authors' nets do not have: residual sums are quantised as activations, average pooling and the "
-        "classifier's bias are float",
+        "what the authors' nets do not have: residual sums and shortcuts are quantised as activations; average pooling "
+        "is float, and so is the classifier's bias, which the suite's optimiser trains",
+        "max pooling takes quantised activations, the authors' what is in front of the ReLU: more values are equal, "
+        "and the first of them takes the gradient",
+        "with norm batch a clipped activation passes its gradient on, which the authors' code stops at the clip",
         "the schedule is the suite's; its product with the learning rate is rounded to a power of two",
     ),
 )  # fmt: skip

@@ -39,7 +39,7 @@ class OptimizerSettings(Settings):
     lr: float = Field(default=0.1, gt=0, description="learning rate before the schedule")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="SGD momentum, or Adam's beta1")
     beta2: float = Field(default=0.999, ge=0, lt=1, description="Adam's second-moment decay")
-    weight_decay: float = Field(default=0.0, ge=0, description="L2 added to the gradient of weights, not of norms")
+    weight_decay: float = Field(default=0.0, ge=0, description="L2 added to gradients of weights, not biases and norms")
     nesterov: bool = False
 
     @model_validator(mode="after")
