@@ -25,7 +25,7 @@ CONFIGURATIONS = [
     ("wageubn", {}),
     ("wageubn", {"preset": "e2_16", "first_last": "quantized"}),
     ("graham", {}),
-    ("graham", {"bits": 2, "saturate": True}),
+    ("graham", {"bits": 2, "saturate": True, "energy_correction": True}),
     ("binaryconnect", {}),
     ("binaryconnect", {"rounding": "stochastic"}),
     ("sr", {}),
