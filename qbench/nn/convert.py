@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -180,6 +181,13 @@ class Converted:
         coded = (m for m in self.model.modules() if isinstance(m, CodedWeight) and m.weight_codes is not None)
         handles = {id(module.weight) for module in coded}
         return (parameter for parameter in self.model.parameters() if id(parameter) not in handles)
+
+    def precision(self) -> AbstractContextManager[object]:
+        """The context of a forward pass: ``torch.autocast`` where the recipe asks for it, as ``bf16`` does."""
+        if self.recipe.autocast is None:
+            return nullcontext()
+        device = next(self.model.parameters()).device
+        return torch.autocast(device.type, getattr(torch, self.recipe.autocast))
 
     def predict(self, images: Tensor) -> Tensor:
         """The model's outputs for ``images``; in evaluation mode the mean over the networks of an ensemble, where the

@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from qbench.errors import InputError
 from qbench.kernels.encoding import extremes
 from qbench.kernels.passes import move_average_
 from qbench.kernels.pooling import Pooled
@@ -22,7 +23,7 @@ from qbench.nn.uncompiled import uncompiled
 from qbench.nn.views import Held
 from qbench.quant.formats import Affine, Quantizer
 from qbench.quant.qtensor import QTensor
-from qbench.quant.quantize import quantize, rounded
+from qbench.quant.quantize import has_rule, quantize, rounded
 from qbench.quant.ranges import measure_range, poisoned
 
 
@@ -46,12 +47,18 @@ class Site(nn.Module):
     name: ``layer/path``, for example ``stage1.0.first.conv/activation``. In evaluation mode rounding is to nearest
     and a tracked range is used instead of the batch's own. watcher: is shown every tensor that is quantised here,
     beside its exact values (float32, of the same shape); None while nobody watches.
+    Raises InputError for a format that no rule rounds to.
     """
 
     tracked: Tensor
 
     def __init__(self, spec: Quantizer, name: str, clock: Clock) -> None:
         super().__init__()
+        if not has_rule(spec):
+            raise InputError(
+                f"{name} is to be quantised to {type(spec).__name__}, which qbench has no rule for: take one of its "
+                "own formats, or quantise in the recipe's transform"
+            )
         self.spec = spec
         self.name = name
         self.clock = clock

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
+from qbench.errors import InputError
 from qbench.nn import Converted
 from qbench.nn.layers import QuantizedLayer
 from qbench.optim import clipped_master, on_grid, quantized_momentum, shift_step
@@ -32,7 +33,12 @@ def build_optimizer(converted: Converted, recipe: Recipe, settings: OptimizerCon
     Every parameter group holds its learning rate before the schedule as ``base_lr``; the training loop sets ``lr``.
     The rule may change the weights at once (project them onto its grid), always in the same way for one seed.
     Updates whose clock nobody moves give a :class:`~qbench.optim.clock_watch.ClockWarning`.
+    Raises InputError for an update of no class known here.
     """
+    if type(recipe.update) not in BUILDERS:
+        raise InputError(
+            f"the recipe's update is {type(recipe.update).__name__}, which qbench has no rule for: take one of its own"
+        )
     optimizer = BUILDERS[type(recipe.update)](converted, recipe.update, settings)
     watch_clock(optimizer, converted)
     return optimizer

@@ -72,6 +72,11 @@ def _encode(spec: Quantizer, x: Tensor, key: Key, limits: Tensor | None) -> QTen
     raise TypeError(f"no quantizer for {type(spec).__name__}")
 
 
+def has_rule(spec: Quantizer) -> bool:
+    """Whether :func:`quantize` knows how to round to the format."""
+    return any(rules.dispatch(type(spec)) is not rules.dispatch(object) for rules in (_encode, _scaling))
+
+
 def random_bits(spec: Quantizer, key: Key) -> list[int] | None:
     """The key as the kernels take it, None for a format that rounds to nearest."""
     return key.words() if spec.is_stochastic else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,12 +52,6 @@ class BuiltCell:
     def state(self) -> list[Tensor]:
         """Parameters and buffers of the converted model; a weight that lives as codes is there as those."""
         return [*self.converted.parameters(), *self.model.buffers()]
-
-    def precision(self) -> AbstractContextManager[object]:
-        """The context of a forward pass: autocast where the recipe asks for it."""
-        if self.recipe.autocast is None:
-            return nullcontext()
-        return torch.autocast(self.device.type, getattr(torch, self.recipe.autocast))
 
     def to_device(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """A batch where, and laid out as, the model takes it."""

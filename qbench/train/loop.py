@@ -170,7 +170,7 @@ class Training:
         for number, batch in enumerate(batches):
             wanted = items - number * size
             images, labels = self._built.to_device(batch.images[:wanted], batch.labels[:wanted])
-            with self._built.precision():
+            with self._built.converted.precision():
                 logits = self._built.converted.predict(images)
             yield logits, labels
 

@@ -75,7 +75,7 @@ class TrainStep:
         return self._loss(images, labels) if self._replay is None else self._replay.forward(images, labels)
 
     def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        with self._built.precision():
+        with self._built.converted.precision():
             logits = self._model(images)
             return functional.cross_entropy(logits.float(), labels, label_smoothing=self._settings.label_smoothing)
 
@@ -172,7 +172,7 @@ class InferencePass:
         return self._replay.forward(images, self._no_labels)
 
     def _predict(self, images: Tensor, _: Tensor) -> Tensor:
-        with self._built.precision():
+        with self._built.converted.precision():
             return self._built.converted.predict(images)
 
     @property

@@ -5,6 +5,7 @@ import torch
 from arithmetics import both_arithmetics
 from torch import nn
 
+from qbench import find_method
 from qbench.models import build_model
 from qbench.nn import convert
 from qbench.nn.layers import QuantizedLayer
@@ -95,3 +96,10 @@ def test_arithmetic_must_be_offered() -> None:
     recipe = Recipe(weight=Affine(8), arithmetics=("simulated",))
     with pytest.raises(ValueError, match="offers simulated arithmetic, not integer"):
         convert(small_model(), recipe, arithmetic="integer")
+
+
+@pytest.mark.parametrize(("method", "dtype"), [("bf16", torch.bfloat16), ("sr", torch.float32)])
+def test_a_loop_of_ones_own_has_the_context_that_a_cell_is_trained_in(method: str, dtype: torch.dtype) -> None:
+    converted = convert(small_model(), find_method(method).build({}))
+    with converted.precision():
+        assert converted.model(torch.randn(2, 1, 8, 8)).dtype == dtype

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -12,9 +13,11 @@ from own_models import NEAREST, RECIPES, ActivatedNorm, Standardized
 from torch import nn
 from torch.nn.utils import weight_norm
 
-from qbench import InputError, Recipe, find_method
+from qbench import InputError, Norm, Quantizer, Recipe, Symmetric, Update, find_method
 from qbench.nn import ConvNormAct, convert
+from qbench.optim import build_optimizer
 from qbench.recipe import RangeNorm
+from qbench.train.settings import OptimizerSettings
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -128,3 +131,55 @@ def test_blocks_whose_parts_were_exchanged_are_refused() -> None:
         convert(with_part(ConvNormAct(3, 3, 3), "norm", norm), RECIPES["sr"]).model(torch.randn(2, 3, 4, 4))
     with pytest.raises(InputError, match=r"0.conv is Standardized, and only an nn.Conv2d or nn.Linear itself"):
         convert(with_part(ConvNormAct(3, 3, 3), "conv", Standardized(3, 3, 1)), RECIPES["sr"])
+
+
+@dataclass(frozen=True)
+class PowerOfTwo(Quantizer):
+    """A format of a stranger's, whom nothing here can round to."""
+
+
+@dataclass(frozen=True)
+class Nibble(Symmetric):
+    """A format of a stranger's that is one of ours."""
+
+    bits: int = 4
+
+
+@dataclass(frozen=True)
+class GroupedNorm(Norm):
+    """A norm of a stranger's."""
+
+
+@dataclass(frozen=True)
+class Lion(Update):
+    """An update of a stranger's."""
+
+
+@pytest.mark.parametrize(
+    ("recipe", "site"),
+    [
+        (Recipe(weight=PowerOfTwo()), "0.conv/weight"),
+        (Recipe(gradient=PowerOfTwo()), "0.conv/gradient"),
+        (Recipe(norm=RangeNorm(input=PowerOfTwo())), "0.norm/input"),
+    ],
+)
+def test_formats_that_nothing_rounds_to_are_refused(recipe: Recipe, site: str) -> None:
+    with pytest.raises(InputError, match=rf"^{site} is to be quantised to PowerOfTwo, which qbench has no rule for"):
+        convert(nn.Sequential(ConvNormAct(3, 6, 3)), recipe)
+
+
+def test_formats_made_of_ours_are_rounded_to() -> None:
+    model = convert(nn.Sequential(nn.Linear(8, 4)), Recipe(weight=Nibble())).model
+    twin = convert(nn.Sequential(nn.Linear(8, 4)), Recipe(weight=Symmetric(4))).model
+    twin.load_state_dict(model.state_dict())
+    x = torch.randn(2, 8)
+    assert torch.equal(model(x), twin(x))
+
+
+def test_norms_and_updates_that_nothing_is_known_of_are_refused() -> None:
+    with pytest.raises(InputError, match="the recipe's norm is GroupedNorm, which qbench has no module for"):
+        convert(nn.Sequential(ConvNormAct(3, 6, 3)), Recipe(norm=GroupedNorm()))
+    recipe = Recipe(weight=Symmetric(8), update=Lion())
+    converted = convert(nn.Sequential(ConvNormAct(3, 6, 3)), recipe)
+    with pytest.raises(InputError, match="the recipe's update is Lion, which qbench has no rule for"):
+        build_optimizer(converted, recipe, OptimizerSettings())

@@ -31,7 +31,8 @@ def build_norm(norm: FloatNorm, spec: Norm, name: str, clock: Clock, weight: Ten
     """The module for ``spec`` in place of the float batch norm ``norm``, which is kept where the recipe keeps it.
 
     weight: of the layer in front of the norm; None where there is none. Raises InputError for a layer scale there, for
-    another norm, and for one without the parameters or statistics that the recipe's would take over.
+    another norm, for one without the parameters or statistics that the recipe's would take over, and for a ``spec`` of
+    no class known here.
     """
     if not spec.replaces:
         return norm
@@ -46,6 +47,11 @@ def build_norm(norm: FloatNorm, spec: Norm, name: str, clock: Clock, weight: Ten
                 "make them one qbench.nn.ConvNormAct or LinearNormAct"
             )
         return LayerScaling(layer_scale(weight, spec))
+    if type(spec) not in NORMS:
+        raise InputError(
+            f"the recipe's norm is {type(spec).__name__}, which qbench has no module for: take one of its own norms, "
+            "or replace them in the recipe's transform"
+        )
     if not (norm.affine and norm.track_running_stats):
         raise InputError(f"{name} needs affine=True and track_running_stats=True to be replaced by the method's norm")
     return NORMS[type(spec)](norm, spec, name, clock)
