@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from importlib import import_module
 from operator import mul
+from pkgutil import iter_modules
 from typing import Any
 
 import cpu_emulation
@@ -16,25 +18,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qbench.kernels import (
-    backends,
-    blocks,
-    bounded,
-    cpu,
-    direct,
-    encoding,
-    line_gradient,
-    packing,
-    passes,
-    pooling,
-    products,
-    updates,
-)
+from qbench import kernels
+from qbench.kernels import backends, cpu
 from qbench.kernels.checks import dense
 from qbench.kernels.library import SCHEMAS
 from qbench.kernels.random import counted
 
-PUBLIC_MODULES = (blocks, bounded, direct, encoding, line_gradient, packing, passes, pooling, products, updates)
+PUBLIC_MODULES = tuple(
+    module
+    for found in iter_modules(kernels.__path__)
+    if not found.ispkg
+    and found.name != "library"
+    and hasattr(module := import_module(f"qbench.kernels.{found.name}"), "ops")
+)
 """Where the checked functions of the operators are."""
 
 

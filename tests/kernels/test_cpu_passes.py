@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import cpu_emulation
+import kernel_cases_blocks as blocks
 import pytest
 import torch
 from kernel_matrix import Implementation, cpp_levels, difference, integers, normal, number, results
@@ -20,7 +21,9 @@ from torch_settings import threads
 
 from qbench.kernels import backends, cpu
 from qbench.kernels.cpu.calls import ISA_NUMBERS
+from qbench.kernels.library import SCHEMAS
 from qbench.kernels.random import Key, hash_words, philox
+from qbench.kernels.selftest import PRODUCTS
 
 pytestmark = pytest.mark.skipif(bool(backends.why_not("cpp")), reason=str(backends.why_not("cpp")))
 
@@ -28,6 +31,8 @@ SOURCES = Path(cpu.__file__).parent
 CPP, REFERENCE = Implementation("cpp"), Implementation("reference")
 KEYS = ([1, 2, 3, 0], [0xFFFFFFFF, 0x80000000, 7, 1])
 THREADS = (1, 2, 3, 4, 5)
+ON_ONE_THREAD = {f"{kind}_{line}" for kind in ("direct", "level", "range") for line in ("line", "gradient_line")}
+"""Operators on a few numbers per channel."""
 
 
 def levels() -> list[str]:
@@ -39,7 +44,8 @@ def levels() -> list[str]:
 
 
 def calls_on(shape: tuple[int, ...]) -> dict[str, tuple[Any, ...]]:
-    """Every operator that works on several threads, with inputs too large for one."""
+    """Every operator that works on several threads, but those that :func:`test_no_operator_is_left_out` names, with
+    inputs too large for one."""
     x, g, codes = normal(shape, seed=1), normal(shape, seed=2), integers(shape, torch.uint8, seed=3)
     slope, offset = normal((shape[1],), seed=4) * 0.01, normal((shape[1],), seed=5)
     few, table, thresholds = (codes & 15), torch.linspace(-2, 2, 16), torch.linspace(-2, 2, 15)
@@ -97,6 +103,11 @@ def calls_on(shape: tuple[int, ...]) -> dict[str, tuple[Any, ...]]:
         "poison_": (scale.clone(), x),
         "pack_bits": (codes & 7, 3),
         "unpack_bits": (integers(((x.numel() * 3 + 7) // 8,), torch.uint8, seed=11), 3, list(shape)),
+        "encode_ranged": blocks.ranged(shape, 8, True, key),
+        "range_norm": blocks.norm(shape, 1, True, key),
+        "range_norm_gradient_": blocks.gradient(shape, "random", 1, True, key, masked=True),
+        "encode_error": blocks.error(shape, 8, key),
+        "encode_error_pair": blocks.pair(shape, 8, key, "stochastic", other, 127.0, torch.int8),
         "max_pool2d": (x, [3, 3], [2, 2], [1, 1]),
         "max_pool2d_direct_view": (*direct, [3, 3], [2, 2], [1, 1]),
         "max_pool2d_view": (codes, None, slope, offset, True, [3, 3], [2, 2], [1, 1]),
@@ -115,6 +126,13 @@ def test_threads_change_no_bit(shape: tuple[int, ...], op: str, level: str) -> N
     found = on_threads(op, arguments, level)
     for other in found[1:]:
         assert difference(found[0], other) == ""
+
+
+def test_no_operator_is_left_out() -> None:
+    """Other tests run on one thread each, where a mistake in the division of work does not show."""
+    served = {op for op in SCHEMAS if CPP.function(op) is not None}
+    with_tests_of_their_own = {*PRODUCTS, "max_pool2d_backward"}
+    assert served - calls_on((2, 3, 2, 2)).keys() - with_tests_of_their_own == ON_ONE_THREAD
 
 
 def on_threads(op: str, arguments: Sequence[Any], level: str) -> list[list[Tensor]]:

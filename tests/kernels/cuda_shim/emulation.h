@@ -9,7 +9,7 @@
 // * Asynchronous copies happen at once or, as often, only when they are waited for.
 // * Dynamic shared memory starts with garbage and ends at an inaccessible page.
 // * Every access is aligned to its type, by the compiler's sanitizer: a CPU would not mind, a GPU ends the kernel.
-// What it cannot show: races between blocks, bank conflicts, registers, speed.
+// What it cannot show: races between blocks, or where a lone access should be atomic; bank conflicts, registers, speed.
 #pragma once
 
 #include <sys/mman.h>

@@ -1,7 +1,8 @@
 """Bugs to plant in the CUDA sources, each a mistake that is easily made; the emulation must notice every one.
 
 A mutation exchanges one piece of a file (or of a header in it): an expression for an expression, a statement for a
-statement. All mutations of a file are compiled together, and one of them is switched on at a time.
+statement. All mutations of a file are compiled together, and one of them is switched on at a time; no two of them may
+exchange the same text.
 """
 
 from __future__ import annotations
