@@ -51,8 +51,8 @@ def main(*arguments: str) -> int:
 
 
 def take_run(run: Path) -> None:
-    """Copy what is kept of ``run`` and refresh the README. Raises InputError where that is no finished run, or where
-    its records were changed."""
+    """Copy what is kept of ``run`` and refresh the README. Raises InputError where that is no finished run, where its
+    records were changed, and where nobody could run it again because its sources are in no commit."""
     store = Store.open(run)
     records = store.records()
     missing = [name for name in KEPT if not (run / name).is_file()]
@@ -66,6 +66,10 @@ def take_run(run: Path) -> None:
     if changed:
         raise InputError(changed_line(changed[0]))
     environment = records[0].environment
+    if any(record.environment["qbench"].get("dirty") for record in records):
+        raise InputError(
+            f"{run} was trained by sources that no commit holds: commit them and run it again in a new folder"
+        )
     target = HOME / run.name
     target.mkdir(exist_ok=True)
     for name in KEPT:

@@ -1,7 +1,9 @@
 """README.md shows the tables of the reference runs, not any typed by hand, and its examples run as they stand."""
 
+import csv
 import importlib.util
 import re
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +37,28 @@ def test_readme_holds_the_reference_tables(refresh: ModuleType) -> None:
     readme = (ROOT / "README.md").read_text()
     assert refresh.with_table(readme, ROOT / "results/reference/digits") == readme
     assert refresh.with_speeds(readme, refresh.SPEEDS) == readme
+
+
+def test_the_reference_follows_from_its_cells() -> None:
+    """Accuracies and differences, whoever edited one of the files."""
+    folder = ROOT / "results/reference/digits"
+    cells, methods = (
+        list(csv.DictReader((folder / name).read_text().splitlines())) for name in ("cells.csv", "methods.csv")
+    )
+    top1: dict[str, dict[str, float]] = {}
+    for cell in cells:
+        top1.setdefault(cell["label"], {})[cell["seed"]] = float(cell["top1"])
+    assert sorted(top1) == sorted(row["label"] for row in methods)
+    printed = (folder / "methods.md").read_text().replace("\\_", "_")
+    for row in methods:
+        seeds = top1[row["label"]]
+        mean, deviation = statistics.mean(seeds.values()), statistics.stdev(seeds.values())
+        assert [float(row["top1"]), float(row["top1_sd"])] == pytest.approx([mean, deviation], rel=1e-9)  # ten digits
+        shown = rf"^\| {row['label']}( \[\d+\])* \| (\*\*)?{mean:.2f} ± {deviation:.2f}"
+        assert re.search(shown, printed, re.MULTILINE), row["label"]
+        if row["label"] != "fp32":
+            difference = statistics.mean(value - top1["fp32"][seed] for seed, value in seeds.items())
+            assert float(row["top1_difference"]) == pytest.approx(difference, rel=1e-9, abs=1e-9)
 
 
 def test_what_the_examples_write_is_not_taken_for_a_part_of_the_checkout() -> None:
@@ -72,7 +96,7 @@ def test_what_cannot_be_a_reference_is_refused(
     assert (ROOT / "README.md").read_text() == before
 
 
-@pytest.mark.parametrize("flaw", ["changed", "waiting"])
+@pytest.mark.parametrize("flaw", ["changed", "waiting", "uncommitted"])
 def test_a_run_that_is_not_as_it_ended_is_no_reference(
     refresh: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], flaw: str
 ) -> None:
@@ -86,7 +110,8 @@ def test_a_run_that_is_not_as_it_ended_is_no_reference(
         )
     )  # fmt: skip
     for record in records[flaw == "waiting" :]:
-        store.put(record)
+        qbench = {"version": "0.1.0", "commit": "c0ffee", "dirty": flaw == "uncommitted" and record is records[1]}
+        store.put(record.model_copy(update={"environment": {**record.environment, "qbench": qbench}}))
     for name in refresh.KEPT:
         write_file(run / name, name)
     store.seal()
@@ -97,8 +122,12 @@ def test_a_run_that_is_not_as_it_ended_is_no_reference(
         (file, _) = (run / "records").iterdir()
         file.write_text(file.read_text().replace("99.0", "99.9"))
     assert refresh.main(str(run)) == 2
-    said = {"changed": "is not what a run wrote", "waiting": "some of its cells have not run"}[flaw]
-    assert said in capsys.readouterr().err
+    said = {
+        "changed": "is not what a run wrote",
+        "waiting": "some of its cells have not run",
+        "uncommitted": "was trained by sources that no commit holds",
+    }
+    assert said[flaw] in capsys.readouterr().err
 
 
 def test_a_table_without_the_columns_of_the_readme_is_refused(
