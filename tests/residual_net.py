@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from sklearn.datasets import load_digits
@@ -38,8 +39,23 @@ class ResidualNet(nn.Module):
         return logits
 
 
-class Reference(Protocol):
+class Reference(ABC):
     """What a method's own arithmetic makes of the network's parts; ``name`` is the module's."""
+
+    @abstractmethod
+    def normalised(self, x: Tensor, name: str, stride: int) -> Tensor:
+        """A convolution and its norm."""
+
+    @abstractmethod
+    def classifier(self, x: Tensor, name: str) -> Tensor: ...
+
+    def end(self, y: Tensor, name: str, *, to_trunk: bool) -> Tensor:
+        """What a block hands on of ``y``, onto the trunk or within a branch."""
+        return y
+
+    def branch(self, x: Tensor, name: str) -> Tensor:
+        """What a residual branch and its shortcut read of the trunk."""
+        return x
 
     def block(
         self,
@@ -50,11 +66,10 @@ class Reference(Protocol):
         trunk: Tensor | None = None,
         activation: bool = True,
         to_trunk: bool = False,
-    ) -> Tensor: ...
-
-    def branch(self, x: Tensor, name: str) -> Tensor: ...
-
-    def classifier(self, x: Tensor, name: str) -> Tensor: ...
+    ) -> Tensor:
+        y = self.normalised(x, name, stride)
+        y = y if trunk is None else y + trunk
+        return self.end(y.relu() if activation else y, name, to_trunk=to_trunk)
 
 
 def logits_of(reference: Reference, x: Tensor) -> Tensor:

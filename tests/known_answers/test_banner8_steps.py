@@ -13,7 +13,7 @@ import math
 import pytest
 import torch
 from arithmetics import both_arithmetics
-from residual_net import ResidualNet, digit_batches, logits_of, through, train_step
+from residual_net import Reference, ResidualNet, digit_batches, logits_of, through, train_step
 from torch import Tensor
 from torch.nn import functional
 from uniforms import uniforms
@@ -44,7 +44,7 @@ def straight(x: Tensor) -> Tensor:
     return through(x, affine)
 
 
-class BannerNet:
+class BannerNet(Reference):
     """The network with the parameters ``p``."""
 
     def __init__(self, p: dict[str, Tensor], step: int) -> None:
@@ -81,22 +81,8 @@ class BannerNet:
         normalised = (rows - rows.mean((0, 1))) / spread * self.p[f"{name}.weight"] + self.p[f"{name}.bias"]
         return normalised.view(n, h, w, c).permute(0, 3, 1, 2)
 
-    def block(
-        self,
-        x: Tensor,
-        name: str,
-        *,
-        stride: int = 1,
-        trunk: Tensor | None = None,
-        activation: bool = True,
-        to_trunk: bool = False,
-    ) -> Tensor:
-        y = self.random(self.norm(self.product(f"{name}.conv", x, stride), f"{name}.norm"), f"{name}/norm_error")
-        y = y if trunk is None else y + trunk
-        return y.relu() if activation else y
-
-    def branch(self, x: Tensor, name: str) -> Tensor:
-        return x
+    def normalised(self, x: Tensor, name: str, stride: int) -> Tensor:
+        return self.random(self.norm(self.product(f"{name}.conv", x, stride), f"{name}.norm"), f"{name}/norm_error")
 
     def classifier(self, x: Tensor, name: str) -> Tensor:
         return self.product(name, x) + self.p[f"{name}.bias"]

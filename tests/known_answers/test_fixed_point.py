@@ -9,7 +9,7 @@ import pytest
 import torch
 from arithmetics import both_arithmetics
 from numpy.typing import NDArray
-from residual_net import ResidualNet, digit_batches, logits_of, through, train_step, watched
+from residual_net import Reference, ResidualNet, digit_batches, logits_of, through, train_step, watched
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 from uniforms import uniforms
@@ -148,7 +148,7 @@ NOISE = 1e-6
 SGD = OptimizerSettings(name="sgd", lr=0.1, momentum=0.9)
 
 
-class FixedPointNet:
+class FixedPointNet(Reference):
     """The network in float64: each tensor converted once, with the random bits of its place.
 
     Norms compute in float32 in the implementation, and what they give may be rounded the other way: a few codes in
@@ -186,21 +186,12 @@ class FixedPointNet:
     def operands(self, x: Tensor, name: str) -> tuple[Tensor, Tensor]:
         return self.forth(x, f"{name}/activation"), self.back(self.parameters[f"{name}.weight"], f"{name}/gradient")
 
-    def block(
-        self,
-        x: Tensor,
-        name: str,
-        *,
-        stride: int = 1,
-        trunk: Tensor | None = None,
-        activation: bool = True,
-        to_trunk: bool = False,
-    ) -> Tensor:
+    def normalised(self, x: Tensor, name: str, stride: int) -> Tensor:
         a, w = self.operands(x, f"{name}.conv")
         y = self.back(conv2d(a, w, stride=stride, padding=w.shape[-1] // 2), f"{name}.conv/error")
-        y = self.back(self.norm(self.forth(y, f"{name}.conv/output"), f"{name}.norm"), f"{name}/norm_error")
-        y = y if trunk is None else y + trunk
-        y = y.relu() if activation else y
+        return self.back(self.norm(self.forth(y, f"{name}.conv/output"), f"{name}.norm"), f"{name}/norm_error")
+
+    def end(self, y: Tensor, name: str, *, to_trunk: bool) -> Tensor:
         return self.forth(y, f"{name}/trunk") if to_trunk else self.back(y, f"{name}/branch_error")
 
     def norm(self, x: Tensor, name: str) -> Tensor:

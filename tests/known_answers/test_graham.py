@@ -13,7 +13,7 @@ import pytest
 import torch
 from arithmetics import both_arithmetics
 from kept_tensors import noting_kept
-from residual_net import ResidualNet, digit_batches, logits_of, through, train_step, watched
+from residual_net import Reference, ResidualNet, digit_batches, logits_of, through, train_step, watched
 from scipy.optimize import brentq
 from torch import Tensor, nn
 
@@ -187,7 +187,7 @@ def best_step(bits: int) -> float:
     return float(brentq(slope, 0.001, 4, xtol=1e-12))
 
 
-class GrahamNet:
+class GrahamNet(Reference):
     """The network in float64: per channel xhat = (x - mean) / sqrt(variance + eps), q its nearest level, then
     gamma q + beta; backwards q stands for xhat. All else is float, and the optimiser SGD with momentum.
 
@@ -242,23 +242,9 @@ class GrahamNet:
         before = self.running.get(name, torch.full_like(value, start))
         self.running[name] = 0.9 * before + 0.1 * value
 
-    def block(
-        self,
-        x: Tensor,
-        name: str,
-        *,
-        stride: int = 1,
-        trunk: Tensor | None = None,
-        activation: bool = True,
-        to_trunk: bool = False,
-    ) -> Tensor:
+    def normalised(self, x: Tensor, name: str, stride: int) -> Tensor:
         w = self.parameters[f"{name}.conv.weight"]
-        y = self.norm(nn.functional.conv2d(x, w, stride=stride, padding=w.shape[-1] // 2), f"{name}.norm")
-        y = y if trunk is None else y + trunk
-        return y.relu() if activation else y
-
-    def branch(self, x: Tensor, name: str) -> Tensor:
-        return x
+        return self.norm(nn.functional.conv2d(x, w, stride=stride, padding=w.shape[-1] // 2), f"{name}.norm")
 
     def classifier(self, x: Tensor, name: str) -> Tensor:
         return x @ self.parameters[f"{name}.weight"].t() + self.parameters[f"{name}.bias"]

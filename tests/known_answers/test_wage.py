@@ -10,7 +10,7 @@ import pytest
 import torch
 from arithmetics import both_arithmetics
 from numpy.typing import NDArray
-from residual_net import ResidualNet, digit_batches, logits_of, through, train_step
+from residual_net import Reference, ResidualNet, digit_batches, logits_of, through, train_step
 from torch import Tensor, nn
 from uniforms import uniforms
 
@@ -233,7 +233,7 @@ class Chain(nn.Module):
         return logits
 
 
-class Reference:
+class WageChain:
     """The same net in float64 by the paper's formulas, errors never scaled back. weights: name to stored values."""
 
     STRIDES = (1, 2)
@@ -301,7 +301,7 @@ def test_training_of_a_chain_is_that_of_the_paper(arithmetic: Arithmetic) -> Non
     weights = {name: layer.master.dequantize().double().numpy() for name, layer in layers.items()}  # type: ignore[union-attr,operator]
     alphas = [layer_scale(layer.weight, LayerScale()) for layer in layers.values()]  # type: ignore[arg-type]
     assert alphas == [1, 2, 2, 1]  # fan-ins of 18, 54, 72 and 12
-    reference = Reference(weights, alphas, 7)
+    reference = WageChain(weights, alphas, 7)
     generator = torch.Generator().manual_seed(5)
     for number in range(12):
         converted.clock.step = number
@@ -322,7 +322,7 @@ def test_training_of_a_chain_is_that_of_the_paper(arithmetic: Arithmetic) -> Non
 # --- whole steps of a residual network
 
 
-class WageNet:
+class WageNet(Reference):
     """The residual network in float64. Around each sum of products, as in the authors' code: divide by alpha, add the
     trunk, ReLU, Q_A; on the way back the clip's derivative, Q_E, the ReLU's. Errors keep the power of two that Eq. 9
     drops, as those of a branch and its trunk add up."""
@@ -351,23 +351,12 @@ class WageNet:
         """Eq. 7: over alpha = max(Shift(1.5 sigma(2) / sqrt(6 / fan-in)), 1)."""
         return product / max(shift(1.5 * sigma(2) / math.sqrt(6 / w[0].numel())), 1)
 
-    def block(
-        self,
-        x: Tensor,
-        name: str,
-        *,
-        stride: int = 1,
-        trunk: Tensor | None = None,
-        activation: bool = True,
-        to_trunk: bool = False,
-    ) -> Tensor:
+    def normalised(self, x: Tensor, name: str, stride: int) -> Tensor:
         w = self.weights[f"{name}.conv"]
-        y = self.scaled(nn.functional.conv2d(x, w, stride=stride, padding=w.shape[-1] // 2), w)
-        y = y if trunk is None else y + trunk
-        return self.activation(self.error(y.relu() if activation else y))
+        return self.scaled(nn.functional.conv2d(x, w, stride=stride, padding=w.shape[-1] // 2), w)
 
-    def branch(self, x: Tensor, name: str) -> Tensor:
-        return x
+    def end(self, y: Tensor, name: str, *, to_trunk: bool) -> Tensor:
+        return self.activation(self.error(y))
 
     def classifier(self, x: Tensor, name: str) -> Tensor:
         w = self.weights[name]

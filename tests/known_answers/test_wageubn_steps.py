@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 from arithmetics import both_arithmetics
-from residual_net import ResidualNet, digit_batches, logits_of, through, train_step
+from residual_net import Reference, ResidualNet, digit_batches, logits_of, through, train_step
 from torch import Tensor
 from torch.nn import functional
 from uniforms import uniforms
@@ -77,27 +77,18 @@ def norm(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
     return xhat * straight(gamma, 8).view(-1, 1, 1) + straight(beta, 8).view(-1, 1, 1)
 
 
-class WageubnNet:
+class WageubnNet(Reference):
     """The network with the parameters ``p``."""
 
     def __init__(self, p: dict[str, Tensor]) -> None:
         self.p = p
 
-    def block(
-        self,
-        x: Tensor,
-        name: str,
-        *,
-        stride: int = 1,
-        trunk: Tensor | None = None,
-        activation: bool = True,
-        to_trunk: bool = False,
-    ) -> Tensor:
+    def normalised(self, x: Tensor, name: str, stride: int) -> Tensor:
         weight, gamma, beta = (self.p[f"{name}.{part}"] for part in ("conv.weight", "norm.weight", "norm.bias"))
         z = functional.conv2d(x, weight, padding=1) if name == "stem" else product(x, weight, stride)
-        y = norm(z, gamma, beta)
-        y = y if trunk is None else y + trunk
-        y = y.relu() if activation else y
+        return norm(z, gamma, beta)
+
+    def end(self, y: Tensor, name: str, *, to_trunk: bool) -> Tensor:
         return y if to_trunk else on_8_bits(y)
 
     def branch(self, x: Tensor, name: str) -> Tensor:
