@@ -9,8 +9,7 @@ import re
 import sys
 import tempfile
 import traceback
-from contextlib import suppress
-from typing import Any
+from typing import Any, TextIO
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -131,8 +130,10 @@ def _replace_closed_streams() -> None:
 def complain(message: str) -> None:
     """One line on stderr, whatever the message holds: it may quote a file, and no character of it moves the cursor."""
     sentence = _TOO_LONG.sub(r"\1...", " ".join(line.strip() for line in message.splitlines()))
-    with suppress(OSError):  # the exit code says it too
+    try:
         print(clean(f"error: {sentence}"), file=sys.stderr, flush=True)
+    except OSError:  # the exit code says it too
+        _lead_nowhere(sys.stderr)
 
 
 def _refused(error: Any) -> int:
@@ -197,6 +198,12 @@ def _flushed() -> int:
     try:
         sys.stdout.flush()
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _lead_nowhere(sys.stdout)
         return _unwritten(error)
     return 0
+
+
+def _lead_nowhere(stream: TextIO) -> None:
+    """Have what is left in a stream that takes no more go nowhere: Python would fail on it at exit, with a code of its
+    own."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -140,7 +140,7 @@ def test_a_reader_that_leaves_early_causes_no_traceback() -> None:
     ],
 )  # fmt: skip
 def test_streams_that_are_closed_or_full_change_no_exit_code(words: str, code: int, said: str, tmp_path: Path) -> None:
-    command = f'exec "{sys.executable}" -c "{MAIN}" {words}'
+    command = f'unset PYTHONUNBUFFERED; exec "{sys.executable}" -c "{MAIN}" {words}'
     done = subprocess.run(
         command, shell=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, check=False,
         cwd=tmp_path,
