@@ -42,7 +42,8 @@ Rounds = Literal["nearest", "stochastic"]
     },
     deviations=(
         "the weight gradient's error is the float of section 4 and the code by default, not the paper's other 16 bits",
-        "the integer zero point is clipped to 2^bits - 1, not 2^bits, so that real zero is always a code",
+        "ranges are widened to hold 0, and the integer zero point is clipped to 2^bits - 1, not 2^bits, so that real "
+        "zero is always a code",
         "activation ranges are measured per batch and tracked for inference; the paper takes them from Range BN",
         "the paper's batch norm is 8-bit without a word on which of its tensors: preset paper rounds its input alone",
         "a step too small for a float32 quotient becomes 1; the code's floor of 1e-8 leaves small gradients few levels",
