@@ -148,6 +148,16 @@ def test_streams_that_are_closed_or_full_change_no_exit_code(words: str, code: i
     assert (done.returncode, done.stdout[: len(said) or None]) == (code, said)
 
 
+def test_workers_inherit_what_stands_in_for_closed_streams() -> None:
+    child = "import os; [os.fstat(number) for number in range(3)]"
+    program = (
+        "import subprocess, sys; from qbench.cli.funnel import _replace_closed_streams as replace; replace(); "
+        f"sys.exit(subprocess.call([sys.executable, '-c', '{child}']))"
+    )
+    command = f'exec "{sys.executable}" -c "{program}" <&- >&- 2>&-'
+    assert subprocess.run(command, shell=True, timeout=120, check=False).returncode == 0
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no device that is always full")
 @pytest.mark.parametrize("lines", [1, 10_000])  # what fits into the stream's buffer fails at the end
 def test_output_that_finds_no_room_is_one_sentence(lines: int) -> None:
