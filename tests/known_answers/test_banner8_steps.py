@@ -90,7 +90,7 @@ class BannerNet(Reference):
 
 @both_arithmetics
 @pytest.mark.parametrize(("options", "tolerance"), [({"wgrad_error": "fp32"}, 1e-5), ({}, 1e-4)], ids=["fp32", "line"])
-def test_steps(options: dict[str, str], tolerance: float, arithmetic: Arithmetic) -> None:
+def test_training_of_a_residual_network(options: dict[str, str], tolerance: float, arithmetic: Arithmetic) -> None:
     """Each step from where the last one led: all gradients, to the ``tolerance`` that float32's sums leave (a few 1e-7,
     and 1e-5 in the classifier, whose gradient the default rounds to 16 bits). In some steps a value crosses a
     boundary between codes, and what follows is a little different; all others agree. Another formula leaves none."""
